@@ -1,0 +1,5 @@
+//! Archive formats, compression and digests. Nothing here knows what an initrd is.
+
+pub mod compress;
+pub mod cpio;
+pub mod digest;

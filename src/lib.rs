@@ -1,0 +1,46 @@
+//! Builds Linux initrds from distribution packages, in a container.
+//!
+//! The modules in the order in which a build passes through them; imports run downwards only
+//! (a stage may use the types of earlier stages, never of later ones):
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`cli`], [`commands`] | the command line; each command reads as its pipeline |
+//! | [`definition`] | `images/NAME.toml` to a checked [`definition::Definition`] |
+//! | [`repository`] | repository metadata, fetched and verified |
+//! | [`dnf`] | the definition as dnf arguments; what dnf solved as packages |
+//! | [`fetch`] | packages, verified, in the content store |
+//! | [`store`] | blobs by sha256 |
+//! | [`engine`] | containers: podman's API, and the doctor's findings about the host |
+//! | [`layer`] | a tar stream to a spooled, checked layer |
+//! | [`kernel`] | kernel rpms to a tree, without their scriptlets |
+//! | [`tree`] | file system trees: metadata in memory, bytes in their spool |
+//! | [`modules`] | which kernel modules and firmware an initrd needs, and their index |
+//! | [`segment`] | trees to cpio segments to an initrd |
+//! | [`oci`] | OCI image layouts |
+//! | [`manifest`] | the record of what went in and what came out |
+//! | [`inspect`] | what is in an initrd, anyone's |
+//! | [`boot`] | the result, started in QEMU against a root device |
+//! | [`mod@format`] | cpio, compression, digests: know nothing of initrds |
+//! | [`process`], [`progress`] | the one place that spawns programs; the one that narrates |
+
+pub mod boot;
+pub mod cli;
+pub mod commands;
+pub mod definition;
+pub mod dnf;
+pub mod engine;
+pub mod fetch;
+pub mod format;
+pub mod inspect;
+pub mod kernel;
+pub mod layer;
+pub mod manifest;
+pub mod modules;
+pub mod oci;
+pub mod process;
+pub mod progress;
+pub mod repository;
+pub mod segment;
+pub mod store;
+pub mod tree;

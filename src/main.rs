@@ -1,0 +1,3 @@
+//! The `ocinitrd` program: parse, log, dispatch, print the error chain.
+
+fn main() {}

@@ -1,0 +1,181 @@
+//! File system trees as an initrd needs them: metadata in memory, file bytes where they were spooled.
+//!
+//! A [`Tree`] maps paths to entries in byte order, which is the order of every archive that is written from it.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+/// A path inside a tree: relative, without `.`, `..`, empty components or slashes at either end; bytes, not UTF-8.
+pub type TreePath = Vec<u8>;
+
+/// The bytes of a regular file: a range of a spool file, or a few bytes in memory.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// `length_bytes` bytes of `file` from `offset`.
+    Spooled {
+        /// The spool, shared by all entries of a layer.
+        file: Arc<File>,
+        /// Where the content starts, in bytes.
+        offset: u64,
+        /// How long it is, in bytes.
+        length_bytes: u64,
+    },
+    /// Content made by the tool itself: small.
+    Bytes(Arc<[u8]>),
+}
+
+impl Content {
+    /// Content held in memory.
+    pub fn from_bytes(bytes: impl Into<Arc<[u8]>>) -> Self {
+        Content::Bytes(bytes.into())
+    }
+
+    /// The length in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        match self {
+            Content::Spooled { length_bytes, .. } => *length_bytes,
+            Content::Bytes(bytes) => bytes.len() as u64,
+        }
+    }
+
+    /// A reader over the content; several may be open at a time.
+    pub fn reader(&self) -> ContentReader {
+        ContentReader { content: self.clone(), position: 0 }
+    }
+
+    /// All of it in memory: for files known to be small.
+    ///
+    /// # Errors
+    /// Fails when the spool cannot be read or is shorter than recorded.
+    pub fn read_all(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(usize::try_from(self.size_bytes()).unwrap_or(0));
+        self.reader().read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// Reads a [`Content`] from its start; a spool that ends early is an error, not an end of file.
+#[derive(Debug)]
+pub struct ContentReader {
+    content: Content,
+    position: u64,
+}
+
+impl Read for ContentReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let remaining = self.content.size_bytes() - self.position;
+        let wanted = usize::try_from(remaining.min(buffer.len() as u64)).unwrap_or(buffer.len());
+        if wanted == 0 {
+            return Ok(0);
+        }
+        let count = match &self.content {
+            Content::Spooled { file, offset, .. } => file.read_at(&mut buffer[..wanted], offset + self.position)?,
+            Content::Bytes(bytes) => {
+                let start = usize::try_from(self.position).map_err(io::Error::other)?;
+                buffer[..wanted].copy_from_slice(&bytes[start..start + wanted]);
+                wanted
+            }
+        };
+        if count == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.position += count as u64;
+        Ok(count)
+    }
+}
+
+/// What an entry is.
+#[derive(Clone, Debug)]
+pub enum Kind {
+    /// A directory.
+    Directory,
+    /// A regular file. Of a group of hard links it is the first path in byte order.
+    File(Content),
+    /// A further name of the regular file at `target`, a path of the same tree that sorts before this one.
+    HardLink {
+        /// The path of the [`Kind::File`] entry.
+        target: TreePath,
+    },
+    /// A symbolic link with its target as written.
+    Symlink {
+        /// What the link says; not resolved.
+        target: Vec<u8>,
+    },
+    /// A character device with its major and minor number.
+    CharacterDevice(u32, u32),
+    /// A block device with its major and minor number.
+    BlockDevice(u32, u32),
+    /// A named pipe.
+    Fifo,
+}
+
+/// One entry of a tree. Owners and times are what archives record; names of users do not occur.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Permission bits with setuid, setgid and sticky: `st_mode & 0o7777`.
+    pub permissions: u32,
+    /// Numeric owner.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// Modification time in seconds since 1970-01-01 UTC.
+    pub mtime: u64,
+    /// Extended attributes by name (`security.capability`, ...). cpio cannot hold them, OCI layers can.
+    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    /// What the entry is.
+    pub kind: Kind,
+}
+
+impl Entry {
+    /// An entry of root's, as the tool adds them itself.
+    pub fn of_root(kind: Kind, permissions: u32, mtime: u64) -> Self {
+        Entry { permissions, uid: 0, gid: 0, mtime, xattrs: BTreeMap::new(), kind }
+    }
+}
+
+/// Entries by path, in byte order. The root directory itself is no entry.
+#[derive(Clone, Debug, Default)]
+pub struct Tree {
+    entries: BTreeMap<TreePath, Entry>,
+}
+
+impl Tree {
+    /// An empty tree.
+    pub fn new() -> Self {
+        Tree::default()
+    }
+
+    /// Adds or replaces the entry at `path`.
+    pub fn insert(&mut self, path: TreePath, entry: Entry) -> Option<Entry> {
+        self.entries.insert(path, entry)
+    }
+
+    /// The entry at exactly `path`; symlinks are not followed.
+    pub fn get(&self, path: &[u8]) -> Option<&Entry> {
+        self.entries.get(path)
+    }
+
+    /// Takes the entry at exactly `path` out; what is below it stays.
+    pub fn remove(&mut self, path: &[u8]) -> Option<Entry> {
+        self.entries.remove(path)
+    }
+
+    /// All entries in byte order of their paths.
+    pub fn iter(&self) -> btree_map::Iter<'_, TreePath, Entry> {
+        self.entries.iter()
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+}

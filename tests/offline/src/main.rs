@@ -1,0 +1,3 @@
+//! Makes a Fedora-shaped rpm repository from Debian's packages.
+
+fn main() {}
