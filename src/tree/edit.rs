@@ -95,6 +95,13 @@ impl Tree {
         }
     }
 
+    /// Sets every modification time to `epoch` (seconds).
+    pub fn set_times(&mut self, epoch: u64) {
+        for entry in self.entries.values_mut() {
+            entry.mtime = epoch;
+        }
+    }
+
     /// Adds the directories that entries lie in and that are no entries themselves (0755, root's, `mtime` in seconds):
     /// the kernel silently drops a file whose directory is missing. Returns how many were added.
     ///
