@@ -1,6 +1,7 @@
 //! Merges Debian packages into packages of Fedora's kind: debs and the rule for them in, [`Package`] values out.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
@@ -30,10 +31,14 @@ impl Conversion<'_> {
     /// # Errors
     /// Fails when a field of a deb cannot be read.
     pub fn packages(&self, name: &str, rule: &Rule, debs: &[Deb]) -> Result<Vec<Package>> {
-        let mut package = self.merged(name, debs).with_context(|| format!("making {name}"))?;
+        let mut package = self.merged(name, rule, debs).with_context(|| format!("making {name}"))?;
         let stamp = package.build_time;
         for (path, target) in &rule.links {
             package.files.insert(path.clone(), File::of_root(Content::Symlink(target.clone()), 0o777, stamp));
+        }
+        if !rule.accounts.is_empty() {
+            let accounts = Content::Regular(Arc::new((rule.accounts.join("\n") + "\n").into_bytes()));
+            package.files.insert(format!("/usr/lib/sysusers.d/{name}.conf"), File::of_root(accounts, 0o644, stamp));
         }
         for (path, capabilities) in &rule.capabilities {
             let file = package.files.get_mut(path).with_context(|| format!("finding {path} in {name}"))?;
@@ -47,10 +52,12 @@ impl Conversion<'_> {
         Ok(self.divided(package))
     }
 
-    fn merged(&self, name: &str, debs: &[Deb]) -> Result<Package> {
+    fn merged(&self, name: &str, rule: &Rule, debs: &[Deb]) -> Result<Package> {
         let main = &debs.first().context("finding a Debian package to make it from")?.control;
         let evr = Evr::from_debian(field(main, "Version")?)?;
-        let own: BTreeSet<&str> = debs.iter().map(|deb| field(&deb.control, "Package")).collect::<Result<_>>()?;
+        let mut own: BTreeSet<&str> = debs.iter().map(|deb| field(&deb.control, "Package")).collect::<Result<_>>()?;
+        // What a package is not to require counts as its own.
+        own.extend(rule.ignore.iter().map(String::as_str));
         let mut package = described(name, evr, main)?;
         package.license = license_of(debs);
         package.build_time = newest_time(debs);
@@ -83,6 +90,10 @@ impl Conversion<'_> {
         for (path, file) in kept {
             let mut file = file.clone();
             if let Content::Symlink(target) = &file.content {
+                if target == "/dev/null" && path.contains("/systemd/system/") {
+                    // Debian masks the init scripts of other systems so.
+                    continue;
+                }
                 let Some(target) = fedora_link(path, target) else { continue };
                 file.content = Content::Symlink(target);
             }

@@ -167,6 +167,7 @@ fn setup() -> Package {
     for file in package.files.values_mut() {
         file.class = Class::Configuration;
     }
+    package.requires = vec![Dependency::any("system-release")];
     package
 }
 

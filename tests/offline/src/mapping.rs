@@ -91,6 +91,12 @@ pub struct Rule {
     /// What it requires beside.
     #[serde(default)]
     pub requires: Vec<String>,
+    /// Debian's packages that these depend on and Fedora's do not.
+    #[serde(default)]
+    pub ignore: BTreeSet<String>,
+    /// Accounts that Debian's scripts would make, as lines of sysusers.d(5).
+    #[serde(default)]
+    pub accounts: Vec<String>,
     /// Links by path that Debian's scripts would make.
     #[serde(default)]
     pub links: BTreeMap<String, String>,

@@ -1,6 +1,7 @@
 //! What runs when a package is installed: a package's name in, its scriptlets out.
 //!
-//! None of Debian's maintainer scripts is used. These do what those of Fedora's packages do.
+//! None of Debian's maintainer scripts is used. These do what those of Fedora's packages do. Accounts are made once, when
+//! all packages are there: their numbers then do not depend on the order of the installation.
 
 use crate::package::{FileTrigger, Scriptlets};
 
@@ -12,9 +13,6 @@ const HWDB_PRIORITY: u32 = 1_000_000;
 
 const SYSTEMD_POST: &str = "\
 systemd-machine-id-setup
-systemd-sysusers
-systemd-tmpfiles --create || :
-journalctl --update-catalog || :
 if [ \"$1\" -eq 1 ]; then
     systemctl preset-all || :
     systemctl --global preset-all || :
