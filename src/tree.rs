@@ -4,6 +4,8 @@
 //! Hard links are kept as groups: the first path in byte order is the [`Kind::File`], the others point at it. Every
 //! operation here keeps groups right, also when their first member goes.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod edit;
 mod merge;
 mod query;
