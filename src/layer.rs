@@ -20,10 +20,11 @@ use anyhow::{Context, Result};
 
 pub use canonical::write_tar;
 
+use crate::format::compress::Codec;
 use crate::format::digest::{Digest, Hasher};
 use crate::tree::Tree;
 use archive::Archive;
-use codec::{Codec, Decoder};
+use codec::Decoder;
 
 /// How much is read, hashed and spooled at a time.
 const CHUNK_BYTES: usize = 256 << 10;
@@ -74,14 +75,17 @@ impl Layer {
     /// # Errors
     /// Refuses a truncated or damaged archive and entries that no initrd can hold or that lead out of the tree.
     pub fn read(input: impl Read, spool_directory: &Path, rules: &Rules) -> Result<Self> {
-        let (codec, input) = Codec::detect(input)?;
+        let (codec, input) = codec::detect(input)?;
         let spool = spool_in(spool_directory)?;
-        let Some(codec) = codec else {
-            return Layer::read_plain(input, Sink::Spool(Arc::clone(&spool)), &spool, rules);
+        let copy = Sink::Spool(Arc::clone(&spool));
+        let packed =
+            |input| BufReader::with_capacity(CHUNK_BYTES, Tee { source: input, copy: Hasher::new(Sink::Nowhere) });
+        let mut decoder = match codec {
+            Codec::Gzip => Decoder::gzip(packed(input)),
+            Codec::Zstd => Decoder::zstd(packed(input))?,
+            _ => return Layer::read_plain(input, copy, &spool, rules),
         };
-        let input = BufReader::with_capacity(CHUNK_BYTES, Tee { source: input, copy: Hasher::new(Sink::Nowhere) });
-        let mut decoder = Decoder::new(codec, input)?;
-        let plain = Layer::read_plain(&mut decoder, Sink::Spool(Arc::clone(&spool)), &spool, rules)?;
+        let plain = Layer::read_plain(&mut decoder, copy, &spool, rules)?;
         let mut input = decoder.into_inner();
         io::copy(&mut input, &mut io::sink()).context("reading the tar stream")?;
         let (_, digest, size_bytes) = input.into_inner().copy.finish();
@@ -98,9 +102,9 @@ impl Layer {
         if !in_place {
             return Layer::read(file, spool_directory, rules);
         }
-        let (codec, _) = Codec::detect(&file)?;
+        let (codec, _) = codec::detect(&file)?;
         file.rewind().context("reading the tar stream")?;
-        if codec.is_none() {
+        if codec == Codec::None {
             let file = Arc::new(file);
             return Layer::read_plain(&*file, Sink::Nowhere, &file, rules);
         }

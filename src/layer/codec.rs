@@ -1,38 +1,31 @@
-//! How a tar stream is compressed, told by its first bytes, and the decoders that give their input back at the end.
+//! How a tar stream is compressed, told by its first bytes, and decoders for all of it.
+//!
+//! Layers of some builders are many members one after the other (eStargz, pigz, zstd:chunked with its skippable frames).
+//! These decoders read them all; those of [`crate::format::compress`] stop after one, as the kernel's segments need.
 
 use std::io::{self, BufRead, Cursor, Read};
 
 use anyhow::{Context, Result, bail};
 use flate2::bufread::MultiGzDecoder;
 
-/// The compressions that OCI image layers have.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Codec {
-    Gzip,
-    Zstd,
-}
+use crate::format::compress::Codec;
 
-impl Codec {
-    /// Looks at the first bytes, and gives the stream back whole; `None` for what is not compressed.
-    pub(super) fn detect<R: Read>(mut input: R) -> Result<(Option<Self>, impl Read + use<R>)> {
-        const LONGEST_MAGIC: u64 = 6;
-        let mut head = Vec::new();
-        (&mut input).take(LONGEST_MAGIC).read_to_end(&mut head).context("reading the tar stream")?;
-        let codec = match head.as_slice() {
-            [0x1f, 0x8b, ..] => Some(Codec::Gzip),
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Some(Codec::Zstd),
-            [0xfd, b'7', b'z', b'X', b'Z', 0] => return refuse("xz"),
-            [b'B', b'Z', b'h', ..] => return refuse("bzip2"),
-            [0x04, 0x22, 0x4d, 0x18, ..] | [0x02, 0x21, 0x4c, 0x18, ..] => return refuse("lz4"),
-            b"070701" | b"070702" => bail!("this is a cpio archive; expected is a tar archive, plain, gzip or zstd"),
-            _ => None,
-        };
-        Ok((codec, Cursor::new(head).chain(input)))
+/// Looks at the first bytes, and gives the stream back whole. The codec is gzip, zstd or none.
+pub(super) fn detect<R: Read>(mut input: R) -> Result<(Codec, impl Read + use<R>)> {
+    let mut head = Vec::new();
+    (&mut input).take(Codec::MAGIC_BYTES as u64).read_to_end(&mut head).context("reading the tar stream")?;
+    let codec = Codec::detect(&head).unwrap_or(Codec::None);
+    match codec {
+        Codec::Gzip | Codec::Zstd => {}
+        Codec::None if matches!(head.as_slice(), b"070701" | b"070702") => {
+            bail!("this is a cpio archive; expected is a tar archive, plain or compressed with gzip or zstd")
+        }
+        Codec::None => {}
+        other => {
+            bail!("the archive is compressed with {other}; unpack it on the way: {other} -dc FILE | ocinitrd convert -")
+        }
     }
-}
-
-fn refuse<T>(program: &str) -> Result<T> {
-    bail!("the archive is compressed with {program}; unpack it on the way: {program} -dc FILE | ocinitrd convert -")
+    Ok((codec, Cursor::new(head).chain(input)))
 }
 
 /// A decoder over a buffered input.
@@ -42,11 +35,12 @@ pub(super) enum Decoder<R: BufRead> {
 }
 
 impl<R: BufRead> Decoder<R> {
-    pub(super) fn new(codec: Codec, input: R) -> Result<Self> {
-        Ok(match codec {
-            Codec::Gzip => Decoder::Gzip(Box::new(MultiGzDecoder::new(input))),
-            Codec::Zstd => Decoder::Zstd(zstd::Decoder::with_buffer(input).context("starting the zstd decoder")?),
-        })
+    pub(super) fn gzip(input: R) -> Self {
+        Decoder::Gzip(Box::new(MultiGzDecoder::new(input)))
+    }
+
+    pub(super) fn zstd(input: R) -> Result<Self> {
+        Ok(Decoder::Zstd(zstd::Decoder::with_buffer(input).context("starting the zstd decoder")?))
     }
 
     /// The input, of which a trailer may be left.
