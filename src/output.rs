@@ -299,7 +299,8 @@ fn cannot_create(target: &Path, error: io::Error) -> anyhow::Error {
     anyhow::anyhow!("creating {}: {error}{cure}", target.display())
 }
 
-fn cannot_write(target: &Path, error: &io::Error) -> io::Error {
+/// A failed write with its file and, where the disk is full, what to do.
+pub(crate) fn cannot_write(target: &Path, error: &io::Error) -> io::Error {
     let cure = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             format!("; make room in {} or choose another directory", directory_of(target).display())
