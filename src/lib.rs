@@ -18,6 +18,7 @@
 //! | [`modules`] | which kernel modules and firmware an initrd needs, and their index |
 //! | [`segment`] | trees to cpio segments to an initrd |
 //! | [`oci`] | OCI image layouts |
+//! | [`output`] | outputs that appear whole or not at all |
 //! | [`manifest`] | the record of what went in and what came out |
 //! | [`inspect`] | what is in an initrd, anyone's |
 //! | [`boot`] | the result, started in QEMU against a root device |
@@ -38,6 +39,7 @@ pub mod layer;
 pub mod manifest;
 pub mod modules;
 pub mod oci;
+pub mod output;
 pub mod process;
 pub mod progress;
 pub mod repository;

@@ -4,6 +4,8 @@
 //! Hard links are kept as groups: the first path in byte order is the [`Kind::File`], the others point at it. Every
 //! operation here keeps groups right, also when their first member goes.
 
+#[cfg(test)]
+pub(crate) mod arbitrary;
 mod edit;
 mod merge;
 mod query;
@@ -18,6 +20,8 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 pub use edit::Globs;
+
+use crate::format::cpio::Escaped;
 
 /// A path inside a tree: relative, without `.`, `..`, empty components or slashes at either end; bytes, not UTF-8.
 pub type TreePath = Vec<u8>;
@@ -214,16 +218,13 @@ pub fn join(directory: &[u8], name: &[u8]) -> TreePath {
     if directory.is_empty() { name.to_vec() } else { [directory, name].join(&b'/') }
 }
 
-/// A path for messages: quoted, control characters and what is not UTF-8 escaped, shortened after 120 characters.
+/// A path for messages: quoted, made visible as [`Escaped`] does it, shortened after 120 characters.
 pub fn quoted(path: &[u8]) -> String {
     const SHOWN_CHARACTERS: usize = 120;
-    let mut text = String::new();
-    for chunk in path.utf8_chunks() {
-        text.extend(chunk.valid().chars().flat_map(char::escape_debug));
-        text.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
-    }
-    if text.chars().count() > SHOWN_CHARACTERS {
-        text = text.chars().take(SHOWN_CHARACTERS).chain("...".chars()).collect();
+    let mut text = Escaped(path).to_string();
+    if let Some((end, _)) = text.char_indices().nth(SHOWN_CHARACTERS) {
+        text.truncate(end);
+        text.push_str("...");
     }
     format!("\"{text}\"")
 }
@@ -250,7 +251,7 @@ mod tests {
 
     #[test]
     fn messages_show_names_that_are_no_text() {
-        assert_eq!(quoted(b"a\xff\n\xc3\xa9"), "\"a\\xff\\n\u{e9}\"");
+        assert_eq!(quoted(b"a\xff\n\xc3\xa9"), "\"a\\xff\\x0a\u{e9}\"");
         assert_eq!(quoted(&[b'x'; 5000]).len(), 125);
     }
 
