@@ -77,6 +77,16 @@ impl Store {
         File::open(&path).with_context(|| format!("reading {} from the store", path.display()))
     }
 
+    /// The size of the blob of `digest` in bytes.
+    ///
+    /// # Errors
+    /// Fails when it is not there.
+    pub fn size_bytes(&self, digest: &Digest) -> Result<u64> {
+        let path = self.path(digest);
+        let metadata = fs::metadata(&path).with_context(|| format!("looking up {} in the store", path.display()))?;
+        Ok(metadata.len())
+    }
+
     /// Stores bytes in memory: for those known to be small.
     ///
     /// # Errors

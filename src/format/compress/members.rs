@@ -39,22 +39,19 @@ impl<R: Read> Read for Members<R> {
             return Ok(0);
         }
         loop {
-            match std::mem::replace(&mut self.0, State::End) {
-                State::End => return Ok(0),
-                State::Start(input) => self.0 = Members::next(input, true)?,
-                State::Plain(mut input) => {
-                    let count = input.read(buffer)?;
-                    self.0 = State::Plain(input);
-                    return Ok(count);
-                }
-                State::Member(mut decoder) => match decoder.read(buffer)? {
-                    0 => self.0 = Members::next(decoder.finish()?.0, false)?,
-                    count => {
-                        self.0 = State::Member(decoder);
-                        return Ok(count);
-                    }
+            match &mut self.0 {
+                State::Plain(input) => return input.read(buffer),
+                State::Member(decoder) => match decoder.read(buffer)? {
+                    0 => {}
+                    count => return Ok(count),
                 },
+                State::Start(_) | State::End => {}
             }
+            self.0 = match std::mem::replace(&mut self.0, State::End) {
+                State::Start(input) => Members::next(input, true)?,
+                State::Member(decoder) => Members::next(decoder.finish()?.0, false)?,
+                State::Plain(_) | State::End => return Ok(0),
+            };
         }
     }
 }
