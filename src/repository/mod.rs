@@ -74,7 +74,7 @@ fn is_safe_path(path: &str) -> bool {
     !path.contains("://") && !path.contains('\0') && path.split('/').all(|part| !part.is_empty() && part != "..")
 }
 
-/// Fetches what dnf needs of a repository into the store; what is there is not fetched again.
+/// Fetches what dnf needs of a repository to solve into the store; what is there is not fetched again.
 ///
 /// # Errors
 /// Fails when no mirror has a `repomd.xml` that is right, or one of the files it lists, naming each with its cause;
@@ -103,10 +103,11 @@ pub async fn fetch(source: &Source, store: &Store, downloader: &Downloader, prog
     Ok(Metadata { id: source.id.clone(), repomd: Digest::of(&index.repomd), files, base_urls: index.base_urls })
 }
 
-/// What dnf needs to solve. The zchunk and SQLite forms are other forms of the same; dnf is content without the rest.
+/// What dnf loads before it solves: dnf4 and dnf5 both fail if one of these is listed and missing, `updateinfo` too.
+/// SQLite forms they do not load; zchunk forms dnf prefers unless it runs with `zchunk=False`, as ours must.
 fn is_wanted(kind: &str, filelists: bool) -> bool {
     match kind {
-        "primary" | "group" | "group_gz" | "group_xz" | "group_zst" | "modules" => true,
+        "primary" | "group" | "group_gz" | "group_xz" | "group_zst" | "modules" | "updateinfo" => true,
         "filelists" => filelists,
         _ => false,
     }
@@ -200,8 +201,8 @@ mod tests {
     #[test]
     fn zchunk_and_sqlite_are_left_out_and_filelists_are_on_request() {
         let wanted = |kind| is_wanted(kind, false);
-        assert!(wanted("primary") && wanted("group_gz") && wanted("modules"));
-        assert!(!wanted("primary_zck") && !wanted("primary_db") && !wanted("filelists") && !wanted("updateinfo"));
+        assert!(wanted("primary") && wanted("group_gz") && wanted("modules") && wanted("updateinfo"));
+        assert!(!wanted("primary_zck") && !wanted("primary_db") && !wanted("filelists") && !wanted("other"));
         assert!(is_wanted("filelists", true));
     }
 }

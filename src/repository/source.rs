@@ -18,8 +18,8 @@ pub struct Source {
     pub gpg_keys: Vec<String>,
     /// Whether its metadata is signed: then the signature is fetched too. It is verified where dnf runs.
     pub repo_gpgcheck: bool,
-    /// Whether the lists of all files of all packages are needed: only for dependencies on paths outside `/etc` and
-    /// the `bin` directories. They are bigger than everything else.
+    /// Whether the lists of all files of all packages are needed: when packages are asked for by paths, by those that
+    /// depend on paths outside `/etc` and the `bin` directories, and by dnf before 4.18. They are the biggest files.
     pub filelists: bool,
 }
 
