@@ -155,11 +155,13 @@ impl<'d> Attempts<'d> {
         if more > 0 {
             lines.push(format!("  and {more} more locations, which failed too or were not tried"));
         }
-        if self.passing_failures > 0 {
-            lines.push(
-                "check the network, the proxy (https_proxy, no_proxy) and the certificates (SSL_CERT_FILE)".into(),
-            );
-        }
+        lines.push(match self.passing_failures {
+            0 => {
+                "check the repository's URL in the definition; if its packages were replaced meanwhile, run this again"
+                    .into()
+            }
+            _ => "check the network, the proxy (https_proxy, no_proxy) and the certificates (SSL_CERT_FILE)".into(),
+        });
         anyhow!(lines.join("\n"))
     }
 }
@@ -226,7 +228,8 @@ mod tests {
         assert_eq!(
             attempts.into_error().to_string(),
             "fetching alpha of repository r failed:\n  https://me:***@a/file: HTTP status 404\n  \
-             /nowhere/file: HTTP status 404"
+             /nowhere/file: HTTP status 404\n\
+             check the repository's URL in the definition; if its packages were replaced meanwhile, run this again"
         );
     }
 
