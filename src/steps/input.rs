@@ -101,7 +101,7 @@ impl Input {
     ///
     /// # Errors
     /// Fails when a file of this host cannot be read, naming it, or the stream cannot be written.
-    pub fn write(&self, writer: &mut dyn Write) -> io::Result<()> {
+    pub fn write(&self, writer: &mut dyn Write) -> Result<()> {
         let mut archive = tar::Builder::new(writer);
         for member in &self.members {
             let mut header = tar::Header::new_gnu();
@@ -110,9 +110,9 @@ impl Input {
             header.set_uid(0);
             header.set_gid(0);
             append(&mut archive, header, member)
-                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", member.path.display())))?;
+                .with_context(|| format!("sending {} to the container", member.path.display()))?;
         }
-        archive.finish()
+        archive.finish().context("sending files to the container")
     }
 }
 
@@ -179,7 +179,7 @@ mod tests {
     fn missing_file_is_named() {
         let mut input = Input::default();
         input.file("rpms/a.rpm", Path::new("/nonexistent/a.rpm"));
-        let error = input.write(&mut Vec::new()).unwrap_err().to_string();
-        assert!(error.starts_with("ocinitrd/rpms/a.rpm: "), "{error}");
+        let error = format!("{:#}", input.write(&mut Vec::new()).unwrap_err());
+        assert!(error.starts_with("sending ocinitrd/rpms/a.rpm to the container: No such file"), "{error}");
     }
 }

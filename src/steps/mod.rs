@@ -11,14 +11,30 @@ mod input;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
 use crate::definition::{BUILDER_FILE, Repository};
 use crate::dnf;
+use crate::engine::Output;
 
 use input::Input;
+
+/// How a script of [`Input::with_script`] is started.
+fn command(shell: &str, script: &str) -> Vec<String> {
+    vec![shell.to_owned(), format!("/{}/{script}", dnf::CONTAINER_DIRECTORY)]
+}
+
+/// The file `name` that a script leaves in its `out`.
+fn output<'a>(name: &str, sink: &'a mut (dyn Write + Send)) -> Output<'a> {
+    Output { path: format!("/{}/out/{name}", dnf::CONTAINER_DIRECTORY), sink }
+}
+
+fn text(bytes: Vec<u8>) -> Result<String> {
+    String::from_utf8(bytes).context("reading what the container wrote")
+}
 
 /// What every script runs under: nothing of the host's language, time zone or clock.
 fn environment(epoch: Option<u64>) -> BTreeMap<String, String> {
@@ -58,8 +74,8 @@ fn add_keys(input: &mut Input, repositories: &BTreeMap<String, Repository>) -> R
     Ok(())
 }
 
-/// Adds rpms below `rpms`, each under the given name.
-fn add_rpms<'a>(input: &mut Input, rpms: impl IntoIterator<Item = &'a (String, PathBuf)>) {
+/// Adds rpms below `rpms`: file name in the container, path on this host.
+fn add_rpms(input: &mut Input, rpms: &[(String, PathBuf)]) {
     input.directory("rpms");
     for (name, path) in rpms {
         input.file(&format!("rpms/{name}"), path);

@@ -46,20 +46,29 @@ pub struct Solution {
 /// Fails with dnf's own words when it finds no solution, and when the container cannot be run.
 pub async fn solve(engine: &Engine, image: &Image, request: &Request<'_>, progress: &Progress) -> Result<Solution> {
     let input = input(request)?;
-    let job = Job::new(image, "solve", ["/bin/sh", "/ocinitrd/solve.sh"])
-        .environment(super::environment(None))
-        .input(move |writer| input.write(writer));
-    let (job, solution) = super::capture(job, "out/solution")?;
-    let (job, kernel) = super::capture(job, "out/kernel")?;
-    let (job, builder) = super::capture(job, "out/builder")?;
+    let (mut solution, mut kernel, mut tools) = (Vec::new(), Vec::new(), Vec::new());
+    let job = Job {
+        image,
+        name: "solve",
+        command: super::command("/bin/sh", "solve.sh"),
+        environment: super::environment(None),
+        capabilities: Vec::new(),
+        memory_limit_bytes: None,
+        input: Box::new(move |writer| input.write(writer)),
+        outputs: vec![
+            super::output("solution", &mut solution),
+            super::output("kernel", &mut kernel),
+            super::output("builder", &mut tools),
+        ],
+    };
     let result = engine.run(job, progress).await?;
     if result.exit_code != 0 {
         bail!("dnf found no solution for the packages of the image; it said:\n{}", result.log.trim_end());
     }
     Ok(Solution {
-        packages: dnf::parse_solution(&solution.text()?)?,
-        kernel_packages: dnf::parse_kernel_packages(&kernel.text()?)?,
-        builder_tools: builder.text()?.lines().map(str::to_owned).collect(),
+        packages: dnf::parse_solution(&super::text(solution)?)?,
+        kernel_packages: dnf::parse_kernel_packages(&super::text(kernel)?)?,
+        builder_tools: super::text(tools)?.lines().map(str::to_owned).collect(),
     })
 }
 

@@ -26,9 +26,16 @@ pub async fn verify(
     let mut input = Input::with_script("verify.sh", include_str!("verify.sh"));
     super::add_keys(&mut input, repositories)?;
     super::add_rpms(&mut input, rpms);
-    let job = Job::new(image, "verify", ["/bin/sh", "/ocinitrd/verify.sh"])
-        .environment(super::environment(None))
-        .input(move |writer| input.write(writer));
+    let job = Job {
+        image,
+        name: "verify",
+        command: super::command("/bin/sh", "verify.sh"),
+        environment: super::environment(None),
+        capabilities: Vec::new(),
+        memory_limit_bytes: None,
+        input: Box::new(move |writer| input.write(writer)),
+        outputs: Vec::new(),
+    };
     let result = engine.run(job, progress).await?;
     if result.exit_code != 0 {
         bail!(
