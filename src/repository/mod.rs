@@ -22,6 +22,7 @@ use crate::format::digest::Digest;
 use crate::progress::Progress;
 use crate::store::{Expected, Store};
 
+pub(crate) use primary::nevra;
 pub use primary::{Package, find};
 pub(crate) use source::join;
 pub use source::{Location, Source, Variables, substitute};
