@@ -47,36 +47,52 @@ pub struct Candidate {
     pub fields: Paragraph,
 }
 
-/// All versions of all packages in the suites that were read, by package name.
+/// The entries of all packages in the suites that were read: by package name, suite and text.
 #[derive(Debug, Default)]
-pub struct Index(BTreeMap<String, Vec<Candidate>>);
+pub struct Index(BTreeMap<String, Vec<(String, String)>>);
 
 impl Index {
-    /// The newest version of a package in one of `suites`.
-    pub fn newest(&self, package: &str, suites: &[String]) -> Option<&Candidate> {
-        let candidates = self.0.get(package)?.iter();
-        candidates
-            .filter(|candidate| suites.contains(&candidate.suite))
-            .max_by(|left, right| compare_debian(&left.version, &right.version))
+    /// Every version of a package in `suites`, oldest first; of equal ones that of the suite named first.
+    ///
+    /// # Errors
+    /// Fails when an entry cannot be read.
+    pub fn versions(&self, package: &str, suites: &[String]) -> Result<Vec<Candidate>> {
+        let mut versions = Vec::new();
+        for (suite, entry) in self.0.get(package).into_iter().flatten().filter(|(suite, _)| suites.contains(suite)) {
+            let fields =
+                Paragraph::parse(entry).with_context(|| format!("reading the entry of {package} in {suite}"))?;
+            let version =
+                fields.get("Version").with_context(|| format!("finding the version of {package}"))?.to_owned();
+            versions.push(Candidate { suite: suite.clone(), version, fields });
+        }
+        let place = |candidate: &Candidate| suites.iter().position(|suite| *suite == candidate.suite);
+        versions.sort_by(|left, right| {
+            compare_debian(&left.version, &right.version).then_with(|| place(left).cmp(&place(right)))
+        });
+        versions.dedup_by(|left, right| left.version == right.version);
+        Ok(versions)
     }
 
-    /// Every version of a package in `suites`, oldest first.
-    pub fn versions(&self, package: &str, suites: &[String]) -> Vec<&Candidate> {
-        let mut versions: Vec<&Candidate> =
-            self.0.get(package).into_iter().flatten().filter(|candidate| suites.contains(&candidate.suite)).collect();
-        versions.sort_by(|left, right| compare_debian(&left.version, &right.version));
-        versions.dedup_by(|left, right| left.version == right.version);
-        versions
+    /// The newest version of a package in `suites`, if they have it.
+    ///
+    /// # Errors
+    /// Fails when an entry cannot be read.
+    pub fn newest(&self, package: &str, suites: &[String]) -> Result<Option<Candidate>> {
+        Ok(self.versions(package, suites)?.pop())
+    }
+
+    /// Whether `suites` have a package.
+    pub fn contains(&self, package: &str, suites: &[String]) -> bool {
+        self.0.get(package).is_some_and(|entries| entries.iter().any(|(suite, _)| suites.contains(suite)))
     }
 
     fn add(&mut self, suite: &str, packages: &str) -> Result<()> {
-        for paragraph in paragraphs(packages) {
-            let fields = Paragraph::parse(paragraph)?;
-            if let (Some(name), Some(version)) = (fields.get("Package"), fields.get("Version")) {
-                let candidate =
-                    Candidate { suite: suite.to_owned(), version: version.to_owned(), fields: fields.clone() };
-                self.0.entry(name.to_owned()).or_default().push(candidate);
-            }
+        // Of the hundred thousand entries a few hundred are ever asked for: only their names are read here.
+        for entry in paragraphs(packages) {
+            let Some(name) = entry.strip_prefix("Package: ").and_then(|rest| rest.lines().next()) else {
+                bail!("reading the index of {suite}: an entry does not begin with the package's name");
+            };
+            self.0.entry(name.to_owned()).or_default().push((suite.to_owned(), entry.to_owned()));
         }
         Ok(())
     }
@@ -278,9 +294,10 @@ mod tests {
         index.add("updates", "Package: a\nVersion: 1.10-1\n").unwrap();
         index.add("sid", "Package: a\nVersion: 2-1\n").unwrap();
         let suites = ["stable".to_owned(), "updates".to_owned()];
-        assert_eq!(index.newest("a", &suites).unwrap().version, "1.10-1");
-        let versions: Vec<&str> = index.versions("a", &suites).iter().map(|found| found.version.as_str()).collect();
-        assert_eq!(versions, ["1.9-1", "1.10-1"]);
-        assert!(index.newest("c", &suites).is_none());
+        assert_eq!(index.newest("a", &suites).unwrap().unwrap().version, "1.10-1");
+        let versions = index.versions("a", &suites).unwrap();
+        assert_eq!(versions.iter().map(|found| found.version.as_str()).collect::<Vec<_>>(), ["1.9-1", "1.10-1"]);
+        assert!(index.newest("c", &suites).unwrap().is_none());
+        assert!(index.contains("b", &suites) && !index.contains("b", &["sid".to_owned()]));
     }
 }

@@ -15,9 +15,9 @@ use crate::version::compare_debian;
 #[derive(Debug)]
 pub struct Selection<'a> {
     /// Fedora's packages with their rules and Debian's packages for each, in the rule's order.
-    pub packages: BTreeMap<String, (Rule, Vec<&'a Candidate>)>,
+    pub packages: BTreeMap<String, (Rule, Vec<Candidate>)>,
     /// The kernels with their uname releases.
-    pub kernels: Vec<(&'a Kernel, String, &'a Candidate)>,
+    pub kernels: Vec<(&'a Kernel, String, Candidate)>,
     /// The names that dependencies may name.
     pub known: Known,
 }
@@ -28,29 +28,29 @@ impl<'a> Selection<'a> {
     ///
     /// # Errors
     /// Fails when a mapped package is in none of the suites.
-    pub fn new(mapping: &'a Mapping, index: &'a Index) -> Result<Selection<'a>> {
+    pub fn new(mapping: &'a Mapping, index: &Index) -> Result<Selection<'a>> {
         let mut chooser = Chooser { mapping, index, chosen: BTreeMap::new(), known: Known::default() };
         for (name, rule) in &mapping.packages {
             for debian in &rule.from {
                 chooser.choose(debian).with_context(|| format!("choosing what {name} is made from"))?;
             }
         }
-        chooser.take_newer();
+        chooser.take_newer()?;
         let followed = chooser.follow_dependencies()?;
 
         let mut packages = BTreeMap::new();
         let followed = followed.into_iter().map(|name| (name.clone(), Rule { from: vec![name], ..Rule::default() }));
         for (name, rule) in mapping.packages.clone().into_iter().chain(followed) {
-            let candidates = rule.from.iter().map(|debian| chooser.chosen[debian]).collect();
+            let candidates = rule.from.iter().map(|debian| chooser.chosen[debian].clone()).collect();
             packages.insert(name, (rule, candidates));
         }
         Ok(Selection { packages, kernels: kernels(mapping, index)?, known: chooser.known })
     }
 
     /// Every Debian package that is needed.
-    pub fn candidates(&self) -> Vec<&'a Candidate> {
-        let kernels = self.kernels.iter().map(|(_, _, candidate)| *candidate);
-        self.packages.values().flat_map(|(_, candidates)| candidates.iter().copied()).chain(kernels).collect()
+    pub fn candidates(&self) -> Vec<&Candidate> {
+        let kernels = self.kernels.iter().map(|(_, _, candidate)| candidate);
+        self.packages.values().flat_map(|(_, candidates)| candidates).chain(kernels).collect()
     }
 
     /// The record of what was used.
@@ -62,7 +62,7 @@ impl<'a> Selection<'a> {
         let packages: BTreeMap<&String, Vec<Value>> = self
             .packages
             .iter()
-            .map(|(name, (_, candidates))| (name, candidates.iter().map(|candidate| entry(candidate)).collect()))
+            .map(|(name, (_, candidates))| (name, candidates.iter().map(entry).collect()))
             .collect();
         let kernels: Vec<Value> = self.kernels.iter().map(|(_, _, candidate)| entry(candidate)).collect();
         json!({ "packages": packages, "kernels": kernels })
@@ -72,14 +72,14 @@ impl<'a> Selection<'a> {
 struct Chooser<'a> {
     mapping: &'a Mapping,
     index: &'a Index,
-    chosen: BTreeMap<String, &'a Candidate>,
+    chosen: BTreeMap<String, Candidate>,
     known: Known,
 }
 
 impl<'a> Chooser<'a> {
     fn choose(&mut self, debian: &str) -> Result<()> {
         let suites = &self.mapping.suites;
-        let candidate = self.index.newest(debian, suites);
+        let candidate = self.index.newest(debian, suites)?;
         let candidate = candidate.with_context(|| format!("finding {debian} in the suites {}", suites.join(", ")))?;
         self.known.add(debian, &candidate.fields)?;
         self.chosen.insert(debian.to_owned(), candidate);
@@ -87,36 +87,35 @@ impl<'a> Chooser<'a> {
     }
 
     /// Replaces the packages that a newer suite has better by that suite's, if everything else chosen allows it.
-    fn take_newer(&mut self) {
+    fn take_newer(&mut self) -> Result<()> {
         let newer = &self.mapping.newer;
         let suite = [newer.suite.clone()];
         let mut trial = self.chosen.clone();
         for name in &newer.packages {
-            match self.index.newest(name, &suite) {
-                Some(candidate) => trial.insert(name.clone(), candidate),
-                None => return,
-            };
+            let Some(candidate) = self.index.newest(name, &suite)? else { return Ok(()) };
+            trial.insert(name.clone(), candidate);
         }
-        let is_satisfied = |name: &String| {
-            let groups = trial[name].fields.relations("Depends").unwrap_or_default();
-            groups.iter().all(|group| group.iter().any(|relation| allows(relation, &trial, self.mapping)))
-        };
-        if newer.packages.iter().all(is_satisfied) {
-            self.chosen = trial;
+        for name in &newer.packages {
+            let is_met = |group: &Vec<Relation>| group.iter().any(|relation| allows(relation, &trial, self.mapping));
+            if !trial[name].fields.relations("Depends")?.iter().all(is_met) {
+                return Ok(());
+            }
         }
+        self.chosen = trial;
+        Ok(())
     }
 
     /// Adds what the chosen packages depend on; returns the names that were added.
     fn follow_dependencies(&mut self) -> Result<BTreeSet<String>> {
         let mut added = BTreeSet::new();
-        let mut waiting: Vec<&Candidate> = self.chosen.values().copied().collect();
+        let mut waiting: Vec<Candidate> = self.chosen.values().cloned().collect();
         while let Some(candidate) = waiting.pop() {
             let mut groups = candidate.fields.relations("Depends")?;
             groups.extend(candidate.fields.relations("Pre-Depends")?);
             for group in groups {
                 let Some(name) = self.missing(&group) else { continue };
                 self.choose(&name)?;
-                waiting.push(self.chosen[&name]);
+                waiting.push(self.chosen[&name].clone());
                 added.insert(name);
             }
         }
@@ -131,14 +130,13 @@ impl<'a> Chooser<'a> {
         if group.iter().any(is_met) {
             return None;
         }
-        let mut real =
-            group.iter().filter(|relation| self.index.newest(&relation.package, &self.mapping.suites).is_some());
+        let mut real = group.iter().filter(|relation| self.index.contains(&relation.package, &self.mapping.suites));
         real.next().map(|relation| relation.package.clone())
     }
 }
 
 /// Whether the chosen packages meet a relation, where they have the package at all.
-fn allows(relation: &Relation, chosen: &BTreeMap<String, &Candidate>, mapping: &Mapping) -> bool {
+fn allows(relation: &Relation, chosen: &BTreeMap<String, Candidate>, mapping: &Mapping) -> bool {
     let Some(candidate) = chosen.get(&relation.package) else {
         return relation.version.is_none() || mapping.ignored_dependencies.contains(&relation.package);
     };
@@ -154,14 +152,14 @@ fn allows(relation: &Relation, chosen: &BTreeMap<String, &Candidate>, mapping: &
 }
 
 /// The kernels that each version of the metapackages depends on.
-fn kernels<'a>(mapping: &'a Mapping, index: &'a Index) -> Result<Vec<(&'a Kernel, String, &'a Candidate)>> {
+fn kernels<'a>(mapping: &'a Mapping, index: &Index) -> Result<Vec<(&'a Kernel, String, Candidate)>> {
     let mut kernels = Vec::new();
     for kernel in &mapping.kernels {
-        for metapackage in index.versions(&kernel.metapackage, &mapping.suites) {
+        for metapackage in index.versions(&kernel.metapackage, &mapping.suites)? {
             let depends = metapackage.fields.relations("Depends")?;
             let image = depends.iter().flatten().find(|relation| relation.package.starts_with("linux-image-"));
             let image = &image.with_context(|| format!("finding the kernel of {}", kernel.metapackage))?.package;
-            let candidate = index.newest(image, &mapping.suites);
+            let candidate = index.newest(image, &mapping.suites)?;
             let candidate = candidate.with_context(|| format!("finding {image} in the index"))?;
             kernels.push((kernel, image.trim_start_matches("linux-image-").to_owned(), candidate));
         }

@@ -1,6 +1,7 @@
 //! The set-up: builder names in, a directory with repositories, keys, images and definitions out.
 
 use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Instant;
@@ -95,8 +96,9 @@ impl Setup {
         archive.fetch(&candidates)?;
 
         let (gnupg, keys) = (self.directory.join("gnupg"), self.directory.join("keys"));
-        for path in [&gnupg, &keys] {
-            fs::create_dir_all(path).with_context(|| format!("creating {}", path.display()))?;
+        for (path, mode) in [(&gnupg, 0o700), (&keys, 0o755)] {
+            let mut builder = fs::DirBuilder::new();
+            builder.recursive(true).mode(mode).create(path).with_context(|| format!("creating {}", path.display()))?;
         }
         let signer = Signer::open(&gnupg.join("offline.secret.asc"), USER)?;
         let foreign = Signer::open(&gnupg.join("foreign.secret.asc"), FOREIGN_USER)?;
@@ -126,7 +128,7 @@ impl Setup {
         let mut repository = Repository::begin(&self.directory.join("repo"))?;
         let mut add_all = |packages: Vec<Package>| packages.iter().try_for_each(|package| repository.add(package));
         add_all(handmade::packages(public_key))?;
-        let read = |candidate: &&Candidate| deb::read(&archive.read(candidate)?);
+        let read = |candidate: &Candidate| deb::read(&archive.read(candidate)?);
         for (name, (rule, candidates)) in &selection.packages {
             let debs = candidates.iter().map(read).collect::<Result<Vec<_>>>();
             add_all(conversion.packages(name, rule, &debs.with_context(|| format!("making {name}"))?)?)?;
