@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::builtin::Builtin;
 use super::name::{Compression, base_name, module_name, split_suffix};
-use crate::tree::{Content, Kind, Tree, TreePath};
+use crate::tree::{Content, Tree, TreePath};
 
 const MODULES_DIRECTORY: &str = "usr/lib/modules/";
 
@@ -116,30 +116,19 @@ fn describe_versions(versions: &[String]) -> String {
 
 fn module_files(tree: &Tree, directory: &str) -> Result<Vec<ModuleFile>> {
     let mut files = Vec::new();
-    for (path, entry) in tree.iter() {
-        let Some(below) = path.strip_prefix(directory.as_bytes()) else { continue };
-        let Some(content) = content_of(tree, &entry.kind) else { continue };
+    for (path, _) in tree.below(directory.trim_end_matches('/').as_bytes()) {
+        let below = &path[directory.len()..];
+        let Some(content) = tree.content(path) else { continue };
         let text = String::from_utf8_lossy(below);
         let Some((_, compression)) = split_suffix(&text) else { continue };
         if !text.is_ascii() {
             bail!("the module {:?} has a name that is not ASCII; kmod's index cannot hold it, remove it", text);
         }
         let name = module_name(base_name(&text));
+        let content = content.clone();
         files.push(ModuleFile { relative_path: text.into_owned(), name, compression, content });
     }
     Ok(files)
-}
-
-/// The bytes of a regular file or of a further name of one.
-pub(super) fn content_of(tree: &Tree, kind: &Kind) -> Option<Content> {
-    match kind {
-        Kind::File(content) => Some(content.clone()),
-        Kind::HardLink { target } => match &tree.get(target)?.kind {
-            Kind::File(content) => Some(content.clone()),
-            _ => None,
-        },
-        _ => None,
-    }
 }
 
 fn precedence(relative_path: &str) -> usize {
@@ -152,10 +141,7 @@ fn precedence(relative_path: &str) -> usize {
 }
 
 fn read_list(tree: &Tree, path: &str) -> Result<Option<Vec<u8>>> {
-    let Some(content) = tree.get(path.as_bytes()).and_then(|entry| content_of(tree, &entry.kind)) else {
-        return Ok(None);
-    };
-    content.read_all().map(Some).with_context(|| format!("reading {path}"))
+    tree.content(path.as_bytes()).map(Content::read_all).transpose().with_context(|| format!("reading {path}"))
 }
 
 fn positions(order: &str) -> BTreeMap<String, usize> {
@@ -170,7 +156,7 @@ fn positions(order: &str) -> BTreeMap<String, usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::Entry;
+    use crate::tree::{Entry, Kind};
 
     fn tree(paths: &[&str]) -> Tree {
         let mut tree = Tree::new();

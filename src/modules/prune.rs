@@ -7,10 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result};
 
 use super::firmware::FIRMWARE_DIRECTORY;
-use super::kernel_modules::{content_of, module_directory};
+use super::kernel_modules::module_directory;
 use super::name::split_suffix;
 use super::selection::Selection;
-use crate::tree::{Content, Entry, Kind, Tree, TreePath};
+use crate::tree::{Content, Entry, Kind, Tree, TreePath, parent};
 
 /// What a kernel package ships beside its modules and modprobe or depmod still read.
 const KEPT_LISTS: [&str; 2] = ["modules.builtin", "modules.builtin.modinfo"];
@@ -35,12 +35,7 @@ pub fn prune(
     let lists = KEPT_LISTS.map(|name| format!("{directory}{name}").into_bytes());
     let kept = with_parents(selection.modules.keys().chain(&selection.firmware).chain(&lists));
     let pruned = |path: &[u8]| path.starts_with(directory.as_bytes()) || path.starts_with(FIRMWARE_DIRECTORY.as_bytes());
-    let removed: BTreeSet<TreePath> =
-        tree.iter().map(|(path, _)| path).filter(|path| pruned(path) && !kept.contains(*path)).cloned().collect();
-    keep_linked_content(tree, &removed);
-    for path in &removed {
-        tree.remove(path);
-    }
+    tree.retain(|path, _| !pruned(path) || kept.contains(path));
     let order = order.map(|order| (ORDER.to_owned(), order));
     for (name, bytes) in index.into_iter().chain(order) {
         let entry = Entry::of_root(Kind::File(Content::from_bytes(bytes)), 0o644, epoch);
@@ -53,23 +48,22 @@ pub fn prune(
 pub fn adopt_firmware(tree: &mut Tree, firmware_tree: &Tree, selection: &Selection) {
     for path in with_parents(selection.firmware.iter()) {
         let Some(entry) = firmware_tree.get(&path) else { continue };
-        if matches!(entry.kind, Kind::Directory) && tree.get(&path).is_some() {
+        if tree.contains_dir(&path) {
             continue;
         }
-        let mut entry = entry.clone();
-        if let Some(content) = content_of(firmware_tree, &entry.kind) {
-            entry.kind = Kind::File(content);
-        }
-        tree.insert(path, entry);
+        // The file whose further name this is may stay behind.
+        let kind = firmware_tree.content(&path).map_or_else(|| entry.kind.clone(), |content| Kind::File(content.clone()));
+        tree.insert(path, Entry { kind, ..entry.clone() });
     }
 }
 
 fn with_parents<'a>(paths: impl Iterator<Item = &'a TreePath>) -> BTreeSet<TreePath> {
     let mut all = BTreeSet::new();
     for path in paths {
-        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
-        all.extend(slashes.map(|(position, _)| path[..position].to_vec()));
-        all.insert(path.clone());
+        let mut path = path.as_slice();
+        while !path.is_empty() && all.insert(path.to_vec()) {
+            path = parent(path);
+        }
     }
     all
 }
@@ -77,9 +71,7 @@ fn with_parents<'a>(paths: impl Iterator<Item = &'a TreePath>) -> BTreeSet<TreeP
 /// The lines of `modules.order` whose modules are selected; nothing if there is no such file.
 fn filtered_order(tree: &Tree, directory: &str, selection: &Selection) -> Result<Option<Vec<u8>>> {
     let path = format!("{directory}{ORDER}");
-    let Some(content) = tree.get(path.as_bytes()).and_then(|entry| content_of(tree, &entry.kind)) else {
-        return Ok(None);
-    };
+    let Some(content) = tree.content(path.as_bytes()) else { return Ok(None) };
     let bytes = content.read_all().with_context(|| format!("reading {path}"))?;
     let stems: BTreeSet<&str> = selection.modules.keys().filter_map(|path| stem(path, directory)).collect();
     let text = String::from_utf8_lossy(&bytes);
@@ -90,32 +82,6 @@ fn filtered_order(tree: &Tree, directory: &str, selection: &Selection) -> Result
 fn stem<'a>(path: &'a [u8], directory: &str) -> Option<&'a str> {
     let relative = std::str::from_utf8(path.strip_prefix(directory.as_bytes())?).ok()?;
     split_suffix(relative).map(|(stem, _)| stem)
-}
-
-/// Of hard links whose first name is about to go, the first that stays takes the content, and the others follow it.
-fn keep_linked_content(tree: &mut Tree, removed: &BTreeSet<TreePath>) {
-    let mut heirs: BTreeMap<TreePath, Vec<TreePath>> = BTreeMap::new();
-    for (path, entry) in tree.iter() {
-        if let Kind::HardLink { target } = &entry.kind
-            && removed.contains(target)
-            && !removed.contains(path)
-        {
-            heirs.entry(target.clone()).or_default().push(path.clone());
-        }
-    }
-    for (target, links) in heirs {
-        let Some(content) = tree.get(&target).and_then(|entry| content_of(tree, &entry.kind)) else { continue };
-        for link in &links {
-            let kind = if *link == links[0] {
-                Kind::File(content.clone())
-            } else {
-                Kind::HardLink { target: links[0].clone() }
-            };
-            if let Some(entry) = tree.remove(link) {
-                tree.insert(link.clone(), Entry { kind, ..entry });
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -182,9 +148,9 @@ mod tests {
             "usr/lib/os-release",
         ];
         assert_eq!(paths(&tree), expected);
-        let order = tree.get(b"usr/lib/modules/1/modules.order").unwrap();
-        assert_eq!(content_of(&tree, &order.kind).unwrap().read_all().unwrap(), b"kernel/a.ko\n");
-        assert_eq!(order.mtime, 7);
+        let order = b"usr/lib/modules/1/modules.order";
+        assert_eq!(tree.content(order).unwrap().read_all().unwrap(), b"kernel/a.ko\n");
+        assert_eq!(tree.get(order).unwrap().mtime, 7);
     }
 
     #[test]

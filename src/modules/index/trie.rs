@@ -2,7 +2,7 @@
 //!
 //! In: keys with values. Out: the bytes of a `modules.*.bin` file, format 2.1 (the comment above `index_mm_open` in
 //! kmod's `libkmod/libkmod-index.c`): magic, version and the offset of the root, each 32 bits, big endian; then nodes in
-//! pre-order, as kmod writes them since version 33. A node is its prefix (NUL-terminated), the first and last byte of
+//! pre-order, as kmod writes them since version 34. A node is its prefix (NUL-terminated), the first and last byte of
 //! its children with an offset for every byte between, and its values; flags in an offset's high bits tell which of
 //! these three the node has.
 
