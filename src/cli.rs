@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{boot, build, convert, doctor, inspect};
+use crate::commands::{build, inspect};
 use crate::progress::Verbosity;
 
 /// Builds Linux initrds from distribution packages, in a container.
@@ -39,12 +39,6 @@ impl CommandLine {
 pub enum Command {
     /// Build an initrd from the packages that an image definition names.
     Build(build::Arguments),
-    /// Boot what was built in QEMU, against a root device made for it.
-    Boot(boot::Arguments),
     /// Show what is in an initrd, anyone's.
     Inspect(inspect::Arguments),
-    /// Turn a layer (tar, OCI layout, OCI archive) into an initrd.
-    Convert(convert::Arguments),
-    /// Say what this host lacks for building and booting, and how to cure it.
-    Doctor(doctor::Arguments),
 }

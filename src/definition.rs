@@ -74,6 +74,9 @@ pub struct Repository {
     /// Whether the metadata itself is signed and must verify.
     #[serde(default)]
     pub repo_gpgcheck: bool,
+    /// Whether the lists of all files are fetched too; needed for packages that are asked for by uncommon paths.
+    #[serde(default)]
+    pub filelists: bool,
     /// dnf's `priority`: the lower number wins; 99 unless given.
     #[serde(default = "default_priority")]
     pub priority: u32,
@@ -430,8 +433,7 @@ modules = ["dm-thin-pool"]
 
     #[test]
     fn include_loop_names_the_chain() {
-        let error =
-            error_of(&[("a.toml", "include = [\"b.toml\"]"), ("b.toml", "include = [\"a.toml\"]")], "a");
+        let error = error_of(&[("a.toml", "include = [\"b.toml\"]"), ("b.toml", "include = [\"a.toml\"]")], "a");
         assert!(error.contains("the definition includes itself: "), "{error}");
         assert!(error.matches("a.toml").count() >= 2, "{error}");
     }

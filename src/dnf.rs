@@ -158,10 +158,7 @@ fn parse_kernel_package(line: &str) -> Result<Chosen> {
         bail!("reading dnf's answer to the kernel query: {line:?} does not have six words");
     };
     let epoch = if epoch == "0" { String::new() } else { format!("{epoch}:") };
-    Ok(Chosen {
-        repository: repository.to_owned(),
-        nevra: format!("{name}-{epoch}{version}-{release}.{arch}"),
-    })
+    Ok(Chosen { repository: repository.to_owned(), nevra: format!("{name}-{epoch}{version}-{release}.{arch}") })
 }
 
 /// Reads the inventory that the install script wrote: tab-separated, one package a line.
@@ -206,6 +203,7 @@ mod tests {
             mirrorlist: None,
             gpg_keys: keys.iter().map(|key| (*key).to_owned()).collect(),
             repo_gpgcheck: true,
+            filelists: false,
             priority: 99,
         }
     }
@@ -231,7 +229,8 @@ mod tests {
     fn solution_is_read_with_epochs_and_at_signs_in_place() {
         let chosen = parse_solution("install a-2:1.2-3.fc44.noarch@fedora\ninstall b@c-1.0-1.x86_64@up\n").unwrap();
         let expected = [("fedora", "a-2:1.2-3.fc44.noarch"), ("up", "b@c-1.0-1.x86_64")];
-        let expected = expected.map(|(repository, nevra)| Chosen { repository: repository.into(), nevra: nevra.into() });
+        let expected =
+            expected.map(|(repository, nevra)| Chosen { repository: repository.into(), nevra: nevra.into() });
         assert_eq!(chosen, BTreeSet::from(expected));
     }
 

@@ -45,14 +45,8 @@ const INSTALLATION_STATE: &[&str] = &[
 ];
 
 /// Where the kernel and systemd mount things; missing ones are made.
-const MOUNT_POINTS: &[(&str, u32)] = &[
-    ("dev", 0o755),
-    ("proc", 0o555),
-    ("run", 0o755),
-    ("sys", 0o555),
-    ("sysroot", 0o755),
-    ("tmp", 0o1777),
-];
+const MOUNT_POINTS: &[(&str, u32)] =
+    &[("dev", 0o755), ("proc", 0o555), ("run", 0o755), ("sys", 0o555), ("sysroot", 0o755), ("tmp", 0o1777)];
 
 /// What pid 1 is.
 const SYSTEMD: &[u8] = b"usr/lib/systemd/systemd";
@@ -75,10 +69,7 @@ pub fn finish(tree: &mut Tree, remove_files: &[String], epoch: u64) -> Result<()
 
 fn require(tree: &Tree, path: &[u8], package: &str) -> Result<()> {
     if tree.resolve(path).is_none() {
-        bail!(
-            "the installed packages hold no /{}: add {package} to [packages] install",
-            String::from_utf8_lossy(path)
-        );
+        bail!("the installed packages hold no /{}: add {package} to [packages] install", String::from_utf8_lossy(path));
     }
     Ok(())
 }
@@ -164,9 +155,6 @@ mod tests {
         let mut tree = installed();
         tree.remove(SYSTEMD);
         let error = finish(&mut tree, &[], 5).unwrap_err().to_string();
-        assert_eq!(
-            error,
-            "the installed packages hold no /usr/lib/systemd/systemd: add systemd to [packages] install"
-        );
+        assert_eq!(error, "the installed packages hold no /usr/lib/systemd/systemd: add systemd to [packages] install");
     }
 }

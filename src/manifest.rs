@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dnf::InstalledPackage;
 use crate::format::digest::Digest;
+use crate::repository::Package;
 
 /// The version of the manifest's form; raised when a reader of the old one would misread it.
 pub const SCHEMA: u32 = 1;
@@ -96,6 +97,21 @@ pub struct Output {
     pub size_bytes: u64,
     /// The digest of its bytes.
     pub sha256: Digest,
+}
+
+/// A package that was not installed by rpm, as its repository describes it.
+pub fn package(package: &Package) -> InstalledPackage {
+    InstalledPackage {
+        name: package.name.clone(),
+        epoch: package.epoch.into(),
+        version: package.version.clone(),
+        release: package.release.clone(),
+        arch: package.arch.clone(),
+        source_rpm: package.source_rpm.clone(),
+        license: package.license.clone(),
+        installed_size_bytes: package.installed_size_bytes,
+        build_time: package.build_time,
+    }
 }
 
 impl Manifest {

@@ -173,7 +173,8 @@ impl<'a> Closure<'a> {
         let candidates = self.modules.files().filter(|file| {
             let path = file.relative_path.as_str();
             let [crypto, library, arch_crypto, arch_library] = ALGORITHM_DIRECTORIES;
-            let of_arch = path.starts_with("kernel/arch/") && (path.contains(arch_crypto) || path.contains(arch_library));
+            let of_arch =
+                path.starts_with("kernel/arch/") && (path.contains(arch_crypto) || path.contains(arch_library));
             (path.starts_with(crypto) || path.starts_with(library) || of_arch) && !self.infos.contains_key(&file.name)
         });
         let infos = parallel::map(&candidates.collect::<Vec<_>>(), |file| module_info::read(file))?;

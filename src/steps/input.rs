@@ -72,7 +72,8 @@ impl Input {
 
     fn walk(&mut self, path: &Path, directory: &Path) -> Result<()> {
         let reading = || format!("reading the extra tree {}", directory.display());
-        let mut entries = fs::read_dir(directory).with_context(reading)?.collect::<io::Result<Vec<_>>>().with_context(reading)?;
+        let mut entries =
+            fs::read_dir(directory).with_context(reading)?.collect::<io::Result<Vec<_>>>().with_context(reading)?;
         entries.sort_by_key(fs::DirEntry::file_name);
         for entry in entries {
             let path = path.join(entry.file_name());
@@ -87,7 +88,10 @@ impl Input {
                 let mode = if metadata.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
                 self.members.push(Member { path, mode, source: Source::File(entry.path()) });
             } else {
-                anyhow::bail!("{} is no file, directory or symlink: an extra tree cannot hold it", entry.path().display());
+                anyhow::bail!(
+                    "{} is no file, directory or symlink: an extra tree cannot hold it",
+                    entry.path().display()
+                );
             }
         }
         Ok(())
@@ -133,7 +137,11 @@ fn append(archive: &mut tar::Builder<&mut dyn Write>, mut header: tar::Header, m
         Source::Symlink(target) => {
             header.set_entry_type(tar::EntryType::Symlink);
             header.set_size(0);
-            archive.append_link(&mut header, &member.path, Path::new(std::ffi::OsStr::from_bytes(target.as_os_str().as_bytes())))
+            archive.append_link(
+                &mut header,
+                &member.path,
+                Path::new(std::ffi::OsStr::from_bytes(target.as_os_str().as_bytes())),
+            )
         }
     }
 }

@@ -42,12 +42,7 @@ pub struct Request<'a> {
 ///
 /// # Errors
 /// Fails with the step's own words when dnf or a scriptlet fails, and when the exported tree is refused.
-pub async fn install(
-    engine: &Engine,
-    image: &Image,
-    request: &Request<'_>,
-    progress: &Progress,
-) -> Result<Installed> {
+pub async fn install(engine: &Engine, image: &Image, request: &Request<'_>, progress: &Progress) -> Result<Installed> {
     let input = input(request)?;
     let mut inventory = Vec::new();
     let (reader, mut writer) = io::pipe().context("making a pipe for the exported tree")?;

@@ -11,16 +11,15 @@ use anyhow::{Context, Result, bail};
 
 use crate::definition::{Definition, Selection};
 use crate::dnf::InstalledPackage;
-use crate::engine::{Cancellation, Engine, Image, ImageReference, Wish};
+use crate::engine::{Cancellation, Engine, Image, ImageReference};
 use crate::finish;
 use crate::format::compress::Compression;
 use crate::kernel;
-use crate::modules;
+use crate::modules::{self, FirmwarePatterns, KernelModules, Patterns};
 use crate::progress::Progress;
-use crate::repository::Variables;
-use crate::steps::install;
+use crate::steps::install::{self, Installed};
 use crate::store::Store;
-use crate::tree::Tree;
+use crate::tree::{Content, Kind, Tree};
 
 use inputs::Inputs;
 
@@ -82,7 +81,8 @@ struct Plan {
     selection: Selection,
     profiles: Vec<String>,
     reference: ImageReference,
-    patterns: modules::Patterns,
+    patterns: Patterns,
+    firmware: FirmwarePatterns,
     kernel_version: Option<String>,
     compression: Compression,
     formats: BTreeSet<Format>,
@@ -97,7 +97,7 @@ struct Plan {
 struct Built {
     base: Tree,
     modules: Tree,
-    kernel_image: crate::tree::Content,
+    kernel_image: Content,
     kernel_version: String,
     packages: Vec<InstalledPackage>,
     epoch: u64,
@@ -109,15 +109,117 @@ struct Built {
 /// Fails when anything does; then no output was written and those of an earlier build are as they were.
 pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let plan = Plan::new(arguments)?;
+    outputs::check_directory(&plan.output_directory)?;
     let cancellation = Cancellation::on_signals()?;
-    let engine = Engine::connect(&Wish::from_environment(arguments.engine.clone()), cancellation, progress).await?;
+    let engine = super::open_engine(arguments.engine.as_deref(), &cancellation, progress).await?;
     let image = engine.ensure_image(&plan.reference, progress).await?;
     let store = Store::open(&plan.cache_directory)?;
     let inputs = inputs::provide(&plan, &engine, &image, &store, progress).await?;
-    let built = make(&plan, &engine, &image, &inputs, progress).await?;
-    let manifest = outputs::write(&plan, &image, &inputs, built, progress)?;
+    let installed = install(&plan, &engine, &image, &inputs, &store, progress).await?;
+    cancellation.check()?;
+    let built = assemble(&plan, installed, &inputs, &store, progress)?;
+    cancellation.check()?;
+    let manifest = outputs::write(&plan, &image, &inputs, &built, progress)?;
     outputs::report(&plan, &manifest, arguments.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn install(
+    plan: &Plan,
+    engine: &Engine,
+    image: &Image,
+    inputs: &Inputs,
+    store: &Store,
+    progress: &Progress,
+) -> Result<Installed> {
+    let request = install::Request {
+        selection: &plan.selection,
+        releasever: &plan.definition.releasever,
+        rpms: &inputs::rpm_files(&inputs.packages, store),
+        epoch: plan.epoch(inputs),
+        spool_directory: store.root(),
+    };
+    let stage = progress.stage("installing", None);
+    let installed = install::install(engine, image, &request, progress).await?;
+    stage.finish(&format!("{} packages, {} entries", installed.packages.len(), installed.layer.tree.len()));
+    installed.layer.warnings.iter().for_each(|warning| progress.warn(warning));
+    Ok(installed)
+}
+
+/// The two trees of the initrd from the installed packages and the kernel's.
+fn assemble(plan: &Plan, installed: Installed, inputs: &Inputs, store: &Store, progress: &Progress) -> Result<Built> {
+    let epoch = plan.epoch(inputs);
+    let mut base = installed.layer.tree;
+    let kernel_rpms: Vec<PathBuf> =
+        inputs::rpm_files(&inputs.kernel_packages, store).into_iter().map(|(_, path)| path).collect();
+    let kernel = kernel::read_packages(&kernel_rpms, store.root(), progress)?;
+    let mut kernel = placed_as_in(&base, kernel)?;
+    kernel.set_times(epoch);
+    finish::finish(&mut base, &plan.selection.remove_files, epoch)?;
+    let kernel_version = choose_kernel(&kernel, plan.kernel_version.as_deref())?;
+    let kernel_image = outputs::kernel_image(&kernel, &kernel_version)?;
+    let modules = select_modules(plan, kernel, &kernel_version, epoch, store, progress)?;
+    Ok(Built { base, modules, kernel_image, kernel_version, packages: installed.packages, epoch })
+}
+
+/// Fedora's kernel packages say /lib/modules, which is a symlink to /usr/lib in the base: a segment that brought a
+/// directory of that name would replace the symlink.
+fn placed_as_in(base: &Tree, kernel: Tree) -> Result<Tree> {
+    let mut placed = Tree::new();
+    for (path, entry) in base.children(b"").filter(|(_, entry)| matches!(entry.kind, Kind::Symlink { .. })) {
+        placed.insert(path.clone(), entry.clone());
+    }
+    placed.merge(kernel).context("joining the kernel's packages")?;
+    Ok(placed)
+}
+
+/// The one kernel of the tree, or the one that was asked for.
+fn choose_kernel(kernel: &Tree, wanted: Option<&str>) -> Result<String> {
+    let mut found = modules::kernel_versions(kernel);
+    match (wanted, found.len()) {
+        (_, 0) => bail!("the packages hold no kernel: name its packages in [kernel] packages"),
+        (Some(version), _) if found.iter().any(|one| one == version) => Ok(version.to_owned()),
+        (Some(version), _) => bail!("the packages hold no kernel {version}; they hold {}", found.join(", ")),
+        (None, 1) => Ok(found.remove(0)),
+        (None, _) => bail!("the packages hold several kernels: choose one with --kernel-version: {}", found.join(", ")),
+    }
+}
+
+/// The modules segment's tree: what the patterns choose, what that needs, and its index.
+fn select_modules(
+    plan: &Plan,
+    mut kernel: Tree,
+    kernel_version: &str,
+    epoch: u64,
+    store: &Store,
+    progress: &Progress,
+) -> Result<Tree> {
+    let stage = progress.stage("selecting modules", None);
+    let available = KernelModules::open(&kernel, kernel_version)?;
+    let mut selection = modules::select(&available, &kernel, &plan.patterns, &plan.firmware)?;
+    if !plan.definition.keep_module_compression {
+        modules::decompress(&mut kernel, &available, &mut selection, store.root())?;
+    }
+    let index = modules::index(&available, &selection)?;
+    modules::prune(&mut kernel, kernel_version, &selection, index, epoch)?;
+    let kept = [format!("usr/lib/modules/{kernel_version}"), "usr/lib/firmware".to_owned()];
+    kernel.retain(|path, _| kept.iter().any(|directory| is_on_the_way(path, directory.as_bytes())));
+    stage.finish(&format!("{} of {}", selection.modules.len(), available.files().count()));
+    for unmatched in &selection.unmatched {
+        let nearest = unmatched.nearest.as_ref().map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+        progress.warn(&format!("the module pattern {:?} matches no module{nearest}", unmatched.pattern));
+    }
+    for missing in &selection.missing_firmware {
+        progress.detail(&format!("firmware {missing} is in no package"));
+    }
+    Ok(kernel)
+}
+
+/// Whether `path` is `directory`, below it or above it.
+fn is_on_the_way(path: &[u8], directory: &[u8]) -> bool {
+    let below =
+        |long: &[u8], short: &[u8]| long.starts_with(short) && matches!(long.get(short.len()), None | Some(b'/'));
+    below(path, directory) || below(directory, path)
 }
 
 impl Plan {
@@ -126,11 +228,14 @@ impl Plan {
         let definition = Definition::load(&arguments.image, &directory)?;
         let selection = definition.select(&arguments.profiles)?;
         if arguments.output.is_some() && arguments.formats.len() > 1 {
-            bail!("--output names one output, but several formats are asked for: give one --format, or leave --output out");
+            bail!(
+                "--output names one output, but several formats are asked for: give one --format, or leave --output out"
+            );
         }
         Ok(Plan {
             reference: definition.builder_image.parse().context("in [builder] image")?,
-            patterns: modules::Patterns::parse(&selection.modules).context("in [kernel] modules")?,
+            patterns: Patterns::parse(&selection.modules).context("in [kernel] modules")?,
+            firmware: FirmwarePatterns::parse(&selection.firmware).context("in [kernel] firmware")?,
             profiles: arguments.profiles.clone(),
             kernel_version: arguments.kernel_version.clone(),
             compression: arguments.compress.unwrap_or(definition.compression),
@@ -142,6 +247,22 @@ impl Plan {
             definition,
             selection,
         })
+    }
+}
+
+impl Plan {
+    /// The time stamp of everything, in seconds.
+    fn epoch(&self, inputs: &Inputs) -> u64 {
+        self.explicit_epoch.unwrap_or_else(|| inputs.newest_build_time())
+    }
+
+    /// Modules that are compressed already do not compress again: their segment is stored plain, which the kernel
+    /// unpacks at the speed of copying.
+    fn segment_compression(&self, segment: &str) -> Compression {
+        if segment == "modules" && self.definition.keep_module_compression {
+            return Compression::None;
+        }
+        self.compression
     }
 }
 
@@ -158,6 +279,7 @@ fn cache_directory() -> Result<PathBuf> {
 fn explicit_epoch() -> Result<Option<u64>> {
     let Some(value) = std::env::var_os("SOURCE_DATE_EPOCH") else { return Ok(None) };
     let text = value.to_string_lossy();
-    let epoch = text.parse().with_context(|| format!("SOURCE_DATE_EPOCH is {text:?}: give seconds since 1970-01-01"))?;
+    let epoch =
+        text.parse().with_context(|| format!("SOURCE_DATE_EPOCH is {text:?}: give seconds since 1970-01-01"))?;
     Ok(Some(epoch))
 }
