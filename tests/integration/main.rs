@@ -1,0 +1,5 @@
+//! The integration tests.
+#![allow(clippy::unwrap_used)]
+
+mod format;
+mod inspect;
