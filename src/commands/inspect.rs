@@ -105,18 +105,16 @@ fn write_text(output: &mut impl Write, report: &Report) -> io::Result<()> {
         );
         writeln!(output, "{}", line.trim_end())?;
     }
-    writeln!(
-        output,
-        "\nunpacked: {} entries, {} files with {}",
-        report.entries,
-        report.files,
-        HumanBytes(report.file_bytes)
-    )?;
+    let (entries, files, bytes) = (report.entries, report.files, HumanBytes(report.file_bytes));
+    writeln!(output, "\nunpacked: {entries} entries, {bytes} in {files} different files")?;
     write_usages(output, "biggest directories", &report.biggest_directories)?;
     write_usages(output, "biggest files", &report.biggest_files)
 }
 
 fn write_usages(output: &mut impl Write, title: &str, usages: &[Usage]) -> io::Result<()> {
+    if usages.is_empty() {
+        return Ok(());
+    }
     writeln!(output, "\n{title}:")?;
     for usage in usages {
         writeln!(output, "{:>12}  {}", HumanBytes(usage.size_bytes).to_string(), usage.path)?;

@@ -259,16 +259,13 @@ fn walk_archive(
     walked: &mut Walked,
     visit: &mut impl FnMut(Item<'_>) -> io::Result<()>,
 ) -> io::Result<End> {
-    let mut current = None;
     loop {
-        let next = reader.next_item()?;
-        // Only now is the data of the entry before known to be whole.
-        walked.last_entry = current.take().or(walked.last_entry.take());
-        match next {
+        match reader.next_item()? {
             Next::Entry(entry) => {
                 segment.count(&entry);
                 visit(Item::Entry(&entry, reader))?;
-                current = Some(entry.path);
+                reader.skip_data()?;
+                walked.last_entry = Some(entry.path);
             }
             Next::ArchiveEnd { trailer: true } => {
                 segment.archives += 1;

@@ -339,12 +339,12 @@ fn damage_is_reported_with_offset_and_last_good_entry() {
     nothing: at byte 0: there is no cpio archive in it
     only zeros: at byte 0: there is no cpio archive in it
     text: at byte 0: neither cpio nor a known compression begins with 68 65 6c 6c 6f
-    cut off in an entry: at byte 484: cpio entry at byte 484: the archive is cut off inside its header (last good entry: usr)
+    cut off in an entry: at byte 484: cpio entry at byte 484: the archive is cut off inside its header (last good entry: usr/bin)
     cut off between entries: at byte 864: the archive has no trailer: it may be cut off (last good entry: usr/lib/modules)
     cut off in the member: at byte 988: in the zstd segment, byte 0 unpacked: incomplete frame (last good entry: usr/lib/modules)
     garbage at the end: at byte 1148: neither cpio nor a known compression begins with 67 61 72 62 61 67 (last good entry: usr/lib/modules)
     unaligned: at byte 197: cpio entry at byte 197: it does not start at a multiple of 4 bytes, where the kernel expects it (last good entry: usr/lib/modules)
-    cut off before compression: at byte 988: in the gzip segment, byte 248 unpacked: cpio entry at byte 248: the archive is cut off inside its header (last good entry: bin)
+    cut off before compression: at byte 988: in the gzip segment, byte 248 unpacked: cpio entry at byte 248: the archive is cut off inside its header (last good entry: lib)
     text in the member: at byte 988: in the zstd segment, byte 0 unpacked: what follows there is no cpio archive (last good entry: usr/lib/modules)
     ");
     for (name, initrd) in [("cut off", &whole[..500]), ("garbage", &[&whole[..], b"garbage"].concat())] {

@@ -93,15 +93,14 @@ fn one_byte_missing_is_an_error_in_every_codec() {
 
 #[test]
 fn workers_and_cut_of_writes_do_not_change_the_bytes() {
-    let large = text(40 << 20);
+    let large = text(36 << 20);
     // More than one of xz's blocks, most of it quick to compress.
     let two_blocks = [vec![0; 24 << 20], text(2 << 20)].concat();
     for (compression, data) in [
-        (Compression::Zstd(1), &large[..]),
-        (Compression::Zstd(3), &large),
+        (Compression::Zstd(3), &large[..]),
         (Compression::Xz(0), &two_blocks),
-        (Compression::Gzip(1), &large[..5 << 20]),
-        (Compression::Gzip(6), &large[..5 << 20]),
+        (Compression::Gzip(1), &large[..3 << 20]),
+        (Compression::Gzip(6), &large[..3 << 20]),
         (Compression::Lz4, &large[..20 << 20]),
     ] {
         let reference = Digest::of(&compress(data, compression, 1, 1 << 20));

@@ -205,7 +205,11 @@ impl<R: BufRead> Reader<R> {
         }
     }
 
-    fn skip_data(&mut self) -> io::Result<()> {
+    /// Goes to the end of the current entry's data: after that the entry is known to be whole.
+    ///
+    /// # Errors
+    /// Fails as [`Reader::next_item`] does.
+    pub fn skip_data(&mut self) -> io::Result<()> {
         while self.remaining > 0 {
             let available = fill_buffer(&mut self.inner)?.len();
             let count = available.min(self.remaining as usize);

@@ -1,5 +1,5 @@
 //! Writes a newc archive: headers and data in, bytes out through a buffer of our own, so that small entries cost no system
-//! call each and large ones are copied a megabyte at a time.
+//! call each and large ones are copied in large pieces.
 //!
 //! The `cpio` crate lays out the headers, about a microsecond each. The data does not go through its writer, which
 //! flushes after every padded entry (a compressor then ends a block), takes a body cut short for whole, and would
@@ -11,8 +11,9 @@ use super::{
     ALIGNMENT_BYTES, Escaped, HEADER_BYTES, PATH_MAX_BYTES, TRAILER, TYPE_FILE, TYPE_MASK, TYPE_SYMLINK, missing_to,
 };
 
-/// Measured on 320 MB: from 256 KiB on the speed is that of memory, and a megabyte still fits second-level caches.
-const BUFFER_BYTES: usize = 1 << 20;
+/// Measured on 317 MB in memory: 0.19 s of CPU time, as `dd` takes; 64 KiB and 4 MiB cost a tenth more, as larger buffers leave the
+/// cache between read and write.
+const BUFFER_BYTES: usize = 256 << 10;
 
 /// Stands for a name that the `cpio` crate cannot take because it is not UTF-8, until the real bytes are put over it.
 const PLACEHOLDER: &str = match std::str::from_utf8(&[b'x'; PATH_MAX_BYTES]) {
