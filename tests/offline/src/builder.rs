@@ -13,7 +13,7 @@ use crate::mapping::Builder;
 use crate::oci;
 use crate::programs::run;
 
-/// Settings of rpm that Fedora's packages have and Debian's lack, and programs under Fedora's names.
+/// A shell text for the root directory `$1`: settings of rpm that Fedora's packages have and Debian's lack, and programs under Fedora's names.
 const CUSTOMIZE: &str = "\
 set -eu
 mkdir -p \"$1/usr/lib/rpm/macros.d\" \"$1/etc/yum.repos.d\"
@@ -61,8 +61,6 @@ pub fn make(
 }
 
 fn make_root(tar: &Path, archive: &Archive, builder: &Builder) -> Result<()> {
-    let mut hook = tempfile::Builder::new().prefix("customize").suffix(".sh").tempfile()?;
-    std::io::Write::write_all(&mut hook, CUSTOMIZE.as_bytes())?;
     let mut command = Command::new("mmdebstrap");
     command.env("SOURCE_DATE_EPOCH", EPOCH.to_string()).args(["--quiet", "--variant=minbase", "--architectures=amd64"]);
     command.arg(format!("--include={}", builder.include.join(",")));
@@ -71,7 +69,7 @@ fn make_root(tar: &Path, archive: &Archive, builder: &Builder) -> Result<()> {
     for pattern in EXCLUDED {
         command.arg(format!("--dpkgopt=path-exclude={pattern}"));
     }
-    command.arg(format!("--customize-hook=sh {} \"$1\"", hook.path().display()));
+    command.arg(format!("--customize-hook={CUSTOMIZE}"));
     run(command.arg(&builder.suite).arg(tar).arg(archive.source(&builder.suite)))?;
     Ok(())
 }
