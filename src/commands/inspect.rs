@@ -1,0 +1,125 @@
+//! `ocinitrd inspect`: an initrd in, its description on standard output, as text or JSON.
+
+use std::fs::File;
+use std::io::{self, Write, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use indicatif::HumanBytes;
+use serde::Serialize;
+
+use crate::inspect::{Listed, Report, Usage, inspect};
+use crate::progress::Progress;
+
+/// Say what is in an initrd, one made by this program or any other.
+///
+/// Tells the segments with their compression and sizes, early microcode, the kernel versions, the biggest directories and
+/// files, and what the kernel would stumble over. Reads cpio archives (newc), plain or compressed with zstd, xz, gzip, lz4 (legacy
+/// format), bzip2 or lzma, any number of them. Exits with 1 if the initrd has a problem.
+///
+/// Example: ocinitrd inspect --list /boot/initrd.img
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The initrd
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// Print JSON instead of text; sizes and offsets are in bytes
+    #[arg(long)]
+    json: bool,
+    /// List every file as the kernel would unpack it: mode, owner, size in bytes (of a device its numbers), path, link target. With
+    /// --json the list is added to the JSON as "list"
+    #[arg(long)]
+    list: bool,
+}
+
+#[derive(Serialize)]
+struct ReportWithList<'a> {
+    #[serde(flatten)]
+    report: &'a Report,
+    list: Vec<Listed>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Fails when the file cannot be read, when standard output cannot be written, and when the initrd has a problem.
+pub fn run(arguments: &Arguments, _progress: &Progress) -> Result<ExitCode> {
+    let path = arguments.file.display();
+    let file = File::open(&arguments.file).with_context(|| format!("opening {path}"))?;
+    let report = inspect(file).with_context(|| format!("inspecting {path}"))?;
+    match print(arguments, &report) {
+        // Whoever closed the pipe has read enough.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
+        result => result.context("writing to standard output")?,
+    }
+    if !report.problems.is_empty() {
+        let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
+        bail!("the kernel would not unpack all of {path}: {}; make the initrd anew", problems.join("; "));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(arguments: &Arguments, report: &Report) -> io::Result<()> {
+    let mut output = io::BufWriter::new(stdout().lock());
+    match (arguments.json, arguments.list) {
+        (true, true) => write_json(&mut output, &ReportWithList { report, list: report.listing().collect() })?,
+        (true, false) => write_json(&mut output, report)?,
+        (false, true) => write_list(&mut output, report)?,
+        (false, false) => write_text(&mut output, report)?,
+    }
+    output.flush()
+}
+
+fn write_json(output: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *output, value).map_err(io::Error::from)?;
+    writeln!(output)
+}
+
+fn write_list(output: &mut impl Write, report: &Report) -> io::Result<()> {
+    for Listed { path, mode, uid, gid, size_bytes, device, target } in report.listing() {
+        let size = device.map_or_else(|| size_bytes.to_string(), |(major, minor)| format!("{major},{minor}"));
+        let arrow = target.map_or_else(String::new, |target| format!(" -> {target}"));
+        writeln!(output, "{mode} {uid:5} {gid:5} {size:>10} {path}{arrow}")?;
+    }
+    Ok(())
+}
+
+fn write_text(output: &mut impl Write, report: &Report) -> io::Result<()> {
+    let count = report.segments.len();
+    writeln!(output, "{}, {count} segment{}", HumanBytes(report.size_bytes), if count == 1 { "" } else { "s" })?;
+    writeln!(output, "{:>12}  codec      stored    unpacked  entries   files  content", "offset")?;
+    for segment in &report.segments {
+        let microcode = segment.microcode.then(|| "early microcode".to_owned());
+        let modules = segment.kernel_versions.iter().map(|version| format!("modules of {version}"));
+        let content: Vec<String> = microcode.into_iter().chain(modules).collect();
+        let line = format!(
+            "{:>12}  {:5} {:>11} {:>11} {:>8} {:>7}  {}",
+            segment.offset,
+            segment.codec,
+            HumanBytes(segment.stored_bytes).to_string(),
+            HumanBytes(segment.unpacked_bytes).to_string(),
+            segment.entries,
+            segment.files,
+            content.join(", ")
+        );
+        writeln!(output, "{}", line.trim_end())?;
+    }
+    writeln!(
+        output,
+        "\nunpacked: {} entries, {} files with {}",
+        report.entries,
+        report.files,
+        HumanBytes(report.file_bytes)
+    )?;
+    write_usages(output, "biggest directories", &report.biggest_directories)?;
+    write_usages(output, "biggest files", &report.biggest_files)
+}
+
+fn write_usages(output: &mut impl Write, title: &str, usages: &[Usage]) -> io::Result<()> {
+    writeln!(output, "\n{title}:")?;
+    for usage in usages {
+        writeln!(output, "{:>12}  {}", HumanBytes(usage.size_bytes).to_string(), usage.path)?;
+    }
+    Ok(())
+}

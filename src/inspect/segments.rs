@@ -1,0 +1,328 @@
+//! Finds the segments of an initrd: a byte stream in, every entry of every archive to a visitor, a description of each segment out.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{self, BufRead, BufReader, Read};
+
+use serde::Serialize;
+
+use super::view::Dropped;
+use crate::format::compress::{Codec, Decoder, Input};
+use crate::format::cpio::{Entry, Escaped, Next, Reader};
+
+const UNPACKED_BUFFER_BYTES: usize = 256 << 10;
+
+/// One segment: a plain archive, or a compressed member with one or several archives in it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Segment {
+    /// Where it starts in the file, in bytes.
+    pub offset: u64,
+    /// How it is compressed.
+    pub codec: Codec,
+    /// Its length in the file, in bytes, without the zeros that may follow.
+    pub stored_bytes: u64,
+    /// Its length when decompressed, in bytes.
+    pub unpacked_bytes: u64,
+    /// How many archives follow each other in it.
+    pub archives: u64,
+    /// How many entries the archives have, trailers not counted.
+    pub entries: u64,
+    /// How many of the entries are regular files.
+    pub files: u64,
+    /// Whether it holds early microcode, which the kernel looks for before it unpacks anything.
+    pub microcode: bool,
+    /// The kernel versions whose modules are in it.
+    pub kernel_versions: BTreeSet<String>,
+}
+
+/// Something that the kernel would stumble over.
+#[derive(Clone, Debug, Serialize)]
+pub struct Problem {
+    /// Where in the file, in bytes: of a compressed segment its start.
+    pub offset: u64,
+    /// The path of the last entry that was read before it, escaped; none at the start.
+    pub last_entry: Option<String>,
+    /// What is wrong.
+    pub message: String,
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "at byte {}: {}", self.offset, self.message)?;
+        match &self.last_entry {
+            Some(path) => write!(formatter, " (last good entry: {path})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a visitor gets to see.
+pub(super) enum Item<'a> {
+    Entry(&'a Entry, &'a mut dyn Read),
+    Trailer,
+}
+
+/// What a walk has found.
+pub(super) struct Walked {
+    pub segments: Vec<Segment>,
+    pub problems: Vec<Problem>,
+    pub size_bytes: u64,
+    last_entry: Option<Vec<u8>>,
+}
+
+impl Walked {
+    fn problem(&mut self, offset: u64, message: String) {
+        let last_entry = self.last_entry.as_deref().map(|path| Escaped(path).to_string());
+        self.problems.push(Problem { offset, last_entry, message });
+    }
+
+    /// Turns entries that the kernel would drop into one problem, as one mistake usually concerns many. Entries are counted from 0.
+    pub(super) fn note_dropped(&mut self, dropped: &[(u64, Vec<u8>, Dropped)]) {
+        let Some((number, path, reason)) = dropped.first() else { return };
+        let mut before = 0;
+        let segment = self.segments.iter().find(|segment| {
+            before += segment.entries;
+            before > *number
+        });
+        let offset = segment.map_or(0, |segment| segment.offset);
+        let others = match dropped.len() {
+            1 => String::new(),
+            count => format!(", and so {} more", count - 1),
+        };
+        let message = format!("in this segment the kernel would drop the entry {}{others}: {reason}", Escaped(path));
+        self.problems.push(Problem { offset, last_entry: None, message });
+    }
+}
+
+/// Visits every entry in order. Reading ends at the first damage, as the kernel's does, or when the visitor fails.
+///
+/// # Errors
+/// Fails when `reader` does; all else is a problem of the initrd.
+pub(super) fn walk<R: Read>(reader: R, mut visit: impl FnMut(Item<'_>) -> io::Result<()>) -> io::Result<Walked> {
+    let mut watched = Watched { inner: reader, failure: None };
+    let mut walked = Walked { segments: Vec::new(), problems: Vec::new(), size_bytes: 0, last_entry: None };
+    let mut rest = Some(Input::new(&mut watched));
+    while let Some(mut input) = rest {
+        rest = match next_start(&mut input)? {
+            Some(b'0') => walk_plain(input, &mut walked, &mut visit),
+            Some(_) => walk_compressed(input, &mut walked, &mut visit),
+            None => {
+                walked.size_bytes = input.position();
+                None
+            }
+        };
+    }
+    if walked.segments.is_empty() && walked.problems.is_empty() {
+        walked.problem(0, "there is no cpio archive in it".to_owned());
+    }
+    watched.failure.map_or(Ok(walked), Err)
+}
+
+/// Remembers that reading itself failed, which decoders do not tell apart from damage.
+struct Watched<R> {
+    inner: R,
+    failure: Option<io::Error>,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.inner.read(buffer).inspect_err(|error| {
+            if error.kind() != io::ErrorKind::Interrupted {
+                self.failure = Some(io::Error::new(error.kind(), error.to_string()));
+            }
+        })
+    }
+}
+
+/// Skips zeros; the byte that a segment starts with, or none at the end.
+fn next_start(input: &mut Input<impl Read>) -> io::Result<Option<u8>> {
+    loop {
+        let buffer = input.fill_buf()?;
+        let (zeros, length) = (buffer.iter().take_while(|byte| **byte == 0).count(), buffer.len());
+        let next = buffer.get(zeros).copied();
+        input.consume(zeros);
+        if next.is_some() || length == 0 {
+            return Ok(next);
+        }
+    }
+}
+
+/// One archive that is not compressed. Returns the input after it, if that can be read.
+fn walk_plain<R: Read>(
+    mut input: Input<R>,
+    walked: &mut Walked,
+    visit: &mut impl FnMut(Item<'_>) -> io::Result<()>,
+) -> Option<Input<R>> {
+    let offset = input.position();
+    let mut segment = Segment::new(offset, Codec::None);
+    let mut reader = Reader::at(&mut input, offset);
+    let result = walk_archive(&mut reader, &mut segment, walked, visit);
+    let end = reader.position();
+    segment.stored_bytes = end - offset;
+    segment.unpacked_bytes = segment.stored_bytes;
+    walked.size_bytes = end;
+    walked.segments.push(segment);
+    match result {
+        Ok(End::Trailer) => Some(input),
+        Ok(_) => {
+            walked.problem(end, "the archive has no trailer: it may be cut off".to_owned());
+            Some(input)
+        }
+        Err(error) => {
+            walked.problem(end, error.to_string());
+            None
+        }
+    }
+}
+
+/// One compressed member. Returns the input after it, if that can be read.
+fn walk_compressed<R: Read>(
+    mut input: Input<R>,
+    walked: &mut Walked,
+    visit: &mut impl FnMut(Item<'_>) -> io::Result<()>,
+) -> Option<Input<R>> {
+    let offset = input.position();
+    walked.size_bytes = offset;
+    note_xz_check(&mut input, walked);
+    let decoder = match Decoder::new(input) {
+        Ok(decoder) => decoder,
+        Err(error) => {
+            walked.problem(offset, error.to_string());
+            return None;
+        }
+    };
+    let mut segment = Segment::new(offset, decoder.codec());
+    let mut reader = Reader::new(BufReader::with_capacity(UNPACKED_BUFFER_BYTES, decoder));
+    let result = walk_member(&mut reader, &mut segment, walked, visit);
+    segment.unpacked_bytes = reader.position();
+    let decoder = reader.into_inner().into_inner();
+    segment.stored_bytes = decoder.consumed_bytes();
+    let place = format!("in the {} segment, byte {} unpacked", segment.codec, segment.unpacked_bytes);
+    walked.size_bytes = offset + segment.stored_bytes;
+    walked.segments.push(segment);
+    let rest = result.and_then(|()| decoder.finish());
+    match rest {
+        Ok((input, _)) => Some(input),
+        Err(error) => {
+            walked.problem(offset, format!("{place}: {error}"));
+            None
+        }
+    }
+}
+
+/// The kernel refuses xz whose check is neither none nor CRC32; xz writes CRC64 unless told otherwise.
+fn note_xz_check(input: &mut Input<impl Read>, walked: &mut Walked) {
+    let offset = input.position();
+    // A failure to read shows again, and is told, when the member is decoded.
+    let start = input.peek(8).unwrap_or_default();
+    if Codec::detect(start) == Some(Codec::Xz) && start.get(7).is_some_and(|check| *check > 1) {
+        walked.problem(
+            offset,
+            "the kernel does not take this kind of check in xz: compress with --check=crc32".to_owned(),
+        );
+    }
+}
+
+/// All archives of one compressed member.
+fn walk_member(
+    reader: &mut Reader<impl BufRead>,
+    segment: &mut Segment,
+    walked: &mut Walked,
+    visit: &mut impl FnMut(Item<'_>) -> io::Result<()>,
+) -> io::Result<()> {
+    loop {
+        match walk_archive(reader, segment, walked, visit)? {
+            End::Trailer => {}
+            End::NoTrailer => {
+                let message = format!("an archive in the {} segment has no trailer: it may be cut off", segment.codec);
+                walked.problem(segment.offset, message);
+            }
+            End::Foreign => {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "what follows there is no cpio archive"));
+            }
+            End::Stream => return Ok(()),
+        }
+    }
+}
+
+enum End {
+    Trailer,
+    NoTrailer,
+    Foreign,
+    Stream,
+}
+
+/// The entries up to the end of one archive, or what stands in place of an archive.
+fn walk_archive(
+    reader: &mut Reader<impl BufRead>,
+    segment: &mut Segment,
+    walked: &mut Walked,
+    visit: &mut impl FnMut(Item<'_>) -> io::Result<()>,
+) -> io::Result<End> {
+    let mut current = None;
+    loop {
+        let next = reader.next_item()?;
+        // Only now is the data of the entry before known to be whole.
+        walked.last_entry = current.take().or(walked.last_entry.take());
+        match next {
+            Next::Entry(entry) => {
+                segment.count(&entry);
+                visit(Item::Entry(&entry, reader))?;
+                current = Some(entry.path);
+            }
+            Next::ArchiveEnd { trailer: true } => {
+                segment.archives += 1;
+                visit(Item::Trailer)?;
+                return Ok(End::Trailer);
+            }
+            Next::ArchiveEnd { trailer: false } => {
+                segment.archives += 1;
+                return Ok(End::NoTrailer);
+            }
+            Next::Foreign => return Ok(End::Foreign),
+            Next::End => return Ok(End::Stream),
+        }
+    }
+}
+
+impl Segment {
+    fn new(offset: u64, codec: Codec) -> Self {
+        Segment {
+            offset,
+            codec,
+            stored_bytes: 0,
+            unpacked_bytes: 0,
+            archives: 0,
+            entries: 0,
+            files: 0,
+            microcode: false,
+            kernel_versions: BTreeSet::new(),
+        }
+    }
+
+    fn count(&mut self, entry: &Entry) {
+        self.entries += 1;
+        self.files += u64::from(entry.is_file());
+        self.microcode |= is_microcode(&entry.path);
+        if let Some(version) = kernel_version(relative(&entry.path)) {
+            self.kernel_versions.insert(Escaped(version).to_string());
+        }
+    }
+}
+
+/// Whether the kernel finds the entry before it unpacks anything: there parents do not matter.
+pub(super) fn is_microcode(path: &[u8]) -> bool {
+    relative(path).starts_with(b"kernel/x86/microcode/")
+}
+
+fn relative(path: &[u8]) -> &[u8] {
+    let path = path.strip_prefix(b".").filter(|rest| rest.starts_with(b"/")).unwrap_or(path);
+    path.strip_prefix(b"/").unwrap_or(path)
+}
+
+/// The version in `[usr/]lib/modules/VERSION/...`. Something must be below it: a lone file is no version.
+fn kernel_version(path: &[u8]) -> Option<&[u8]> {
+    let path = path.strip_prefix(b"usr/").unwrap_or(path).strip_prefix(b"lib/modules/")?;
+    let end = path.iter().position(|byte| *byte == b'/')?;
+    Some(&path[..end])
+}

@@ -1,0 +1,14 @@
+//! The integration tests: one binary, a file a subject. They run the real program, podman, dnf and QEMU; what they need
+//! and do not find makes them fail. `make test` provides it.
+
+mod boot;
+mod build;
+mod convert;
+mod definition;
+mod doctor;
+mod engine;
+mod fixture;
+mod inspect;
+mod modules;
+mod oci;
+mod repository;
