@@ -50,14 +50,32 @@ pub fn make(
     builder: &Builder,
     refresh: bool,
 ) -> Result<String> {
-    let recipe = format!("{EPOCH} {CUSTOMIZE} {EXCLUDED:?} {builder:?}");
-    let root = cache.join(format!("builder-{name}-{}.tar", &sha256_hex(recipe.as_bytes())[..16]));
+    let recipe = recipe_digest(builder);
+    let root = cache.join(format!("builder-{name}-{recipe}.tar"));
     if refresh || !root.is_file() {
         let unfinished = root.with_extension("unfinished.tar");
         make_root(&unfinished, archive, builder).with_context(|| format!("making the root filesystem of {name}"))?;
         fs::rename(&unfinished, &root).with_context(|| format!("renaming to {}", root.display()))?;
     }
-    oci::write_archive(&root, &image_name(name), &archive_path(directory, name))
+    let digest = oci::write_archive(&root, &image_name(name), &archive_path(directory, name))?;
+    let stamp = stamp_path(directory, name);
+    fs::write(&stamp, recipe).with_context(|| format!("writing {}", stamp.display()))?;
+    Ok(digest)
+}
+
+/// Whether `directory` has the archive that this program would make.
+pub fn is_made(directory: &Path, name: &str, builder: &Builder) -> bool {
+    archive_path(directory, name).is_file()
+        && fs::read_to_string(stamp_path(directory, name)).is_ok_and(|stamp| stamp == recipe_digest(builder))
+}
+
+fn stamp_path(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("builder-{name}.stamp"))
+}
+
+/// Changes with everything that the root filesystem is made by, but for what the archive has.
+fn recipe_digest(builder: &Builder) -> String {
+    sha256_hex(format!("{EPOCH} {CUSTOMIZE} {EXCLUDED:?} {builder:?}").as_bytes())[..16].to_owned()
 }
 
 fn make_root(tar: &Path, archive: &Archive, builder: &Builder) -> Result<()> {
