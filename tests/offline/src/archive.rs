@@ -19,6 +19,8 @@ use crate::programs::run;
 use crate::version::compare_debian;
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
+/// The name of the one that replaces it where it is too old.
+const NEWER_KEYRING: &str = "archive-keyring.gpg";
 /// Test data need not be of today: younger lists are used as they are.
 const LISTS_LAST: Duration = Duration::from_secs(7 * 24 * 60 * 60);
 
@@ -86,7 +88,11 @@ impl Index {
         self.0.get(package).is_some_and(|entries| entries.iter().any(|(suite, _)| suites.contains(suite)))
     }
 
-    fn add(&mut self, suite: &str, packages: &str) -> Result<()> {
+    /// Adds the text of an index.
+    ///
+    /// # Errors
+    /// Fails when an entry does not begin with its package's name.
+    pub fn add(&mut self, suite: &str, packages: &str) -> Result<()> {
         // Of the hundred thousand entries a few hundred are ever asked for: only their names are read here.
         for entry in paragraphs(packages) {
             let Some(name) = entry.strip_prefix("Package: ").and_then(|rest| rest.lines().next()) else {
@@ -109,7 +115,9 @@ impl Archive {
             fs::create_dir_all(directory.join(part))
                 .with_context(|| format!("creating {part} in {}", cache.display()))?;
         }
-        Ok(Archive { mirror: Mirror::find()?, keyring: PathBuf::from(KEYRING), directory })
+        let newer = directory.join(NEWER_KEYRING);
+        let keyring = if newer.is_file() { newer } else { PathBuf::from(KEYRING) };
+        Ok(Archive { mirror: Mirror::find()?, keyring, directory })
     }
 
     /// The keys that the archive is verified with.
@@ -146,7 +154,7 @@ impl Archive {
         Ok(index)
     }
 
-    /// The bytes of the packages, from the cache or from the archive, in their order.
+    /// Downloads the packages that the cache does not have.
     ///
     /// # Errors
     /// Fails when the archive does not hold one of them any more, or not with the bytes that the index names.
@@ -227,11 +235,13 @@ impl Archive {
         let keyring = deb.files.get(KEYRING).with_context(|| format!("finding {KEYRING} in {}", package.display()))?;
         // From Debian 13 on the name is a link to the one with the other ending.
         let target = match &keyring.content {
-            Content::Symlink(target) => &deb.files[&format!("/usr/share/keyrings/{target}")].content,
-            content => content,
+            Content::Symlink(target) => {
+                deb.files.get(&format!("/usr/share/keyrings/{target}")).map(|file| &file.content)
+            }
+            content => Some(content),
         };
-        let Content::Regular(bytes) = target else { bail!("reading {KEYRING}: it is no file") };
-        let path = self.directory.join("archive-keyring.gpg");
+        let Some(Content::Regular(bytes)) = target else { bail!("reading {KEYRING}: it is no file") };
+        let path = self.directory.join(NEWER_KEYRING);
         fs::write(&path, bytes.as_slice()).with_context(|| format!("writing {}", path.display()))?;
         Ok(path)
     }

@@ -13,7 +13,7 @@ use crate::mapping::Builder;
 use crate::oci;
 use crate::programs::run;
 
-/// Settings of rpm that Fedora's packages have and Debian's lack, and programs under Fedora's names.
+/// A shell text for the root directory `$1`: settings of rpm that Fedora's packages have and Debian's lack, and programs under Fedora's names.
 const CUSTOMIZE: &str = "\
 set -eu
 mkdir -p \"$1/usr/lib/rpm/macros.d\" \"$1/etc/yum.repos.d\"
@@ -50,19 +50,35 @@ pub fn make(
     builder: &Builder,
     refresh: bool,
 ) -> Result<String> {
-    let recipe = format!("{EPOCH} {CUSTOMIZE} {EXCLUDED:?} {builder:?}");
-    let root = cache.join(format!("builder-{name}-{}.tar", &sha256_hex(recipe.as_bytes())[..16]));
+    let recipe = recipe_digest(builder);
+    let root = cache.join(format!("builder-{name}-{recipe}.tar"));
     if refresh || !root.is_file() {
         let unfinished = root.with_extension("unfinished.tar");
         make_root(&unfinished, archive, builder).with_context(|| format!("making the root filesystem of {name}"))?;
         fs::rename(&unfinished, &root).with_context(|| format!("renaming to {}", root.display()))?;
     }
-    oci::write_archive(&root, &image_name(name), &archive_path(directory, name))
+    let digest = oci::write_archive(&root, &image_name(name), &archive_path(directory, name))?;
+    let stamp = stamp_path(directory, name);
+    fs::write(&stamp, recipe).with_context(|| format!("writing {}", stamp.display()))?;
+    Ok(digest)
+}
+
+/// Whether `directory` has the archive that this program would make.
+pub fn is_made(directory: &Path, name: &str, builder: &Builder) -> bool {
+    archive_path(directory, name).is_file()
+        && fs::read_to_string(stamp_path(directory, name)).is_ok_and(|stamp| stamp == recipe_digest(builder))
+}
+
+fn stamp_path(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("builder-{name}.stamp"))
+}
+
+/// Changes with everything that the root filesystem is made by, but for what the archive has.
+fn recipe_digest(builder: &Builder) -> String {
+    sha256_hex(format!("{EPOCH} {CUSTOMIZE} {EXCLUDED:?} {builder:?}").as_bytes())[..16].to_owned()
 }
 
 fn make_root(tar: &Path, archive: &Archive, builder: &Builder) -> Result<()> {
-    let mut hook = tempfile::Builder::new().prefix("customize").suffix(".sh").tempfile()?;
-    std::io::Write::write_all(&mut hook, CUSTOMIZE.as_bytes())?;
     let mut command = Command::new("mmdebstrap");
     command.env("SOURCE_DATE_EPOCH", EPOCH.to_string()).args(["--quiet", "--variant=minbase", "--architectures=amd64"]);
     command.arg(format!("--include={}", builder.include.join(",")));
@@ -71,7 +87,7 @@ fn make_root(tar: &Path, archive: &Archive, builder: &Builder) -> Result<()> {
     for pattern in EXCLUDED {
         command.arg(format!("--dpkgopt=path-exclude={pattern}"));
     }
-    command.arg(format!("--customize-hook=sh {} \"$1\"", hook.path().display()));
+    command.arg(format!("--customize-hook={CUSTOMIZE}"));
     run(command.arg(&builder.suite).arg(tar).arg(archive.source(&builder.suite)))?;
     Ok(())
 }

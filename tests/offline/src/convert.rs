@@ -240,3 +240,6 @@ fn adopt_shadow_group(file: &mut File) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

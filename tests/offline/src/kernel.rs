@@ -56,6 +56,10 @@ fn divided(conversion: &Conversion<'_>, name: &str, version: &str, mut core: Pac
     let mut kept = BTreeMap::new();
     for (path, file) in std::mem::take(&mut core.files) {
         match path.strip_prefix(&modules_root) {
+            Some(_) if matches!(file.content, Content::Directory) => {
+                core_modules.insert(path.clone(), file.clone());
+                modules.insert(path, file);
+            }
             Some(module) if beginnings.iter().any(|beginning| module.starts_with(beginning.as_str())) => {
                 core_modules.insert(path, file);
             }

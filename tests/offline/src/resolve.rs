@@ -166,3 +166,73 @@ fn kernels<'a>(mapping: &'a Mapping, index: &Index) -> Result<Vec<(&'a Kernel, S
     }
     Ok(kernels)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mapping(packages: &str) -> Mapping {
+        let text = format!(
+            r#"{{"about": "", "suites": ["stable"], "newer": {{"suite": "sid", "packages": ["nfs", "nfs-libs"]}},
+                "builders": {{}}, "kernels": [{{"metapackage": "linux", "name": "kernel", "split": true}}],
+                "kernel_core_modules": [], "splits": [], "left_out": [], "ignored_dependencies": ["perl"],
+                "packages": {packages}}}"#
+        );
+        serde_json::from_str(&text).unwrap()
+    }
+
+    fn index(stable: &str, sid: &str) -> Index {
+        let mut index = Index::default();
+        index.add("stable", stable).unwrap();
+        index.add("sid", sid).unwrap();
+        index
+    }
+
+    fn version<'a>(selection: &'a Selection<'_>, name: &str) -> &'a str {
+        &selection.packages[name].1[0].version
+    }
+
+    const NFS: &str = "Package: nfs\nVersion: 1\n\nPackage: nfs-libs\nVersion: 1\n\nPackage: libc\nVersion: 2.41\n\n";
+    const NFS_MAP: &str = r#"{"nfs-utils": {"from": ["nfs"]}, "nfs-libs": {"from": ["nfs-libs"]},
+        "glibc": {"from": ["libc"]}}"#;
+
+    #[test]
+    fn unmapped_dependencies_join_under_their_own_name() {
+        let stable = "Package: a\nVersion: 1\nDepends: perl, b | c, virtual-of-b\n\nPackage: b\nVersion: 1\n\
+                      Provides: virtual-of-b\nPre-Depends: d\n\nPackage: c\nVersion: 1\n\nPackage: d\nVersion: 1\n";
+        let mapping = mapping(r#"{"fedora-a": {"from": ["a"]}}"#);
+        let selection = Selection::new(&mapping, &index(stable, "")).unwrap();
+        assert_eq!(selection.packages.keys().collect::<Vec<_>>(), ["b", "d", "fedora-a"]);
+    }
+
+    #[test]
+    fn the_newer_suite_is_taken_only_when_all_of_it_fits() {
+        let mapping = mapping(NFS_MAP);
+        let fitting =
+            "Package: nfs\nVersion: 2\nDepends: nfs-libs (= 2), libc (>= 2.38)\n\nPackage: nfs-libs\nVersion: 2\n";
+        let selection = Selection::new(&mapping, &index(NFS, fitting)).unwrap();
+        assert_eq!((version(&selection, "nfs-utils"), version(&selection, "nfs-libs")), ("2", "2"));
+
+        let unfit = fitting.replace("2.38", "2.43");
+        let selection = Selection::new(&mapping, &index(NFS, &unfit)).unwrap();
+        assert_eq!((version(&selection, "nfs-utils"), version(&selection, "nfs-libs")), ("1", "1"));
+    }
+
+    #[test]
+    fn every_version_of_the_kernel_is_taken() {
+        let stable = "Package: linux\nVersion: 6.1\nDepends: linux-image-6.1-amd64 (= 6.1)\n\n\
+                      Package: linux\nVersion: 6.2\nDepends: linux-image-6.2-amd64\n\n\
+                      Package: linux-image-6.1-amd64\nVersion: 6.1\n\nPackage: linux-image-6.2-amd64\nVersion: 6.2\n";
+        let mapping = mapping("{}");
+        let selection = Selection::new(&mapping, &index(stable, "")).unwrap();
+        let releases: Vec<&str> = selection.kernels.iter().map(|(_, release, _)| release.as_str()).collect();
+        assert_eq!(releases, ["6.1-amd64", "6.2-amd64"]);
+    }
+
+    #[test]
+    fn a_mapped_package_that_no_suite_has_is_an_error() {
+        let mapping = mapping(r#"{"fedora-a": {"from": ["a"]}}"#);
+        let error = Selection::new(&mapping, &index("", "Package: a\nVersion: 1\n")).unwrap_err();
+        assert_eq!(format!("{error:#}"), "choosing what fedora-a is made from: finding a in the suites stable");
+    }
+}

@@ -12,7 +12,6 @@ use crate::archive::{Archive, Candidate};
 use crate::convert::Conversion;
 use crate::deb;
 use crate::definition;
-use crate::digest::sha256_hex;
 use crate::handmade;
 use crate::mapping::Mapping;
 use crate::package::Package;
@@ -22,6 +21,10 @@ use crate::{builder, kernel, programs};
 
 const USER: &str = "ocinitrd offline tests <offline@ocinitrd.invalid>";
 const FOREIGN_USER: &str = "somebody else <foreign@ocinitrd.invalid>";
+/// Says which program made the repositories; written last.
+const STAMP: &str = "repo.stamp";
+/// The digest of this program's sources, from the build script.
+const SOURCES: &str = env!("OFFLINE_REPO_SOURCES");
 
 /// Where everything goes.
 #[derive(Debug)]
@@ -44,18 +47,18 @@ impl Setup {
         Ok(Setup { directory: absolute(directory)?, cache: absolute(cache)?, started: Instant::now() })
     }
 
-    /// Makes what is missing for `builders`, everything anew with `refresh`.
+    /// Makes what is missing for `builders`, which the mapping has, and everything anew with `refresh`.
     ///
     /// # Errors
     /// Fails when a program is missing or fails, and when the archive cannot be reached.
     pub fn run(&self, mapping: &Mapping, builders: &[String], refresh: bool) -> Result<()> {
         programs::require(&["podman"])?;
-        let has_repository = !refresh && self.stamp_is("repo", &self.program_digest()?);
-        let missing: Vec<&String> =
-            builders.iter().filter(|name| refresh || !builder::archive_path(&self.directory, name).is_file()).collect();
-        if !has_repository || !missing.is_empty() {
+        let needs_repository = refresh || !self.is_made_by_this_program();
+        let is_missing = |name: &&String| refresh || !builder::is_made(&self.directory, name, &mapping.builders[*name]);
+        let missing: Vec<&String> = builders.iter().filter(is_missing).collect();
+        if needs_repository || !missing.is_empty() {
             programs::require(&["apt-get", "mmdebstrap", "gpg", "rpmsign", "createrepo_c"])?;
-            self.make(mapping, !has_repository, &missing, refresh)?;
+            self.make(mapping, needs_repository, &missing, refresh)?;
         }
         for name in builders {
             let digest = builder::load(&self.directory, name)?;
@@ -68,33 +71,48 @@ impl Setup {
 
     fn make(&self, mapping: &Mapping, repository: bool, builders: &[&String], refresh: bool) -> Result<()> {
         let mut archive = Archive::open(&self.cache)?;
-        self.say("reading the lists of Debian's archive");
-        let suites: Vec<&str> = mapping.all_suites().into_iter().collect();
-        let index = archive.index(&suites, refresh)?;
+        let selection = repository.then(|| self.select(mapping, &mut archive, refresh)).transpose()?;
         thread::scope(|scope| {
             let images = scope.spawn(|| self.make_builders(mapping, &archive, builders, refresh));
-            if repository {
-                let selection = Selection::new(mapping, &index)?;
-                self.make_repositories(mapping, &archive, &selection)?;
+            if let Some(selection) = &selection {
+                self.make_repositories(mapping, &archive, selection)?;
             }
             images.join().map_err(|_| anyhow!("making the builder images: their thread panicked"))?
         })
     }
 
+    fn select<'a>(&self, mapping: &'a Mapping, archive: &mut Archive, refresh: bool) -> Result<Selection<'a>> {
+        match self.fetch(mapping, archive, refresh) {
+            // The lists of last week may name what the archive has replaced since.
+            Err(error) if !refresh => {
+                self.say(&format!("reading the lists anew: {error:#}"));
+                self.fetch(mapping, archive, true)
+            }
+            fetched => fetched,
+        }
+    }
+
+    fn fetch<'a>(&self, mapping: &'a Mapping, archive: &mut Archive, fresh: bool) -> Result<Selection<'a>> {
+        self.say("reading the lists of Debian's archive");
+        let suites: Vec<&str> = mapping.all_suites().into_iter().collect();
+        let selection = Selection::new(mapping, &archive.index(&suites, fresh)?)?;
+        let candidates = selection.candidates();
+        self.say(&format!("fetching {} Debian packages", candidates.len()));
+        archive.fetch(&candidates)?;
+        Ok(selection)
+    }
+
     fn make_builders(&self, mapping: &Mapping, archive: &Archive, builders: &[&String], refresh: bool) -> Result<()> {
         for name in builders {
-            let recipe = mapping.builders.get(*name).with_context(|| format!("finding the builder {name}"))?;
-            self.say(&format!("making the builder image {name} from {}", recipe.suite));
-            builder::make(&self.directory, &self.cache, archive, name, recipe, refresh)?;
+            let builder = &mapping.builders[*name];
+            self.say(&format!("making the builder image {name} from {}", builder.suite));
+            builder::make(&self.directory, &self.cache, archive, name, builder, refresh)?;
         }
         Ok(())
     }
 
     fn make_repositories(&self, mapping: &Mapping, archive: &Archive, selection: &Selection<'_>) -> Result<()> {
-        let candidates = selection.candidates();
-        self.say(&format!("fetching {} Debian packages", candidates.len()));
-        archive.fetch(&candidates)?;
-
+        self.write(STAMP, "unfinished")?;
         let (gnupg, keys) = (self.directory.join("gnupg"), self.directory.join("keys"));
         for (path, mode) in [(&gnupg, 0o700), (&keys, 0o755)] {
             let mut builder = fs::DirBuilder::new();
@@ -113,7 +131,7 @@ impl Setup {
         self.make_main(mapping, archive, selection, &public_key, &signer)?;
 
         self.write("resolved.json", &format!("{:#}\n", selection.record()))?;
-        self.write_stamp("repo", &self.program_digest()?)
+        self.write(STAMP, SOURCES)
     }
 
     fn make_main(
@@ -158,17 +176,7 @@ impl Setup {
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     }
 
-    fn stamp_is(&self, name: &str, value: &str) -> bool {
-        fs::read_to_string(self.directory.join(format!("{name}.stamp"))).is_ok_and(|stamp| stamp == value)
-    }
-
-    fn write_stamp(&self, name: &str, value: &str) -> Result<()> {
-        self.write(&format!("{name}.stamp"), value)
-    }
-
-    /// The digest of this program: another one may make other packages.
-    fn program_digest(&self) -> Result<String> {
-        let program = fs::read("/proc/self/exe").context("reading this program")?;
-        Ok(sha256_hex(&program))
+    fn is_made_by_this_program(&self) -> bool {
+        fs::read_to_string(self.directory.join(STAMP)).is_ok_and(|stamp| stamp == SOURCES)
     }
 }
