@@ -10,6 +10,8 @@ use ocinitrd::kernel::read_packages;
 use ocinitrd::progress::{Progress, Verbosity};
 use ocinitrd::tree::{Entry, Kind, Tree};
 
+use crate::fixture::offline_directory;
+
 /// What `rpm --dump` tells of a file that is no ghost, and what a tree tells of it.
 #[derive(Debug, Eq, PartialEq)]
 struct Facts {
@@ -142,9 +144,8 @@ fn packages_of_rpmbuild_are_read_as_rpm_reads_them_whatever_their_compression() 
 
 #[test]
 fn the_offline_kernel_is_read_as_rpm_reads_it() {
-    let packages = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/offline/repo/Packages");
-    let mut kernels: Vec<PathBuf> = fs::read_dir(&packages)
-        .unwrap_or_else(|error| panic!("{}: {error}: make the offline repository first", packages.display()))
+    let mut kernels: Vec<PathBuf> = fs::read_dir(offline_directory().join("repo/Packages"))
+        .unwrap()
         .map(|entry| entry.unwrap().path())
         .filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("kernel-"))
         .collect();
