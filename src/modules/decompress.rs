@@ -30,7 +30,8 @@ pub fn decompress(
     spool_directory: &Path,
 ) -> Result<()> {
     let directory = spool_directory.display();
-    let spool = tempfile::tempfile_in(spool_directory).with_context(|| format!("making a temporary file in {directory}"))?;
+    let spool =
+        tempfile::tempfile_in(spool_directory).with_context(|| format!("making a temporary file in {directory}"))?;
     let (spool, end) = (Arc::new(spool), AtomicU64::new(0));
     let selected = modules.files().filter(|file| selection.modules.contains_key(&modules.tree_path(file)));
     let compressed: Vec<&ModuleFile> = selected.filter(|file| file.compression != Compression::None).collect();

@@ -76,7 +76,8 @@ pub(super) fn decompressed(file: &ModuleFile) -> Result<Vec<u8>> {
     };
     let expected = file.content.size_bytes().saturating_mul(TYPICAL_RATIO).min(LARGEST_MODULE_BYTES);
     let mut bytes = Vec::with_capacity(usize::try_from(expected).unwrap_or(0));
-    let size_bytes = decoder.by_ref().take(LARGEST_MODULE_BYTES + 1).read_to_end(&mut bytes).context("decompressing")?;
+    let size_bytes =
+        decoder.by_ref().take(LARGEST_MODULE_BYTES + 1).read_to_end(&mut bytes).context("decompressing")?;
     if size_bytes as u64 > LARGEST_MODULE_BYTES {
         bail!("it is larger than {LARGEST_MODULE_BYTES} bytes, which no module is; the package may be damaged");
     }

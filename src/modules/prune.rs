@@ -34,7 +34,8 @@ pub fn prune(
     let order = filtered_order(tree, &directory, selection)?;
     let lists = KEPT_LISTS.map(|name| format!("{directory}{name}").into_bytes());
     let kept = with_parents(selection.modules.keys().chain(&selection.firmware).chain(&lists));
-    let pruned = |path: &[u8]| path.starts_with(directory.as_bytes()) || path.starts_with(FIRMWARE_DIRECTORY.as_bytes());
+    let pruned =
+        |path: &[u8]| path.starts_with(directory.as_bytes()) || path.starts_with(FIRMWARE_DIRECTORY.as_bytes());
     tree.retain(|path, _| !pruned(path) || kept.contains(path));
     let order = order.map(|order| (ORDER.to_owned(), order));
     for (name, bytes) in index.into_iter().chain(order) {
@@ -52,7 +53,8 @@ pub fn adopt_firmware(tree: &mut Tree, firmware_tree: &Tree, selection: &Selecti
             continue;
         }
         // The file whose further name this is may stay behind.
-        let kind = firmware_tree.content(&path).map_or_else(|| entry.kind.clone(), |content| Kind::File(content.clone()));
+        let kind =
+            firmware_tree.content(&path).map_or_else(|| entry.kind.clone(), |content| Kind::File(content.clone()));
         tree.insert(path, Entry { kind, ..entry.clone() });
     }
 }
@@ -180,12 +182,9 @@ mod tests {
         ]);
         let mut tree = tree(&[("usr/lib/modules/1/kernel/a.ko.xz", file("a"))]);
         adopt_firmware(&mut tree, &from, &selection(&[], &["usr/lib/firmware/a", "usr/lib/firmware/d/b.xz"]));
-        assert_eq!(paths(&tree)[..5], [
-            "usr/lib",
-            "usr/lib/firmware",
-            "usr/lib/firmware/a",
-            "usr/lib/firmware/d",
-            "usr/lib/firmware/d/b.xz"
-        ]);
+        assert_eq!(
+            paths(&tree)[..5],
+            ["usr/lib", "usr/lib/firmware", "usr/lib/firmware/a", "usr/lib/firmware/d", "usr/lib/firmware/d/b.xz"]
+        );
     }
 }

@@ -21,9 +21,10 @@ pub(super) struct Graph {
 
 /// Which module exports each symbol. Where several do, the last one counts.
 pub(super) fn symbol_owners<'a>(modules: &[IndexedModule<'a>]) -> BTreeMap<&'a str, usize> {
-    let symbols = modules.iter().enumerate().flat_map(|(number, module)| {
-        module.info.exported_symbols.iter().map(move |symbol| (symbol.as_str(), number))
-    });
+    let symbols = modules
+        .iter()
+        .enumerate()
+        .flat_map(|(number, module)| module.info.exported_symbols.iter().map(move |symbol| (symbol.as_str(), number)));
     symbols.collect()
 }
 

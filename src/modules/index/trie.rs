@@ -144,10 +144,10 @@ mod tests {
     fn nodes_stand_in_pre_order_with_shared_prefixes() {
         let expected = [
             &[0xB0, 0x07, 0xF4, 0x57, 0, 2, 0, 1, 0x20, 0, 0, 12][..],
-            &[b'a', b'a', 0xA0, 0, 0, 18],                                    // root: one child, with prefix and children
+            &[b'a', b'a', 0xA0, 0, 0, 18], // root: one child, with prefix and children
             &[b'b', 0, b'c', b'e', 0x40, 0, 0, 34, 0, 0, 0, 0, 0xC0, 0, 0, 46], // "ab" with children c and e, none for d
-            &[0, 0, 0, 1, 0, 0, 0, 7, b'v', b'w', b'x', 0],                   // "abc"
-            &[b'f', 0, 0, 0, 0, 2, 0, 0, 0, 1, b'y', 0, 0, 0, 0, 2, b'z', 0], // "abef", two values
+            &[0, 0, 0, 1, 0, 0, 0, 7, b'v', b'w', b'x', 0],                     // "abc"
+            &[b'f', 0, 0, 0, 0, 2, 0, 0, 0, 1, b'y', 0, 0, 0, 0, 2, b'z', 0],   // "abef", two values
         ];
         assert_eq!(bytes(&[("abef", "z", 2), ("abc", "vwx", 7), ("abef", "y", 1)]), expected.concat());
     }
