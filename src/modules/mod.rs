@@ -14,6 +14,8 @@
 mod builtin;
 mod decompress;
 mod firmware;
+#[cfg(test)]
+mod fixture;
 mod globs;
 mod index;
 mod kernel_modules;

@@ -202,3 +202,173 @@ fn select_firmware(
     let entries = wanted.iter().filter_map(|path| firmware.follow(path)).flatten().collect();
     Ok((entries, missing))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{self, VERSION, add_builtin, add_file, module_path};
+    use super::super::name::{base_name, split_suffix};
+    use super::*;
+    use crate::tree::{Entry, Kind};
+
+    fn patterns(patterns: &[&str]) -> Vec<String> {
+        patterns.iter().map(|pattern| (*pattern).to_owned()).collect()
+    }
+
+    fn selected(tree: &Tree, wanted: &[&str], firmware: &[&str]) -> Selection {
+        let modules = KernelModules::open(tree, VERSION).unwrap();
+        let firmware = FirmwarePatterns::parse(&patterns(firmware)).unwrap();
+        select(&modules, tree, &Patterns::parse(&patterns(wanted)).unwrap(), &firmware).unwrap()
+    }
+
+    fn names(selection: &Selection) -> Vec<&str> {
+        let stem =
+            |path: &'_ TreePath| base_name(split_suffix(std::str::from_utf8(path).unwrap()).unwrap().0).to_owned();
+        let mut names: Vec<&str> = Vec::new();
+        for (path, info) in &selection.modules {
+            assert_eq!(module_name(&stem(path)), info.name);
+            names.push(&info.name);
+        }
+        names.sort_unstable();
+        names
+    }
+
+    fn firmware(selection: &Selection) -> Vec<&str> {
+        let below = |path: &'_ TreePath| path.strip_prefix(b"usr/lib/firmware/").unwrap().len();
+        selection.firmware.iter().map(|path| std::str::from_utf8(&path[path.len() - below(path)..]).unwrap()).collect()
+    }
+
+    fn firmware_tree(fields: &[&str], files: &[&str]) -> Tree {
+        let mut tree = fixture::tree(&[("kernel/a.ko", fields)]);
+        files.iter().for_each(|file| add_file(&mut tree, &format!("usr/lib/firmware/{file}"), *b"x"));
+        tree
+    }
+
+    #[test]
+    fn depends_are_followed_to_their_end_in_either_spelling() {
+        let tree = fixture::recorded();
+        for pattern in ["usb-storage", "usb_storage", "drivers/usb/storage/usb_storage", "/drivers/usb/storage/"] {
+            let selection = selected(&tree, &[pattern], &[]);
+            assert!(names(&selection).contains(&"scsi_mod"), "{pattern}");
+            assert!(names(&selection).contains(&"usbcore"), "{pattern}");
+        }
+        let raid = selected(&tree, &["raid456"], &[]);
+        let needed = ["async_memcpy", "async_pq", "async_raid6_recov", "async_tx", "async_xor", "md_mod", "raid456"];
+        assert!(needed.iter().all(|name| names(&raid).contains(name)), "{:?}", names(&raid));
+    }
+
+    #[test]
+    fn soft_dependencies_before_and_after_are_followed() {
+        let tree = fixture::recorded();
+        assert!(names(&selected(&tree, &["ohci-pci"], &[])).contains(&"ehci_pci"), "pre");
+        assert!(names(&selected(&tree, &["ipmi_msghandler"], &[])).contains(&"ipmi_devintf"), "post");
+    }
+
+    #[test]
+    fn soft_dependencies_on_algorithms_bring_every_provider() {
+        let selection = selected(&fixture::recorded(), &["btrfs"], &[]);
+        for name in ["crc32c_generic", "crc32c_intel", "blake2b_generic", "sha256_ssse3", "xxhash_generic"] {
+            assert!(names(&selection).contains(&name), "{name}: {:?}", names(&selection));
+        }
+        assert!(!names(&selection).contains(&"crc32_generic"));
+    }
+
+    #[test]
+    fn weak_dependencies_and_circles_are_followed_once() {
+        let tree = fixture::tree(&[
+            ("kernel/a.ko", &["softdep=pre: b-b post: c", "weakdep=d e"]),
+            ("kernel/b_b.ko", &["softdep=post: a"]),
+            ("kernel/c.ko", &["weakdep=a"]),
+            ("kernel/d.ko", &[]),
+            ("kernel/e.ko", &["depends=f"]),
+            ("kernel/f.ko", &[]),
+            ("kernel/g.ko", &["depends=a"]),
+        ]);
+        assert_eq!(names(&selected(&tree, &["a"], &[])), ["a", "b_b", "c", "d", "e", "f"]);
+    }
+
+    #[test]
+    fn excluded_modules_come_back_if_others_need_them() {
+        let tree = fixture::recorded();
+        let selection = selected(&tree, &["btrfs", "-lib/raid6/", "-xor"], &[]);
+        assert!(names(&selection).contains(&"raid6_pq") && names(&selection).contains(&"xor"));
+        assert!(!names(&selected(&tree, &["drivers/md/", "-dm_thin*"], &[])).contains(&"dm_thin_pool"));
+    }
+
+    #[test]
+    fn soft_dependencies_of_the_kernel_itself_count() {
+        let mut tree = fixture::tree(&[("kernel/a.ko", &[]), ("kernel/b.ko", &[])]);
+        add_builtin(&mut tree, &["kernel/c.ko"], &["c.softdep=pre: b", "c.alias=d"]);
+        assert_eq!(names(&selected(&tree, &["c"], &[])), ["b"]);
+    }
+
+    #[test]
+    fn default_selects_what_it_did_when_recorded() {
+        let selection = selected(&fixture::recorded(), &["default"], &[]);
+        insta::assert_snapshot!(names(&selection).join(" "));
+        assert!(selection.unmatched.is_empty(), "a group's patterns need not match");
+    }
+
+    #[test]
+    fn patterns_that_match_nothing_are_told_with_the_nearest_name() {
+        let wanted = ["dm-cript", "virtio_pci", "zzz*", "-nonesuch", "btrfs"];
+        let selection = selected(&fixture::recorded(), &wanted, &[]);
+        let told: Vec<_> =
+            selection.unmatched.iter().map(|one| (one.pattern.as_str(), one.nearest.as_deref())).collect();
+        assert_eq!(told, [("dm-cript", Some("dm-crypt")), ("zzz*", None), ("-nonesuch", None)]);
+    }
+
+    #[test]
+    fn dependencies_that_the_tree_lacks_are_told() {
+        let mut tree = fixture::tree(&[("kernel/a.ko", &["depends=b,c-c"])]);
+        add_builtin(&mut tree, &["kernel/c_c.ko"], &[]);
+        let missing = MissingDependency { module: "a".to_owned(), dependency: "b".to_owned() };
+        assert_eq!(selected(&tree, &["a"], &[]).missing_dependencies, BTreeSet::from([missing]));
+    }
+
+    #[test]
+    fn modules_are_read_in_every_compression() {
+        for suffix in ["ko", "ko.gz", "ko.xz", "ko.zst"] {
+            let (first, second) = (format!("kernel/a.{suffix}"), format!("kernel/b.{suffix}"));
+            let tree = fixture::tree(&[(&first, &["depends=b"]), (&second, &[])]);
+            assert_eq!(names(&selected(&tree, &["a"], &[])), ["a", "b"], "{suffix}");
+        }
+    }
+
+    #[test]
+    fn damaged_modules_are_refused_by_name() {
+        for (path, content) in [("kernel/a.ko", "no elf"), ("kernel/a.ko.xz", "no xz"), ("kernel/a.ko.zst", "")] {
+            let mut tree = Tree::new();
+            add_file(&mut tree, &module_path(path), content);
+            let modules = KernelModules::open(&tree, VERSION).unwrap();
+            let none = FirmwarePatterns::parse(&[]).unwrap();
+            let error = select(&modules, &tree, &Patterns::parse(&patterns(&["a"])).unwrap(), &none).unwrap_err();
+            assert_eq!(error.to_string(), format!("reading the module {path}"));
+        }
+    }
+
+    #[test]
+    fn firmware_of_modules_and_of_the_kernel_is_found() {
+        let mut tree = firmware_tree(
+            &["firmware=brcm/b*-sdio.*.bin", "firmware=plain.fw", "firmware=none.fw"],
+            &["brcm/b43-sdio.x.bin.xz", "brcm/b43-pcie.bin.xz", "plain.fw", "builtin.bin.zst", "other.bin"],
+        );
+        add_builtin(&mut tree, &["kernel/b.ko"], &["b.firmware=builtin.bin"]);
+        let selection = selected(&tree, &["a"], &[]);
+        assert_eq!(firmware(&selection), ["brcm/b43-sdio.x.bin.xz", "builtin.bin.zst", "plain.fw"]);
+        assert_eq!(selection.missing_firmware, BTreeSet::from(["none.fw".to_owned()]));
+    }
+
+    #[test]
+    fn firmware_comes_with_every_link_on_its_path() {
+        let mut tree = firmware_tree(&["firmware=nvidia/ad103/gsp.bin"], &["nvidia/ga102/gsp.bin.xz"]);
+        let link = Kind::Symlink { target: b"ga102".to_vec() };
+        tree.insert(b"usr/lib/firmware/nvidia/ad103".to_vec(), Entry::of_root(link, 0o777, 0));
+        assert_eq!(firmware(&selected(&tree, &["a"], &[])), ["nvidia/ad103", "nvidia/ga102/gsp.bin.xz"]);
+    }
+
+    #[test]
+    fn firmware_patterns_add_and_take_away() {
+        let tree = firmware_tree(&["firmware=a.bin", "firmware=b.bin"], &["a.bin", "b.bin.xz", "c/d.bin", "e.bin"]);
+        assert_eq!(firmware(&selected(&tree, &["a"], &["c/", "-b.bin"])), ["a.bin", "c/d.bin"]);
+    }
+}
