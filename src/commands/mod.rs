@@ -1,1 +1,3 @@
-//! To be written.
+//! One file a subcommand; each reads as its pipeline.
+
+pub mod convert;
