@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{build, inspect};
+use crate::commands::{build, convert, inspect};
 use crate::progress::Verbosity;
 
 /// Builds Linux initrds from distribution packages, in a container.
@@ -41,4 +41,6 @@ pub enum Command {
     Build(build::Arguments),
     /// Show what is in an initrd, anyone's.
     Inspect(inspect::Arguments),
+    /// Turn a layer (tar, OCI layout, OCI archive) into an initrd.
+    Convert(convert::Arguments),
 }

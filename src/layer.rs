@@ -20,10 +20,11 @@ use anyhow::{Context, Result};
 
 pub use canonical::write_tar;
 
+use crate::format::background::BackgroundHasher;
 use crate::format::compress::Codec;
 use crate::format::digest::{Digest, Hasher};
 use crate::tree::Tree;
-use archive::Archive;
+use archive::{Archive, Headers, Source};
 use codec::Decoder;
 
 /// How much is read, hashed and spooled at a time.
@@ -98,29 +99,69 @@ impl Layer {
     /// # Errors
     /// As [`Layer::read`].
     pub fn read_file(mut file: File, spool_directory: &Path, rules: &Rules) -> Result<Self> {
-        let in_place = file.metadata().context("reading the archive's metadata")?.is_file();
-        if !in_place {
+        if !is_plain_file(&mut file)? {
             return Layer::read(file, spool_directory, rules);
         }
-        let (codec, _) = codec::detect(&file)?;
-        file.rewind().context("reading the tar stream")?;
-        if codec == Codec::None {
-            let file = Arc::new(file);
-            return Layer::read_plain(&*file, Sink::Nowhere, &file, rules);
-        }
-        Layer::read(file, spool_directory, rules)
+        let file = Arc::new(file);
+        Layer::read_plain(&*file, Sink::Nowhere, &file, rules)
     }
 
     fn read_plain(input: impl Read, copy: Sink, spool: &Arc<File>, rules: &Rules) -> Result<Self> {
-        let input = BufReader::with_capacity(CHUNK_BYTES, Tee { source: input, copy: Hasher::new(copy) });
-        let mut archive = Archive::new(input);
-        let tree = import::import(&mut archive, spool, rules)?;
-        let (input, ignored_keys) = archive.finish();
+        let copy = BackgroundHasher::new(copy).context("starting a thread")?;
+        let input = BufReader::with_capacity(CHUNK_BYTES, Tee { source: input, copy });
+        let (Contents { tree, warnings }, input) = Contents::read_archive(input, spool, rules)?;
         let (_, diff_id, size_bytes) = input.into_inner().copy.finish();
-        let warning = |key| format!("the archive's global header sets {key} for all entries: ignored");
-        let warnings = ignored_keys.into_iter().map(warning).collect();
         Ok(Layer { tree, digest: diff_id, size_bytes, diff_id, warnings })
     }
+}
+
+/// A tree, and what a person should know of how it was read.
+#[derive(Debug)]
+pub struct Contents {
+    /// The entries.
+    pub tree: Tree,
+    /// Oddities, one line each.
+    pub warnings: Vec<String>,
+}
+
+impl Contents {
+    /// Reads a file from its start, as [`Layer::read_file`] does, when no digest is wanted: of a plain archive only
+    /// the headers are read.
+    ///
+    /// # Errors
+    /// As [`Layer::read`].
+    pub fn read_file(mut file: File, spool_directory: &Path, rules: &Rules) -> Result<Self> {
+        if !is_plain_file(&mut file)? {
+            return Layer::read(file, spool_directory, rules).map(Contents::from);
+        }
+        let file = Arc::new(file);
+        let headers = Headers::of(&file).context("reading the tar stream")?;
+        Ok(Contents::read_archive(headers, &file, rules)?.0)
+    }
+
+    fn read_archive<R: Source>(source: R, spool: &Arc<File>, rules: &Rules) -> Result<(Self, R)> {
+        let mut archive = Archive::new(source);
+        let tree = import::import(&mut archive, spool, rules)?;
+        let (source, ignored_keys) = archive.finish();
+        let warning = |key| format!("the archive's global header sets {key} for all entries: ignored");
+        Ok((Contents { tree, warnings: ignored_keys.into_iter().map(warning).collect() }, source))
+    }
+}
+
+impl From<Layer> for Contents {
+    fn from(layer: Layer) -> Self {
+        Contents { tree: layer.tree, warnings: layer.warnings }
+    }
+}
+
+/// Whether it is a file on disk with an archive that is not compressed; leaves it at its start if it is on disk.
+fn is_plain_file(file: &mut File) -> Result<bool> {
+    if !file.metadata().context("reading the archive's metadata")?.is_file() {
+        return Ok(false);
+    }
+    let (codec, _) = codec::detect(&*file)?;
+    file.rewind().context("reading the tar stream")?;
+    Ok(codec == Codec::None)
 }
 
 fn spool_in(directory: &Path) -> Result<Arc<File>> {

@@ -264,11 +264,18 @@ fn check_marked(target: &Path, marker: &str) -> Result<()> {
 
 fn open_beside(directory: &Path, target: &Path) -> io::Result<(File, Option<TempPath>)> {
     let flags = i32::try_from(OFlags::TMPFILE.bits()).map_err(io::Error::other)?;
-    let unnamed = File::options().read(true).write(true).mode(0o600).custom_flags(flags).open(directory);
-    if let Ok(file) = unnamed
-        && proc_path(&file).exists()
-    {
-        return Ok((file, None));
+    match File::options().read(true).write(true).mode(0o600).custom_flags(flags).open(directory) {
+        Ok(file) if proc_path(&file).exists() => return Ok((file, None)),
+        // File systems and kernels without it say so in three ways.
+        Err(error)
+            if !matches!(
+                rustix::io::Errno::from_io_error(&error),
+                Some(rustix::io::Errno::NOTSUP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL)
+            ) =>
+        {
+            return Err(error);
+        }
+        _ => {}
     }
     let (file, name) = tempfile::Builder::new().prefix(&temporary_prefix(target)).tempfile_in(directory)?.into_parts();
     Ok((file, Some(name)))

@@ -9,6 +9,7 @@ use std::io::{self, Read, Write};
 
 use anyhow::{Context, Result};
 
+use crate::format::background::BackgroundHasher;
 use crate::format::compress::{Compression, Encoder};
 use crate::format::cpio::{self, Header, Writer};
 use crate::format::digest::{Digest, Hasher};
@@ -37,7 +38,8 @@ pub struct SegmentFacts {
 /// # Errors
 /// Refuses a file of 4 GiB or more by name; fails when the spool cannot be read or the output not be written.
 pub fn write_segment(tree: &Tree, compression: Compression, output: impl Write) -> Result<SegmentFacts> {
-    let encoder = Encoder::new(Hasher::new(output), compression).context("starting the compressor")?;
+    let hasher = BackgroundHasher::new(output).context("starting a thread")?;
+    let encoder = Encoder::new(hasher, compression).context("starting the compressor")?;
     let mut writer = Writer::new(Counted { inner: encoder, bytes: 0 });
     let mut names = Names::of(tree);
     for (path, entry) in tree.iter() {

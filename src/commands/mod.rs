@@ -1,6 +1,7 @@
 //! One file a subcommand; each reads as its pipeline.
 
 pub mod build;
+pub mod convert;
 pub mod inspect;
 
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ pub fn run(command_line: &CommandLine) -> Result<ExitCode> {
     let progress = Progress::new(command_line.verbosity());
     match &command_line.command {
         Command::Build(arguments) => runtime()?.block_on(build::run(arguments, &progress)),
+        Command::Convert(arguments) => convert::run(arguments, &progress),
         Command::Inspect(arguments) => inspect::run(arguments, &progress),
     }
 }

@@ -7,7 +7,8 @@
 //! "Basic Tar Format".
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, Read};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Seek};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -37,6 +38,71 @@ pub(super) struct Member {
     pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
+/// Where an archive comes from.
+pub(super) trait Source: BufRead {
+    /// Passes over up to `count` bytes and says how many they were: fewer at the end of the stream.
+    fn skip(&mut self, count: u64) -> io::Result<u64>;
+}
+
+/// A file of which only the headers are read. Its buffer is small: of most contents nothing should be.
+pub(super) struct Headers<'a> {
+    file: BufReader<&'a File>,
+    unread: u64,
+}
+
+impl<'a> Headers<'a> {
+    /// From the file's current position.
+    pub(super) fn of(mut file: &'a File) -> io::Result<Self> {
+        let unread = file.metadata()?.len().saturating_sub(file.stream_position()?);
+        Ok(Headers { file: BufReader::with_capacity(4 << 10, file), unread })
+    }
+}
+
+impl Source for Headers<'_> {
+    fn skip(&mut self, count: u64) -> io::Result<u64> {
+        let count = count.min(self.unread);
+        self.file.seek_relative(i64::try_from(count).map_err(io::Error::other)?)?;
+        self.unread -= count;
+        Ok(count)
+    }
+}
+
+impl BufRead for Headers<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        self.file.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.unread = self.unread.saturating_sub(count as u64);
+        self.file.consume(count);
+    }
+}
+
+impl Read for Headers<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read(buffer)?;
+        self.unread = self.unread.saturating_sub(count as u64);
+        Ok(count)
+    }
+}
+
+/// A stream that cannot be positioned, or whose every byte is wanted.
+impl<R: Read> Source for BufReader<R> {
+    fn skip(&mut self, count: u64) -> io::Result<u64> {
+        let mut skipped = 0;
+        while skipped < count {
+            let available = self.fill_buf()?.len();
+            if available == 0 {
+                break;
+            }
+            let part = usize::try_from(count - skipped).unwrap_or(usize::MAX).min(available);
+            self.consume(part);
+            skipped += part as u64;
+        }
+        Ok(skipped)
+    }
+}
+
 /// Walks the members of an archive; whatever the caller leaves unread of one is passed over.
 pub(super) struct Archive<R> {
     source: R,
@@ -47,7 +113,7 @@ pub(super) struct Archive<R> {
     ignored_global_keys: Vec<String>,
 }
 
-impl<R: BufRead> Archive<R> {
+impl<R: Source> Archive<R> {
     pub(super) fn new(source: R) -> Self {
         Archive { source, position: 0, pending: 0, last_path: Vec::new(), ignored_global_keys: Vec::new() }
     }
@@ -157,16 +223,12 @@ impl<R: BufRead> Archive<R> {
     }
 
     fn skip_pending(&mut self) -> Result<()> {
-        while self.pending > 0 {
-            let available = self.source.fill_buf().context("reading the tar stream")?.len();
-            if available == 0 {
-                bail!(self.truncated("in the middle of its content"));
-            }
-            let count = usize::try_from(self.pending).unwrap_or(usize::MAX).min(available);
-            self.source.consume(count);
-            self.position += count as u64;
-            self.pending -= count as u64;
+        let skipped = self.source.skip(self.pending).context("reading the tar stream")?;
+        self.position += skipped;
+        if skipped < self.pending {
+            bail!(self.truncated("in the middle of its content"));
         }
+        self.pending = 0;
         Ok(())
     }
 

@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::BufRead;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
 
 use super::Rules;
-use super::archive::{Archive, Member};
+use super::archive::{Archive, Member, Source};
 use crate::tree::{Content, Entry, Kind, Tree, TreePath, normalized, quoted};
 
 /// The kernel silently skips longer names and link targets (`PATH_MAX` with its NUL is 4,096).
@@ -17,7 +16,7 @@ const LONGEST_PATH_BYTES: usize = 4095;
 const LONGEST_NAME_BYTES: usize = 255;
 
 /// Reads all members; `spool` holds the archive's bytes at the archive's offsets.
-pub(super) fn import<R: BufRead>(archive: &mut Archive<R>, spool: &Arc<File>, rules: &Rules) -> Result<Tree> {
+pub(super) fn import<R: Source>(archive: &mut Archive<R>, spool: &Arc<File>, rules: &Rules) -> Result<Tree> {
     let mut importer = Importer::default();
     while let Some(member) = archive.next_member()? {
         let Some(path) = checked_path(&member)? else { continue };

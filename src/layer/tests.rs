@@ -273,6 +273,27 @@ fn a_plain_file_is_its_own_spool() {
 }
 
 #[test]
+fn reading_only_the_headers_gives_the_same_tree_and_the_same_refusals() {
+    let on_disk = |bytes: &[u8]| {
+        let mut file = tempfile::tempfile().unwrap();
+        file.write_all(bytes).unwrap();
+        file.rewind().unwrap();
+        Contents::read_file(file, &std::env::temp_dir(), &Rules::root_filesystem())
+    };
+    let content = "x".repeat(10_000);
+    let whole = Tar::default().file("a", &content).file("b", "").pax(&[("uid", b"1")]).file("c", &content).end();
+    let tree = read(&whole).unwrap().tree;
+    assert_eq!(on_disk(&whole).unwrap().tree.digest().unwrap(), tree.digest().unwrap());
+    for length in (0..whole.len()).step_by(100) {
+        let message = |error: anyhow::Error| format!("{error:#}");
+        let expected = message(read(&whole[..length]).unwrap_err());
+        assert_eq!(message(on_disk(&whole[..length]).unwrap_err()), expected, "{length}");
+    }
+    let packed = zstd::encode_all(&whole[..], 1).unwrap();
+    assert_eq!(on_disk(&packed).unwrap().tree.digest().unwrap(), tree.digest().unwrap());
+}
+
+#[test]
 fn a_spool_without_room_says_what_to_do() {
     let full = Arc::new(File::options().write(true).open("/dev/full").unwrap());
     let tar = Tar::default().file("a", "x").end();

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::layout::{LAYOUT_VERSION, MARKER};
 use crate::format::digest::Digest;
-use crate::layer::{Layer, Rules};
+use crate::layer::{Contents, Layer, Rules};
 use crate::tree::{Content, Tree};
 
 /// Registries bound manifests by this; configs are smaller.
@@ -29,15 +29,6 @@ pub struct Image {
     /// The digest of its manifest.
     pub digest: Digest,
     layers: Vec<(Descriptor, Digest)>,
-}
-
-/// The tree of an image, and what a person should know of how it came about.
-#[derive(Debug)]
-pub struct Flattened {
-    /// All layers, one over the other.
-    pub tree: Tree,
-    /// Oddities, one line each.
-    pub warnings: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -105,8 +96,8 @@ impl Image {
     ///
     /// # Errors
     /// Fails when a layer is damaged, when its digests differ, and as [`Layer::read`] does.
-    pub fn flatten(&self, spool_directory: &Path) -> Result<Flattened> {
-        let mut flattened = Flattened { tree: Tree::new(), warnings: Vec::new() };
+    pub fn flatten(&self, spool_directory: &Path) -> Result<Contents> {
+        let mut flattened = Contents { tree: Tree::new(), warnings: Vec::new() };
         for (descriptor, diff_id) in &self.layers {
             let name = descriptor.digest().to_string();
             let layer = self.source.read_layer(descriptor, spool_directory);

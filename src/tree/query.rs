@@ -168,8 +168,15 @@ mod tests {
 
     #[test]
     fn symlinks_are_followed_inside_the_tree() {
-        let tree = merged_usr();
-        for path in [&b"init"[..], b"/init", b"lib/systemd/systemd", b"usr/lib/up/up/systemd/systemd"] {
+        let mut tree = merged_usr();
+        tree.insert(b"usr/absolute".to_vec(), symlink(b"/usr/lib"));
+        for path in [
+            &b"init"[..],
+            b"/init",
+            b"lib/systemd/systemd",
+            b"usr/lib/up/up/systemd/systemd",
+            b"usr/absolute/systemd/systemd",
+        ] {
             assert_eq!(tree.resolve(path).as_deref(), Some(&b"usr/lib/systemd/systemd"[..]), "{path:?}");
         }
         assert_eq!(tree.resolve(b"lib/..").as_deref(), Some(&b"usr"[..]));
