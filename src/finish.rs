@@ -6,6 +6,7 @@
 
 use anyhow::{Context, Result, bail};
 
+use crate::dnf;
 use crate::tree::{Content, Entry, Globs, Kind, Tree, TreePath};
 
 /// What installing leaves behind that no system would be shipped with: state of this one installation.
@@ -15,6 +16,8 @@ const INSTALLATION_STATE: &[&str] = &[
     "usr/lib/sysimage/libdnf5",
     "var/lib/rpm",
     "var/lib/dnf",
+    // dnf's logs and caches: the directories of its configuration lie below the root it installs into.
+    dnf::CONTAINER_DIRECTORY,
     // Caches and logs.
     "var/cache/*",
     "var/log/*",

@@ -51,8 +51,12 @@ fn build_error(directory: &Path, arguments: &[&str]) -> String {
 fn outputs_are_those_of_the_manifest_and_the_initrd_is_private() {
     let directory = fixture::offline_output();
     let manifest = manifest(&directory);
-    let listed: Vec<&str> = manifest["outputs"].as_array().unwrap().iter().map(|o| o["path"].as_str().unwrap()).collect();
-    assert!(listed.contains(&"initrd") && listed.contains(&"vmlinuz") && listed.contains(&"oci/index.json"), "{listed:?}");
+    let listed: Vec<&str> =
+        manifest["outputs"].as_array().unwrap().iter().map(|o| o["path"].as_str().unwrap()).collect();
+    assert!(
+        listed.contains(&"initrd") && listed.contains(&"vmlinuz") && listed.contains(&"oci/index.json"),
+        "{listed:?}"
+    );
     for output in manifest["outputs"].as_array().unwrap() {
         let bytes = fs::read(directory.join(output["path"].as_str().unwrap())).unwrap();
         assert_eq!(output["size_bytes"], bytes.len());
@@ -89,10 +93,8 @@ fn same_bytes_for_root_and_rootless_and_whatever_the_surroundings() {
     let image = small_image("dnf5", "repo-foreign", SMALL, "");
     let directory = image.path();
     let shuffled = fs::read_to_string(directory.join("images/test.toml")).unwrap();
-    let shuffled = shuffled.replace(
-        SMALL,
-        "\"fedora-release-common\", \"util-linux-core\", \"bash\", \"systemd-udev\", \"systemd\"",
-    );
+    let shuffled = shuffled
+        .replace(SMALL, "\"fedora-release-common\", \"util-linux-core\", \"bash\", \"systemd-udev\", \"systemd\"");
     fs::write(directory.join("images/shuffled.toml"), shuffled).unwrap();
     fs::rename(directory.join("images/shuffled.toml"), directory.join("images/test2.toml")).unwrap();
     let program = env!("CARGO_BIN_EXE_ocinitrd");
@@ -217,7 +219,8 @@ fn several_kernels_need_a_choice() {
     let image = small_image("dnf5", "repo-foreign", SMALL, "");
     let definition = image.path().join("images/test.toml");
     let text = fs::read_to_string(&definition).unwrap();
-    fs::write(&definition, text.replace("[\"kernel-cloud-core\"]", "[\"kernel-cloud-core\", \"kernel-core\"]")).unwrap();
+    fs::write(&definition, text.replace("[\"kernel-cloud-core\"]", "[\"kernel-cloud-core\", \"kernel-core\"]"))
+        .unwrap();
     let error = build_error(image.path(), &[]);
     assert!(error.contains("the packages hold several kernels: choose one with --kernel-version"), "{error}");
 }
