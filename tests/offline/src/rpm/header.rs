@@ -102,3 +102,39 @@ fn append_index_entry(bytes: &mut Vec<u8>, tag: u32, kind: u32, offset: u32, cou
         bytes.extend(number.to_be_bytes());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn number(bytes: &[u8], offset: usize) -> u32 {
+        u32::from_be_bytes(bytes[offset..offset + 4].try_into().unwrap())
+    }
+
+    #[test]
+    fn the_region_covers_the_whole_header() {
+        let mut header = Header::default();
+        header.insert(1000, Value::text("odd"));
+        header.insert(1028, Value::Int32(vec![7]));
+        let bytes = header.to_bytes(IMMUTABLE);
+
+        let (entries, store_bytes) = (number(&bytes, 8), number(&bytes, 12));
+        let store = 16 + entries as usize * INDEX_ENTRY_BYTES;
+        assert_eq!((entries, bytes.len()), (3, store + store_bytes as usize));
+        // The first entry is the region's; its value, at the store's end, points back over the whole index.
+        let region = store + number(&bytes, 24) as usize;
+        assert_eq!((number(&bytes, 16), region + INDEX_ENTRY_BYTES), (IMMUTABLE, bytes.len()));
+        assert_eq!((number(&bytes, region), number(&bytes, region + 8) as i32), (IMMUTABLE, -48));
+    }
+
+    #[test]
+    fn numbers_are_aligned_in_the_store() {
+        let mut header = Header::default();
+        header.insert(1000, Value::text("odd"));
+        header.insert(1001, Value::text("x"));
+        header.insert(1028, Value::Int32(vec![7]));
+        let bytes = header.to_bytes(IMMUTABLE);
+        let place = number(&bytes, 16 + 3 * INDEX_ENTRY_BYTES + 8) as usize;
+        assert_eq!((place, number(&bytes, 16 + 4 * INDEX_ENTRY_BYTES + place)), (8, 7));
+    }
+}
