@@ -1,0 +1,7 @@
+//! The integration tests.
+
+#![allow(clippy::unwrap_used)]
+
+mod doctor;
+mod engine;
+mod fixture;
