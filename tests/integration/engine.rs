@@ -353,6 +353,7 @@ fn ctrl_c_on_a_terminal_leaves_neither_container_nor_service() {
     let mut run = other_process("engine::a_run_that_sleeps", "asleep in");
     let pid = Pid::from_child(&run);
     let service = children(pid).into_iter().next().expect("the run has started a service");
+    assert_eq!(rustix::process::getpgid(Some(service)).unwrap(), service, "Ctrl-C must not reach the service");
     // As a terminal does it: to everybody in the foreground.
     rustix::process::kill_process_group(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(run.wait().unwrap().code(), Some(130));
