@@ -3,6 +3,8 @@
 //! In: an [`ImageReference`]. Out: an [`Image`] whose digest was compared after the pull; nothing is fetched if the engine
 //! has it already.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
@@ -20,7 +22,8 @@ pub struct Image {
     pub id: String,
     /// The digest it is pinned to, of a manifest or of an index over several platforms.
     pub digest: Digest,
-    /// The digest of the platform's own manifest, where `digest` is an index's and the engine tells.
+    /// The one other digest that the engine knows the image by, if there is exactly one: where `digest` is an index's,
+    /// that is the digest of the platform's own manifest.
     pub platform_digest: Option<Digest>,
     /// Its processor architecture, in OCI's word for it (`amd64`, `arm64`).
     pub architecture: String,
@@ -49,19 +52,22 @@ pub(super) async fn ensure(client: &Client, reference: &ImageReference, progress
 }
 
 fn describe(reference: &ImageReference, found: StoredImage) -> Result<Image> {
-    let digests: Vec<Digest> = found.names.iter().filter_map(|name| name.split_once('@')?.1.parse().ok()).collect();
-    let digest = reference.digest();
+    let (repository, digest) = (reference.repository(), reference.digest());
+    let of_repository = |name: &String| name.strip_prefix(&repository)?.strip_prefix('@')?.parse().ok();
+    let digests: BTreeSet<Digest> = found.names.iter().filter_map(of_repository).collect();
     if !digests.contains(&digest) {
         let present = digests.iter().map(Digest::to_string).collect::<Vec<_>>().join(", ");
         bail!(
             "image {reference}: digest differs, the engine holds {present} under that name; remove it there and try again"
         );
     }
+    let mut others = digests.into_iter().filter(|other| *other != digest);
+    let platform_digest = others.next().filter(|_| others.next().is_none());
     Ok(Image {
         reference: reference.to_string(),
         id: found.id,
         digest,
-        platform_digest: digests.into_iter().find(|other| *other != digest),
+        platform_digest,
         architecture: found.architecture,
     })
 }
@@ -120,7 +126,13 @@ mod tests {
         let image = describe(&reference(), found(&[PLATFORM, INDEX])).unwrap();
         assert_eq!(image.digest.to_string(), INDEX);
         assert_eq!(image.platform_digest.unwrap().to_string(), PLATFORM);
-        assert_eq!(describe(&reference(), found(&[INDEX])).unwrap().platform_digest, None);
+        let third = PLATFORM.replace("1c", "2c");
+        for digests in [vec![INDEX], vec![INDEX, PLATFORM, &third]] {
+            assert_eq!(describe(&reference(), found(&digests)).unwrap().platform_digest, None);
+        }
+        let mut elsewhere = found(&[INDEX]);
+        elsewhere.names.push(format!("quay.io/fedora/fedora-other@{PLATFORM}"));
+        assert_eq!(describe(&reference(), elsewhere).unwrap().platform_digest, None);
     }
 
     #[test]

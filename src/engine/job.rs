@@ -12,6 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use futures_util::{Stream, StreamExt};
 use rustix::process::{Resource, getrlimit};
 use tokio::task::block_in_place;
+use tracing::debug;
 
 use super::Engine;
 use super::image::Image;
@@ -88,12 +89,14 @@ impl Engine {
                 "container {container} could not be removed and is left to the next run, which removes it: {error:#}"
             ));
         }
+        debug!(container, "removed");
         outcome.map_err(|error| self.explain(&job_name, error))
     }
 
     async fn create_and_drive(&self, container: &str, job: Job<'_>, progress: &Progress) -> Result<JobResult> {
         // Not to be interrupted: a container whose creation is cut short may appear after it was looked for.
         self.client.create(self.plan(container, &job)?).await.context("creating the container")?;
+        debug!(container, "created");
         tokio::select! {
             biased;
             interrupted = self.cancellation.cancelled() => Err(interrupted.into()),
@@ -121,14 +124,18 @@ impl Engine {
 
     async fn drive(&self, container: &str, job: Job<'_>, progress: &Progress) -> Result<JobResult> {
         self.upload(container, job.input).await.context("sending the input into the container")?;
+        debug!(container, "input unpacked");
         let pieces = self.client.attach(container).await.context("attaching to the container")?;
         self.client.start(container).await.with_context(|| format!("starting {}", job.command.join(" ")))?;
+        debug!(container, "started");
         let (exit_code, log) = self.follow(container, pieces, progress).await?;
+        debug!(container, exit_code, "ended");
         let mut output_bytes = Vec::new();
         if exit_code == 0 {
             for output in job.outputs {
                 let fetched = self.fetch(container, &output.path, output.sink);
                 output_bytes.push(fetched.with_context(|| format!("fetching {} from the container", output.path))?);
+                debug!(container, output.path, "fetched");
             }
         }
         Ok(JobResult { exit_code, log, output_bytes })

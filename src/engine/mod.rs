@@ -16,6 +16,7 @@
 //! | [`doctor`] | whether this host and user can build, and what cures it |
 
 pub mod cancellation;
+pub mod doctor;
 pub mod endpoint;
 pub mod image;
 pub mod job;
@@ -35,6 +36,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 
 pub use self::cancellation::{Cancellation, Interrupted};
+pub use self::doctor::preflight;
 use self::endpoint::{Candidate, Choice, Source};
 pub use self::endpoint::{Endpoint, Wish};
 pub use self::image::Image;
@@ -78,8 +80,6 @@ pub struct NoEngine {
     pub named: bool,
     /// Whether the podman program is installed.
     pub installed: bool,
-    /// Whether the user is root.
-    pub root: bool,
 }
 
 impl fmt::Display for NoEngine {
@@ -116,12 +116,7 @@ impl Engine {
             Choice::Named(candidate) => (vec![candidate], true),
             Choice::Search(candidates) => (candidates, false),
         };
-        let mut failed = NoEngine {
-            tried: Vec::new(),
-            named,
-            installed: surroundings.podman.is_some(),
-            root: surroundings.wish.user_id == 0,
-        };
+        let mut failed = NoEngine { tried: Vec::new(), named, installed: surroundings.podman.is_some() };
         for Candidate { endpoint, source } in candidates {
             match connect(&endpoint).await {
                 Ok((client, identity)) => {

@@ -72,8 +72,8 @@ fn failure(error: Error) -> anyhow::Error {
             Failure::Refused { status, message }.into()
         }
         Error::DockerStreamError { error: message } => Failure::Refused { status: 200, message }.into(),
+        Error::SocketNotFoundError(_) => Failure::Unreachable("there is no such socket".to_owned()).into(),
         Error::RequestTimeoutError
-        | Error::SocketNotFoundError(_)
         | Error::IOError { .. }
         | Error::HyperResponseError { .. }
         | Error::HyperLegacyError { .. } => Failure::Unreachable(innermost(&error)).into(),
@@ -114,8 +114,18 @@ struct Info {
     docker_root_dir: String,
     #[serde(default)]
     default_runtime: String,
+    /// podman's own word.
+    rootless: Option<bool>,
+    /// Docker's way to say it.
     #[serde(default)]
-    security_options: Option<Vec<String>>,
+    security_options: Vec<String>,
+}
+
+impl Info {
+    fn is_rootless(&self) -> bool {
+        let named = || self.security_options.iter().any(|option| option.split(',').any(|part| part == "name=rootless"));
+        self.rootless.unwrap_or_else(named)
+    }
 }
 
 #[derive(Deserialize)]
@@ -173,7 +183,8 @@ pub struct ContainerPlan {
     pub capabilities: Vec<String>,
     /// Labels.
     pub labels: HashMap<String, String>,
-    /// Resource limits, soft and hard alike, by the engine's names for them (`nofile`, `nproc`).
+    /// Resource limits, soft and hard alike, by the engine's names for them (`nofile`, `nproc`). A rootless podman 4.3.1
+    /// passes its own limits on instead.
     pub limits: Vec<(String, i64)>,
     /// The most memory it may use, if limited.
     pub memory_limit_bytes: Option<i64>,
@@ -228,11 +239,10 @@ impl Client {
         let version: Version = self.get("/version").await?;
         let info: Info = self.get("/info").await?;
         let is_podman = version.components.iter().any(|component| component.name == "Podman Engine");
-        let security = info.security_options.unwrap_or_default();
         Ok(Identity {
             product: if is_podman { "podman" } else { "docker" }.to_owned(),
             version: version.version,
-            rootless: security.iter().any(|option| option.split(',').any(|part| part == "name=rootless")),
+            rootless: info.is_rootless(),
             storage_driver: info.driver,
             graph_root: info.docker_root_dir,
             oci_runtime: info.default_runtime,
