@@ -1,6 +1,6 @@
 //! Kernel packages as `rpmbuild` makes them, and those of the offline repository: our reading against rpm's own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -24,12 +24,9 @@ struct Facts {
 fn rpms_view(packages: &[PathBuf]) -> BTreeMap<String, Facts> {
     let mut files = BTreeMap::new();
     for package in packages {
-        let ghosts = rpm(&["-qp", "--qf", "[%{FILENAMES} %{FILEFLAGS:fflags}\\n]"], package);
-        let is_ghost = |path: &str| {
-            ghosts.lines().any(|line| {
-                line.strip_prefix(path).and_then(|rest| rest.strip_prefix(' ')).is_some_and(|flags| flags.contains('g'))
-            })
-        };
+        let flags = rpm(&["-qp", "--qf", "[%{FILENAMES} %{FILEFLAGS:fflags}\\n]"], package);
+        let flags = flags.lines().filter_map(|line| line.rsplit_once(' '));
+        let ghosts: BTreeSet<&str> = flags.filter(|(_, flags)| flags.contains('g')).map(|(path, _)| path).collect();
         for line in rpm(&["-qp", "--dump"], package).lines() {
             // path size mtime digest mode owner group isconfig isdoc rdev symlink
             let [path, _, mtime, digest, mode, _, _, _, _, _, target] = line.split(' ').collect::<Vec<_>>()[..] else {
@@ -41,7 +38,7 @@ fn rpms_view(packages: &[PathBuf]) -> BTreeMap<String, Facts> {
                 0o120_000 => format!("-> {target}"),
                 kind => format!("{kind:o}"),
             };
-            if !is_ghost(path) {
+            if !ghosts.contains(path) {
                 let path = path.trim_start_matches('/');
                 let path = if path.starts_with("lib/") { format!("usr/{path}") } else { path.to_owned() };
                 files.insert(path, Facts { permissions: mode & 0o7777, mtime: mtime.parse().unwrap(), content });
