@@ -16,10 +16,6 @@ use super::parallel;
 use super::patterns::{FirmwarePatterns, Patterns, UnmatchedPattern};
 use crate::tree::{Tree, TreePath};
 
-/// Where modules lie that provide algorithms by alias (`crypto-crc32c`). A soft dependency on an alias is looked up
-/// among these and the modules selected: to know every module's aliases, all would have to be decoded.
-const ALGORITHM_DIRECTORIES: [&str; 4] = ["kernel/crypto/", "kernel/lib/", "/crypto/", "/lib/"];
-
 /// What an initrd needs of a kernel.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
@@ -170,16 +166,20 @@ impl<'a> Closure<'a> {
     }
 
     fn read_algorithms(&self) -> Result<BTreeMap<String, ModuleInfo>> {
-        let candidates = self.modules.files().filter(|file| {
-            let path = file.relative_path.as_str();
-            let [crypto, library, arch_crypto, arch_library] = ALGORITHM_DIRECTORIES;
-            let of_arch =
-                path.starts_with("kernel/arch/") && (path.contains(arch_crypto) || path.contains(arch_library));
-            (path.starts_with(crypto) || path.starts_with(library) || of_arch) && !self.infos.contains_key(&file.name)
-        });
+        let reached = |file: &ModuleFile| self.infos.contains_key(&file.name);
+        let candidates = self.modules.files().filter(|file| provides_algorithms(&file.relative_path) && !reached(file));
         let infos = parallel::map(&candidates.collect::<Vec<_>>(), |file| module_info::read(file))?;
         Ok(infos.into_iter().map(|info| (info.name.clone(), info)).collect())
     }
+}
+
+/// Whether a module lies where those are that provide algorithms by alias (`crypto-crc32c`). Soft dependencies on an
+/// alias are looked up among these alone: to know every module's aliases, all would have to be decoded, which takes
+/// seconds. So aliases of devices (`platform:leds-gpio`) stay unresolved; modprobe does without what they name.
+fn provides_algorithms(relative_path: &str) -> bool {
+    let of_arch = relative_path.starts_with("kernel/arch/")
+        && ["/crypto/", "/lib/"].iter().any(|directory| relative_path.contains(directory));
+    of_arch || ["kernel/crypto/", "kernel/lib/"].iter().any(|directory| relative_path.starts_with(directory))
 }
 
 /// The firmware that is named or asked for, with the links that lead to it, and the names that no file has.

@@ -2,8 +2,9 @@
 //!
 //! In: the modules selected with what they say of themselves, and the lists of what is built in. Out: the contents of
 //! `modules.dep`, `.alias`, `.softdep`, `.weakdep`, `.symbols`, `.devname`, and of the binary files that modprobe and
-//! udev read. All are byte for byte those of depmod (kmod 34 and later; kmod 33 and 32 and earlier lay the binary files out in another order), except `modules.symbols`,
-//! which depmod writes in the order of a hash table and which is sorted here.
+//! udev read. All are byte for byte those of depmod from kmod 34 on, except `modules.symbols`, which depmod writes in
+//! the order of a hash table and which is sorted here. Earlier versions of kmod lay the same binary index out in
+//! another order; they read this one too.
 
 mod graph;
 mod text;
