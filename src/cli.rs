@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{build, convert, inspect};
+use crate::commands::{build, convert, doctor, inspect};
 use crate::progress::Verbosity;
 
 /// Builds Linux initrds from distribution packages, in a container.
@@ -43,4 +43,6 @@ pub enum Command {
     Inspect(inspect::Arguments),
     /// Turn a layer (tar, OCI layout, OCI archive) into an initrd.
     Convert(convert::Arguments),
+    /// Say what this host lacks for building and booting, and how to cure it.
+    Doctor(doctor::Arguments),
 }

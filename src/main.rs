@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ocinitrd::cli::CommandLine;
+use ocinitrd::engine::Interrupted;
 
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
@@ -11,7 +12,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            Interrupted::find(&error).map_or(ExitCode::FAILURE, |interrupted| interrupted.exit_code().into())
         }
     }
 }

@@ -2,17 +2,15 @@
 
 pub mod build;
 pub mod convert;
+pub mod doctor;
 pub mod inspect;
+pub mod surroundings;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
 use crate::cli::{Command, CommandLine};
-use crate::engine::endpoint::Wish;
-use crate::engine::{Cancellation, Engine, Surroundings};
-use crate::process;
 use crate::progress::Progress;
 
 /// Runs the subcommand that was given.
@@ -24,26 +22,9 @@ pub fn run(command_line: &CommandLine) -> Result<ExitCode> {
     match &command_line.command {
         Command::Build(arguments) => runtime()?.block_on(build::run(arguments, &progress)),
         Command::Convert(arguments) => convert::run(arguments, &progress),
+        Command::Doctor(arguments) => runtime()?.block_on(doctor::run(arguments, &progress)),
         Command::Inspect(arguments) => inspect::run(arguments, &progress),
     }
-}
-
-/// The engine of `--engine`, or the one that the environment names or that is found; says which.
-async fn open_engine(wish: Option<&str>, cancellation: &Cancellation, progress: &Progress) -> Result<Engine> {
-    let runtime_directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-    let text = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let surroundings = Surroundings {
-        wish: Wish {
-            engine: wish.map(str::to_owned),
-            container_host: text("CONTAINER_HOST"),
-            docker_host: text("DOCKER_HOST"),
-            runtime_directory: runtime_directory.clone(),
-            user_id: rustix::process::geteuid().as_raw(),
-        },
-        podman: process::find("podman").context("looking for podman")?,
-        socket_directories: runtime_directory.into_iter().chain([std::env::temp_dir()]).collect(),
-    };
-    Engine::open(&surroundings, cancellation, progress).await
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

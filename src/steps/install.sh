@@ -3,6 +3,8 @@
 # programs. Runs in the builder image, without network. Leaves: out/base.tar, out/inventory.
 set -euo pipefail
 cd /ocinitrd
+# Some programs close every possible file before they start another, and a rootless engine may set no limit.
+ulimit -n 4096
 root=/rootfs
 mkdir -p out "$root"/{proc,dev}
 

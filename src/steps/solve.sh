@@ -3,6 +3,8 @@
 # Enters: dnf.conf, repos.d, repos, keys, packages, kernel-queries. Leaves: out/solution, out/kernel, out/builder.
 set -eu
 cd /ocinitrd
+# Some programs close every possible file before they start another, and a rootless engine may set no limit.
+ulimit -n 4096
 mkdir out
 dnf=$(command -v dnf5 || command -v dnf) || {
     echo "the builder image holds neither dnf5 nor dnf: pin an image that has one" >&2

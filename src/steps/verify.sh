@@ -3,6 +3,8 @@
 # Enters: keys, builder-keys, rpms. Prints a line for each rpm that does not verify and then exits with 1.
 set -eu
 cd /ocinitrd
+# Some programs close every possible file before they start another, and a rootless engine may set no limit.
+ulimit -n 4096
 mkdir keydb
 while read -r name path; do
     cp "$path" "keys/$name"

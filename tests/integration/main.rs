@@ -5,6 +5,8 @@
 mod build;
 mod convert;
 mod definition;
+mod doctor;
+mod engine;
 mod fixture;
 mod format;
 mod http_server;

@@ -11,7 +11,8 @@ use anyhow::{Context, Result, bail};
 
 use crate::definition::{Definition, Selection};
 use crate::dnf::InstalledPackage;
-use crate::engine::{Cancellation, Engine, Image, ImageReference};
+use crate::engine::doctor::{self, EngineFacts};
+use crate::engine::{Cancellation, Engine, Image, ImageReference, NoEngine};
 use crate::finish;
 use crate::format::compress::Compression;
 use crate::kernel;
@@ -19,8 +20,9 @@ use crate::modules::{self, FirmwarePatterns, KernelModules, Patterns};
 use crate::progress::Progress;
 use crate::steps::install::{self, Installed};
 use crate::store::Store;
-use crate::tree::{Content, Kind, Tree};
+use crate::tree::{Content, Tree};
 
+use super::surroundings::{self, EngineOption};
 use inputs::Inputs;
 
 /// Arguments of `ocinitrd build`.
@@ -54,9 +56,8 @@ pub struct Arguments {
     #[arg(long, value_name = "CODEC[:LEVEL]")]
     pub compress: Option<Compression>,
 
-    /// The engine that runs containers: podman, or the address of its API (unix:///PATH, tcp://HOST:PORT).
-    #[arg(long, value_name = "podman|URL")]
-    pub engine: Option<String>,
+    #[command(flatten)]
+    engine: EngineOption,
 
     /// Print the manifest as the result.
     #[arg(long)]
@@ -111,7 +112,7 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
     let plan = Plan::new(arguments)?;
     outputs::check_directory(&plan.output_directory)?;
     let cancellation = Cancellation::on_signals()?;
-    let engine = super::open_engine(arguments.engine.as_deref(), &cancellation, progress).await?;
+    let engine = open_engine(&arguments.engine, &cancellation, progress).await?;
     let image = engine.ensure_image(&plan.reference, progress).await?;
     let store = Store::open(&plan.cache_directory)?;
     let inputs = inputs::provide(&plan, &engine, &image, &store, progress).await?;
@@ -122,6 +123,20 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
     let manifest = outputs::write(&plan, &image, &inputs, &built, progress)?;
     outputs::report(&plan, &manifest, arguments.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Opens the engine and refuses, in the doctor's words, a host that cannot build.
+async fn open_engine(option: &EngineOption, cancellation: &Cancellation, progress: &Progress) -> Result<Engine> {
+    let host = surroundings::host();
+    let engine = match Engine::open(&option.surroundings()?, cancellation, progress).await {
+        Ok(engine) => engine,
+        Err(error) => match error.downcast_ref::<NoEngine>() {
+            Some(missing) => bail!("{missing}\n    cure: {}", doctor::cure_for(&host, missing)),
+            None => return Err(error),
+        },
+    };
+    doctor::preflight(&host, &EngineFacts::from(&engine))?;
+    Ok(engine)
 }
 
 async fn install(
@@ -152,25 +167,13 @@ fn assemble(plan: &Plan, installed: Installed, inputs: &Inputs, store: &Store, p
     let mut base = installed.layer.tree;
     let kernel_rpms: Vec<PathBuf> =
         inputs::rpm_files(&inputs.kernel_packages, store).into_iter().map(|(_, path)| path).collect();
-    let kernel = kernel::read_packages(&kernel_rpms, store.root(), progress)?;
-    let mut kernel = placed_as_in(&base, kernel)?;
+    let mut kernel = kernel::read_packages(&kernel_rpms, store.root(), progress)?;
     kernel.set_times(epoch);
     finish::finish(&mut base, &plan.selection.remove_files, epoch)?;
     let kernel_version = choose_kernel(&kernel, plan.kernel_version.as_deref())?;
     let kernel_image = outputs::kernel_image(&kernel, &kernel_version)?;
     let modules = select_modules(plan, kernel, &kernel_version, epoch, store, progress)?;
     Ok(Built { base, modules, kernel_image, kernel_version, packages: installed.packages, epoch })
-}
-
-/// Fedora's kernel packages say /lib/modules, which is a symlink to /usr/lib in the base: a segment that brought a
-/// directory of that name would replace the symlink.
-fn placed_as_in(base: &Tree, kernel: Tree) -> Result<Tree> {
-    let mut placed = Tree::new();
-    for (path, entry) in base.children(b"").filter(|(_, entry)| matches!(entry.kind, Kind::Symlink { .. })) {
-        placed.insert(path.clone(), entry.clone());
-    }
-    placed.merge(kernel).context("joining the kernel's packages")?;
-    Ok(placed)
 }
 
 /// The one kernel of the tree, or the one that was asked for.
@@ -242,7 +245,7 @@ impl Plan {
             formats: arguments.formats.iter().copied().collect(),
             output_name: arguments.output.clone(),
             output_directory: arguments.output_dir.clone().unwrap_or_else(|| PathBuf::from(&definition.name)),
-            cache_directory: cache_directory()?,
+            cache_directory: surroundings::cache_directory(),
             explicit_epoch: explicit_epoch()?,
             definition,
             selection,
@@ -264,15 +267,6 @@ impl Plan {
         }
         self.compression
     }
-}
-
-/// `$XDG_CACHE_HOME/ocinitrd`, or below `~/.cache`.
-fn cache_directory() -> Result<PathBuf> {
-    let absolute = |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute("XDG_CACHE_HOME")
-        .or_else(|| Some(absolute("HOME")?.join(".cache")))
-        .map(|cache| cache.join("ocinitrd"))
-        .context("finding the cache directory: set HOME or XDG_CACHE_HOME to an absolute path")
 }
 
 /// `SOURCE_DATE_EPOCH`, <https://reproducible-builds.org/specs/source-date-epoch/>.
