@@ -27,7 +27,9 @@ check: rust ## the quick part, for every commit: format, lints, unit tests
 
 test: rust test-programs check ## all tests: needs podman and QEMU, installs what is missing
 	@tests/offline/host-setup.sh
-	cargo run --quiet --locked --package offline-repo -- setup --builder all
+	cargo build --quiet --locked --package offline-repo
+	target/debug/offline-repo setup --builder all
+	@tests/offline/test-user.sh target/debug/offline-repo target/offline
 	cargo test --locked --test integration
 
 test-matrix: test ## what is too long for every change

@@ -18,6 +18,8 @@ const INSTALLATION_STATE: &[&str] = &[
     "var/lib/dnf",
     // dnf's logs and caches: the directories of its configuration lie below the root it installs into.
     dnf::CONTAINER_DIRECTORY,
+    // dnf4 leaves a directory for its configuration.
+    "etc/dnf",
     // Caches and logs.
     "var/cache/*",
     "var/log/*",

@@ -28,19 +28,20 @@ mount_kernel_file_systems() {
 }
 
 install_packages() {
-    local dnf
+    local dnf status=0
     dnf=$(command -v dnf5 || command -v dnf)
     # Sorted, so that the transaction is in the same order every time.
     printf '%s\n' rpms/*.rpm | LC_ALL=C sort \
         | xargs "$dnf" -y --config=/ocinitrd/dnf.conf --installroot="$root" \
             --releasever="$(cat releasever)" --setopt=reposdir=/ocinitrd/no-repos install 2>&1 \
-        | tee dnf.log
-    # dnf exits with 0 when a scriptlet fails.
+        | tee dnf.log || status=$?
+    # dnf4 and older dnf5 exit with 0 when a scriptlet fails.
     if grep -E 'scriptlet failed|Error in .* scriptlet' dnf.log > failed-scriptlets; then
         echo "a scriptlet failed; the initrd would be incomplete:" >&2
         cat failed-scriptlets >&2
         exit 1
     fi
+    return "$status"
 }
 
 # The programs of the tree run in the tree, so that what they record (paths in hwdb.bin, owners) is the tree's own.
@@ -50,6 +51,8 @@ finish() {
     chroot "$root" systemd-tmpfiles --boot --create --remove --exclude-prefix={/tmp,/run,/proc,/sys,/dev}
     chroot "$root" systemd-hwdb --usr --strict update
     chroot "$root" systemctl preset-all
+    # What is enabled for users would otherwise depend on the order of the transaction.
+    chroot "$root" systemctl --global preset-all
     chroot "$root" ldconfig
 }
 

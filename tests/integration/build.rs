@@ -114,12 +114,18 @@ fn same_bytes_for_root_and_rootless_and_whatever_the_surroundings() {
         .env("XDG_CACHE_HOME", directory.join("cache"));
     let around = varied(directory, "around", surroundings);
 
-    fs::create_dir(directory.join("rootless")).unwrap();
-    fs::set_permissions(directory.join("rootless"), fs::Permissions::from_mode(0o777)).unwrap();
-    let definition = format!("{}/images/test.toml", directory.display());
-    let output = format!("{}/rootless/out", directory.display());
-    let rootless = fixture::as_rootless_user([program, "build", &definition, "-O", &output]);
-    let rootless = varied(&directory.join("rootless"), "out", rootless);
+    let public = fixture::public_copy(&["repo", "repo-foreign"]);
+    let place = public.path().display();
+    let definition = fs::read_to_string(directory.join("images/test.toml")).unwrap();
+    let offline = fixture::offline_directory();
+    fs::write(public.path().join("test.toml"), definition.replace(offline.to_str().unwrap(), &place.to_string())).unwrap();
+    fs::create_dir(public.path().join("rootless")).unwrap();
+    fs::set_permissions(public.path().join("rootless"), fs::Permissions::from_mode(0o777)).unwrap();
+    let words = ["ocinitrd", "build", "test.toml", "-O", "rootless/out"].map(|word| match word {
+        "build" | "-O" => word.to_owned(),
+        path => format!("{place}/{path}"),
+    });
+    let rootless = varied(&public.path().join("rootless"), "out", fixture::as_rootless_user(words));
 
     for (name, bytes) in &reference {
         assert!(around[name] == *bytes, "{name} depends on the surroundings");
@@ -219,7 +225,7 @@ fn several_kernels_need_a_choice() {
     let image = small_image("dnf5", "repo-foreign", SMALL, "");
     let definition = image.path().join("images/test.toml");
     let text = fs::read_to_string(&definition).unwrap();
-    fs::write(&definition, text.replace("[\"kernel-cloud-core\"]", "[\"kernel-cloud-core\", \"kernel-core\"]"))
+    fs::write(&definition, text.replace("[\"kernel-cloud-core\"]", "[\"kernel-cloud-core\", \"kernel-modules-core\"]"))
         .unwrap();
     let error = build_error(image.path(), &[]);
     assert!(error.contains("the packages hold several kernels: choose one with --kernel-version"), "{error}");

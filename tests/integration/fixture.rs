@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -100,4 +101,15 @@ pub fn as_rootless_user<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> 
     ]);
     command.args(words).current_dir("/");
     command
+}
+
+/// Copies of the program, `repository` and the keys where a user without rights may read them, wherever the checkout is.
+pub fn public_copy(repositories: &[&str]) -> tempfile::TempDir {
+    let directory = tempfile::Builder::new().prefix("ocinitrd-test.").tempdir_in("/var/tmp").unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_ocinitrd"), directory.path().join("ocinitrd")).unwrap();
+    for name in repositories.iter().chain(&["keys"]) {
+        succeed(Command::new("cp").args(["-a", "--reflink=auto"]).arg(offline_directory().join(name)).arg(directory.path()));
+    }
+    directory
 }
