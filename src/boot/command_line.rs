@@ -2,7 +2,8 @@
 
 /// Options of every guest. The kernel's own messages are shown: they carry the time and cost a guest no time that could be
 /// measured. Auditing, security modules and mitigations cost a guest without KVM a third of its time.
-const ALWAYS: &str = "console=ttyS0 panic=-1 loglevel=7 printk.time=1 printk.devkmsg=on audit=0 lsm=capability mitigations=off";
+const ALWAYS: &str =
+    "console=ttyS0 panic=-1 loglevel=7 printk.time=1 printk.devkmsg=on audit=0 lsm=capability mitigations=off";
 
 /// Options of a guest whose init is systemd: one status line for each unit, with its name, whole, and without control sequences.
 const SYSTEMD: &str = "systemd.show_status=1 systemd.status_unit_format=combined systemd.log_color=0 TERM=dumb \

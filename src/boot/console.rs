@@ -247,3 +247,164 @@ fn message(line: &str) -> &str {
     }
     rest
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SUCCESS: &str = include_str!("../../tests/fixtures/boot/success.log");
+    const ABSENT_ROOT: &str = include_str!("../../tests/fixtures/boot/absent-root.log");
+    const TRUNCATED: &str = include_str!("../../tests/fixtures/boot/truncated.log");
+    const EARLY_PANIC: &str = include_str!("../../tests/fixtures/boot/early-panic.log");
+    /// From the start of QEMU to that of the kernel.
+    const FIRMWARE: Duration = Duration::from_millis(1500);
+
+    /// A recorded console, fed line by line: a line without a stamp arrives with the stamped one before it.
+    fn replay(log: &str) -> Console {
+        let mut console = Console::default();
+        let mut clock = Duration::ZERO;
+        for line in log.split_inclusive('\n') {
+            clock = stamp(line).unwrap_or(clock);
+            console.feed(line.as_bytes(), FIRMWARE + clock);
+        }
+        console.finish(FIRMWARE + clock);
+        console
+    }
+
+    fn lines(text: &str) -> Console {
+        let mut console = Console::default();
+        console.feed(text.as_bytes(), Duration::ZERO);
+        console
+    }
+
+    fn fault(console: &Console) -> (Stage, &str) {
+        let fault = console.fault().expect("there is a fault");
+        (fault.stage, &fault.reason)
+    }
+
+    #[test]
+    fn a_boot_that_succeeds_passes_every_milestone_in_order() {
+        let console = replay(SUCCESS);
+        assert!(console.is_done() && console.fault().is_none());
+        assert_eq!(console.stage(), Stage::Target);
+        let seconds: Vec<f64> = console.seconds().into_values().collect();
+        assert_eq!(seconds.len(), 7);
+        assert!(seconds.is_sorted(), "{seconds:?}");
+        assert_eq!(console.seconds()[&Milestone::Kernel], 0.0);
+        assert_eq!(console.seconds()[&Milestone::Unpacked], 21.604_766);
+        assert_eq!(console.seconds()[&Milestone::Target], 75.078_514);
+        assert_eq!(console.fact("root"), Some("/dev/vda1 / ext4 rw,relatime 0 0"));
+        assert!(console.fact("cmdline").unwrap().contains("root=UUID="));
+        assert!(!console.panicked());
+    }
+
+    #[test]
+    fn an_absent_root_is_a_fault_of_stage_device_that_names_it() {
+        let console = replay(ABSENT_ROOT);
+        let (stage, reason) = fault(&console);
+        assert_eq!(stage, Stage::Device);
+        assert!(reason.starts_with("Timed out waiting for device dev-disk-by\\x2duuid-"), "{reason}");
+        assert!(reason.ends_with(" - /dev/disk/by-uuid/0c1d2d00-dead-4000-8000-000000000000."), "{reason}");
+        assert_eq!(console.tail().len(), TAIL_LINES);
+        assert!(console.tail().iter().any(|line| line.starts_with("[DEPEND] Dependency failed for sysroot.mount")));
+    }
+
+    #[test]
+    fn an_initrd_cut_short_is_a_fault_of_stage_unpack() {
+        let console = replay(TRUNCATED);
+        assert_eq!(fault(&console), (Stage::Unpack, "Initramfs unpacking failed: ZSTD-compressed data is truncated"));
+        assert!(!console.is_done());
+    }
+
+    #[test]
+    fn a_panic_before_the_initrd_is_a_fault_of_stage_kernel() {
+        let console = replay(EARLY_PANIC);
+        let expected = "Kernel panic - not syncing: System is deadlocked on memory";
+        assert_eq!(fault(&console), (Stage::Kernel, expected));
+        assert!(console.panicked());
+        assert!(!console.seconds().contains_key(&Milestone::Unpacked));
+    }
+
+    #[test]
+    fn a_kernel_that_goes_on_without_an_init_in_the_initrd_is_a_fault_of_stage_unpack() {
+        let start = "[    0.000000] Linux version 6.12\n";
+        for line in [
+            "[    2.000000] check access for rdinit=/init failed: -2, ignoring",
+            "[    2.000000] VFS: Mounted root (ext4 filesystem) readonly on device 254:1.",
+            "[    2.000000] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)",
+        ] {
+            assert_eq!(fault(&lines(&format!("{start}{line}\n"))).0, Stage::Unpack, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_panic_after_the_initrd_is_a_fault_of_what_the_boot_was_at() {
+        let panic = "[   5.000000] Kernel panic - not syncing: Attempted to kill init! exitcode=0x00007f00\n";
+        let run = "[    4.000000] Run /init as init process\n";
+        assert_eq!(fault(&lines(&format!("{run}{panic}"))).0, Stage::Init);
+        assert_eq!(fault(&lines(&format!("{run}Welcome to Fedora Linux 44 (Initramfs)!\n{panic}"))).0, Stage::Device);
+    }
+
+    /// By name and description, by description alone, by name alone.
+    #[test]
+    fn units_are_known_in_every_form_of_status_line() {
+        for (device, mounted, switch) in [
+            (
+                "initrd-root-device.target - Initrd Root Device.",
+                "initrd-root-fs.target - Initrd Root File System.",
+                "initrd-switch-root.service - Switch Root...",
+            ),
+            ("Initrd Root Device.", "Initrd Root File System.", "Switch Root..."),
+            ("initrd-root-device.target.", "initrd-root-fs.target.", "initrd-switch-root.service..."),
+        ] {
+            let text = format!(
+                "[  OK  ] Reached target {device}\r\n\u{1b}[32m[  OK  ]\u{1b}[0m Reached target {mounted}\r\n         Starting {switch}\r\n"
+            );
+            let reached: Vec<Milestone> = lines(&text).seconds().into_keys().collect();
+            assert_eq!(reached, [Milestone::Device, Milestone::Mounted, Milestone::SwitchRoot], "{text}");
+        }
+        assert!(lines("[DEPEND] Dependency failed for initrd-root-fs.target - x.\n").seconds().is_empty());
+    }
+
+    #[test]
+    fn a_mark_counts_behind_what_a_program_left_unfinished_but_not_in_a_message() {
+        let console = lines("\u{1b}[6n\u{1b}[!p[   30.448835] ocinitrd: fact uptime 30.4\n");
+        assert_eq!(console.fact("uptime"), Some("30.4"));
+        assert_eq!(console.seconds()[&Milestone::Target], 30.448_835);
+        let quoted = lines("[    0.000000] Command line: a=b ocinitrd: done\nsystemd[1]: ocinitrd: done\n");
+        assert!(!quoted.is_done());
+    }
+
+    #[test]
+    fn marks_of_a_script_that_cannot_go_on_are_faults_of_stage_disks() {
+        let missing = lines("[    3.000000] ocinitrd: missing mke2fs\n");
+        assert_eq!(fault(&missing), (Stage::Disks, "the initrd has no program mke2fs"));
+        let failed = lines("[    3.000000] ocinitrd: failed making the disks: mount /x (exit code 32)\n");
+        assert_eq!(fault(&failed), (Stage::Disks, "making the disks: mount /x (exit code 32)"));
+    }
+
+    #[test]
+    fn what_comes_after_the_end_is_no_fault() {
+        let console = lines("[    9.000000] ocinitrd: done\n[    9.100000] Kernel panic - not syncing: late\n");
+        assert!(console.is_done() && console.fault().is_none());
+    }
+
+    #[test]
+    fn times_of_arrival_are_put_on_the_kernel_s_clock_by_the_line_with_the_least_delay() {
+        let mut console = Console::default();
+        let at = Duration::from_millis;
+        console.feed(b"[    0.000000] Linux version 6.12\n", at(4000));
+        console.feed(b"[    2.000000] Run /init as init process\n", at(3500));
+        console.feed(b"Welcome to Somewhere!\n", at(4500));
+        assert_eq!(console.seconds()[&Milestone::Init], 3.0);
+    }
+
+    #[test]
+    fn stamps_are_seconds_with_six_digits_also_with_the_caller_s_number() {
+        assert_eq!(stamp("[   12.345678] x"), Some(Duration::from_micros(12_345_678)));
+        assert_eq!(stamp("[   12.345678][    T1] x"), Some(Duration::from_micros(12_345_678)));
+        for line in ["[  OK  ] Reached", "[12.3] x", "[  -1.000000] x", "no stamp", "[1.234567"] {
+            assert_eq!(stamp(line), None, "{line}");
+        }
+    }
+}

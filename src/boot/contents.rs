@@ -1,6 +1,7 @@
 //! Whether the kernel unpacked what the initrd holds: the digests that a guest computed against those computed here.
 
 use std::collections::BTreeMap;
+use std::io::BufRead;
 
 use anyhow::{Context, Result, ensure};
 
@@ -13,10 +14,18 @@ const NAMED_PATHS: usize = 3;
 /// Parses what `sha256sum -z` printed onto an empty disk: `HEX  PATH` and a NUL, again and again, then NULs to the end.
 ///
 /// # Errors
-/// Fails on anything else.
-pub fn parse_listing(listing: &[u8]) -> Result<BTreeMap<Vec<u8>, Digest>> {
-    let lines = listing.split(|byte| *byte == 0).take_while(|line| !line.is_empty());
-    lines.map(parse_line).collect()
+/// Fails on anything else, and when reading fails.
+pub fn parse_listing(listing: impl BufRead) -> Result<BTreeMap<Vec<u8>, Digest>> {
+    let mut files = BTreeMap::new();
+    for line in listing.split(0) {
+        let line = line.context("reading the list of files")?;
+        if line.is_empty() {
+            break;
+        }
+        let (path, digest) = parse_line(&line)?;
+        files.insert(path, digest);
+    }
+    Ok(files)
 }
 
 fn parse_line(line: &[u8]) -> Result<(Vec<u8>, Digest)> {
@@ -40,11 +49,8 @@ pub fn difference(expected: &BTreeMap<Vec<u8>, Digest>, unpacked: &BTreeMap<Vec<
     if differences.is_empty() {
         return None;
     }
-    let named: Vec<String> = differences
-        .iter()
-        .take(NAMED_PATHS)
-        .map(|(path, how)| format!("\"{}\" is {how}", Escaped(path)))
-        .collect();
+    let named: Vec<String> =
+        differences.iter().take(NAMED_PATHS).map(|(path, how)| format!("\"{}\" is {how}", Escaped(path))).collect();
     let more = if differences.len() > NAMED_PATHS { ", ..." } else { "" };
     Some(format!(
         "{} of {} files differ from the initrd's after unpacking: {}{more}",
@@ -71,8 +77,8 @@ mod tests {
             listing.push(0);
         }
         listing.extend([0; 1000]);
-        assert_eq!(parse_listing(&listing).unwrap(), files(&[("usr/a b\n", "1"), ("init", "2")]));
-        assert!(parse_listing(&[0; 512]).unwrap().is_empty());
+        assert_eq!(parse_listing(&listing[..]).unwrap(), files(&[("usr/a b\n", "1"), ("init", "2")]));
+        assert!(parse_listing(&[0; 512][..]).unwrap().is_empty());
     }
 
     #[test]

@@ -85,7 +85,8 @@ impl<'a> Run<'a> {
     fn start(qemu: &Qemu, guest: &Guest, watch: &'a Watch<'a>) -> Result<Self> {
         let log = watch.log.map(create_log).transpose()?;
         let started = Instant::now();
-        let mut process = Process(qemu.command(guest).spawn(Stdio::null(), Stdio::piped(), Stdio::piped())?);
+        let mut process =
+            Process(qemu.command(guest).own_process_group().spawn(Stdio::null(), Stdio::piped(), Stdio::piped())?);
         Ok(Run {
             output: process.listen(),
             process,

@@ -1,1 +1,36 @@
-//! To be written.
+//! The result, started in QEMU against a root device: a kernel, an initrd and scenarios in, a report for each out.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`scenario`] | the table: disks, kernel options, what must come of it |
+//! | [`partition`] | GUID partition tables |
+//! | [`script`] | guests that run a script of ours over the initrd's own programs |
+//! | [`cache`] | disks that were made before |
+//! | [`command_line`], [`qemu`], [`guest`] | a guest described, started, watched |
+//! | [`stage`], [`console`] | how far a boot got, read from its console |
+//! | [`contents`] | what the kernel unpacked against what the initrd holds |
+//! | [`verdict`], [`report`] | what it comes to |
+//!
+//! The disks are made in a guest that boots the same initrd with a script as its init: nothing is mounted on the host, which
+//! needs no program but QEMU. Guests write to snapshots, so that a disk is made once for each initrd.
+
+mod cache;
+mod command_line;
+mod console;
+mod contents;
+mod guest;
+pub mod partition;
+mod qemu;
+mod report;
+pub mod scenario;
+mod script;
+mod session;
+mod stage;
+mod verdict;
+
+pub use qemu::Accelerator;
+pub use report::Report;
+pub use scenario::Scenario;
+pub use session::{Contents, Options, Session, Subject};
+pub use stage::{Milestone, Stage};
+pub use verdict::Failure;

@@ -163,13 +163,10 @@ mod tests {
     use crate::process::{Program, find};
 
     const DISK: &str = "6d1dea0e-0000-4000-8000-000000000000";
-    const FIRST: Partition = Partition {
-        label: "first",
-        guid: "0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9",
-        type_guid: LINUX_DATA,
-        size_mib: 3,
-    };
-    const REST: Partition = Partition { label: "Größe", guid: "ffffffff-0000-4000-8000-000000000001", size_mib: 0, ..FIRST };
+    const FIRST: Partition =
+        Partition { label: "first", guid: "0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9", type_guid: LINUX_DATA, size_mib: 3 };
+    const REST: Partition =
+        Partition { label: "Größe", guid: "ffffffff-0000-4000-8000-000000000001", size_mib: 0, ..FIRST };
 
     fn disk(size_mib: u64, partitions: &[Partition]) -> Result<tempfile::NamedTempFile> {
         let file = tempfile::NamedTempFile::new().unwrap();
@@ -193,7 +190,10 @@ mod tests {
     #[test]
     fn guids_are_stored_in_mixed_endianness() {
         let bytes = guid_bytes("00112233-4455-6677-8899-aabbccddeeff").unwrap();
-        assert_eq!(bytes, [0x33, 0x22, 0x11, 0, 0x55, 0x44, 0x77, 0x66, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff]);
+        assert_eq!(
+            bytes,
+            [0x33, 0x22, 0x11, 0, 0x55, 0x44, 0x77, 0x66, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd, 0xee, 0xff]
+        );
         for wrong in ["", "00112233-4455-6677-8899", "g0112233-4455-6677-8899-aabbccddeeff"] {
             assert!(guid_bytes(wrong).is_err(), "{wrong}");
         }
@@ -228,15 +228,19 @@ mod tests {
     fn sfdisk_reads_the_table_without_complaint() {
         let Some(sfdisk) = find("sfdisk").unwrap() else { return };
         let file = disk(8, &[FIRST, REST]).unwrap();
-        let output = Program::new(&sfdisk).args(["--dump"]).args([file.path()]).output().unwrap();
+        let output = Program::new(&sfdisk).env("LC_ALL", "C").args(["--dump"]).args([file.path()]).output().unwrap();
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
         let lines: Vec<String> =
             output.stdout.lines().map(|line| line.replace(&*file.path().to_string_lossy(), "disk")).collect();
         assert!(lines.contains(&format!("label-id: {}", DISK.to_uppercase())), "{lines:#?}");
         let kind = LINUX_DATA.to_uppercase();
         let expected = [
-            format!("disk1 : start=        2048, size=        6144, type={kind}, uuid=0A1B2C3D-4E5F-4071-8293-A4B5C6D7E8F9, name=\"first\""),
-            format!("disk2 : start=        8192, size=        6144, type={kind}, uuid=FFFFFFFF-0000-4000-8000-000000000001, name=\"Größe\""),
+            format!(
+                "disk1 : start=        2048, size=        6144, type={kind}, uuid=0A1B2C3D-4E5F-4071-8293-A4B5C6D7E8F9, name=\"first\""
+            ),
+            format!(
+                "disk2 : start=        8192, size=        6144, type={kind}, uuid=FFFFFFFF-0000-4000-8000-000000000001, name=\"Gr\\xc3\\xb6\\xc3\\x9fe\""
+            ),
         ];
         for line in expected {
             assert!(lines.contains(&line), "{line} is not in {lines:#?}");

@@ -1,7 +1,8 @@
 //! QEMU: a description of a guest in, what its console told out. No network, no window, no rights on the host.
 //!
-//! KVM is used where it works, else QEMU's own translation (TCG). A device file that opens is no proof: nested KVM may stop at
-//! the first instruction that it cannot emulate. So a kernel is started for a moment with KVM before anything relies on it.
+//! KVM is used where it works, else QEMU's own translation (TCG). A device file that opens is no proof: KVM on a processor that
+//! offers this machine no virtualisation emulates, and stops at the first instruction that it does not know. So a kernel
+//! is started for a moment with KVM before anything relies on it.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -123,7 +124,8 @@ impl Qemu {
         arguments.extend(["-append".into(), OsString::from(&guest.command_line)]);
         for (number, disk) in guest.disks.iter().enumerate() {
             arguments.extend(["-drive".into(), drive(number, disk)]);
-            arguments.extend(["-device".into(), format!("virtio-blk-pci,drive=disk{number},serial=disk{number}").into()]);
+            arguments
+                .extend(["-device".into(), format!("virtio-blk-pci,drive=disk{number},serial=disk{number}").into()]);
         }
         arguments
     }
@@ -131,6 +133,10 @@ impl Qemu {
     fn refuses_kvm(&self, kernel: &Path, watch: &Watch<'_>) -> Result<Option<String>> {
         if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/kvm") {
             return Ok(Some(format!("/dev/kvm cannot be opened: {error}")));
+        }
+        let processors = std::fs::read_to_string("/proc/cpuinfo").context("reading /proc/cpuinfo")?;
+        if !offers_virtualisation(&processors) {
+            return Ok(Some("the processor offers this machine no virtualisation".to_owned()));
         }
         let guest = Guest {
             kernel: kernel.to_owned(),
@@ -147,6 +153,12 @@ impl Qemu {
             _ => Some("a kernel started with KVM says nothing".to_owned()),
         })
     }
+}
+
+/// Whether `/proc/cpuinfo` lists Intel's or AMD's virtualisation.
+fn offers_virtualisation(cpuinfo: &str) -> bool {
+    let flags = cpuinfo.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default();
+    flags.split_whitespace().any(|flag| flag == "vmx" || flag == "svm")
 }
 
 /// The value of `-drive`, in which a comma of the path is written twice.
@@ -195,6 +207,14 @@ mod tests {
     fn translation_leaves_out_the_instructions_that_it_gets_wrong() {
         let line = arguments(Accelerator::Tcg, Vec::new()).join(" ");
         assert!(line.contains("-accel tcg,thread=multi -cpu max,cx16=off,la57=off "), "{line}");
+    }
+
+    #[test]
+    fn virtualisation_is_a_flag_of_its_own() {
+        assert!(offers_virtualisation("processor\t: 0\nflags\t\t: fpu svm sse4a\nvmx flags\t: vnmi\n"));
+        assert!(offers_virtualisation("flags\t\t: fpu vmx\n"));
+        assert!(!offers_virtualisation("flags\t\t: fpu svm_lock hypervisor\nbugs\t\t: svm\n"));
+        assert!(!offers_virtualisation(""));
     }
 
     #[test]

@@ -120,9 +120,8 @@ pub fn select<S: AsRef<str>>(names: &[S]) -> Result<Vec<&'static Scenario>> {
             bail!("there is no root scenario {name:?}{}; `ocinitrd boot --list` shows all", nearest(name));
         }
     }
-    let chosen = |scenario: &&Scenario| {
-        names.iter().map(AsRef::as_ref).any(|name| name == ALL || is_called(scenario, name))
-    };
+    let chosen =
+        |scenario: &&Scenario| names.iter().map(AsRef::as_ref).any(|name| name == ALL || is_called(scenario, name));
     Ok(SCENARIOS.iter().filter(chosen).collect())
 }
 
@@ -167,7 +166,8 @@ mod tests {
     #[test]
     fn an_unknown_name_is_refused_with_the_nearest() {
         let message = select(&["ext4-uid"]).unwrap_err().to_string();
-        let expected = "there is no root scenario \"ext4-uid\" (did you mean \"ext4-uuid\"?); `ocinitrd boot --list` shows all";
+        let expected =
+            "there is no root scenario \"ext4-uid\" (did you mean \"ext4-uuid\"?); `ocinitrd boot --list` shows all";
         assert_eq!(message, expected);
         assert!(!select(&["something-else"]).unwrap_err().to_string().contains("did you mean"));
     }

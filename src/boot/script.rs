@@ -40,7 +40,7 @@ pub fn contents_lister() -> Result<Vec<u8>> {
 /// Fails when the one cannot be read or the other not be written.
 pub fn append(initrd: &Path, segment: &[u8], output: &Path) -> Result<()> {
     let mut source = File::open(initrd).with_context(|| format!("opening {}", initrd.display()))?;
-    let write = || -> io::Result<()> {
+    let mut write = || -> io::Result<()> {
         let mut output = File::create_new(output)?;
         io::copy(&mut source, &mut output)?;
         // The kernel looks for a plain segment at multiples of 4 bytes only, and skips zeros.

@@ -21,7 +21,8 @@ fail() {
 need() {
     local program
     for program; do
-        type -P "$program" >/dev/null && continue
+        # Not >/dev/null: where no device is there, that makes a file, which is not the initrd's.
+        [[ $(type -P "$program") ]] && continue
         say missing "$program"
         power_off
     done

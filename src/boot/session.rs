@@ -1,0 +1,276 @@
+//! Boots of one kernel and initrd: what they share is found out once.
+
+use std::fs::{self, File};
+use std::io::BufReader;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::cache::Cache;
+use super::guest::{self, Seen, Watch};
+use super::qemu::{Accelerator, Guest, GuestDisk, Qemu};
+use super::report::Report;
+use super::scenario::{DiskSet, Expectation, Scenario};
+use super::stage::Stage;
+use super::verdict::{self, Failure};
+use super::{command_line, contents, partition, script};
+use crate::format::digest::Digest;
+use crate::inspect;
+use crate::progress::Progress;
+
+/// Changes whenever an entry of the cache would mean something else.
+const CACHE_VERSION: &[u8] = b"ocinitrd boot 1\0";
+/// How often a boot is tried again that failed before the initrd had any part in it.
+const RETRIES: u32 = 2;
+/// Room for the list of the files in an initrd; the file is sparse.
+const LISTING_BYTES: u64 = 256 << 20;
+const MIB: u64 = 1 << 20;
+
+/// What is booted.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The kernel image.
+    pub kernel: PathBuf,
+    /// The initrd, in any form that the kernel takes.
+    pub initrd: PathBuf,
+}
+
+/// How it is booted.
+pub struct Options<'a> {
+    /// The longest that one guest may take.
+    pub timeout: Duration,
+    /// Kernel options behind all others.
+    pub append: Vec<String>,
+    /// Whether consoles are shown on standard error.
+    pub show_console: bool,
+    /// Where the consoles are kept, a file for each guest.
+    pub log_directory: PathBuf,
+    /// Where made disks are kept.
+    pub cache_directory: PathBuf,
+    /// Fails when the run was asked to end.
+    pub interrupted: &'a (dyn Fn() -> Result<()> + Sync),
+}
+
+/// What a guest found of the initrd's files.
+#[derive(Clone, Debug, Serialize)]
+pub struct Contents {
+    /// How many regular files the initrd holds.
+    pub files: usize,
+    /// Whether this was found out by an earlier run with the same kernel and initrd.
+    pub cached: bool,
+    /// What differs, if anything does.
+    pub failure: Option<Failure>,
+}
+
+/// Boots of one kernel and initrd.
+pub struct Session<'a> {
+    subject: Subject,
+    options: Options<'a>,
+    progress: Progress,
+    qemu: Qemu,
+    cache: Cache,
+    /// Of the kernel and the initrd together.
+    identity: Vec<u8>,
+    memory_mib: u64,
+}
+
+impl<'a> Session<'a> {
+    /// Finds QEMU, and what runs the guests fastest on this host.
+    ///
+    /// # Errors
+    /// Fails when QEMU is not installed, the kernel or the initrd cannot be read, or a directory not be made.
+    pub fn open(subject: Subject, options: Options<'a>, progress: &Progress) -> Result<Self> {
+        let digest = |path: &Path| -> Result<(Digest, u64)> {
+            let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+            Digest::of_reader(file).with_context(|| format!("reading {}", path.display()))
+        };
+        let (kernel_digest, _) = digest(&subject.kernel)?;
+        let (initrd_digest, initrd_bytes) = digest(&subject.initrd)?;
+        fs::create_dir_all(&options.log_directory)
+            .with_context(|| format!("creating {}", options.log_directory.display()))?;
+        let cache = Cache::open(&options.cache_directory)?;
+        let watch = Watch { timeout: options.timeout, log: None, show: false, interrupted: options.interrupted };
+        let (qemu, without_kvm) = Qemu::find(&subject.kernel, &watch)?;
+        if let Some(reason) = without_kvm {
+            progress.note(&format!("booting without KVM, which is slower: {reason}"));
+        }
+        Ok(Session {
+            identity: format!("{kernel_digest}\0{initrd_digest}\0").into_bytes(),
+            memory_mib: memory_mib(initrd_bytes),
+            progress: *progress,
+            subject,
+            options,
+            qemu,
+            cache,
+        })
+    }
+
+    /// What runs the guests' instructions.
+    pub fn accelerator(&self) -> Accelerator {
+        self.qemu.accelerator()
+    }
+
+    /// Boots one scenario. Its disks are made first, unless an earlier run of the same kernel and initrd made them.
+    ///
+    /// # Errors
+    /// Fails on what has nothing to do with the initrd: a full disk, an interruption. A failed boot is a report.
+    pub fn boot(&self, scenario: &Scenario) -> Result<Report> {
+        let disks = match self.disks(scenario.disks)? {
+            Ok(disks) => disks,
+            Err(failure) => return Ok(self.report(scenario, None, Some(failure), 0)),
+        };
+        let guest = self.guest(
+            self.subject.initrd.clone(),
+            command_line::of_target(scenario.command_line, &self.options.append),
+            disks.into_iter().map(|image| GuestDisk { image, writable: false }).collect(),
+        );
+        let (seen, retries) = self.run(scenario.name, &guest)?;
+        let mut fault = verdict::fault(&seen, self.options.timeout);
+        if let (None, Expectation::Target(facts)) = (&fault, scenario.expects) {
+            fault = verdict::wrong_fact(&seen, facts).map(|reason| (Stage::Target, reason));
+        }
+        let failure = fault.map(|(stage, reason)| Failure::new(stage, reason, &seen, self.log(scenario.name)));
+        Ok(self.report(scenario, Some(&seen), failure, retries))
+    }
+
+    /// Compares the files that the kernel unpacks with those in the initrd, by digests that a guest computes.
+    ///
+    /// # Errors
+    /// Fails on what has nothing to do with the initrd, and on an initrd that cannot be read.
+    pub fn verify_contents(&self) -> Result<Contents> {
+        const NAME: &str = "contents";
+        let reader = File::open(&self.subject.initrd).context("opening the initrd")?;
+        let expected = inspect::file_digests(reader)
+            .with_context(|| format!("reading the files of {}", self.subject.initrd.display()))?;
+        let segment = script::contents_lister()?;
+        let key = self.key(&[&segment]);
+        let files = expected.len();
+        if self.cache.get(&key).is_some() {
+            return Ok(Contents { files, cached: true, failure: None });
+        }
+        let made = self.cache.make(&key, |place| {
+            let image = place.join("listing");
+            create_sparse(&image, LISTING_BYTES)?;
+            let seen = match self.run_script(NAME, &segment, place, std::slice::from_ref(&image))? {
+                Ok(seen) => seen,
+                Err(failure) => return Ok(Err(failure)),
+            };
+            let listing = File::open(&image).context("opening the list of files")?;
+            let unpacked = contents::parse_listing(BufReader::new(listing))?;
+            fs::remove_file(&image).context("removing the list of files")?;
+            let difference = contents::difference(&expected, &unpacked);
+            Ok(difference.map_or(Ok(()), |reason| Err(Failure::new(Stage::Unpack, reason, &seen, self.log(NAME)))))
+        })?;
+        Ok(Contents { files, cached: false, failure: made.err() })
+    }
+
+    /// The images of a disk set.
+    fn disks(&self, set: &DiskSet) -> Result<std::result::Result<Vec<PathBuf>, Failure>> {
+        let segment = script::disk_maker(set.recipe)?;
+        let key = self.key(&[&segment, format!("{:?}", set.disks).as_bytes()]);
+        let images = |place: &Path| (0..set.disks.len()).map(|number| place.join(format!("disk{number}"))).collect();
+        if let Some(place) = self.cache.get(&key) {
+            return Ok(Ok(images(&place)));
+        }
+        let made = self.cache.make(&key, |place| {
+            let images: Vec<PathBuf> = images(place);
+            for (disk, image) in set.disks.iter().zip(&images) {
+                let file = create_sparse(image, disk.size_mib * MIB)?;
+                if !disk.partitions.is_empty() {
+                    partition::write_table(&file, disk.guid, disk.partitions)
+                        .with_context(|| format!("partitioning {}", image.display()))?;
+                }
+            }
+            Ok(self.run_script(&format!("disks-{}", set.name), &segment, place, &images)?.map(drop))
+        })?;
+        Ok(made.map(|place| images(&place)))
+    }
+
+    /// Runs a guest that has `segment` behind the initrd and may write to `images`; `place` holds its initrd meanwhile.
+    fn run_script(
+        &self,
+        name: &str,
+        segment: &[u8],
+        place: &Path,
+        images: &[PathBuf],
+    ) -> Result<std::result::Result<Seen, Failure>> {
+        let initrd = place.join("initrd");
+        script::append(&self.subject.initrd, segment, &initrd)?;
+        let disks = images.iter().map(|image| GuestDisk { image: image.clone(), writable: true }).collect();
+        let guest = self.guest(initrd.clone(), command_line::of_script(script::INIT), disks);
+        let (seen, _) = self.run(name, &guest)?;
+        fs::remove_file(&initrd).with_context(|| format!("removing {}", initrd.display()))?;
+        Ok(match verdict::fault(&seen, self.options.timeout) {
+            None => Ok(seen),
+            Some((stage, reason)) => {
+                let stage = if stage == Stage::Init { Stage::Disks } else { stage };
+                Err(Failure::new(stage, reason, &seen, self.log(name)))
+            }
+        })
+    }
+
+    /// Runs a guest, and again where it failed before the initrd had any part in it.
+    fn run(&self, name: &str, guest: &Guest) -> Result<(Seen, u32)> {
+        let log = self.log(name);
+        let watch = Watch {
+            timeout: self.options.timeout,
+            log: Some(&log),
+            show: self.options.show_console,
+            interrupted: self.options.interrupted,
+        };
+        let mut retries = 0;
+        loop {
+            // A bar and a console do not go together.
+            let stage = (!self.options.show_console).then(|| self.progress.stage(&format!("booting {name}"), None));
+            let seen = guest::run(&self.qemu, guest, &watch)?;
+            if let Some(stage) = stage {
+                stage.finish("");
+            }
+            if retries == RETRIES || !verdict::is_worth_another_try(&seen) {
+                return Ok((seen, retries));
+            }
+            retries += 1;
+            self.progress.warn(&format!("{name}: the kernel panicked before it unpacked the initrd; trying again"));
+        }
+    }
+
+    fn guest(&self, initrd: PathBuf, command_line: String, disks: Vec<GuestDisk>) -> Guest {
+        let kernel = self.subject.kernel.clone();
+        Guest { kernel, initrd: Some(initrd), command_line, disks, memory_mib: self.memory_mib }
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.options.log_directory.join(format!("{name}.log"))
+    }
+
+    fn key(&self, inputs: &[&[u8]]) -> Digest {
+        Digest::of(&[CACHE_VERSION, &self.identity, &inputs.join(&0)].concat())
+    }
+
+    fn report(&self, scenario: &Scenario, seen: Option<&Seen>, failure: Option<Failure>, retries: u32) -> Report {
+        let log = failure.as_ref().map_or_else(|| self.log(scenario.name), |failure| failure.log.clone());
+        Report {
+            scenario: scenario.name,
+            summary: scenario.summary,
+            ok: verdict::is_expected(&scenario.expects, failure.as_ref()),
+            accelerator: self.accelerator().to_string(),
+            seconds: seen.map(|seen| seen.console.seconds()).unwrap_or_default(),
+            failure,
+            retries,
+            log,
+        }
+    }
+}
+
+/// A gibibyte, and more for large initrds: the archive and its files, some four times as large, are in memory together.
+fn memory_mib(initrd_bytes: u64) -> u64 {
+    1024.max(512 + 6 * initrd_bytes / MIB)
+}
+
+fn create_sparse(path: &Path, size_bytes: u64) -> Result<File> {
+    let file = File::create_new(path).with_context(|| format!("creating {}", path.display()))?;
+    file.set_len(size_bytes).with_context(|| format!("sizing {}", path.display()))?;
+    Ok(file)
+}

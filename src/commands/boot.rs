@@ -1,0 +1,166 @@
+//! `ocinitrd boot`: a kernel and an initrd in, a line for each root device on standard output.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use super::cache_directory;
+use crate::boot::{Contents, Failure, Options, Report, Session, Subject, scenario};
+use crate::engine::Cancellation;
+use crate::progress::Progress;
+
+/// Boot what was built in QEMU, against a root device made for it.
+///
+/// Needs no root rights and no program but QEMU. The root device is made in a guest that runs the programs of the initrd itself
+/// (bash, mount, mke2fs, ...), and kept for the next boot of the same initrd. Uses KVM where it works. Exits with 1 if a boot
+/// does not come out as it must; then the stage (disks, kernel, unpack, init, device, mount, switch-root, target) and the last
+/// lines of the console are shown.
+///
+/// Examples: ocinitrd boot fedora-44; ocinitrd boot fedora-44 --root all --verify-contents;
+/// ocinitrd boot --kernel /boot/vmlinuz --initrd /boot/initrd.img --console
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The output directory of `ocinitrd build`, which holds vmlinuz and initrd
+    #[arg(value_name = "OUT", required_unless_present_any = ["list", "initrd"])]
+    output: Option<PathBuf>,
+    /// The kernel image [default: OUT/vmlinuz]
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// The initrd, anyone's [default: OUT/initrd]
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    initrd: Option<PathBuf>,
+    /// The root device, by the name that --list shows; may be given several times, `all` stands for every one
+    #[arg(long = "root", value_name = "SCENARIO", default_value = "plain")]
+    roots: Vec<String>,
+    /// The longest that one guest may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "180", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    timeout: u64,
+    /// Kernel options behind all others; may be given several times
+    #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
+    append: Vec<String>,
+    /// Also compare the digest of every file that the kernel unpacks with the initrd's
+    #[arg(long)]
+    verify_contents: bool,
+    /// Show the consoles on standard error while the guests run
+    #[arg(long)]
+    console: bool,
+    /// Where the consoles are kept, a file for each guest [default: OUT/boot, or boot in the current directory]
+    #[arg(long, value_name = "DIR")]
+    log_dir: Option<PathBuf>,
+    /// Print JSON instead of text, times in seconds
+    #[arg(long)]
+    json: bool,
+    /// List the root devices and end
+    #[arg(long)]
+    list: bool,
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    ok: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    contents: Option<&'a Contents>,
+    boots: &'a [Report],
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Fails on an unknown root device, when QEMU or a file is missing, and when interrupted. A failed boot is an exit code.
+pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
+    if arguments.list {
+        print(&scenario::list())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let cancellation = Cancellation::on_signals()?;
+    let interrupted = || Ok(cancellation.check()?);
+    // QEMU is watched by threads of its own, which the runtime knows nothing of.
+    tokio::task::block_in_place(|| boot(arguments, &interrupted, progress))
+}
+
+fn boot(arguments: &Arguments, interrupted: &(dyn Fn() -> Result<()> + Sync), progress: &Progress) -> Result<ExitCode> {
+    let scenarios = scenario::select(&arguments.roots)?;
+    let options = options(arguments, interrupted)?;
+    let session = Session::open(subject(arguments)?, options, progress)?;
+    let contents = if arguments.verify_contents { Some(session.verify_contents()?) } else { None };
+    if let Some(contents) = &contents {
+        tell(arguments, &contents_line(contents), contents.failure.as_ref())?;
+    }
+    let mut reports = Vec::new();
+    for scenario in scenarios {
+        let report = session.boot(scenario)?;
+        let failure = report.failure.as_ref().filter(|_| !report.ok);
+        tell(arguments, &report.line(session.accelerator()), failure)?;
+        reports.push(report);
+    }
+    let unpacked_right = contents.as_ref().is_none_or(|contents| contents.failure.is_none());
+    let ok = unpacked_right && reports.iter().all(|report| report.ok);
+    if arguments.json {
+        let answer = Answer { ok, contents: contents.as_ref(), boots: &reports };
+        print(&(serde_json::to_string_pretty(&answer).context("writing the answer as JSON")? + "\n"))?;
+    }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn subject(arguments: &Arguments) -> Result<Subject> {
+    let in_output = |name: &str| arguments.output.as_ref().map(|output| output.join(name));
+    let found = |given: &Option<PathBuf>, name: &str, option: &str| -> Result<PathBuf> {
+        let path =
+            given.clone().or_else(|| in_output(name)).with_context(|| format!("no {name} is given: use {option}"))?;
+        if !path.is_file() {
+            bail!(
+                "there is no file {}: give the output directory of `ocinitrd build`, or --kernel FILE --initrd FILE",
+                path.display()
+            );
+        }
+        Ok(path)
+    };
+    Ok(Subject {
+        kernel: found(&arguments.kernel, "vmlinuz", "--kernel FILE")?,
+        initrd: found(&arguments.initrd, "initrd", "--initrd FILE")?,
+    })
+}
+
+fn options<'a>(arguments: &Arguments, interrupted: &'a (dyn Fn() -> Result<()> + Sync)) -> Result<Options<'a>> {
+    let beside = arguments.output.as_deref().unwrap_or(Path::new("."));
+    Ok(Options {
+        timeout: Duration::from_secs(arguments.timeout),
+        append: arguments.append.clone(),
+        show_console: arguments.console,
+        log_directory: arguments.log_dir.clone().unwrap_or_else(|| beside.join("boot")),
+        cache_directory: cache_directory()?.join("boot"),
+        interrupted,
+    })
+}
+
+fn contents_line(contents: &Contents) -> String {
+    match &contents.failure {
+        Some(failure) => format!("contents: failed in stage {}: {}", failure.stage, failure.reason),
+        None => {
+            let when = if contents.cached { ", as an earlier run found" } else { "" };
+            format!("contents: ok, {} files in the guest equal the initrd's{when}", contents.files)
+        }
+    }
+}
+
+/// The answer's line, and behind a failure what the console said last.
+fn tell(arguments: &Arguments, line: &str, failure: Option<&Failure>) -> Result<()> {
+    if !arguments.json {
+        print(&format!("{line}\n"))?;
+    }
+    let Some(failure) = failure else { return Ok(()) };
+    let mut text = format!("the console's last lines, all of it in {}:\n", failure.log.display());
+    text.extend(failure.console.iter().map(|line| format!("  | {line}\n")));
+    // A closed standard error must not end the boots.
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    Ok(())
+}
+
+fn print(text: &str) -> Result<()> {
+    let mut output = std::io::stdout().lock();
+    output.write_all(text.as_bytes()).and_then(|()| output.flush()).context("writing to standard output")
+}

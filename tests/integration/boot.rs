@@ -1,0 +1,121 @@
+//! Boots of the real result: each way to name a root device, and the failures that must be short and clear.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::fixture::{ocinitrd, offline_output, stderr, stdout};
+
+/// `ocinitrd boot OUT`, its consoles kept apart from those of other tests.
+fn boot(output: &Path, test: &str) -> Command {
+    let mut command = ocinitrd();
+    command.arg("boot").arg(output).arg("--log-dir").arg(output.join("boot").join(test));
+    command
+}
+
+fn run(command: &mut Command, expected_code: i32) -> Output {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(expected_code), "{command:?}:\n{}{}", stdout(&output), stderr(&output));
+    output
+}
+
+fn answer(output: &Output) -> Value {
+    serde_json::from_str(&stdout(output)).unwrap()
+}
+
+#[test]
+fn root_by_each_name_boots_and_every_file_is_unpacked_as_it_is_in_the_initrd() {
+    let roots = ["ext4-uuid", "ext4-label", "ext4-partuuid"];
+    let mut command = boot(&offline_output(), "roots");
+    for root in roots {
+        command.args(["--root", root]);
+    }
+    let answer = answer(&run(command.args(["--verify-contents", "--json"]), 0));
+    assert!(answer["contents"]["files"].as_u64().unwrap() > 100, "{answer}");
+    assert!(answer["contents"]["failure"].is_null(), "{answer}");
+    let boots = answer["boots"].as_array().unwrap();
+    assert_eq!(boots.len(), roots.len());
+    for (report, root) in boots.iter().zip(roots) {
+        assert_eq!(report["scenario"], root);
+        assert_eq!(report["ok"], true, "{report}");
+        let seconds = |milestone: &str| report["seconds"][milestone].as_f64().unwrap();
+        assert!(0.0 < seconds("unpacked") && seconds("unpacked") < seconds("device"), "{report}");
+        assert!(seconds("device") < seconds("switch_root") && seconds("switch_root") < seconds("target"), "{report}");
+        let console = fs::read_to_string(report["log"].as_str().unwrap()).unwrap();
+        assert!(!console.contains("Initramfs unpacking failed"));
+        assert!(console.contains("ocinitrd: fact root /dev/vda1 / ext4 "), "{console}");
+    }
+}
+
+#[test]
+fn the_answer_is_one_line_with_both_times() {
+    let output = run(&mut boot(&offline_output(), "line"), 0);
+    let text = stdout(&output);
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.starts_with("ext4-uuid: ok, switch-root ") && text.contains(" s after kernel start ("), "{text}");
+}
+
+#[test]
+fn an_absent_root_fails_in_bounded_time_and_names_the_device() {
+    let mut command = boot(&offline_output(), "absent");
+    command.args(["--append", "root=LABEL=nowhere systemd.default_device_timeout_sec=10", "--timeout", "150"]);
+    let started = Instant::now();
+    let output = run(&mut command, 1);
+    assert!(started.elapsed().as_secs() < 300);
+    let text = stdout(&output);
+    assert!(text.starts_with("ext4-uuid: failed in stage device: Timed out waiting for device "), "{text}");
+    assert!(text.contains("/dev/disk/by-label/nowhere"), "{text}");
+    let console = stderr(&output);
+    assert!(console.contains("the console's last lines, all of it in "), "{console}");
+    assert!(console.contains("  | ") && console.contains("Dependency failed for sysroot.mount"), "{console}");
+}
+
+#[test]
+fn a_scenario_that_must_fail_is_ok_when_it_does() {
+    let output = run(boot(&offline_output(), "must-fail").args(["--root", "absent-root"]), 0);
+    let text = stdout(&output);
+    assert!(text.starts_with("absent-root: ok, fails as it must in stage device: Timed out waiting"), "{text}");
+}
+
+#[test]
+fn a_truncated_initrd_fails_in_the_stage_in_which_it_is_unpacked() {
+    let whole = offline_output();
+    let directory = tempfile::tempdir().unwrap();
+    fs::copy(whole.join("vmlinuz"), directory.path().join("vmlinuz")).unwrap();
+    let initrd = fs::read(whole.join("initrd")).unwrap();
+    fs::write(directory.path().join("initrd"), &initrd[..initrd.len() / 2]).unwrap();
+    let text = stdout(&run(&mut boot(directory.path(), "truncated"), 1));
+    assert!(text.starts_with("ext4-uuid: failed in stage unpack: Initramfs unpacking failed"), "{text}");
+}
+
+#[test]
+fn a_boot_that_takes_too_long_is_ended_and_says_where_it_was() {
+    let output = run(boot(&offline_output(), "timeout").args(["--timeout", "1"]), 1);
+    let text = stdout(&output);
+    assert!(text.starts_with("ext4-uuid: failed in stage kernel: nothing more within 1 s (--timeout)"), "{text}");
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let message = stderr(&run(&mut boot(directory.path(), "missing"), 1));
+    assert!(message.contains("vmlinuz: give the output directory of `ocinitrd build`"), "{message}");
+    fs::write(directory.path().join("vmlinuz"), "no kernel").unwrap();
+    fs::write(directory.path().join("initrd"), "no initrd").unwrap();
+    let message = stderr(&run(boot(directory.path(), "missing").args(["--root", "ext5"]), 1));
+    assert!(message.contains("there is no root scenario \"ext5\""), "{message}");
+    let without_qemu = run(boot(directory.path(), "missing").env("PATH", directory.path()), 1);
+    let message = stderr(&without_qemu);
+    assert!(message.contains("apt-get install qemu-system-x86") && message.contains("dnf install"), "{message}");
+}
+
+#[test]
+fn list_describes_every_scenario() {
+    let text = stdout(&run(ocinitrd().args(["boot", "--list"]), 0));
+    for name in ["ext4-uuid", "ext4-label", "ext4-partuuid", "absent-root", "plain", "all"] {
+        assert!(text.lines().any(|line| line.starts_with(&format!("{name} "))), "{text}");
+    }
+}
