@@ -1,1 +1,48 @@
-//! To be written.
+//! The command line. Each subcommand's own arguments stand beside its code in [`crate::commands`]; the doc comments
+//! are what `--help` prints.
+
+use clap::{Parser, Subcommand};
+
+use crate::commands::{build, convert, doctor, inspect};
+use crate::progress::Verbosity;
+
+/// Builds Linux initrds from distribution packages, in a container.
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true, max_term_width = 100)]
+pub struct CommandLine {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+
+    /// Say only what went wrong.
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub quiet: bool,
+
+    /// Also show what the programs in the container print.
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+}
+
+impl CommandLine {
+    /// How much is told on standard error.
+    pub fn verbosity(&self) -> Verbosity {
+        match (self.quiet, self.verbose) {
+            (true, _) => Verbosity::Quiet,
+            (_, true) => Verbosity::Verbose,
+            _ => Verbosity::Normal,
+        }
+    }
+}
+
+/// The subcommands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an initrd from the packages that an image definition names.
+    Build(build::Arguments),
+    /// Show what is in an initrd, anyone's.
+    Inspect(inspect::Arguments),
+    /// Turn a layer (tar, OCI layout, OCI archive) into an initrd.
+    Convert(convert::Arguments),
+    /// Say what this host lacks for building and booting, and how to cure it.
+    Doctor(doctor::Arguments),
+}

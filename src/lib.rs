@@ -7,17 +7,20 @@
 //! |---|---|
 //! | [`cli`], [`commands`] | the command line; each command reads as its pipeline |
 //! | [`definition`] | `images/NAME.toml` to a checked [`definition::Definition`] |
+//! | [`store`] | blobs by sha256 |
+//! | [`download`] | one file, over its mirrors, into the store |
 //! | [`repository`] | repository metadata, fetched and verified |
 //! | [`dnf`] | the definition as dnf arguments; what dnf solved as packages |
 //! | [`fetch`] | packages, verified, in the content store |
-//! | [`store`] | blobs by sha256 |
 //! | [`engine`] | containers: podman's API, and the doctor's findings about the host |
 //! | [`layer`] | a tar stream to a spooled, checked layer |
+//! | [`rpm_package`] | an rpm file: its header, and its payload as a stream |
 //! | [`kernel`] | kernel rpms to a tree, without their scriptlets |
 //! | [`tree`] | file system trees: metadata in memory, bytes in their spool |
 //! | [`modules`] | which kernel modules and firmware an initrd needs, and their index |
 //! | [`segment`] | trees to cpio segments to an initrd |
 //! | [`oci`] | OCI image layouts |
+//! | [`output`] | outputs that appear whole or not at all |
 //! | [`manifest`] | the record of what went in and what came out |
 //! | [`inspect`] | what is in an initrd, anyone's |
 //! | [`boot`] | the result, started in QEMU against a root device |
@@ -28,9 +31,12 @@ pub mod boot;
 pub mod cli;
 pub mod commands;
 pub mod definition;
+pub mod directory;
 pub mod dnf;
+pub mod download;
 pub mod engine;
 pub mod fetch;
+pub mod finish;
 pub mod format;
 pub mod inspect;
 pub mod kernel;
@@ -38,9 +44,12 @@ pub mod layer;
 pub mod manifest;
 pub mod modules;
 pub mod oci;
+pub mod output;
 pub mod process;
 pub mod progress;
 pub mod repository;
+pub mod rpm_package;
 pub mod segment;
+pub mod steps;
 pub mod store;
 pub mod tree;

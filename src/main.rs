@@ -1,20 +1,18 @@
-//! The `ocinitrd` program: parse, log, dispatch, print the error chain.
+//! The `ocinitrd` program: parse, dispatch, print the error chain.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use ocinitrd::commands::inspect;
-use ocinitrd::progress::{Progress, Verbosity};
-
-#[derive(Parser)]
-enum Command {
-    Inspect(inspect::Arguments),
-}
+use ocinitrd::cli::CommandLine;
+use ocinitrd::engine::Interrupted;
 
 fn main() -> ExitCode {
-    let Command::Inspect(arguments) = Command::parse();
-    inspect::run(&arguments, &Progress::new(Verbosity::Normal)).unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
-        ExitCode::FAILURE
-    })
+    let command_line = CommandLine::parse();
+    match ocinitrd::commands::run(&command_line) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            Interrupted::find(&error).map_or(ExitCode::FAILURE, |interrupted| interrupted.exit_code().into())
+        }
+    }
 }

@@ -1,1 +1,142 @@
-//! To be written.
+//! `manifest.json`: what went into an image and what came out of it.
+//!
+//! It holds no time of day, host name or path of the host: two builds of the same inputs write the same bytes.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::dnf::InstalledPackage;
+use crate::format::digest::Digest;
+use crate::repository::Package;
+
+/// The version of the manifest's form; raised when a reader of the old one would misread it.
+pub const SCHEMA: u32 = 1;
+
+/// The record of one build.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Manifest {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// The version of ocinitrd that wrote it.
+    pub ocinitrd_version: String,
+    /// The image's name.
+    pub image: String,
+    /// The architecture, in rpm's spelling.
+    pub architecture: String,
+    /// Whether the packages came from a lock file.
+    pub locked: bool,
+    /// The time stamp of everything, in seconds since 1970-01-01 UTC.
+    pub epoch: u64,
+    /// What `uname -r` says under the kernel.
+    pub kernel_version: String,
+    /// The container that ran dnf.
+    pub builder: Builder,
+    /// What was asked for.
+    pub options: Options,
+    /// The digests of the repositories' `repomd.xml`, by repository id.
+    pub repositories: BTreeMap<String, Digest>,
+    /// The packages installed into the base, sorted by name.
+    pub packages: Vec<InstalledPackage>,
+    /// The packages whose payload is the kernel layer, sorted by name.
+    pub kernel_packages: Vec<InstalledPackage>,
+    /// The segments of the initrd in their order.
+    pub segments: Vec<Segment>,
+    /// Every file of the output directory but this one, sorted by path.
+    pub outputs: Vec<Output>,
+}
+
+/// The container that ran dnf.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Builder {
+    /// The image as the definition pins it.
+    pub image: String,
+    /// The digest it is pinned by.
+    pub digest: Digest,
+    /// What its rpm and dnf say of their versions, a line each.
+    pub tools: Vec<String>,
+}
+
+/// What was asked for on the command line and in the definition.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Options {
+    /// The profiles, in the order given.
+    pub profiles: Vec<String>,
+    /// How the initrd is compressed.
+    pub compression: String,
+    /// The patterns that chose the kernel modules.
+    pub modules: Vec<String>,
+    /// Whether modules stay compressed as the distribution ships them.
+    pub keep_module_compression: bool,
+}
+
+/// One segment of the initrd.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Segment {
+    /// `base`, `modules`, ...
+    pub name: String,
+    /// How it is compressed.
+    pub compression: String,
+    /// How many entries it has.
+    pub entries: u64,
+    /// Its size in the initrd, in bytes.
+    pub size_bytes: u64,
+    /// Its size when unpacked by the kernel, in bytes.
+    pub unpacked_size_bytes: u64,
+    /// The digest of its bytes in the initrd.
+    pub sha256: Digest,
+}
+
+/// One file of the output directory.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Output {
+    /// The path relative to the output directory.
+    pub path: String,
+    /// The size in bytes.
+    pub size_bytes: u64,
+    /// The digest of its bytes.
+    pub sha256: Digest,
+}
+
+/// A package that was not installed by rpm, as its repository describes it.
+pub fn package(package: &Package) -> InstalledPackage {
+    InstalledPackage {
+        name: package.name.clone(),
+        epoch: package.epoch.into(),
+        version: package.version.clone(),
+        release: package.release.clone(),
+        arch: package.arch.clone(),
+        source_rpm: package.source_rpm.clone(),
+        license: package.license.clone(),
+        installed_size_bytes: package.installed_size_bytes,
+        build_time: package.build_time,
+    }
+}
+
+impl Manifest {
+    /// The file's bytes: indented JSON with a final newline.
+    ///
+    /// # Errors
+    /// Fails only where a value cannot be written as JSON.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        let mut json = serde_json::to_vec_pretty(self).context("writing the manifest as JSON")?;
+        json.push(b'\n');
+        Ok(json)
+    }
+
+    /// Reads what [`Manifest::to_json`] wrote.
+    ///
+    /// # Errors
+    /// Fails when it is no manifest, or one of another schema.
+    pub fn parse(json: &[u8]) -> Result<Manifest> {
+        let manifest: Manifest = serde_json::from_slice(json).context("reading the manifest")?;
+        anyhow::ensure!(
+            manifest.schema == SCHEMA,
+            "the manifest has schema {}, this ocinitrd reads {SCHEMA}: use the version that wrote it ({})",
+            manifest.schema,
+            manifest.ocinitrd_version
+        );
+        Ok(manifest)
+    }
+}

@@ -4,6 +4,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
@@ -26,12 +27,18 @@ pub struct Program {
     name: OsString,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    own_process_group: bool,
 }
 
 impl Program {
     /// The program `name`, looked up in `PATH` unless it holds a slash.
     pub fn new(name: impl AsRef<OsStr>) -> Self {
-        Program { name: name.as_ref().to_owned(), arguments: Vec::new(), environment: Vec::new() }
+        Program {
+            name: name.as_ref().to_owned(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            own_process_group: false,
+        }
     }
 
     /// Adds arguments.
@@ -46,8 +53,17 @@ impl Program {
         self
     }
 
+    /// Gives it a process group of its own, so that Ctrl-C on the terminal does not reach it.
+    pub fn own_process_group(mut self) -> Self {
+        self.own_process_group = true;
+        self
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.name);
+        if self.own_process_group {
+            command.process_group(0);
+        }
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

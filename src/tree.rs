@@ -1,6 +1,14 @@
 //! File system trees as an initrd needs them: metadata in memory, file bytes where they were spooled.
 //!
 //! A [`Tree`] maps paths to entries in byte order, which is the order of every archive that is written from it.
+//! Hard links are kept as groups: the first path in byte order is the [`Kind::File`], the others point at it. Every
+//! operation here keeps groups right, also when their first member goes.
+
+#[cfg(test)]
+pub(crate) mod arbitrary;
+mod edit;
+mod merge;
+mod query;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
@@ -8,6 +16,12 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
+
+use anyhow::{Result, bail};
+
+pub use edit::Globs;
+
+use crate::format::cpio::Escaped;
 
 /// A path inside a tree: relative, without `.`, `..`, empty components or slashes at either end; bytes, not UTF-8.
 pub type TreePath = Vec<u8>;
@@ -149,19 +163,9 @@ impl Tree {
         Tree::default()
     }
 
-    /// Adds or replaces the entry at `path`.
-    pub fn insert(&mut self, path: TreePath, entry: Entry) -> Option<Entry> {
-        self.entries.insert(path, entry)
-    }
-
     /// The entry at exactly `path`; symlinks are not followed.
     pub fn get(&self, path: &[u8]) -> Option<&Entry> {
         self.entries.get(path)
-    }
-
-    /// Takes the entry at exactly `path` out; what is below it stays.
-    pub fn remove(&mut self, path: &[u8]) -> Option<Entry> {
-        self.entries.remove(path)
     }
 
     /// All entries in byte order of their paths.
@@ -177,5 +181,84 @@ impl Tree {
     /// Whether there is no entry.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
+    }
+}
+
+/// A path as a tree keeps it: slashes at the ends, doubled slashes and `.` components dropped. Empty for the root.
+///
+/// # Errors
+/// Fails on a `..` component and on a NUL byte.
+pub fn normalized(path: &[u8]) -> Result<TreePath> {
+    let mut components = Vec::new();
+    for component in path.split(|byte| *byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => bail!("the path {} has a \"..\" component", quoted(path)),
+            _ => components.push(component),
+        }
+    }
+    if path.contains(&0) {
+        bail!("the path {} holds a NUL byte", quoted(path));
+    }
+    Ok(components.join(&b'/'))
+}
+
+/// The directory that holds `path`: empty for the root.
+pub fn parent(path: &[u8]) -> &[u8] {
+    path.iter().rposition(|byte| *byte == b'/').map_or(b"", |slash| &path[..slash])
+}
+
+/// The last component of `path`.
+pub fn file_name(path: &[u8]) -> &[u8] {
+    path.iter().rposition(|byte| *byte == b'/').map_or(path, |slash| &path[slash + 1..])
+}
+
+/// `directory/name`, or `name` when `directory` is the root.
+pub fn join(directory: &[u8], name: &[u8]) -> TreePath {
+    if directory.is_empty() { name.to_vec() } else { [directory, name].join(&b'/') }
+}
+
+/// A path for messages: quoted, made visible as [`Escaped`] does it, shortened after 120 characters.
+pub fn quoted(path: &[u8]) -> String {
+    const SHOWN_CHARACTERS: usize = 120;
+    let mut text = Escaped(path).to_string();
+    if let Some((end, _)) = text.char_indices().nth(SHOWN_CHARACTERS) {
+        text.truncate(end);
+        text.push_str("...");
+    }
+    format!("\"{text}\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_normalized_and_those_that_leave_the_tree_refused() {
+        assert_eq!(normalized(b"./usr//lib/./x/").unwrap(), b"usr/lib/x");
+        assert_eq!(normalized(b"/").unwrap(), b"");
+        assert!(normalized(b"usr/../..").unwrap_err().to_string().contains("\"usr/../..\" has a \"..\""));
+        assert!(normalized(b"a\0b").is_err());
+    }
+
+    #[test]
+    fn parents_and_names_come_apart_and_together() {
+        for (path, directory, name) in [(&b"a"[..], &b""[..], &b"a"[..]), (b"a/b/c", b"a/b", b"c")] {
+            assert_eq!((parent(path), file_name(path)), (directory, name));
+            assert_eq!(join(directory, name), path);
+        }
+    }
+
+    #[test]
+    fn messages_show_names_that_are_no_text() {
+        assert_eq!(quoted(b"a\xff\n\xc3\xa9"), "\"a\\xff\\x0a\u{e9}\"");
+        assert_eq!(quoted(&[b'x'; 5000]).len(), 125);
+    }
+
+    #[test]
+    fn a_spool_that_ends_early_is_an_error() {
+        let file = Arc::new(tempfile::tempfile().unwrap());
+        let content = Content::Spooled { file, offset: 0, length_bytes: 1 };
+        assert_eq!(content.read_all().unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

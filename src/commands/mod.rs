@@ -1,3 +1,32 @@
-//! The commands, one file each.
+//! One file a subcommand; each reads as its pipeline.
 
+pub mod build;
+pub mod convert;
+pub mod doctor;
 pub mod inspect;
+pub mod surroundings;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::cli::{Command, CommandLine};
+use crate::progress::Progress;
+
+/// Runs the subcommand that was given.
+///
+/// # Errors
+/// Fails with what the subcommand failed with.
+pub fn run(command_line: &CommandLine) -> Result<ExitCode> {
+    let progress = Progress::new(command_line.verbosity());
+    match &command_line.command {
+        Command::Build(arguments) => runtime()?.block_on(build::run(arguments, &progress)),
+        Command::Convert(arguments) => convert::run(arguments, &progress),
+        Command::Doctor(arguments) => runtime()?.block_on(doctor::run(arguments, &progress)),
+        Command::Inspect(arguments) => inspect::run(arguments, &progress),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the asynchronous runtime")
+}

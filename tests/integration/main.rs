@@ -1,5 +1,17 @@
-//! The integration tests.
+//! The integration tests: one binary, a file a subject. They run the real program, podman, dnf and QEMU; what they need
+//! and do not find makes them fail. `make test` provides it.
 #![allow(clippy::unwrap_used)]
 
+mod build;
+mod convert;
+mod definition;
+mod doctor;
+mod engine;
+mod fixture;
 mod format;
+mod http_server;
 mod inspect;
+mod kernel;
+mod modules;
+mod oci;
+mod repository;

@@ -8,6 +8,7 @@ mod decoder;
 mod encoder;
 mod input;
 mod lz4_legacy;
+mod members;
 
 use std::fmt;
 use std::str::FromStr;
@@ -17,6 +18,7 @@ use serde::Serialize;
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use input::Input;
+pub use members::Members;
 
 /// How to compress, written `zstd[:LEVEL]`, `xz[:LEVEL]`, `gzip[:LEVEL]`, `lz4` or `none`.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

@@ -1,0 +1,57 @@
+# The two commands: `make initrd` builds the default image, `make test` runs all tests. `make help` lists the others.
+
+OCINITRD = target/release/ocinitrd
+IMAGE ?=
+BUILD_PROGRAMS = cc podman crun newuidmap qemu-system-x86_64
+OFFLINE_PROGRAMS = $(BUILD_PROGRAMS) mmdebstrap createrepo_c rpmsign gpg
+TEST_PROGRAMS = $(OFFLINE_PROGRAMS) bsdtar bzip2 cpio depmod dracut lz4 mkinitramfs rpm skopeo xz zstd
+
+.PHONY: help initrd offline check test test-matrix bench format clean rust build-programs offline-programs test-programs
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+
+initrd: rust build-programs ## build the default image (or IMAGE=NAME) into out/
+	@cargo build --release --quiet
+	@scripts/initrd.sh $(OCINITRD) $(IMAGE)
+
+offline: rust offline-programs ## make the offline image's repository and builder image
+	@tests/offline/host-setup.sh
+	@cargo run --release --quiet --package offline-repo -- setup
+
+check: rust ## the quick part, for every commit: format, lints, unit tests
+	cargo fmt --all --check
+	cargo clippy --quiet --workspace --all-targets --locked -- --deny warnings
+	cargo test --quiet --locked --workspace --lib --bins
+	scripts/deny.sh
+
+test: rust test-programs check ## all tests: needs podman and QEMU, installs what is missing
+	@tests/offline/host-setup.sh
+	cargo run --quiet --locked --package offline-repo -- setup --builder all
+	cargo test --locked --test integration
+
+test-matrix: test ## what is too long for every change
+	cargo test --locked --test integration -- --ignored
+
+bench: rust test-programs ## the measurements of docs/benchmarks.md
+	cargo build --release --locked
+	tests/bench/run.sh $(OCINITRD)
+
+format: ## format the code
+	cargo fmt --all
+
+clean: ## remove what was built, not what was downloaded
+	cargo clean
+	rm -rf out
+
+rust:
+	@scripts/rust.sh
+
+build-programs:
+	@scripts/require.sh $(BUILD_PROGRAMS)
+
+offline-programs:
+	@scripts/require.sh $(OFFLINE_PROGRAMS)
+
+test-programs:
+	@scripts/require.sh $(TEST_PROGRAMS)

@@ -1,0 +1,75 @@
+#!/bin/sh
+# Makes sure that programs are there: scripts/require.sh PROGRAM...
+# What is missing is installed with apt-get or dnf, as root or through sudo; without either, what to install is printed.
+set -eu
+
+# PROGRAM  Debian's and Ubuntu's package  Fedora's package
+table='
+bsdtar              libarchive-tools       bsdtar
+bzip2               bzip2                  bzip2
+cc                  gcc                    gcc
+cpio                cpio                   cpio
+createrepo_c        createrepo-c           createrepo_c
+crun                crun                   crun
+depmod              kmod                   kmod
+dracut              dracut-core            dracut
+gpg                 gnupg                  gnupg2
+lz4                 lz4                    lz4
+mkinitramfs         initramfs-tools-core   -
+mmdebstrap          mmdebstrap             mmdebstrap
+newuidmap           uidmap                 shadow-utils
+podman              podman                 podman
+qemu-system-x86_64  qemu-system-x86        qemu-system-x86-core
+rpm                 rpm                    rpm
+rpmsign             rpm                    rpm-sign
+skopeo              skopeo                 skopeo
+xz                  xz-utils               xz
+zstd                zstd                   zstd
+'
+
+# The programs of administrators are not on everyone's PATH.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+if command -v apt-get > /dev/null; then
+    column=2
+    install='apt-get install -y --no-install-recommends'
+elif command -v dnf > /dev/null; then
+    column=3
+    install='dnf install -y'
+else
+    column=2
+    install=
+fi
+
+packages=
+for program in "$@"; do
+    command -v "$program" > /dev/null && continue
+    package=$(echo "$table" | awk -v program="$program" -v column="$column" '$1 == program { print $column }')
+    case $package in
+        '') echo "require.sh: no package is known for the program $program" >&2; exit 1 ;;
+        -) echo "require.sh: this distribution has no package with the program $program" >&2; exit 1 ;;
+    esac
+    packages="$packages $package"
+done
+[ -n "$packages" ] || exit 0
+
+if [ "$(id -u)" = 0 ]; then
+    become=
+elif command -v sudo > /dev/null && sudo -n true 2> /dev/null; then
+    become=sudo
+else
+    become=none
+fi
+if [ -z "$install" ] || [ "$become" = none ]; then
+    echo "Programs are missing. As root, install these packages, then run make again:" >&2
+    echo "    ${install:-(your package manager)}$packages" >&2
+    exit 1
+fi
+
+echo "installing:$packages"
+export DEBIAN_FRONTEND=noninteractive
+if [ "$column" = 2 ]; then
+    $become apt-get update -qq
+fi
+# shellcheck disable=SC2086 # several words each
+$become $install $packages > /dev/null

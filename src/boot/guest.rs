@@ -1,0 +1,190 @@
+//! A guest under way: started, watched and ended; what its console told comes out.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::console::Console;
+use super::qemu::{Guest, Qemu};
+
+/// How often a run asks whether it was interrupted.
+const TICK: Duration = Duration::from_millis(200);
+/// What a failed boot may still say: call traces, and how to get into the system.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+/// QEMU stops the guest at this for ever, and does not end.
+const KVM_FAULT: &str = "KVM internal error";
+
+/// How a guest is watched.
+pub struct Watch<'a> {
+    /// When it is ended from outside.
+    pub timeout: Duration,
+    /// The file that its console is kept in.
+    pub log: Option<&'a Path>,
+    /// Whether its console is shown on standard error.
+    pub show: bool,
+    /// Fails when the run was asked to end.
+    pub interrupted: &'a (dyn Fn() -> Result<()> + Sync),
+}
+
+/// Why a guest ended.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Ending {
+    /// Our script in it was done, or its boot met a fault: the console says which.
+    Told,
+    /// It ended by itself. What QEMU said, which is nothing where the guest powered off.
+    Exited(String),
+    /// It took longer than it may.
+    TimedOut,
+    /// QEMU could not run it: its words.
+    Broken(String),
+}
+
+/// What became of a guest.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// What its console told.
+    pub console: Console,
+    /// Why it ended.
+    pub ending: Ending,
+}
+
+/// Runs a guest until it is done, fails or takes too long.
+///
+/// # Errors
+/// Fails when QEMU cannot be started, the log not be written, or the run is interrupted.
+pub fn run(qemu: &Qemu, guest: &Guest, watch: &Watch<'_>) -> Result<Seen> {
+    let mut run = Run::start(qemu, guest, watch)?;
+    let ending = loop {
+        (watch.interrupted)()?;
+        if let Some(ending) = run.step()? {
+            break ending;
+        }
+    };
+    run.console.finish(run.started.elapsed());
+    Ok(Seen { console: run.console, ending })
+}
+
+struct Run<'a> {
+    process: Process,
+    output: Receiver<Output>,
+    watch: &'a Watch<'a>,
+    log: Option<File>,
+    started: Instant,
+    deadline: Instant,
+    console: Console,
+    diagnostics: Vec<u8>,
+}
+
+impl<'a> Run<'a> {
+    fn start(qemu: &Qemu, guest: &Guest, watch: &'a Watch<'a>) -> Result<Self> {
+        let log = watch.log.map(create_log).transpose()?;
+        let started = Instant::now();
+        let mut process = Process(qemu.command(guest).spawn(Stdio::null(), Stdio::piped(), Stdio::piped())?);
+        Ok(Run {
+            output: process.listen(),
+            process,
+            watch,
+            log,
+            started,
+            deadline: started + watch.timeout,
+            console: Console::default(),
+            diagnostics: Vec::new(),
+        })
+    }
+
+    /// Takes in what comes next, or lets a tick pass. Returns the end when it has come.
+    fn step(&mut self) -> Result<Option<Ending>> {
+        let now = Instant::now();
+        let faulty = self.console.fault().is_some();
+        if now >= self.deadline {
+            return Ok(Some(if faulty { Ending::Told } else { Ending::TimedOut }));
+        }
+        match self.output.recv_timeout(TICK.min(self.deadline - now)) {
+            Ok(Output::Console(bytes)) => self.take_console(&bytes)?,
+            Ok(Output::Diagnostics(bytes)) => self.diagnostics.extend(bytes),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) if faulty => return Ok(Some(Ending::Told)),
+            Err(RecvTimeoutError::Disconnected) => return self.process.verdict(&self.diagnostics).map(Some),
+        }
+        if let Some(line) = text(&self.diagnostics).lines().find(|line| line.contains(KVM_FAULT)) {
+            return Ok(Some(Ending::Broken(line.to_owned())));
+        }
+        if !faulty && self.console.fault().is_some() {
+            self.deadline = self.deadline.min(Instant::now() + LAST_WORDS);
+        }
+        Ok(self.console.is_done().then_some(Ending::Told))
+    }
+
+    fn take_console(&mut self, bytes: &[u8]) -> Result<()> {
+        self.console.feed(bytes, self.started.elapsed());
+        if let Some(log) = &mut self.log {
+            log.write_all(bytes).context("writing the console's log")?;
+        }
+        if self.watch.show {
+            // A closed standard error must not end a boot.
+            let _ = std::io::stderr().lock().write_all(bytes);
+        }
+        Ok(())
+    }
+}
+
+enum Output {
+    Console(Vec<u8>),
+    Diagnostics(Vec<u8>),
+}
+
+/// A QEMU that does not outlive its run.
+struct Process(Child);
+
+impl Process {
+    /// What it prints from now on; disconnected when both streams have ended.
+    fn listen(&mut self) -> Receiver<Output> {
+        let (sender, receiver) = channel();
+        if let Some(stdout) = self.0.stdout.take() {
+            forward(stdout, sender.clone(), Output::Console);
+        }
+        if let Some(stderr) = self.0.stderr.take() {
+            forward(stderr, sender, Output::Diagnostics);
+        }
+        receiver
+    }
+
+    fn verdict(&mut self, diagnostics: &[u8]) -> Result<Ending> {
+        let status = self.0.wait().context("waiting for QEMU")?;
+        let words = text(diagnostics).trim().to_owned();
+        Ok(if status.success() { Ending::Exited(words) } else { Ending::Broken(format!("{words} ({status})")) })
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already; either way nothing is left to be done about it.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn forward(mut stream: impl Read + Send + 'static, sender: Sender<Output>, wrap: fn(Vec<u8>) -> Output) {
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            if sender.send(wrap(buffer[..count].to_vec())).is_err() {
+                break;
+            }
+        }
+    });
+}
+
+fn create_log(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("creating {}", path.display()))
+}
+
+fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(bytes)
+}

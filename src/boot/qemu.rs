@@ -1,0 +1,213 @@
+//! QEMU: a description of a guest in, what its console told out. No network, no window, no rights on the host.
+//!
+//! KVM is used where it works, else QEMU's own translation (TCG). A device file that opens is no proof: nested KVM may stop at
+//! the first instruction that it cannot emulate. So a kernel is started for a moment with KVM before anything relies on it.
+
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+
+use super::command_line;
+use super::guest::{self, Ending, Watch};
+use super::stage::Milestone;
+use crate::process::{Program, find};
+
+/// Enough for a kernel alone to come up with KVM, which takes a second or two.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What runs the guest's instructions.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Accelerator {
+    /// The processor itself.
+    Kvm,
+    /// QEMU's translation: five to twenty times slower.
+    Tcg,
+}
+
+impl Accelerator {
+    fn arguments(self) -> [&'static str; 4] {
+        match self {
+            Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
+            // QEMU 7.2 corrupts flags after cmpxchg16b, and then the kernel panics at random.
+            Accelerator::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max,cx16=off,la57=off"],
+        }
+    }
+}
+
+impl fmt::Display for Accelerator {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Accelerator::Kvm => "KVM",
+            Accelerator::Tcg => "TCG",
+        })
+    }
+}
+
+/// A disk of a guest.
+#[derive(Clone, Debug)]
+pub struct GuestDisk {
+    /// The raw image.
+    pub image: PathBuf,
+    /// Whether what the guest writes is kept; else it is forgotten at the end.
+    pub writable: bool,
+}
+
+/// A guest to be started.
+#[derive(Clone, Debug)]
+pub struct Guest {
+    /// The kernel image.
+    pub kernel: PathBuf,
+    /// The initrd, if it gets one.
+    pub initrd: Option<PathBuf>,
+    /// The kernel's options.
+    pub command_line: String,
+    /// Its disks, in the order of `/dev/vda`, `/dev/vdb`, ...
+    pub disks: Vec<GuestDisk>,
+    /// Its memory in mebibytes.
+    pub memory_mib: u64,
+}
+
+/// A QEMU that can start guests on this host.
+#[derive(Clone, Debug)]
+pub struct Qemu {
+    program: PathBuf,
+    accelerator: Accelerator,
+}
+
+impl Qemu {
+    /// Finds QEMU and the fastest way in which it can run `kernel`. The second value says why that is not KVM.
+    ///
+    /// # Errors
+    /// Fails when QEMU is not installed, and with what `watch` interrupts with.
+    pub fn find(kernel: &Path, watch: &Watch<'_>) -> Result<(Self, Option<String>)> {
+        let program = find("qemu-system-x86_64").context("looking for qemu-system-x86_64")?;
+        let Some(program) = program else {
+            bail!(
+                "qemu-system-x86_64 is not in PATH, and booting needs it: install it with \
+                 `apt-get install qemu-system-x86` (Debian, Ubuntu) or `dnf install qemu-system-x86-core` (Fedora)"
+            );
+        };
+        let with_kvm = Qemu { program, accelerator: Accelerator::Kvm };
+        Ok(match with_kvm.refuses_kvm(kernel, watch)? {
+            None => (with_kvm, None),
+            Some(reason) => (Qemu { accelerator: Accelerator::Tcg, ..with_kvm }, Some(reason)),
+        })
+    }
+
+    /// What runs the guests' instructions.
+    pub fn accelerator(&self) -> Accelerator {
+        self.accelerator
+    }
+
+    /// The program with its arguments.
+    pub fn command(&self, guest: &Guest) -> Program {
+        Program::new(&self.program).args(self.arguments(guest))
+    }
+
+    fn arguments(&self, guest: &Guest) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> =
+            ["-M", "q35", "-smp", "2", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
+                .map(OsString::from)
+                .into();
+        arguments.extend(self.accelerator.arguments().map(OsString::from));
+        arguments.extend(["-m".into(), format!("{}M", guest.memory_mib).into()]);
+        arguments.extend(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"].map(OsString::from));
+        arguments.extend(["-kernel".into(), guest.kernel.clone().into()]);
+        if let Some(initrd) = &guest.initrd {
+            arguments.extend(["-initrd".into(), initrd.clone().into()]);
+        }
+        arguments.extend(["-append".into(), OsString::from(&guest.command_line)]);
+        for (number, disk) in guest.disks.iter().enumerate() {
+            arguments.extend(["-drive".into(), drive(number, disk)]);
+            arguments.extend(["-device".into(), format!("virtio-blk-pci,drive=disk{number},serial=disk{number}").into()]);
+        }
+        arguments
+    }
+
+    fn refuses_kvm(&self, kernel: &Path, watch: &Watch<'_>) -> Result<Option<String>> {
+        if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+            return Ok(Some(format!("/dev/kvm cannot be opened: {error}")));
+        }
+        let guest = Guest {
+            kernel: kernel.to_owned(),
+            initrd: None,
+            command_line: command_line::of_kernel_alone(),
+            disks: Vec::new(),
+            memory_mib: 512,
+        };
+        let watch = Watch { timeout: PROBE_TIMEOUT, log: None, show: false, interrupted: watch.interrupted };
+        let seen = guest::run(self, &guest, &watch)?;
+        Ok(match seen.ending {
+            Ending::Broken(reason) => Some(reason),
+            _ if seen.console.seconds().contains_key(&Milestone::Kernel) => None,
+            _ => Some("a kernel started with KVM says nothing".to_owned()),
+        })
+    }
+}
+
+/// The value of `-drive`, in which a comma of the path is written twice.
+fn drive(number: usize, disk: &GuestDisk) -> OsString {
+    use std::os::unix::ffi::{OsStrExt, OsStringExt};
+
+    let snapshot = if disk.writable { "off" } else { "on" };
+    let mut value = format!("if=none,id=disk{number},format=raw,cache=unsafe,snapshot={snapshot},file=").into_bytes();
+    for byte in disk.image.as_os_str().as_bytes() {
+        value.push(*byte);
+        if *byte == b',' {
+            value.push(b',');
+        }
+    }
+    OsString::from_vec(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(accelerator: Accelerator, disks: Vec<GuestDisk>) -> Vec<String> {
+        let qemu = Qemu { program: "/usr/bin/qemu".into(), accelerator };
+        let guest = Guest {
+            kernel: "/out/vmlinuz".into(),
+            initrd: Some("/out/initrd".into()),
+            command_line: "console=ttyS0 rw".to_owned(),
+            disks,
+            memory_mib: 1024,
+        };
+        qemu.arguments(&guest).into_iter().map(|argument| argument.into_string().unwrap()).collect()
+    }
+
+    #[test]
+    fn guests_have_no_network_and_end_where_they_would_reboot() {
+        let line = arguments(Accelerator::Kvm, Vec::new()).join(" ");
+        assert_eq!(
+            line,
+            "-M q35 -smp 2 -nodefaults -no-user-config -no-reboot -display none -accel kvm -cpu host -m 1024M \
+             -chardev stdio,id=console,signal=off -serial chardev:console -kernel /out/vmlinuz -initrd /out/initrd \
+             -append console=ttyS0 rw"
+        );
+    }
+
+    #[test]
+    fn translation_leaves_out_the_instructions_that_it_gets_wrong() {
+        let line = arguments(Accelerator::Tcg, Vec::new()).join(" ");
+        assert!(line.contains("-accel tcg,thread=multi -cpu max,cx16=off,la57=off "), "{line}");
+    }
+
+    #[test]
+    fn disks_keep_their_order_and_their_commas() {
+        let disks = vec![
+            GuestDisk { image: "/a,b.raw".into(), writable: false },
+            GuestDisk { image: "/c.raw".into(), writable: true },
+        ];
+        let line = arguments(Accelerator::Tcg, disks).join(" ");
+        let expected = "-drive if=none,id=disk0,format=raw,cache=unsafe,snapshot=on,file=/a,,b.raw \
+            -device virtio-blk-pci,drive=disk0,serial=disk0 \
+            -drive if=none,id=disk1,format=raw,cache=unsafe,snapshot=off,file=/c.raw \
+            -device virtio-blk-pci,drive=disk1,serial=disk1";
+        assert!(line.ends_with(expected), "{line}");
+    }
+}

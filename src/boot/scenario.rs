@@ -1,0 +1,207 @@
+//! The scenarios as data: which disks there are, how the kernel is told of its root, and what must come of it.
+//!
+//! A scenario is a row of [`SCENARIOS`]; a new kind of root device is a new [`DiskSet`] with its recipe, a shell script that
+//! a guest runs over the initrd's own programs (`guest/disks.sh` says what it can call). Scenarios share disk sets: the
+//! disks are made once and never written to by a boot. What else a guest has, such as a server beside it or a passphrase
+//! typed on its console, becomes a field of [`Scenario`]; what a target can tell becomes a fact of `guest/target-init.sh`.
+
+use anyhow::{Result, bail};
+
+use super::partition::{LINUX_DATA, Partition};
+use super::stage::Stage;
+
+/// The short name of the most ordinary scenario.
+const PLAIN: (&str, &str) = ("plain", "ext4-uuid");
+/// The name that stands for all of them.
+const ALL: &str = "all";
+
+/// A disk, before the recipe of its set has filled it.
+#[derive(Clone, Copy, Debug)]
+pub struct Disk {
+    /// Its size in mebibytes; the file is sparse.
+    pub size_mib: u64,
+    /// The GUID of its partition table.
+    pub guid: &'static str,
+    /// Its partitions; with none it has no table either.
+    pub partitions: &'static [Partition],
+}
+
+/// Disks that are made together, in one guest.
+#[derive(Clone, Copy, Debug)]
+pub struct DiskSet {
+    /// What it is called in messages and logs.
+    pub name: &'static str,
+    /// In the order of `/dev/vda`, `/dev/vdb`, ...
+    pub disks: &'static [Disk],
+    /// The script that fills them.
+    pub recipe: &'static str,
+}
+
+/// What must come of a boot.
+#[derive(Clone, Copy, Debug)]
+pub enum Expectation {
+    /// The target's init runs, and each fact that it tells begins with the text here.
+    Target(&'static [(&'static str, &'static str)]),
+    /// The boot fails in this stage, and its last words name this.
+    Failure(Stage, &'static str),
+}
+
+/// A root device and how the kernel is told of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Scenario {
+    /// What `--root` calls it.
+    pub name: &'static str,
+    /// One line for people.
+    pub summary: &'static str,
+    /// The disks of the guest.
+    pub disks: &'static DiskSet,
+    /// The kernel's options beside those that every guest gets.
+    pub command_line: &'static str,
+    /// What must come of it.
+    pub expects: Expectation,
+}
+
+const EXT4: DiskSet = DiskSet {
+    name: "ext4",
+    disks: &[Disk {
+        size_mib: 64,
+        guid: "0c1d2d00-0001-4000-8000-000000000000",
+        partitions: &[Partition {
+            label: "ocinitrd-part",
+            guid: "0c1d2d00-0001-4000-8000-000000000001",
+            type_guid: LINUX_DATA,
+            size_mib: 0,
+        }],
+    }],
+    recipe: include_str!("guest/recipe-ext4.sh"),
+};
+
+const EXT4_IS_ROOT: Expectation = Expectation::Target(&[("root", "/dev/vda1 / ext4 ")]);
+
+/// Every scenario, in the order in which `all` runs them.
+pub const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        name: "ext4-uuid",
+        summary: "ext4 in a GPT partition, root=UUID=",
+        disks: &EXT4,
+        command_line: "root=UUID=0c1d2d00-e4f5-4a6b-8c7d-e8f90a1b2c3d rw",
+        expects: EXT4_IS_ROOT,
+    },
+    Scenario {
+        name: "ext4-label",
+        summary: "ext4 in a GPT partition, root=LABEL=",
+        disks: &EXT4,
+        command_line: "root=LABEL=ocinitrd-root rw",
+        expects: EXT4_IS_ROOT,
+    },
+    Scenario {
+        name: "ext4-partuuid",
+        summary: "ext4 in a GPT partition, root=PARTUUID=",
+        disks: &EXT4,
+        command_line: "root=PARTUUID=0c1d2d00-0001-4000-8000-000000000001 rw",
+        expects: EXT4_IS_ROOT,
+    },
+    Scenario {
+        name: "absent-root",
+        summary: "root=UUID= of a file system that is on no disk: must fail, in bounded time, naming it",
+        disks: &EXT4,
+        command_line: "root=UUID=0c1d2d00-dead-4000-8000-000000000000 rw systemd.default_device_timeout_sec=15",
+        expects: Expectation::Failure(Stage::Device, "0c1d2d00-dead-4000-8000-000000000000"),
+    },
+];
+
+/// The scenarios with these names, each once, in the order of the table.
+///
+/// # Errors
+/// Fails on a name that is none, with the nearest one and where the names are listed.
+pub fn select<S: AsRef<str>>(names: &[S]) -> Result<Vec<&'static Scenario>> {
+    for name in names.iter().map(AsRef::as_ref) {
+        if name != ALL && !SCENARIOS.iter().any(|scenario| is_called(scenario, name)) {
+            bail!("there is no root scenario {name:?}{}; `ocinitrd boot --list` shows all", nearest(name));
+        }
+    }
+    let chosen = |scenario: &&Scenario| {
+        names.iter().map(AsRef::as_ref).any(|name| name == ALL || is_called(scenario, name))
+    };
+    Ok(SCENARIOS.iter().filter(chosen).collect())
+}
+
+/// The list that `--list` prints: a line each, names first.
+pub fn list() -> String {
+    let width = SCENARIOS.iter().map(|scenario| scenario.name.len()).max().unwrap_or_default();
+    let line = |name: &str, summary: &str| format!("{name:width$}  {summary}\n");
+    let mut text: String = SCENARIOS.iter().map(|scenario| line(scenario.name, scenario.summary)).collect();
+    text += &line(PLAIN.0, &format!("short for {}", PLAIN.1));
+    text += &line(ALL, "all of them");
+    text
+}
+
+fn is_called(scenario: &Scenario, name: &str) -> bool {
+    scenario.name == name || (name, scenario.name) == PLAIN
+}
+
+fn nearest(name: &str) -> String {
+    let names = SCENARIOS.iter().map(|scenario| scenario.name).chain([PLAIN.0, ALL]);
+    let distance = |candidate: &&str| strsim::damerau_levenshtein(name, candidate);
+    match names.min_by_key(distance) {
+        Some(nearest) if distance(&nearest) <= 3 => format!(" (did you mean {nearest:?}?)"),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(selected: &[&Scenario]) -> Vec<&'static str> {
+        selected.iter().map(|scenario| scenario.name).collect()
+    }
+
+    #[test]
+    fn names_and_short_names_select_each_scenario_once() {
+        assert_eq!(names(&select(&["plain"]).unwrap()), ["ext4-uuid"]);
+        assert_eq!(names(&select(&["ext4-label", "plain", "ext4-uuid"]).unwrap()), ["ext4-uuid", "ext4-label"]);
+        assert_eq!(select(&["all"]).unwrap().len(), SCENARIOS.len());
+    }
+
+    #[test]
+    fn an_unknown_name_is_refused_with_the_nearest() {
+        let message = select(&["ext4-uid"]).unwrap_err().to_string();
+        let expected = "there is no root scenario \"ext4-uid\" (did you mean \"ext4-uuid\"?); `ocinitrd boot --list` shows all";
+        assert_eq!(message, expected);
+        assert!(!select(&["something-else"]).unwrap_err().to_string().contains("did you mean"));
+    }
+
+    #[test]
+    fn list_has_every_name_and_summary() {
+        let list = list();
+        for scenario in SCENARIOS {
+            assert!(list.contains(scenario.name) && list.contains(scenario.summary), "{list}");
+        }
+        assert!(list.contains("plain          short for ext4-uuid\n"), "{list}");
+    }
+
+    #[test]
+    fn names_are_unique_and_none_is_a_short_one() {
+        let mut seen: Vec<&str> = SCENARIOS.iter().map(|scenario| scenario.name).chain([PLAIN.0, ALL]).collect();
+        seen.sort_unstable();
+        let count = seen.len();
+        seen.dedup();
+        assert_eq!(seen.len(), count);
+    }
+
+    /// The command line and the recipe each spell the identifiers: this keeps them together.
+    #[test]
+    fn a_root_that_should_be_found_is_made_by_its_disk_set() {
+        for scenario in SCENARIOS.iter().filter(|scenario| matches!(scenario.expects, Expectation::Target(_))) {
+            let root = scenario.command_line.split(' ').find_map(|word| word.strip_prefix("root=")).unwrap();
+            let (kind, value) = root.split_once('=').unwrap();
+            let partitions = scenario.disks.disks.iter().flat_map(|disk| disk.partitions);
+            let made = match kind {
+                "UUID" | "LABEL" => scenario.disks.recipe.contains(value),
+                _ => partitions.map(|partition| partition.guid).any(|guid| guid == value),
+            };
+            assert!(made, "{}: nothing makes {root}", scenario.name);
+        }
+    }
+}

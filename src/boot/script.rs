@@ -1,0 +1,117 @@
+//! Guests that run a script of ours in place of the initrd's init, over the very bytes of the initrd under test.
+//!
+//! The script comes as one more cpio segment behind the initrd, in a directory that no initrd has: `/ocinitrd`.
+
+use std::fs::File;
+use std::io::{self, Seek, Write};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::format::cpio::{Header, TYPE_DIRECTORY, TYPE_FILE, Writer};
+
+/// Where the kernel finds the script.
+pub const INIT: &str = "/ocinitrd/run";
+
+const COMMON: &str = include_str!("guest/common.sh");
+const DISKS: &str = include_str!("guest/disks.sh");
+const CONTENTS: &str = include_str!("guest/contents.sh");
+const TARGET_INIT: &str = include_str!("guest/target-init.sh");
+
+/// The segment of a guest that makes disks by `recipe`.
+///
+/// # Errors
+/// Fails only where a script of ours cannot be an entry.
+pub fn disk_maker(recipe: &str) -> Result<Vec<u8>> {
+    segment(&[("ocinitrd/run", &[COMMON, DISKS, recipe].concat()), ("ocinitrd/target-init", TARGET_INIT)])
+}
+
+/// The segment of a guest that lists what the kernel unpacked.
+///
+/// # Errors
+/// Fails only where a script of ours cannot be an entry.
+pub fn contents_lister() -> Result<Vec<u8>> {
+    segment(&[("ocinitrd/run", &[COMMON, CONTENTS].concat())])
+}
+
+/// Writes `initrd` and behind it `segment` as one new file.
+///
+/// # Errors
+/// Fails when the one cannot be read or the other not be written.
+pub fn append(initrd: &Path, segment: &[u8], output: &Path) -> Result<()> {
+    let mut source = File::open(initrd).with_context(|| format!("opening {}", initrd.display()))?;
+    let write = || -> io::Result<()> {
+        let mut output = File::create_new(output)?;
+        io::copy(&mut source, &mut output)?;
+        // The kernel looks for a plain segment at multiples of 4 bytes only, and skips zeros.
+        let length = output.stream_position()?;
+        output.set_len(length.next_multiple_of(4))?;
+        output.seek(io::SeekFrom::End(0))?;
+        output.write_all(segment)
+    };
+    write().with_context(|| format!("writing {}", output.display()))
+}
+
+fn segment(files: &[(&str, &str)]) -> Result<Vec<u8>> {
+    let mut writer = Writer::new(Vec::new());
+    let directory = Header { path: b"ocinitrd", mode: TYPE_DIRECTORY | 0o755, inode: 1, links: 2, ..Header::default() };
+    writer.append(&directory, io::empty())?;
+    for (inode, (path, text)) in (2..).zip(files) {
+        let header = Header {
+            path: path.as_bytes(),
+            mode: TYPE_FILE | 0o755,
+            inode,
+            links: 1,
+            size_bytes: u32::try_from(text.len()).context("a script is too long")?,
+            ..Header::default()
+        };
+        writer.append(&header, text.as_bytes())?;
+    }
+    writer.finish().context("writing the guest's script")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::boot::scenario::SCENARIOS;
+    use crate::inspect;
+    use crate::process::Program;
+
+    #[test]
+    fn an_appended_segment_is_found_behind_any_length() {
+        let directory = tempfile::tempdir().unwrap();
+        for length in 0..4 {
+            let initrd = directory.path().join("initrd");
+            let output = directory.path().join(format!("output{length}"));
+            let mut bytes = segment(&[("ocinitrd/first", "#!/bin/bash")]).unwrap();
+            bytes.resize(bytes.len() + length, 0);
+            std::fs::write(&initrd, bytes).unwrap();
+            append(&initrd, &contents_lister().unwrap(), &output).unwrap();
+            let digests = inspect::file_digests(File::open(output).unwrap()).unwrap();
+            let paths: Vec<_> = digests.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
+            assert_eq!(paths, ["ocinitrd/first", "ocinitrd/run"], "{length}");
+        }
+    }
+
+    #[test]
+    fn a_disk_maker_brings_its_recipe_and_the_target_s_init() {
+        let digests = inspect::file_digests(&disk_maker("need mke2fs\n").unwrap()[..]).unwrap();
+        assert_eq!(digests.len(), 2);
+        assert_ne!(digests[&b"ocinitrd/run"[..]], inspect_run(&contents_lister().unwrap()));
+    }
+
+    fn inspect_run(segment: &[u8]) -> crate::format::digest::Digest {
+        inspect::file_digests(segment).unwrap()[&b"ocinitrd/run"[..]]
+    }
+
+    /// bash itself reads every script without running it.
+    #[test]
+    fn scripts_are_bash() {
+        let mut scripts = vec![[COMMON, CONTENTS].concat(), TARGET_INIT.to_owned()];
+        scripts.extend(SCENARIOS.iter().map(|scenario| [COMMON, DISKS, scenario.disks.recipe].concat()));
+        for script in scripts {
+            let output = Program::new("bash").args(["-n", "-c", &script]).output().unwrap();
+            assert!(output.status.success(), "{}", output.stderr);
+        }
+    }
+}

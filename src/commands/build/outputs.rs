@@ -1,0 +1,276 @@
+//! What a build writes: all of it, or nothing.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::directory;
+use crate::engine::Image;
+use crate::format::compress::Compression;
+use crate::format::digest::{Digest, Hasher};
+use crate::manifest::{self, Builder, Manifest, Options, Output, Segment};
+use crate::oci;
+use crate::oci::layout::{LayoutOptions, write_layout};
+use crate::output::{MODE_PRIVATE, MODE_PUBLIC, OutputDirectory, OutputFile, Outputs};
+use crate::progress::Progress;
+use crate::segment::{Assembler, SegmentFacts};
+use crate::tree::{Content, Tree};
+
+use super::inputs::Inputs;
+use super::{Built, Format, Plan};
+
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// The level of an OCI layer's gzip: layers are stored once and read often, but nobody waits for a smaller one.
+const LAYER_COMPRESSION: Compression = Compression::Gzip(6);
+
+/// Writes the outputs asked for, vmlinuz and the manifest; they appear together.
+///
+/// # Errors
+/// Fails when something cannot be written; then nothing has appeared.
+pub fn write(plan: &Plan, image: &Image, inputs: &Inputs, built: &Built, progress: &Progress) -> Result<Manifest> {
+    let created = !plan.output_directory.exists();
+    let written = Writing::begin(plan, built, progress).and_then(|writing| writing.all(image, inputs));
+    if written.is_err() && created {
+        // Made for nothing. It may hold what somebody else put there meanwhile: then it stays.
+        let _ = fs::remove_dir(&plan.output_directory);
+    }
+    written
+}
+
+/// Prints what was written and how to boot it, or the manifest.
+///
+/// # Errors
+/// Fails when standard output is closed.
+pub fn report(plan: &Plan, manifest: &Manifest, json: bool) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    if json {
+        return stdout.write_all(&manifest.to_json()?).context("printing the manifest");
+    }
+    for output in &manifest.outputs {
+        let path = plan.output_directory.join(&output.path);
+        writeln!(stdout, "{}  {:.1} MB  {}", path.display(), output.size_bytes as f64 / 1e6, output.sha256)
+            .context("printing the result")?;
+    }
+    writeln!(stdout, "{}", plan.output_directory.join(MANIFEST).display()).context("printing the result")
+}
+
+const MANIFEST: &str = "manifest.json";
+
+/// Outputs under way.
+struct Writing<'a> {
+    plan: &'a Plan,
+    built: &'a Built,
+    progress: &'a Progress,
+    outputs: Outputs,
+    listed: Vec<Output>,
+    segments: Vec<Segment>,
+}
+
+impl<'a> Writing<'a> {
+    fn begin(plan: &'a Plan, built: &'a Built, progress: &'a Progress) -> Result<Self> {
+        fs::create_dir_all(&plan.output_directory)
+            .with_context(|| format!("creating the output directory {}", plan.output_directory.display()))?;
+        let (outputs, listed, segments) = (Outputs::new(), Vec::new(), Vec::new());
+        Ok(Writing { plan, built, progress, outputs, listed, segments })
+    }
+
+    fn all(mut self, image: &Image, inputs: &Inputs) -> Result<Manifest> {
+        let whole = whole_tree(self.built)?;
+        for format in &self.plan.formats {
+            match format {
+                Format::Cpio => self.initrd()?,
+                Format::Oci => self.oci(&whole)?,
+                Format::Directory => self.directory(&whole)?,
+            }
+        }
+        self.kernel_image()?;
+        self.listed.sort_by(|one, other| one.path.cmp(&other.path));
+        let manifest = self.manifest(image, inputs);
+        let mut file = OutputFile::create(&self.plan.output_directory.join(MANIFEST), MODE_PUBLIC)?;
+        file.write_all(&manifest.to_json()?).context("writing the manifest")?;
+        self.outputs.add_file(file)?;
+        self.outputs.commit()?;
+        Ok(manifest)
+    }
+
+    fn name(&self, default: &str) -> String {
+        self.plan.output_name.clone().unwrap_or_else(|| default.to_owned())
+    }
+
+    fn initrd(&mut self) -> Result<()> {
+        let stage = self.progress.stage(&format!("compressing ({})", self.plan.compression), None);
+        let name = self.name("initrd");
+        let file = OutputFile::create(&self.plan.output_directory.join(&name), MODE_PRIVATE)?;
+        let mut assembler = Assembler::new(BufWriter::with_capacity(BUFFER_BYTES, file));
+        let mut dropped_xattrs = 0;
+        for (segment, tree) in [("base", &self.built.base), ("modules", &self.built.modules)] {
+            let compression = self.plan.segment_compression(segment);
+            let facts = assembler.add_tree(segment, tree, compression)?;
+            dropped_xattrs += facts.dropped_xattrs;
+            self.segments.push(listed_segment(segment, compression, &facts));
+        }
+        let (writer, initrd) = assembler.finish();
+        let file = writer.into_inner().map_err(io::IntoInnerError::into_error).context("writing the initrd")?;
+        self.outputs.add_file(file)?;
+        self.listed.push(Output { path: name, size_bytes: initrd.size_bytes, sha256: initrd.digest });
+        stage.finish(&format!("{:.1} MB", initrd.size_bytes as f64 / 1e6));
+        if dropped_xattrs > 0 {
+            self.progress.warn(&format!(
+                "{dropped_xattrs} extended attributes (such as file capabilities) are not in the initrd: cpio cannot hold them"
+            ));
+        }
+        Ok(())
+    }
+
+    fn oci(&mut self, whole: &Tree) -> Result<()> {
+        let stage = self.progress.stage("writing the OCI layout", None);
+        let name = self.name("oci");
+        let directory = OutputDirectory::create(&self.plan.output_directory.join(&name), "oci-layout")?;
+        let options = LayoutOptions {
+            architecture: oci::architecture(std::env::consts::ARCH).to_owned(),
+            epoch: self.built.epoch,
+            compression: LAYER_COMPRESSION,
+            command: vec!["/bin/bash".to_owned()],
+            annotations: BTreeMap::from([
+                ("org.ocinitrd.image".to_owned(), self.plan.definition.name.clone()),
+                ("org.ocinitrd.kernel-version".to_owned(), self.built.kernel_version.clone()),
+            ]),
+            reference: None,
+        };
+        write_layout(whole, &options, directory.path())?;
+        for path in files_below(directory.path())? {
+            let opened =
+                File::open(directory.path().join(&path)).with_context(|| format!("reading {}", path.display()))?;
+            let (sha256, size_bytes) =
+                Digest::of_reader(opened).with_context(|| format!("reading {}", path.display()))?;
+            self.listed.push(Output { path: format!("{name}/{}", path.display()), size_bytes, sha256 });
+        }
+        self.outputs.add_directory(directory)?;
+        stage.finish("");
+        Ok(())
+    }
+
+    /// Listed as one output: the sum of its files' sizes, and the digest of the tree.
+    fn directory(&mut self, whole: &Tree) -> Result<()> {
+        let stage = self.progress.stage("writing the directory", None);
+        let name = self.name("root");
+        let directory = OutputDirectory::create(&self.plan.output_directory.join(&name), "init")?;
+        let left_out = directory::write(whole, directory.path())?;
+        let sha256 = whole.digest().context("reading the tree")?;
+        self.listed.push(Output { path: name, size_bytes: whole.size_bytes(), sha256 });
+        self.outputs.add_directory(directory)?;
+        stage.finish(&format!("{} entries", whole.len()));
+        if left_out > 0 {
+            self.progress.warn(&format!(
+                "{left_out} owners, devices or attributes could not be set in the directory: that takes root"
+            ));
+        }
+        Ok(())
+    }
+
+    fn kernel_image(&mut self) -> Result<()> {
+        let file = OutputFile::create(&self.plan.output_directory.join("vmlinuz"), MODE_PUBLIC)?;
+        let mut hasher = Hasher::new(file);
+        io::copy(&mut self.built.kernel_image.reader(), &mut hasher).context("writing vmlinuz")?;
+        let (file, sha256, size_bytes) = hasher.finish();
+        self.outputs.add_file(file)?;
+        self.listed.push(Output { path: "vmlinuz".to_owned(), size_bytes, sha256 });
+        Ok(())
+    }
+
+    fn manifest(&self, image: &Image, inputs: &Inputs) -> Manifest {
+        Manifest {
+            schema: manifest::SCHEMA,
+            ocinitrd_version: env!("CARGO_PKG_VERSION").to_owned(),
+            image: self.plan.definition.name.clone(),
+            architecture: std::env::consts::ARCH.to_owned(),
+            locked: false,
+            epoch: self.built.epoch,
+            kernel_version: self.built.kernel_version.clone(),
+            builder: Builder {
+                image: image.reference.clone(),
+                digest: image.digest,
+                tools: inputs.builder_tools.clone(),
+            },
+            options: Options {
+                profiles: self.plan.profiles.clone(),
+                compression: self.plan.compression.to_string(),
+                modules: self.plan.selection.modules.clone(),
+                keep_module_compression: self.plan.definition.keep_module_compression,
+            },
+            repositories: inputs.repositories.clone(),
+            packages: self.built.packages.clone(),
+            kernel_packages: inputs.kernel_packages.iter().map(manifest::package).collect(),
+            segments: self.segments.clone(),
+            outputs: self.listed.clone(),
+        }
+    }
+}
+
+/// What the kernel sees after unpacking both segments.
+fn whole_tree(built: &Built) -> Result<Tree> {
+    let mut whole = built.base.clone();
+    whole.merge(built.modules.clone()).context("joining the base and the kernel's modules")?;
+    Ok(whole)
+}
+
+fn listed_segment(name: &str, compression: Compression, facts: &SegmentFacts) -> Segment {
+    Segment {
+        name: name.to_owned(),
+        compression: compression.to_string(),
+        entries: facts.entries as u64,
+        size_bytes: facts.size_bytes,
+        unpacked_size_bytes: facts.unpacked_bytes,
+        sha256: facts.digest,
+    }
+}
+
+/// The regular files below a directory, as relative paths, sorted.
+fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    let mut open = vec![PathBuf::new()];
+    while let Some(relative) = open.pop() {
+        let listing = fs::read_dir(directory.join(&relative)).context("listing the output")?;
+        for entry in listing {
+            let entry = entry.context("listing the output")?;
+            let path = relative.join(entry.file_name());
+            let into = if entry.file_type().context("listing the output")?.is_dir() { &mut open } else { &mut files };
+            into.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Refuses early what would be refused after all the work: an output directory that cannot be written into.
+///
+/// # Errors
+/// Fails when the directory, or the nearest one above it that is there, is not writable.
+pub fn check_directory(directory: &Path) -> Result<()> {
+    let absolute = std::path::absolute(directory).context("finding the output directory")?;
+    let existing = absolute.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    anyhow::ensure!(
+        existing.is_dir(),
+        "the output directory {} cannot be made: {} is a file",
+        directory.display(),
+        existing.display()
+    );
+    rustix::fs::access(existing, rustix::fs::Access::WRITE_OK).with_context(|| {
+        format!("the output directory {} cannot be written into; give another with --output-dir", directory.display())
+    })
+}
+
+/// The content of the kernel image of `kernel_version`.
+///
+/// # Errors
+/// Fails when the kernel's packages hold none.
+pub fn kernel_image(kernel: &Tree, kernel_version: &str) -> Result<Content> {
+    let path = format!("usr/lib/modules/{kernel_version}/vmlinuz");
+    kernel.content(path.as_bytes()).cloned().with_context(|| {
+        format!("the kernel's packages hold no /{path}: name the package with the kernel image in [kernel] packages")
+    })
+}

@@ -1,0 +1,171 @@
+//! `ocinitrd convert`: a tar archive, an OCI image layout or an archive of one to an initrd.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use serde::Serialize;
+
+use crate::format::compress::Compression;
+use crate::format::digest::Digest;
+use crate::layer::{Contents, Layer, Rules};
+use crate::oci;
+use crate::oci::image::Image;
+use crate::output::{MODE_PRIVATE, OutputFile, Outputs};
+use crate::progress::Progress;
+use crate::segment::{SegmentFacts, write_segment};
+use crate::tree::Tree;
+
+/// Arguments of `ocinitrd convert`.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Owners, modes, hard links and devices are kept. Extended attributes are not: an initrd cannot hold them.
+
+The unpacked archive is kept in an unnamed file in $TMPDIR [default: /var/tmp] while it is read. A plain archive that \
+is a file is read where it is.
+
+Examples:
+  podman export CONTAINER | ocinitrd convert - -o initrd
+  ocinitrd convert layer.tar.gz -o initrd --compress zstd:19
+  ocinitrd convert oci-layout/ -o initrd --epoch 1700000000")]
+pub struct Arguments {
+    /// A tar archive of a root file system (plain, gzip or zstd; - for standard input), the directory of an OCI image
+    /// layout, or an OCI archive.
+    #[arg(value_name = "INPUT")]
+    pub input: PathBuf,
+
+    /// Where to write the initrd, with mode 0600; replaced atomically if it exists.
+    #[arg(short, long, value_name = "FILE", default_value = "initrd")]
+    pub output: PathBuf,
+
+    /// Compress with zstd, xz, gzip, lz4 or none, and a level if wanted: zstd:19.
+    #[arg(long, value_name = "CODEC[:LEVEL]", default_value_t = Compression::default())]
+    pub compress: Compression,
+
+    /// Set later modification times to this one, in seconds since 1970; without it they stay as they are.
+    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
+    pub epoch: Option<u64>,
+
+    /// Print the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What was written.
+#[derive(Serialize)]
+struct Converted<'a> {
+    path: &'a Path,
+    size_bytes: u64,
+    digest: Digest,
+    unpacked_bytes: u64,
+    entries: usize,
+    dropped_xattrs: usize,
+}
+
+/// Converts the input.
+///
+/// # Errors
+/// Fails when the input is damaged, holds what an initrd cannot hold, or the output cannot be written; then nothing
+/// was written, and a former output is as it was.
+pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
+    let output = OutputFile::create(&arguments.output, MODE_PRIVATE)?;
+    let mut input = read(&arguments.input, progress)?;
+    if let Some(epoch) = arguments.epoch {
+        input.tree.clamp_times(epoch);
+    }
+    warn_of_oddities(&input, progress);
+    let facts = write(&input.tree, arguments.compress, output, progress)?;
+    if facts.dropped_xattrs > 0 {
+        let count = facts.dropped_xattrs;
+        progress
+            .warn(&format!("{count} extended attributes left out (file capabilities, labels): cpio cannot hold them"));
+    }
+    report(arguments, &facts)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(input: &Path, progress: &Progress) -> Result<Contents> {
+    let stage = progress.stage(&format!("reading {}", input.display()), None);
+    let spool_directory = spool_directory();
+    let contents =
+        if input.is_dir() { read_layout(input, &spool_directory)? } else { read_archive(input, &spool_directory)? };
+    stage.finish(&format!("{} entries", contents.tree.len()));
+    Ok(contents)
+}
+
+fn read_layout(directory: &Path, spool_directory: &Path) -> Result<Contents> {
+    if !Image::is_directory(directory) {
+        bail!(
+            "{0} is a directory without an oci-layout file; for a root file system: tar -C {0} -c . | ocinitrd convert -",
+            directory.display()
+        );
+    }
+    Image::open_directory(directory, architecture())?.flatten(spool_directory)
+}
+
+fn read_archive(input: &Path, spool_directory: &Path) -> Result<Contents> {
+    let rules = Rules::root_filesystem();
+    let contents = if input == Path::new("-") {
+        Layer::read(io::stdin().lock(), spool_directory, &rules).context("reading standard input")?.into()
+    } else {
+        let file = File::open(input).with_context(|| format!("opening {}", input.display()))?;
+        let contents = Contents::read_file(file, spool_directory, &rules);
+        contents.with_context(|| format!("reading {}", input.display()))?
+    };
+    if Image::is_archive(&contents.tree) {
+        return Image::open_archive(contents.tree, architecture())?.flatten(spool_directory);
+    }
+    Ok(contents)
+}
+
+/// Of an image for several, that of this machine is taken.
+fn architecture() -> &'static str {
+    oci::architecture(std::env::consts::ARCH)
+}
+
+/// Not `/tmp`, which is memory on many systems.
+fn spool_directory() -> PathBuf {
+    match std::env::var_os("TMPDIR") {
+        Some(directory) if !directory.is_empty() => directory.into(),
+        _ => "/var/tmp".into(),
+    }
+}
+
+fn warn_of_oddities(input: &Contents, progress: &Progress) {
+    for warning in &input.warnings {
+        progress.warn(warning);
+    }
+    if input.tree.resolve(b"init").is_none() {
+        progress
+            .warn("there is no /init in the tree: the kernel starts none other without rdinit= on its command line");
+    }
+}
+
+fn write(tree: &Tree, compression: Compression, mut output: OutputFile, progress: &Progress) -> Result<SegmentFacts> {
+    let stage = progress.stage(&format!("writing {}", output.target().display()), None);
+    let facts = write_segment(tree, compression, &mut output)?;
+    let mut outputs = Outputs::new();
+    outputs.add_file(output)?;
+    outputs.commit()?;
+    stage.finish(&format!("{} entries", facts.entries));
+    Ok(facts)
+}
+
+fn report(arguments: &Arguments, facts: &SegmentFacts) -> Result<()> {
+    let converted = Converted {
+        path: &arguments.output,
+        size_bytes: facts.size_bytes,
+        digest: facts.digest,
+        unpacked_bytes: facts.unpacked_bytes,
+        entries: facts.entries,
+        dropped_xattrs: facts.dropped_xattrs,
+    };
+    let line = if arguments.json {
+        serde_json::to_string_pretty(&converted).context("writing the result as JSON")?
+    } else {
+        format!("{}  {} bytes  {}", arguments.output.display(), facts.size_bytes, facts.digest)
+    };
+    writeln!(io::stdout(), "{line}").context("writing the result to standard output")
+}

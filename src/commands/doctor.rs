@@ -1,0 +1,99 @@
+//! `ocinitrd doctor`: what this host and user lack for building and booting, and what cures it.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use super::surroundings::{self, EngineOption};
+use crate::engine::doctor::{EngineFacts, Finding, State, examine};
+use crate::engine::{Cancellation, Engine, NoEngine};
+use crate::progress::Progress;
+
+/// Says which container engine is used and why, and judges sub-ids, cgroups, limits, QEMU, KVM and disk space.
+///
+/// Exits with 0 if a build can work here and with 1 if not. Changes nothing.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(flatten)]
+    engine: EngineOption,
+
+    /// Print JSON: {"usable": BOOL, "findings": [{"subject", "state": "ok|warning|problem", "detail", "cure"}]}.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    /// Whether a build can work.
+    usable: bool,
+    findings: Vec<Finding>,
+}
+
+/// Examines this machine and prints the findings.
+///
+/// # Errors
+/// Fails when `--engine` or a variable names no endpoint, or a fact cannot be read.
+pub async fn run(arguments: &Arguments, _progress: &Progress) -> Result<ExitCode> {
+    let cancellation = Cancellation::on_signals()?;
+    let surroundings = arguments.engine.surroundings()?;
+    let host = surroundings::host();
+    let findings = match Engine::find(&surroundings, &cancellation).await {
+        Ok(engine) => examine(&host, Ok(&EngineFacts::from(&engine)))?,
+        Err(error) => examine(&host, Err(&error.downcast::<NoEngine>()?))?,
+    };
+    let report = Report { usable: findings.iter().all(|finding| finding.state != State::Problem), findings };
+    if arguments.json {
+        println!("{}", serde_json::to_string_pretty(&report).context("writing the report")?);
+    } else {
+        print!("{}", text(&report));
+    }
+    Ok(if report.usable { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn text(report: &Report) -> String {
+    let mut text = String::new();
+    let indent = " ".repeat(19);
+    for Finding { subject, state, detail, cure } in &report.findings {
+        let detail = detail.replace('\n', &format!("\n{indent}"));
+        writeln!(text, "{state:<8} {subject:<9} {detail}").expect("writing to a String does not fail");
+        if let Some(cure) = cure {
+            writeln!(text, "{indent}cure: {cure}").expect("writing to a String does not fail");
+        }
+    }
+    let problems = report.findings.iter().filter(|finding| finding.state == State::Problem).count();
+    let verdict = match problems {
+        0 => "A build can work here.".to_owned(),
+        1 => "A build cannot work here: 1 problem.".to_owned(),
+        _ => format!("A build cannot work here: {problems} problems."),
+    };
+    text + &verdict + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_stand_out_with_their_cure_and_decide() {
+        let finding = |subject, state, detail: &str, cure: Option<&str>| Finding {
+            subject,
+            state,
+            detail: detail.to_owned(),
+            cure: cure.map(str::to_owned),
+        };
+        let findings = vec![
+            finding("engine", State::Problem, "none answers:\n  a: gone", Some("start it")),
+            finding("KVM", State::Ok, "fine", None),
+        ];
+        let expected = "\
+problem  engine    none answers:
+                     a: gone
+                   cure: start it
+ok       KVM       fine
+A build cannot work here: 1 problem.
+";
+        assert_eq!(text(&Report { usable: false, findings }), expected);
+    }
+}

@@ -1,0 +1,79 @@
+//! The environment as values: what decides about the engine, and this machine for the doctor.
+//!
+//! In: the process's environment and the option `--engine`. Out: [`Surroundings`] and a [`Host`].
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use rustix::process::geteuid;
+
+use crate::engine::doctor::Host;
+use crate::engine::{Surroundings, Wish};
+use crate::process::find;
+
+/// The option that names the engine.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct EngineOption {
+    /// The container engine: "podman" (the local one, started if need be), unix:///PATH or tcp://HOST:PORT.
+    ///
+    /// Without it, the first of these counts: $CONTAINER_HOST, $DOCKER_HOST, $XDG_RUNTIME_DIR/podman/podman.sock (not for
+    /// root), /run/podman/podman.sock, and a podman service that is started for this run and ended after it.
+    /// Example: --engine unix:///run/podman/podman.sock
+    #[arg(long, value_name = "podman|URL")]
+    pub engine: Option<String>,
+}
+
+impl EngineOption {
+    /// What is needed to open the engine.
+    ///
+    /// # Errors
+    /// Fails when the current directory of a relative `PATH` entry cannot be told.
+    pub fn surroundings(&self) -> Result<Surroundings> {
+        let user_id = geteuid().as_raw();
+        let runtime_directory = absolute("XDG_RUNTIME_DIR").filter(|_| user_id != 0);
+        let mut socket_directories: Vec<PathBuf> = runtime_directory.iter().cloned().collect();
+        socket_directories.extend([env::temp_dir(), PathBuf::from("/tmp")]);
+        Ok(Surroundings {
+            wish: Wish {
+                engine: self.engine.clone(),
+                container_host: text("CONTAINER_HOST")?,
+                docker_host: text("DOCKER_HOST")?,
+                runtime_directory,
+                user_id,
+            },
+            podman: find("podman").context("looking for podman")?,
+            socket_directories,
+        })
+    }
+}
+
+/// This machine and user.
+pub fn host() -> Host {
+    let search_path = env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"));
+    Host {
+        root: PathBuf::from("/"),
+        user_id: geteuid().as_raw(),
+        search_path: env::split_paths(&search_path).collect(),
+        cache: cache_directory(),
+        temporary: env::temp_dir(),
+        architecture: env::consts::ARCH.to_owned(),
+    }
+}
+
+/// `$XDG_CACHE_HOME/ocinitrd`, by the XDG base directory specification below `$HOME/.cache` where it is unset.
+pub fn cache_directory() -> PathBuf {
+    let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
+    base.unwrap_or_else(env::temp_dir).join("ocinitrd")
+}
+
+/// The specification has relative paths ignored.
+fn absolute(variable: &str) -> Option<PathBuf> {
+    env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+}
+
+fn text(variable: &str) -> Result<Option<String>> {
+    let value = env::var_os(variable).map(OsString::into_string).transpose();
+    value.map_err(|value| anyhow::anyhow!("reading {variable}: {} is not UTF-8", value.display()))
+}

@@ -1,0 +1,224 @@
+//! HTTP: one attempt at one URL, with resumption, and its failures in words.
+
+use std::error::Error as _;
+use std::sync::OnceLock;
+
+use anyhow::{Context, Result, anyhow};
+use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::{Client, Response, StatusCode, Url};
+
+use super::{Counted, Downloader, Failure, Patience};
+use crate::store::{Expected, Partial};
+
+impl Downloader {
+    /// The client, made when first needed: a machine without certificates can still copy files.
+    fn client(&self) -> Result<&Client, Failure> {
+        get_or_try_init(&self.client, || new_client(self.patience)).map_err(Failure::Local)
+    }
+
+    async fn get(&self, url: &Url, offset_bytes: u64) -> Result<Response, Failure> {
+        let mut request = self.client()?.get(url.clone());
+        if offset_bytes > 0 {
+            request = request.header(RANGE, format!("bytes={offset_bytes}-"));
+        }
+        request.send().await.map_err(|error| self.explain(error))
+    }
+
+    /// A whole small body.
+    pub(super) async fn read_http(&self, url: &Url, limit_bytes: u64) -> Result<Vec<u8>, Failure> {
+        let mut response = self.get(url, 0).await?;
+        check_status(response.status())?;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.explain(error))? {
+            bytes.extend_from_slice(&chunk);
+            check_limit(bytes.len() as u64, limit_bytes)?;
+        }
+        check_no_html(&bytes)?;
+        Ok(bytes)
+    }
+
+    /// Receives what `partial` still lacks; its checksum is the caller's to verify.
+    pub(super) async fn receive(
+        &self,
+        url: &Url,
+        partial: &mut Partial,
+        expected: &Expected,
+        counted: &mut Counted<'_>,
+    ) -> Result<(), Failure> {
+        match expected.size_bytes {
+            Some(size_bytes) if partial.length_bytes() == size_bytes && size_bytes > 0 => return Ok(()),
+            Some(size_bytes) if partial.length_bytes() > size_bytes => partial.restart().map_err(Failure::Local)?,
+            _ => {}
+        }
+        let mut response = self.get(url, partial.length_bytes()).await?;
+        position(&response, partial)?;
+        check_announced(&response, partial, expected)?;
+        while let Some(chunk) = response.chunk().await.map_err(|error| self.explain(error))? {
+            if partial.length_bytes() == 0 {
+                check_no_html(&chunk)?;
+            }
+            partial.append(&chunk).map_err(Failure::Local)?;
+            check_surplus(partial, expected)?;
+            counted.reached(partial.length_bytes());
+        }
+        match expected.size_bytes {
+            Some(size_bytes) if partial.length_bytes() < size_bytes => Err(Failure::Passing(anyhow!(
+                "the server ended the body after {} of {size_bytes} bytes",
+                partial.length_bytes()
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    /// An error of the connection in words; most of them may pass.
+    fn explain(&self, error: reqwest::Error) -> Failure {
+        if error.is_redirect() {
+            return Failure::Final(anyhow!("the server redirects in circles, or too often"));
+        }
+        if error.is_timeout() && error.is_connect() {
+            return Failure::Passing(anyhow!("no connection within {} s", self.patience.connect.as_secs_f32()));
+        }
+        if error.is_timeout() {
+            return Failure::Passing(anyhow!("no byte for {} s", self.patience.stall.as_secs_f32()));
+        }
+        let error = error.without_url();
+        let mut words = error.to_string();
+        let mut cause = error.source();
+        while let Some(inner) = cause {
+            // Some errors repeat those they wrap.
+            if !words.contains(&inner.to_string()) {
+                words = format!("{words}: {inner}");
+            }
+            cause = inner.source();
+        }
+        Failure::Passing(anyhow!(words))
+    }
+}
+
+fn get_or_try_init<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    if cell.get().is_none() {
+        // Should two make it at a time, the first one stays.
+        let _ = cell.set(make()?);
+    }
+    cell.get().context("making the HTTP client")
+}
+
+fn new_client(patience: Patience) -> Result<Client> {
+    // Fails only if a provider is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Client::builder()
+        .user_agent(concat!("ocinitrd/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(patience.connect)
+        .read_timeout(patience.stall)
+        .build()
+        .context("preparing for HTTPS: is the package ca-certificates installed, or SSL_CERT_FILE set rightly?")
+}
+
+/// Refuses what is no success.
+fn check_status(status: StatusCode) -> Result<(), Failure> {
+    let passing =
+        status.is_server_error() || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
+    match status {
+        StatusCode::OK => Ok(()),
+        StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
+            Err(Failure::Final(anyhow!("the proxy wants a user and password: write them into https_proxy")))
+        }
+        _ if passing => Err(Failure::Passing(anyhow!("HTTP status {status}"))),
+        _ => Err(Failure::Final(anyhow!("HTTP status {status}"))),
+    }
+}
+
+/// Brings `partial` to where the body begins: the server may have ignored the range that was asked for.
+fn position(response: &Response, partial: &mut Partial) -> Result<(), Failure> {
+    let asked_bytes = partial.length_bytes();
+    match response.status() {
+        StatusCode::PARTIAL_CONTENT if asked_bytes > 0 && range_start(response) == Some(asked_bytes) => Ok(()),
+        StatusCode::PARTIAL_CONTENT | StatusCode::RANGE_NOT_SATISFIABLE => {
+            partial.restart().map_err(Failure::Local)?;
+            Err(Failure::Passing(anyhow!("the server did not send the range that was asked for")))
+        }
+        status => {
+            check_status(status)?;
+            partial.restart().map_err(Failure::Local)
+        }
+    }
+}
+
+/// The first byte of `Content-Range: bytes FIRST-LAST/TOTAL`.
+fn range_start(response: &Response) -> Option<u64> {
+    let value = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+    value.strip_prefix("bytes ")?.split_once('-')?.0.trim().parse().ok()
+}
+
+/// Refuses a body whose announced length cannot be right, before it is received.
+fn check_announced(response: &Response, partial: &Partial, expected: &Expected) -> Result<(), Failure> {
+    let (Some(announced_bytes), Some(size_bytes)) = (response.content_length(), expected.size_bytes) else {
+        return Ok(());
+    };
+    let total_bytes = partial.length_bytes() + announced_bytes;
+    let html = response
+        .headers()
+        .get(reqwest::header::CONTENT_TYPE)
+        .is_some_and(|value| value.as_bytes().starts_with(b"text/html"));
+    match total_bytes == size_bytes {
+        true => Ok(()),
+        false if html => Err(html_instead()),
+        false => Err(Failure::Final(anyhow!("the file there has {total_bytes} bytes instead of {size_bytes}"))),
+    }
+}
+
+fn check_surplus(partial: &mut Partial, expected: &Expected) -> Result<(), Failure> {
+    match expected.size_bytes {
+        Some(size_bytes) if partial.length_bytes() > size_bytes => {
+            partial.restart().map_err(Failure::Local)?;
+            Err(Failure::Final(anyhow!("the file there has more than {size_bytes} bytes")))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a small text that is longer than such texts are.
+pub(super) fn check_limit(size_bytes: u64, limit_bytes: u64) -> Result<(), Failure> {
+    match size_bytes > limit_bytes {
+        true => Err(Failure::Final(anyhow!("it is longer than {limit_bytes} bytes, which such a file never is"))),
+        false => Ok(()),
+    }
+}
+
+/// Names a web page as what it is: proxies, portals and mirrors send them with status 200.
+fn check_no_html(start: &[u8]) -> Result<(), Failure> {
+    let start = start.trim_ascii_start();
+    let begins =
+        |prefix: &str| start.get(..prefix.len()).is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()));
+    match begins("<!doctype html") || begins("<html") {
+        true => Err(html_instead()),
+        false => Ok(()),
+    }
+}
+
+fn html_instead() -> Failure {
+    Failure::Final(anyhow!("the server sent an HTML page instead of the file (a proxy's or a portal's login page?)"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_are_told_apart_by_whether_they_may_pass() {
+        let passing = |code| matches!(check_status(StatusCode::from_u16(code).unwrap()), Err(Failure::Passing(_)));
+        assert!(passing(500) && passing(503) && passing(429) && passing(408));
+        assert!(!passing(404) && !passing(403) && !passing(407) && !passing(304));
+        assert!(check_status(StatusCode::OK).is_ok());
+    }
+
+    #[test]
+    fn html_is_recognised_and_xml_is_not_mistaken_for_it() {
+        for page in ["<!DOCTYPE html><html>", "\n <HTML lang=en>"] {
+            assert!(check_no_html(page.as_bytes()).is_err(), "{page}");
+        }
+        for text in ["<?xml version=\"1.0\"?><repomd/>", "", "<ht"] {
+            assert!(check_no_html(text.as_bytes()).is_ok(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,190 @@
+//! Ctrl-C and SIGTERM as a value that every stage can ask or wait for.
+//!
+//! In: the process's signals. Out: an [`Interrupted`] error, which `main` turns into the exit code that a shell
+//! expects. The default action of the signals is replaced for good, so a stage that computes for long has to
+//! [`Cancellation::check`] from time to time. A second signal ends the process at once: what it leaves behind is
+//! removed by the next run.
+
+use std::fmt;
+use std::io;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+/// The signals that ask for an end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Signal {
+    /// The terminal went away.
+    Hangup,
+    /// Ctrl-C.
+    Interrupt,
+    /// The polite `kill`.
+    Terminate,
+}
+
+impl Signal {
+    fn number(self) -> u8 {
+        match self {
+            Signal::Hangup => 1,
+            Signal::Interrupt => 2,
+            Signal::Terminate => 15,
+        }
+    }
+}
+
+/// The error of a stage that was asked to end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Interrupted {
+    /// What asked.
+    pub signal: Signal,
+}
+
+impl Interrupted {
+    /// 128 and the signal's number, as shells report it: 130 for Ctrl-C, 143 for SIGTERM.
+    pub fn exit_code(self) -> u8 {
+        128 + self.signal.number()
+    }
+
+    /// The interruption that caused `error`, if one did, also where it passed through an `io::Error`.
+    pub fn find(error: &anyhow::Error) -> Option<Self> {
+        error.chain().find_map(|cause| {
+            let within = cause.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+            cause.downcast_ref().or_else(|| within?.downcast_ref()).copied()
+        })
+    }
+}
+
+impl fmt::Display for Interrupted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self.signal {
+            Signal::Hangup => "interrupted: the terminal was closed",
+            Signal::Interrupt => "interrupted by Ctrl-C",
+            Signal::Terminate => "interrupted by SIGTERM",
+        })
+    }
+}
+
+impl std::error::Error for Interrupted {}
+
+/// Whether the run was asked to end. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Cancellation {
+    state: watch::Receiver<Option<Signal>>,
+}
+
+/// Asks for the end of a run; for callers that have reasons other than signals.
+#[derive(Debug)]
+pub struct Trigger {
+    state: watch::Sender<Option<Signal>>,
+}
+
+impl Trigger {
+    /// Asks for the end, as if `signal` had come.
+    pub fn pull(&self, signal: Signal) {
+        self.state.send_replace(Some(signal));
+    }
+}
+
+impl Cancellation {
+    /// A cancellation that only its [`Trigger`] causes.
+    pub fn manual() -> (Self, Trigger) {
+        let (sender, state) = watch::channel(None);
+        (Cancellation { state }, Trigger { state: sender })
+    }
+
+    /// Listens for SIGHUP, SIGINT and SIGTERM from now on. Needs a tokio runtime.
+    ///
+    /// # Errors
+    /// Fails when the signal handlers cannot be installed.
+    pub fn on_signals() -> Result<Self> {
+        let (cancellation, trigger) = Cancellation::manual();
+        let install = |kind| signal(kind).context("installing a signal handler");
+        let mut hangup = install(SignalKind::hangup())?;
+        let mut interrupt = install(SignalKind::interrupt())?;
+        let mut terminate = install(SignalKind::terminate())?;
+        tokio::spawn(async move {
+            let mut asked_before = false;
+            loop {
+                let signal = tokio::select! {
+                    _ = hangup.recv() => Signal::Hangup,
+                    _ = interrupt.recv() => Signal::Interrupt,
+                    _ = terminate.recv() => Signal::Terminate,
+                };
+                if asked_before {
+                    std::process::exit(Interrupted { signal }.exit_code().into());
+                }
+                asked_before = true;
+                trigger.pull(signal);
+            }
+        });
+        Ok(cancellation)
+    }
+
+    /// Waits until the run is asked to end; for ever if nobody can ask.
+    pub async fn cancelled(&self) -> Interrupted {
+        let mut state = self.state.clone();
+        let answer = match state.wait_for(Option::is_some).await {
+            Ok(signal) => *signal,
+            Err(_) => None,
+        };
+        match answer {
+            Some(signal) => Interrupted { signal },
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Fails if the run was asked to end.
+    ///
+    /// # Errors
+    /// Fails with what asked.
+    pub fn check(&self) -> Result<(), Interrupted> {
+        match *self.state.borrow() {
+            Some(signal) => Err(Interrupted { signal }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl From<Interrupted> for io::Error {
+    /// Not of kind `Interrupted`: callers of `Read` and `Write` try that kind again.
+    fn from(interrupted: Interrupted) -> Self {
+        io::Error::other(interrupted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn everyone_who_waits_hears_of_it_and_so_does_who_asks_later() {
+        let (cancellation, trigger) = Cancellation::manual();
+        assert!(cancellation.check().is_ok());
+        let waiting = tokio::spawn({
+            let cancellation = cancellation.clone();
+            async move { cancellation.cancelled().await }
+        });
+        trigger.pull(Signal::Terminate);
+        assert_eq!(waiting.await.unwrap().exit_code(), 143);
+        assert_eq!(cancellation.check().unwrap_err().to_string(), "interrupted by SIGTERM");
+        assert_eq!(cancellation.cancelled().await.signal, Signal::Terminate);
+    }
+
+    #[tokio::test]
+    async fn without_anyone_to_ask_the_wait_does_not_end() {
+        let (cancellation, trigger) = Cancellation::manual();
+        drop(trigger);
+        let wait = tokio::time::timeout(std::time::Duration::from_millis(20), cancellation.cancelled());
+        assert!(wait.await.is_err());
+    }
+
+    #[test]
+    fn an_interrupted_write_is_not_tried_again() {
+        let error: io::Error = Interrupted { signal: Signal::Interrupt }.into();
+        assert_ne!(error.kind(), io::ErrorKind::Interrupted);
+        let failure = anyhow::Error::from(error).context("writing the layer");
+        assert_eq!(Interrupted::find(&failure).unwrap().exit_code(), 130);
+        assert_eq!(Interrupted::find(&anyhow::anyhow!("disk full")), None);
+    }
+}

@@ -1,0 +1,429 @@
+//! The engine's Docker-compatible API, as podman 4.3.1 and later speak it. The only user of bollard.
+//!
+//! In: an endpoint, then requests as values of our own. Out: answers as values of our own, and failures that tell an
+//! engine that refuses (with its own words) from one that does not answer.
+//!
+//! bollard's time limit covers the time until the answer's headers, and an upload is answered when all of it is
+//! unpacked: whatever moves data or waits for a program goes through a client without a limit worth the name.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use bollard::container::LogOutput;
+use bollard::errors::Error;
+use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, ResourcesUlimits};
+use bollard::query_parameters::{
+    AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
+    DownloadFromContainerOptionsBuilder, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder,
+    StartContainerOptions, UploadToContainerOptionsBuilder, WaitContainerOptionsBuilder,
+};
+use bollard::{API_DEFAULT_VERSION, Docker, body_try_stream};
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt, TryStreamExt};
+use serde::Deserialize;
+
+use super::endpoint::Endpoint;
+use super::raw;
+
+/// For questions that an engine answers from memory. Seconds.
+const SHORT_SECONDS: u64 = 20;
+/// For everything else: a week, which no build takes. Seconds.
+const LONG_SECONDS: u64 = 7 * 24 * 60 * 60;
+
+/// Why a request came to nothing.
+#[derive(Debug)]
+pub enum Failure {
+    /// The engine answered with an error.
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// The engine's own words.
+        message: String,
+    },
+    /// The engine does not answer, or stopped in the middle of an answer.
+    Unreachable(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Refused { message, .. } => write!(formatter, "the engine says: {}", message.trim()),
+            Failure::Unreachable(reason) => write!(formatter, "the engine does not answer: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl Failure {
+    /// Whether `error` comes from an engine that does not answer.
+    pub fn is_unreachable(error: &anyhow::Error) -> bool {
+        error.chain().any(|cause| matches!(cause.downcast_ref(), Some(Failure::Unreachable(_))))
+    }
+}
+
+/// bollard's error in words of ours.
+fn failure(error: Error) -> anyhow::Error {
+    match error {
+        Error::DockerResponseServerError { status_code: status, message } => {
+            Failure::Refused { status, message }.into()
+        }
+        Error::DockerStreamError { error: message } => Failure::Refused { status: 200, message }.into(),
+        Error::SocketNotFoundError(_) => Failure::Unreachable("there is no such socket".to_owned()).into(),
+        Error::RequestTimeoutError
+        | Error::IOError { .. }
+        | Error::HyperResponseError { .. }
+        | Error::HyperLegacyError { .. } => Failure::Unreachable(innermost(&error)).into(),
+        other => anyhow!(other),
+    }
+}
+
+/// The innermost cause says what happened; the layers above it only that it happened to them.
+fn innermost(error: &Error) -> String {
+    let mut cause: &dyn std::error::Error = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// What an engine says of itself.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Identity {
+    /// `podman`, or the other product's own word.
+    pub product: String,
+    /// The product's version.
+    pub version: String,
+    /// Whether it runs without root rights.
+    pub rootless: bool,
+    /// Storage driver, `overlay` or `vfs` most often.
+    pub storage_driver: String,
+    /// Where it keeps images and containers, on its own machine.
+    pub graph_root: String,
+    /// The low-level program that it starts containers with, `crun` or `runc` most often.
+    pub oci_runtime: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Info {
+    driver: String,
+    docker_root_dir: String,
+    #[serde(default)]
+    default_runtime: String,
+    /// podman's own word.
+    rootless: Option<bool>,
+    /// Docker's way to say it.
+    #[serde(default)]
+    security_options: Vec<String>,
+}
+
+impl Info {
+    fn is_rootless(&self) -> bool {
+        let named = || self.security_options.iter().any(|option| option.split(',').any(|part| part == "name=rootless"));
+        self.rootless.unwrap_or_else(named)
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Version {
+    version: String,
+    #[serde(default)]
+    components: Vec<Component>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Component {
+    name: String,
+}
+
+/// An image as the engine knows it.
+#[derive(Debug)]
+pub struct StoredImage {
+    /// The digest of its configuration.
+    pub id: String,
+    /// OCI's word for its processor architecture.
+    pub architecture: String,
+    /// `registry/name@digest`, one for each digest that it is known by.
+    pub names: Vec<String>,
+}
+
+/// A container as the engine lists it.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct ListedContainer {
+    /// Its id.
+    pub id: String,
+    /// When it was made, seconds after 1970.
+    pub created: i64,
+    /// `created`, `running`, `exited`; podman has more words than Docker.
+    pub state: String,
+    /// Its labels.
+    #[serde(default)]
+    pub labels: HashMap<String, String>,
+}
+
+/// What a container is made from.
+#[derive(Debug)]
+pub struct ContainerPlan {
+    /// A name that no other container has: a second one of the same name is an internal error in podman.
+    pub name: String,
+    /// The id of its image.
+    pub image_id: String,
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// `NAME=value`.
+    pub environment: Vec<String>,
+    /// Capabilities beside the engine's default ones, without `CAP_`.
+    pub capabilities: Vec<String>,
+    /// Labels.
+    pub labels: HashMap<String, String>,
+    /// Resource limits, soft and hard alike, by the engine's names for them (`nofile`, `nproc`). A rootless podman 4.3.1
+    /// passes its own limits on instead.
+    pub limits: Vec<(String, i64)>,
+    /// The most memory it may use, if limited.
+    pub memory_limit_bytes: Option<i64>,
+}
+
+/// A piece of what a container prints. Pieces end anywhere, also within a line or a character.
+#[derive(Debug)]
+pub enum Piece {
+    /// Of its standard output.
+    Output(Bytes),
+    /// Of its standard error.
+    Error(Bytes),
+}
+
+/// A connection to an engine.
+#[derive(Debug)]
+pub struct Client {
+    endpoint: Endpoint,
+    quick: Docker,
+    patient: Docker,
+}
+
+impl Client {
+    /// Connects and agrees on a version of the API.
+    ///
+    /// # Errors
+    /// Fails when nothing answers there.
+    pub async fn connect(endpoint: &Endpoint) -> Result<Self> {
+        let docker = match endpoint {
+            Endpoint::Unix(path) => {
+                let path =
+                    path.to_str().with_context(|| format!("the socket's path is not UTF-8: {}", path.display()))?;
+                Docker::connect_with_unix(path, SHORT_SECONDS, API_DEFAULT_VERSION)
+            }
+            Endpoint::Tcp(address) => Docker::connect_with_http(address, SHORT_SECONDS, API_DEFAULT_VERSION),
+        };
+        let quick = docker.map_err(failure)?.negotiate_version().await.map_err(failure)?;
+        let patient = quick.clone().with_timeout(Duration::from_secs(LONG_SECONDS));
+        Ok(Client { endpoint: endpoint.clone(), quick, patient })
+    }
+
+    /// Where it is connected.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// Asks what it is.
+    ///
+    /// # Errors
+    /// Fails when the engine does not answer as podman and Docker do.
+    pub async fn identity(&self) -> Result<Identity> {
+        let version: Version = self.get("/version").await?;
+        let info: Info = self.get("/info").await?;
+        let is_podman = version.components.iter().any(|component| component.name == "Podman Engine");
+        Ok(Identity {
+            product: if is_podman { "podman" } else { "docker" }.to_owned(),
+            version: version.version,
+            rootless: info.is_rootless(),
+            storage_driver: info.driver,
+            graph_root: info.docker_root_dir,
+            oci_runtime: info.default_runtime,
+        })
+    }
+
+    async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let answer = tokio::time::timeout(Duration::from_secs(SHORT_SECONDS), raw::get(&self.endpoint, path));
+        let body = match answer.await {
+            Err(_) => return Err(Failure::Unreachable(format!("no answer within {SHORT_SECONDS} s")).into()),
+            Ok(Err(error)) => return Err(Failure::Unreachable(error.to_string()).into()),
+            Ok(Ok((200, body))) => body,
+            Ok(Ok((status, body))) => {
+                let message = String::from_utf8_lossy(&body).into_owned();
+                return Err(Failure::Refused { status, message }.into());
+            }
+        };
+        serde_json::from_slice(&body).with_context(|| format!("reading the engine's answer to {path}"))
+    }
+
+    /// What the engine knows of an image in its storage, `None` if it has none of that name.
+    ///
+    /// # Errors
+    /// Fails when the engine does not answer.
+    pub async fn inspect_image(&self, name: &str) -> Result<Option<StoredImage>> {
+        match self.quick.inspect_image(name).await {
+            Ok(image) => Ok(Some(StoredImage {
+                id: image.id.with_context(|| format!("image {name}: the engine tells no id"))?,
+                architecture: image.architecture.unwrap_or_default(),
+                names: image.repo_digests.unwrap_or_default(),
+            })),
+            Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(None),
+            Err(error) => Err(failure(error)),
+        }
+    }
+
+    /// Pulls an image; `on_status` hears what the engine tells of it. An error within the stream is an error.
+    ///
+    /// # Errors
+    /// Fails when the engine cannot pull; the message is the engine's.
+    pub async fn pull(&self, name: &str, mut on_status: impl FnMut(&str)) -> Result<()> {
+        let options = CreateImageOptionsBuilder::default().from_image(name).build();
+        let mut stream = self.patient.create_image(Some(options), None, None);
+        while let Some(event) = stream.next().await {
+            let event = event.map_err(failure)?;
+            if let Some(status) = event.status.filter(|status| !status.is_empty()) {
+                on_status(status.trim_end());
+            }
+        }
+        Ok(())
+    }
+
+    /// All containers that have `label`, running or not.
+    ///
+    /// # Errors
+    /// Fails when the engine does not answer.
+    pub async fn containers_with_label(&self, label: &str) -> Result<Vec<ListedContainer>> {
+        // Asked without bollard, which refuses the whole list for one state that it has no word for (podman's `stopped`).
+        let filters = raw::percent_encode(&format!(r#"{{"label":["{label}"]}}"#));
+        self.get(&format!("/containers/json?all=true&filters={filters}")).await
+    }
+
+    /// Makes a container; does not start it.
+    ///
+    /// # Errors
+    /// Fails when the engine refuses.
+    pub async fn create(&self, plan: ContainerPlan) -> Result<()> {
+        let options = CreateContainerOptionsBuilder::default().name(&plan.name).build();
+        self.patient.create_container(Some(options), create_body(plan)).await.map_err(failure)?;
+        Ok(())
+    }
+
+    /// Unpacks a tar stream at `/` of a container. Returns when all of it is unpacked.
+    ///
+    /// # Errors
+    /// Fails when the engine cannot unpack it, or the stream fails.
+    pub async fn upload(
+        &self,
+        name: &str,
+        archive: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
+    ) -> Result<()> {
+        let options = UploadToContainerOptionsBuilder::default().path("/").build();
+        self.patient.upload_to_container(name, Some(options), body_try_stream(archive)).await.map_err(failure)
+    }
+
+    /// A file of a container as a tar stream with one member.
+    pub fn download(&self, name: &str, path: &str) -> impl Stream<Item = Result<Bytes>> + Send + Unpin + 'static {
+        let options = DownloadFromContainerOptionsBuilder::default().path(path).build();
+        Box::pin(self.patient.download_from_container(name, Some(options)).map_err(failure))
+    }
+
+    /// What the container prints from now on. To be called before it is started: podman 4.3.1 loses what was printed
+    /// before, and most of it if asked for its log instead.
+    ///
+    /// # Errors
+    /// Fails when the engine refuses.
+    pub async fn attach(&self, name: &str) -> Result<impl Stream<Item = Result<Piece>> + Send + Unpin + 'static> {
+        let options = AttachContainerOptionsBuilder::default().stream(true).stdout(true).stderr(true).build();
+        let attached = self.patient.attach_container(name, Some(options)).await.map_err(failure)?;
+        Ok(attached.output.map(|piece| match piece {
+            Ok(LogOutput::StdErr { message }) => Ok(Piece::Error(message)),
+            Ok(other) => Ok(Piece::Output(other.into_bytes())),
+            Err(error) => Err(failure(error)),
+        }))
+    }
+
+    /// Starts a container.
+    ///
+    /// # Errors
+    /// Fails when the engine cannot start it.
+    pub async fn start(&self, name: &str) -> Result<()> {
+        self.patient.start_container(name, None::<StartContainerOptions>).await.map_err(failure)
+    }
+
+    /// Waits until a container has ended and returns its exit code.
+    ///
+    /// # Errors
+    /// Fails when the engine goes away.
+    pub async fn wait(&self, name: &str) -> Result<i64> {
+        let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
+        match self.patient.wait_container(name, Some(options)).next().await {
+            Some(Ok(answer)) => Ok(answer.status_code),
+            Some(Err(Error::DockerContainerWaitError { code, error })) if error.is_empty() => Ok(code),
+            Some(Err(error)) => Err(failure(error)),
+            None => {
+                Err(Failure::Unreachable("it ended the wait for the container without an answer".to_owned()).into())
+            }
+        }
+    }
+
+    /// Kills a container if it runs and removes it with its volumes. One that does not exist counts as removed.
+    ///
+    /// # Errors
+    /// Fails when the engine cannot remove it.
+    pub async fn remove(&self, name: &str) -> Result<()> {
+        // Killed first, because a removal by force waits for a polite end before it kills.
+        let kill = KillContainerOptionsBuilder::default().signal("SIGKILL").build();
+        match self.quick.kill_container(name, Some(kill)).await {
+            Ok(()) | Err(Error::DockerResponseServerError { .. }) => {}
+            Err(error) => return Err(failure(error)),
+        }
+        let options = RemoveContainerOptionsBuilder::default().force(true).v(true).build();
+        match self.patient.remove_container(name, Some(options)).await {
+            Ok(()) | Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
+            Err(error) => Err(failure(error)),
+        }
+    }
+}
+
+fn create_body(plan: ContainerPlan) -> ContainerCreateBody {
+    let mut command = plan.command.into_iter();
+    let mounts_inside = plan.capabilities.iter().any(|capability| capability == "SYS_ADMIN");
+    let ulimits = plan.limits.into_iter().map(|(name, limit)| ResourcesUlimits {
+        name: Some(name),
+        soft: Some(limit),
+        hard: Some(limit),
+    });
+    ContainerCreateBody {
+        image: Some(plan.image_id),
+        // The image's own entry point would come before the command; its user, directory and host name are nobody's choice.
+        entrypoint: Some(command.by_ref().take(1).collect()),
+        cmd: Some(command.collect()),
+        env: Some(plan.environment),
+        user: Some("0:0".to_owned()),
+        working_dir: Some("/".to_owned()),
+        hostname: Some("ocinitrd".to_owned()),
+        labels: Some(plan.labels),
+        attach_stdin: Some(false),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        host_config: Some(HostConfig {
+            network_mode: Some("none".to_owned()),
+            ulimits: Some(ulimits.collect()),
+            cap_add: Some(plan.capabilities),
+            memory: plan.memory_limit_bytes,
+            // SELinux and AppArmor profiles for containers forbid mounts, whatever the capabilities say.
+            security_opt: mounts_inside.then(|| vec!["label=disable".to_owned(), "apparmor=unconfined".to_owned()]),
+            // What it prints is read while it runs; nothing of it is to stay with the engine or in a journal.
+            log_config: Some(HostConfigLogConfig { typ: Some("none".to_owned()), config: None }),
+            ..HostConfig::default()
+        }),
+        ..ContainerCreateBody::default()
+    }
+}

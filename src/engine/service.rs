@@ -1,0 +1,236 @@
+//! A podman service of our own, for machines where podman is installed and no socket answers.
+//!
+//! In: the podman program and a directory for the socket. Out: an endpoint that lives as long as the [`Service`].
+//!
+//! Two things end it: dropping the value, and the end of this process, even by SIGKILL: the service ends after
+//! [`IDLE_SECONDS`] without an open request, and the only lasting request is held by this process. A container that
+//! still runs for a killed process keeps the service busy (podman 4.3.1) until it ends or the next run removes it.
+//! The service has a process group of its own, so that Ctrl-C on the terminal does not take the engine away from under
+//! the clean-up.
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
+use tempfile::TempDir;
+use tokio::io::{AsyncWriteExt, copy, sink};
+use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
+
+use super::endpoint::Endpoint;
+use super::owner::Owner;
+use crate::process::Program;
+
+/// How long the service outlives a run that was killed.
+const IDLE_SECONDS: u32 = 10;
+const START_LIMIT: Duration = Duration::from_secs(30);
+const STOP_LIMIT: Duration = Duration::from_secs(5);
+const DIRECTORY_PREFIX: &str = "ocinitrd-service-";
+/// Says in a directory whose it is.
+const OWNER_FILE: &str = "owner";
+/// `sun_path` of unix(7) holds 108 bytes with its final zero.
+const LONGEST_SOCKET_PATH: usize = 107;
+
+/// A running `podman system service`.
+#[derive(Debug)]
+pub struct Service {
+    podman: PathBuf,
+    child: Child,
+    keep_alive: JoinHandle<()>,
+    directory: TempDir,
+}
+
+impl Service {
+    /// Starts the service with its socket in a new directory (mode 0700) below the first of `directories` that can
+    /// hold it, and waits until it answers. Removes such directories of killed runs.
+    ///
+    /// # Errors
+    /// Fails when no directory can hold the socket, or when podman does not start; the message holds what it said.
+    pub async fn start(podman: &Path, directories: &[PathBuf], owner: &Owner) -> Result<Self> {
+        for directory in directories {
+            remove_abandoned(directory, owner);
+        }
+        let directory = create_directory(directories, owner)?;
+        let log = File::create(directory.path().join("log")).context("creating the log of the podman service")?;
+        let socket = directory.path().join("podman.sock");
+        let child = Program::new(podman)
+            .args(["system", "service", &format!("--time={IDLE_SECONDS}"), &format!("unix://{}", socket.display())])
+            .own_process_group()
+            .spawn(Stdio::null(), Stdio::null(), log.into())?;
+        // From here on the value's end is the service's end, whatever fails.
+        let mut service =
+            Service { podman: podman.to_owned(), child, keep_alive: tokio::spawn(std::future::ready(())), directory };
+        let connection = service.wait_until_it_listens(&socket).await?;
+        service.keep_alive = tokio::spawn(hold(connection));
+        Ok(service)
+    }
+
+    /// Where it listens.
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::Unix(self.directory.path().join("podman.sock"))
+    }
+
+    /// Removes a container with the podman program itself, for the case that the service has died.
+    ///
+    /// # Errors
+    /// Fails when podman cannot remove it; one that does not exist counts as removed.
+    pub fn remove_without_service(&self, container: &str) -> Result<()> {
+        Program::new(&self.podman).args(["rm", "--force", "--time=0", "--volumes", "--ignore", container]).run()?;
+        Ok(())
+    }
+
+    async fn wait_until_it_listens(&mut self, socket: &Path) -> Result<UnixStream> {
+        let started = Instant::now();
+        loop {
+            if let Ok(connection) = UnixStream::connect(socket).await {
+                return Ok(connection);
+            }
+            if let Some(status) = self.child.try_wait().context("waiting for the podman service")? {
+                bail!("{}", self.describe_end(status));
+            }
+            if started.elapsed() > START_LIMIT {
+                bail!("podman system service did not listen within {} s: {}", START_LIMIT.as_secs(), self.last_words());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn describe_end(&self, status: ExitStatus) -> String {
+        format!("podman system service ended at once ({status}): {}", self.last_words())
+    }
+
+    fn last_words(&self) -> String {
+        let log = fs::read(self.directory.path().join("log")).unwrap_or_default();
+        let text = String::from_utf8_lossy(&log).into_owned();
+        let lines: Vec<&str> = text.lines().rev().take(5).collect();
+        if lines.is_empty() {
+            "it said nothing".to_owned()
+        } else {
+            lines.into_iter().rev().collect::<Vec<_>>().join("\n")
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
+            // It may have ended by itself: then there is nobody to tell.
+            let _ = kill_process_group(pid, signal);
+        }
+    }
+
+    fn ends_within(&mut self, limit: Duration) -> bool {
+        let started = Instant::now();
+        while started.elapsed() < limit {
+            if !matches!(self.child.try_wait(), Ok(None)) {
+                return true;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        false
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.keep_alive.abort();
+        self.signal(Signal::TERM);
+        if !self.ends_within(STOP_LIMIT) {
+            self.signal(Signal::KILL);
+            self.ends_within(STOP_LIMIT);
+        }
+    }
+}
+
+/// Holds the one lasting request: the stream of events, of which nothing is used. A connection without a request does
+/// not count as use (podman 4.3.1).
+async fn hold(mut connection: UnixStream) {
+    let request = b"GET /events?stream=true HTTP/1.1\r\nHost: podman\r\n\r\n";
+    if connection.write_all(request).await.is_ok() {
+        // The end of the service is noticed by whoever uses it.
+        let _ = copy(&mut connection, &mut sink()).await;
+    }
+}
+
+fn create_directory(directories: &[PathBuf], owner: &Owner) -> Result<TempDir> {
+    let mut failures = Vec::new();
+    for base in directories {
+        let length = base.as_os_str().len() + "/".len() + DIRECTORY_PREFIX.len() + "XXXXXX/podman.sock".len();
+        if length > LONGEST_SOCKET_PATH {
+            failures.push(format!("{}: too long a path for a socket", base.display()));
+            continue;
+        }
+        let permissions = fs::Permissions::from_mode(0o700);
+        let made = tempfile::Builder::new().prefix(DIRECTORY_PREFIX).permissions(permissions).tempdir_in(base);
+        match made
+            .and_then(|directory| fs::write(directory.path().join(OWNER_FILE), owner.to_string()).map(|()| directory))
+        {
+            Ok(directory) => return Ok(directory),
+            Err(error) => failures.push(format!("{}: {error}", base.display())),
+        }
+    }
+    bail!("creating a directory for the podman service's socket: {}", failures.join("; "))
+}
+
+/// Removes the directories of killed runs; what cannot be removed belongs to somebody else.
+fn remove_abandoned(base: &Path, observer: &Owner) {
+    for entry in fs::read_dir(base).into_iter().flatten().flatten() {
+        if !entry.file_name().to_string_lossy().starts_with(DIRECTORY_PREFIX) {
+            continue;
+        }
+        let owner = fs::read_to_string(entry.path().join(OWNER_FILE)).ok().and_then(|label| Owner::parse(&label));
+        if owner.is_some_and(|owner| owner.left_behind(observer, Duration::ZERO, true).unwrap_or(false)) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_socket_goes_where_its_path_fits_and_only_its_owner_may_look() {
+        let owner = Owner::current().unwrap();
+        let base = tempfile::tempdir().unwrap();
+        let long = base.path().join("d".repeat(90));
+        fs::create_dir(&long).unwrap();
+        let directory = create_directory(&[long.clone(), base.path().to_owned()], &owner).unwrap();
+        assert_eq!(directory.path().parent().unwrap(), base.path());
+        assert_eq!(fs::metadata(directory.path()).unwrap().permissions().mode() & 0o777, 0o700);
+        let message = create_directory(&[long], &owner).unwrap_err().to_string();
+        assert!(message.contains("too long a path"), "{message}");
+    }
+
+    #[test]
+    fn directories_of_killed_runs_are_removed_and_those_of_living_runs_kept() {
+        let owner = Owner::current().unwrap();
+        let base = tempfile::tempdir().unwrap();
+        let own = create_directory(&[base.path().to_owned()], &owner).unwrap();
+        let label = owner.to_string();
+        let (_, rest) = label.split_once(':').unwrap();
+        let dead = base.path().join("ocinitrd-service-abcdef");
+        let foreign = base.path().join("ocinitrd-service-notes");
+        fs::create_dir_all(dead.join("sub")).unwrap();
+        fs::write(dead.join(OWNER_FILE), format!("4194304:{rest}")).unwrap();
+        fs::create_dir(&foreign).unwrap();
+        remove_abandoned(base.path(), &owner);
+        assert!(own.path().exists() && foreign.exists());
+        assert!(!dead.exists());
+    }
+
+    #[tokio::test]
+    async fn a_podman_that_fails_to_start_is_quoted() {
+        let base = tempfile::tempdir().unwrap();
+        let program = base.path().join("podman");
+        fs::write(&program, "#!/bin/sh\necho cannot set up namespaces >&2\nexit 125\n").unwrap();
+        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let owner = Owner::current().unwrap();
+        let error = Service::start(&program, &[base.path().to_owned()], &owner).await.unwrap_err();
+        let message = format!("{error:#}");
+        assert!(message.contains("exit status: 125") && message.contains("cannot set up namespaces"), "{message}");
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 1, "the directory is gone again");
+    }
+}

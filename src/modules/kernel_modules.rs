@@ -1,0 +1,208 @@
+//! The modules of one kernel in a tree: where they are and how they are called, without reading any.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, bail};
+
+use super::builtin::Builtin;
+use super::name::{Compression, base_name, module_name, split_suffix};
+use crate::tree::{Content, Tree, TreePath};
+
+const MODULES_DIRECTORY: &str = "usr/lib/modules/";
+
+/// A module's file.
+#[derive(Clone, Debug)]
+pub struct ModuleFile {
+    /// Its path below `usr/lib/modules/KVER/`.
+    pub relative_path: String,
+    /// The module's name as the kernel writes it, with `_`.
+    pub name: String,
+    /// How the file is compressed.
+    pub compression: Compression,
+    /// Its bytes as shipped.
+    pub content: Content,
+}
+
+/// The modules of one kernel version.
+#[derive(Clone, Debug)]
+pub struct KernelModules {
+    directory: String,
+    files: BTreeMap<String, ModuleFile>,
+    builtin: Builtin,
+    order: BTreeMap<String, usize>,
+}
+
+/// The kernel versions that have modules in `tree`, in byte order.
+pub fn kernel_versions(tree: &Tree) -> Vec<String> {
+    let versions = tree.iter().filter_map(|(path, _)| {
+        let path = std::str::from_utf8(path).ok()?.strip_prefix(MODULES_DIRECTORY)?;
+        split_suffix(path)?;
+        path.split_once('/').map(|(version, _)| version.to_owned())
+    });
+    versions.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// The directory of a kernel's modules, with a slash at its end.
+pub(super) fn module_directory(kernel_version: &str) -> String {
+    format!("{MODULES_DIRECTORY}{kernel_version}/")
+}
+
+impl KernelModules {
+    /// Lists the modules of `kernel_version` in `tree`. Of two files of one name, the one depmod prefers is taken: from
+    /// `updates/`, then `extra/`, then the kernel's own, then `weak-updates/` (Fedora's depmod.d(5)), then by path.
+    /// Symbolic links are no modules.
+    ///
+    /// # Errors
+    /// Fails when that kernel has no modules (the message lists those there are), when a module's path is not ASCII,
+    /// which no index can hold, and when the lists beside the modules cannot be read.
+    pub fn open(tree: &Tree, kernel_version: &str) -> Result<Self> {
+        let directory = module_directory(kernel_version);
+        let mut files: BTreeMap<String, ModuleFile> = BTreeMap::new();
+        for file in module_files(tree, &directory)? {
+            match files.get(&file.name) {
+                Some(other) if precedence(&other.relative_path) <= precedence(&file.relative_path) => {}
+                _ => _ = files.insert(file.name.clone(), file),
+            }
+        }
+        if files.is_empty() {
+            bail!("no modules of kernel {kernel_version} in the tree; {}", describe_versions(&kernel_versions(tree)));
+        }
+        let list = |name: &str| read_list(tree, &format!("{directory}{name}"));
+        let builtin_paths = String::from_utf8_lossy(&list("modules.builtin")?.unwrap_or_default()).into_owned();
+        let builtin = Builtin::parse(&builtin_paths, list("modules.builtin.modinfo")?.as_deref());
+        let order = String::from_utf8_lossy(&list("modules.order")?.unwrap_or_default()).into_owned();
+        Ok(KernelModules { directory, files, builtin, order: positions(&order) })
+    }
+
+    /// All modules in the order of their names.
+    pub fn files(&self) -> impl Iterator<Item = &ModuleFile> {
+        self.files.values()
+    }
+
+    /// The module of that name, in either spelling.
+    pub fn get(&self, name: &str) -> Option<&ModuleFile> {
+        self.files.get(&module_name(name))
+    }
+
+    /// The path of a module in the tree.
+    pub fn tree_path(&self, file: &ModuleFile) -> TreePath {
+        [self.directory.as_bytes(), file.relative_path.as_bytes()].concat()
+    }
+
+    /// The path of a module below the kernel's directory, from its path in the tree.
+    pub(super) fn relative_path<'a>(&self, path: &'a [u8]) -> Result<&'a str> {
+        let relative = path.strip_prefix(self.directory.as_bytes()).and_then(|path| std::str::from_utf8(path).ok());
+        relative.with_context(|| format!("{} does not lie in {}", String::from_utf8_lossy(path), self.directory))
+    }
+
+    /// What is built into the kernel.
+    pub(super) fn builtin(&self) -> &Builtin {
+        &self.builtin
+    }
+
+    /// Where `modules.order` has the module of that path, compressed or not; modules it lacks come last, by path.
+    pub(super) fn position<'a>(&self, relative_path: &'a str) -> (usize, &'a str) {
+        let stem = split_suffix(relative_path).map_or(relative_path, |(stem, _)| stem);
+        (self.order.get(stem).copied().unwrap_or(usize::MAX), relative_path)
+    }
+}
+
+fn describe_versions(versions: &[String]) -> String {
+    match versions {
+        [] => "there is no kernel in it: add the packages with its modules, such as kernel-modules-core".to_owned(),
+        versions => format!("there are: {}", versions.join(", ")),
+    }
+}
+
+fn module_files(tree: &Tree, directory: &str) -> Result<Vec<ModuleFile>> {
+    let mut files = Vec::new();
+    for (path, _) in tree.below(directory.trim_end_matches('/').as_bytes()) {
+        let below = &path[directory.len()..];
+        let Some(content) = tree.content(path) else { continue };
+        let text = String::from_utf8_lossy(below);
+        let Some((_, compression)) = split_suffix(&text) else { continue };
+        if !text.is_ascii() {
+            bail!("the module {:?} has a name that is not ASCII; kmod's index cannot hold it, remove it", text);
+        }
+        let name = module_name(base_name(&text));
+        let content = content.clone();
+        files.push(ModuleFile { relative_path: text.into_owned(), name, compression, content });
+    }
+    Ok(files)
+}
+
+fn precedence(relative_path: &str) -> usize {
+    match relative_path.split('/').next() {
+        Some("updates") => 0,
+        Some("extra") => 1,
+        Some("weak-updates") => 3,
+        _ => 2,
+    }
+}
+
+fn read_list(tree: &Tree, path: &str) -> Result<Option<Vec<u8>>> {
+    tree.content(path.as_bytes()).map(Content::read_all).transpose().with_context(|| format!("reading {path}"))
+}
+
+fn positions(order: &str) -> BTreeMap<String, usize> {
+    let mut positions = BTreeMap::new();
+    for (position, line) in order.lines().enumerate() {
+        let stem = split_suffix(line).map_or(line, |(stem, _)| stem);
+        positions.entry(stem.to_owned()).or_insert(position);
+    }
+    positions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tree::{Entry, Kind};
+
+    fn tree(paths: &[&str]) -> Tree {
+        let mut tree = Tree::new();
+        for path in paths {
+            let path = format!("usr/lib/modules/{path}");
+            tree.insert(path.into_bytes(), Entry::of_root(Kind::File(Content::from_bytes(*b"")), 0o644, 0));
+        }
+        tree
+    }
+
+    #[test]
+    fn versions_are_those_with_modules() {
+        let tree = tree(&["6.2/kernel/a.ko.xz", "6.1/extra/b.ko", "6.3/modules.builtin", "6.4/vmlinuz"]);
+        assert_eq!(kernel_versions(&tree), ["6.1", "6.2"]);
+    }
+
+    #[test]
+    fn another_version_is_refused_with_those_there_are() {
+        let error = KernelModules::open(&tree(&["6.1/kernel/a.ko", "6.2/kernel/a.ko"]), "6.9").unwrap_err();
+        assert_eq!(error.to_string(), "no modules of kernel 6.9 in the tree; there are: 6.1, 6.2");
+        let error = KernelModules::open(&tree(&[]), "6.9").unwrap_err();
+        assert!(error.to_string().contains("no kernel in it"), "{error}");
+    }
+
+    #[test]
+    fn updates_replace_modules_of_the_same_name() {
+        let paths = ["1/kernel/a-b.ko.xz", "1/updates/a_b.ko", "1/weak-updates/c.ko", "1/kernel/c.ko", "1/extra/c.ko"];
+        let modules = KernelModules::open(&tree(&paths), "1").unwrap();
+        let found: Vec<_> = modules.files().map(|file| file.relative_path.as_str()).collect();
+        assert_eq!(found, ["updates/a_b.ko", "extra/c.ko"]);
+        assert_eq!(modules.get("a-b").unwrap().name, "a_b");
+    }
+
+    #[test]
+    fn names_that_are_not_ascii_are_refused() {
+        let error = KernelModules::open(&tree(&["1/kernel/\u{e4}.ko"]), "1").unwrap_err();
+        assert!(error.to_string().contains("not ASCII"), "{error}");
+    }
+
+    #[test]
+    fn order_ignores_suffixes_and_puts_strangers_last() {
+        let mut tree = tree(&["1/kernel/a.ko.xz", "1/kernel/b.ko"]);
+        let order = Content::from_bytes(*b"kernel/b.ko\nkernel/a.ko\n");
+        tree.insert(b"usr/lib/modules/1/modules.order".to_vec(), Entry::of_root(Kind::File(order), 0o644, 0));
+        let modules = KernelModules::open(&tree, "1").unwrap();
+        assert!(modules.position("kernel/b.ko") < modules.position("kernel/a.ko.xz"));
+        assert!(modules.position("kernel/a.ko.xz") < modules.position("extra/0.ko"));
+    }
+}

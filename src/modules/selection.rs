@@ -1,0 +1,374 @@
+//! The closure: from the modules that patterns select to all that they need.
+//!
+//! A module brings its `depends`, what its `softdep` (before and after) and `weakdep` name, and the firmware it may ask
+//! for; drivers built into the kernel bring their soft dependencies and firmware too. An exclusion keeps a module out of
+//! the patterns' choice, not out of the closure. Only modules that are reached are decoded.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+
+use super::firmware::FirmwareTree;
+use super::kernel_modules::{KernelModules, ModuleFile};
+use super::module_info::{self, ModuleInfo, dependency_words};
+use super::name::{module_name, normalize_alias};
+use super::parallel;
+use super::patterns::{FirmwarePatterns, Patterns, UnmatchedPattern};
+use crate::tree::{Tree, TreePath};
+
+/// What an initrd needs of a kernel.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// The modules by their paths in the kernel's tree.
+    pub modules: BTreeMap<TreePath, ModuleInfo>,
+    /// Firmware files and the symbolic links that lead to them, as paths in the firmware's tree.
+    pub firmware: BTreeSet<TreePath>,
+    /// Patterns a user wrote that match nothing: worth a warning.
+    pub unmatched: Vec<UnmatchedPattern>,
+    /// Firmware names of selected modules and built-in drivers that no file has. Common: no distribution ships all.
+    pub missing_firmware: BTreeSet<String>,
+    /// Modules that a selected module cannot be loaded without and that the tree lacks.
+    pub missing_dependencies: BTreeSet<MissingDependency>,
+}
+
+/// A dependency that the tree lacks.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct MissingDependency {
+    /// The module that needs it.
+    pub module: String,
+    /// The module that is needed.
+    pub dependency: String,
+}
+
+/// Selects modules by `patterns`, and with them all that they need; firmware from `firmware_tree`, which may be the same
+/// tree as the modules' or another.
+///
+/// # Errors
+/// Fails when a module that is reached cannot be read.
+pub fn select(
+    modules: &KernelModules,
+    firmware_tree: &Tree,
+    patterns: &Patterns,
+    firmware_files: &FirmwarePatterns,
+) -> Result<Selection> {
+    let (selected, unmatched) = patterns.apply(modules);
+    let mut closure = Closure::new(modules);
+    closure.want_all(selected);
+    for value in modules.builtin().values("softdep").chain(modules.builtin().values("weakdep")) {
+        dependency_words(value).for_each(|word| closure.want_softly(word));
+    }
+    closure.run()?;
+    let builtin = modules.builtin().values("firmware").map(str::to_owned);
+    let named: BTreeSet<String> =
+        closure.infos.values().flat_map(|info| info.firmware.iter().cloned()).chain(builtin).collect();
+    let (firmware, missing_firmware) = select_firmware(firmware_tree, &named, firmware_files)?;
+    let missing_dependencies = closure.missing;
+    let paths = |(name, info): (String, ModuleInfo)| modules.get(&name).map(|file| (modules.tree_path(file), info));
+    let modules = closure.infos.into_iter().filter_map(paths).collect();
+    Ok(Selection { modules, firmware, unmatched, missing_firmware, missing_dependencies })
+}
+
+/// A search that decodes the modules it reaches, one wave at a time.
+struct Closure<'a> {
+    modules: &'a KernelModules,
+    infos: BTreeMap<String, ModuleInfo>,
+    /// Modules reached and not yet decoded.
+    wave: BTreeMap<&'a str, &'a ModuleFile>,
+    /// Aliases asked for and not yet looked up, normalised.
+    aliases: BTreeSet<String>,
+    seen_aliases: BTreeSet<String>,
+    /// The modules that provide algorithms and are not selected, decoded when first needed.
+    algorithms: Option<BTreeMap<String, ModuleInfo>>,
+    missing: BTreeSet<MissingDependency>,
+}
+
+impl<'a> Closure<'a> {
+    fn new(modules: &'a KernelModules) -> Self {
+        Closure {
+            modules,
+            infos: BTreeMap::new(),
+            wave: BTreeMap::new(),
+            aliases: BTreeSet::new(),
+            seen_aliases: BTreeSet::new(),
+            algorithms: None,
+            missing: BTreeSet::new(),
+        }
+    }
+
+    fn run(&mut self) -> Result<()> {
+        while !self.wave.is_empty() || !self.aliases.is_empty() {
+            let wave: Vec<&ModuleFile> = std::mem::take(&mut self.wave).into_values().collect();
+            for info in parallel::map(&wave, |file| self.known_or_read(file))? {
+                self.want_dependencies(&info);
+                self.infos.insert(info.name.clone(), info);
+            }
+            if self.wave.is_empty() {
+                self.look_up_aliases()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn known_or_read(&self, file: &ModuleFile) -> Result<ModuleInfo> {
+        let known = self.algorithms.as_ref().and_then(|algorithms| algorithms.get(&file.name));
+        known.map_or_else(|| module_info::read(file), |info| Ok(info.clone()))
+    }
+
+    fn want_dependencies(&mut self, info: &ModuleInfo) {
+        for dependency in &info.depends {
+            match self.modules.get(dependency) {
+                Some(file) => self.want_all([file]),
+                None if self.modules.builtin().contains(&module_name(dependency)) => {}
+                None => {
+                    let (module, dependency) = (info.name.clone(), dependency.clone());
+                    self.missing.insert(MissingDependency { module, dependency });
+                }
+            }
+        }
+        info.soft_dependencies().for_each(|word| self.want_softly(word));
+    }
+
+    fn want_all(&mut self, files: impl IntoIterator<Item = &'a ModuleFile>) {
+        let new = files.into_iter().filter(|file| !self.infos.contains_key(&file.name));
+        self.wave.extend(new.map(|file| (file.name.as_str(), file)));
+    }
+
+    /// What a soft or weak dependency names may be a module, an alias, or not there at all.
+    fn want_softly(&mut self, word: &str) {
+        if let Some(file) = self.modules.get(word) {
+            self.want_all([file]);
+        } else if !self.modules.builtin().contains(&module_name(word))
+            && let Some(alias) = normalize_alias(word)
+            && self.seen_aliases.insert(alias.clone())
+        {
+            self.aliases.insert(alias);
+        }
+    }
+
+    /// Takes every module that provides an algorithm asked for, as modprobe would load every one.
+    fn look_up_aliases(&mut self) -> Result<()> {
+        let mut aliases = std::mem::take(&mut self.aliases);
+        aliases.retain(|alias| !alias.contains(':') && !self.modules.builtin().has_alias(alias));
+        if aliases.is_empty() {
+            return Ok(());
+        }
+        let algorithms = match self.algorithms.take() {
+            Some(algorithms) => algorithms,
+            None => self.read_algorithms()?,
+        };
+        let provides = |info: &&ModuleInfo| {
+            info.aliases.iter().any(|alias| normalize_alias(alias).is_some_and(|alias| aliases.contains(&alias)))
+        };
+        let modules = self.modules;
+        self.want_all(algorithms.values().filter(provides).filter_map(|info| modules.get(&info.name)));
+        self.algorithms = Some(algorithms);
+        Ok(())
+    }
+
+    fn read_algorithms(&self) -> Result<BTreeMap<String, ModuleInfo>> {
+        let reached = |file: &ModuleFile| self.infos.contains_key(&file.name);
+        let candidates = self.modules.files().filter(|file| provides_algorithms(&file.relative_path) && !reached(file));
+        let infos = parallel::map(&candidates.collect::<Vec<_>>(), |file| module_info::read(file))?;
+        Ok(infos.into_iter().map(|info| (info.name.clone(), info)).collect())
+    }
+}
+
+/// Whether a module lies where those are that provide algorithms by alias (`crypto-crc32c`). Soft dependencies on an
+/// alias are looked up among these alone: to know every module's aliases, all would have to be decoded, which takes
+/// seconds. So aliases of devices (`platform:leds-gpio`) stay unresolved; modprobe does without what they name.
+fn provides_algorithms(relative_path: &str) -> bool {
+    let of_arch = relative_path.starts_with("kernel/arch/")
+        && ["/crypto/", "/lib/"].iter().any(|directory| relative_path.contains(directory));
+    of_arch || ["kernel/crypto/", "kernel/lib/"].iter().any(|directory| relative_path.starts_with(directory))
+}
+
+/// The firmware that is named or asked for, with the links that lead to it, and the names that no file has.
+fn select_firmware(
+    tree: &Tree,
+    named: &BTreeSet<String>,
+    patterns: &FirmwarePatterns,
+) -> Result<(BTreeSet<TreePath>, BTreeSet<String>)> {
+    let firmware = FirmwareTree::new(tree);
+    let mut missing = BTreeSet::new();
+    let mut wanted: BTreeSet<Vec<u8>> = BTreeSet::new();
+    for name in named {
+        let found = firmware.named(name)?;
+        if found.is_empty() {
+            missing.insert(name.clone());
+        }
+        wanted.extend(found.into_iter().filter(|path| patterns.verdict(path) != Some(false)));
+    }
+    wanted.extend(firmware.paths().filter(|path| patterns.verdict(path) == Some(true)).map(<[u8]>::to_vec));
+    let entries = wanted.iter().filter_map(|path| firmware.follow(path)).flatten().collect();
+    Ok((entries, missing))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::{self, VERSION, add_builtin, add_file, module_path};
+    use super::super::name::{base_name, split_suffix};
+    use super::*;
+    use crate::tree::{Entry, Kind};
+
+    fn patterns(patterns: &[&str]) -> Vec<String> {
+        patterns.iter().map(|pattern| (*pattern).to_owned()).collect()
+    }
+
+    fn selected(tree: &Tree, wanted: &[&str], firmware: &[&str]) -> Selection {
+        let modules = KernelModules::open(tree, VERSION).unwrap();
+        let firmware = FirmwarePatterns::parse(&patterns(firmware)).unwrap();
+        select(&modules, tree, &Patterns::parse(&patterns(wanted)).unwrap(), &firmware).unwrap()
+    }
+
+    fn names(selection: &Selection) -> Vec<&str> {
+        let stem =
+            |path: &'_ TreePath| base_name(split_suffix(std::str::from_utf8(path).unwrap()).unwrap().0).to_owned();
+        let mut names: Vec<&str> = Vec::new();
+        for (path, info) in &selection.modules {
+            assert_eq!(module_name(&stem(path)), info.name);
+            names.push(&info.name);
+        }
+        names.sort_unstable();
+        names
+    }
+
+    fn firmware(selection: &Selection) -> Vec<&str> {
+        let below = |path: &'_ TreePath| path.strip_prefix(b"usr/lib/firmware/").unwrap().len();
+        selection.firmware.iter().map(|path| std::str::from_utf8(&path[path.len() - below(path)..]).unwrap()).collect()
+    }
+
+    fn firmware_tree(fields: &[&str], files: &[&str]) -> Tree {
+        let mut tree = fixture::tree(&[("kernel/a.ko", fields)]);
+        files.iter().for_each(|file| add_file(&mut tree, &format!("usr/lib/firmware/{file}"), *b"x"));
+        tree
+    }
+
+    #[test]
+    fn depends_are_followed_to_their_end_in_either_spelling() {
+        let tree = fixture::recorded();
+        for pattern in ["usb-storage", "usb_storage", "drivers/usb/storage/usb_storage", "/drivers/usb/storage/"] {
+            let selection = selected(&tree, &[pattern], &[]);
+            assert!(names(&selection).contains(&"scsi_mod"), "{pattern}");
+            assert!(names(&selection).contains(&"usbcore"), "{pattern}");
+        }
+        let raid = selected(&tree, &["raid456"], &[]);
+        let needed = ["async_memcpy", "async_pq", "async_raid6_recov", "async_tx", "async_xor", "md_mod", "raid456"];
+        assert!(needed.iter().all(|name| names(&raid).contains(name)), "{:?}", names(&raid));
+    }
+
+    #[test]
+    fn soft_dependencies_before_and_after_are_followed() {
+        let tree = fixture::recorded();
+        assert!(names(&selected(&tree, &["ohci-pci"], &[])).contains(&"ehci_pci"), "pre");
+        assert!(names(&selected(&tree, &["ipmi_msghandler"], &[])).contains(&"ipmi_devintf"), "post");
+    }
+
+    #[test]
+    fn soft_dependencies_on_algorithms_bring_every_provider() {
+        let selection = selected(&fixture::recorded(), &["btrfs"], &[]);
+        for name in ["crc32c_generic", "crc32c_intel", "blake2b_generic", "sha256_ssse3", "xxhash_generic"] {
+            assert!(names(&selection).contains(&name), "{name}: {:?}", names(&selection));
+        }
+        assert!(!names(&selection).contains(&"crc32_generic"));
+    }
+
+    #[test]
+    fn weak_dependencies_and_circles_are_followed_once() {
+        let tree = fixture::tree(&[
+            ("kernel/a.ko", &["softdep=pre: b-b post: c", "weakdep=d e"]),
+            ("kernel/b_b.ko", &["softdep=post: a"]),
+            ("kernel/c.ko", &["weakdep=a"]),
+            ("kernel/d.ko", &[]),
+            ("kernel/e.ko", &["depends=f"]),
+            ("kernel/f.ko", &[]),
+            ("kernel/g.ko", &["depends=a"]),
+        ]);
+        assert_eq!(names(&selected(&tree, &["a"], &[])), ["a", "b_b", "c", "d", "e", "f"]);
+    }
+
+    #[test]
+    fn excluded_modules_come_back_if_others_need_them() {
+        let tree = fixture::recorded();
+        let selection = selected(&tree, &["btrfs", "-lib/raid6/", "-xor"], &[]);
+        assert!(names(&selection).contains(&"raid6_pq") && names(&selection).contains(&"xor"));
+        assert!(!names(&selected(&tree, &["drivers/md/", "-dm_thin*"], &[])).contains(&"dm_thin_pool"));
+    }
+
+    #[test]
+    fn soft_dependencies_of_the_kernel_itself_count() {
+        let mut tree = fixture::tree(&[("kernel/a.ko", &[]), ("kernel/b.ko", &[])]);
+        add_builtin(&mut tree, &["kernel/c.ko"], &["c.softdep=pre: b", "c.alias=d"]);
+        assert_eq!(names(&selected(&tree, &["c"], &[])), ["b"]);
+    }
+
+    #[test]
+    fn default_selects_what_it_did_when_recorded() {
+        let selection = selected(&fixture::recorded(), &["default"], &[]);
+        insta::assert_snapshot!(names(&selection).join(" "));
+        assert!(selection.unmatched.is_empty(), "a group's patterns need not match");
+    }
+
+    #[test]
+    fn patterns_that_match_nothing_are_told_with_the_nearest_name() {
+        let wanted = ["dm-cript", "virtio_pci", "zzz*", "-nonesuch", "btrfs"];
+        let selection = selected(&fixture::recorded(), &wanted, &[]);
+        let told: Vec<_> =
+            selection.unmatched.iter().map(|one| (one.pattern.as_str(), one.nearest.as_deref())).collect();
+        assert_eq!(told, [("dm-cript", Some("dm-crypt")), ("zzz*", None), ("-nonesuch", None)]);
+    }
+
+    #[test]
+    fn dependencies_that_the_tree_lacks_are_told() {
+        let mut tree = fixture::tree(&[("kernel/a.ko", &["depends=b,c-c"])]);
+        add_builtin(&mut tree, &["kernel/c_c.ko"], &[]);
+        let missing = MissingDependency { module: "a".to_owned(), dependency: "b".to_owned() };
+        assert_eq!(selected(&tree, &["a"], &[]).missing_dependencies, BTreeSet::from([missing]));
+    }
+
+    #[test]
+    fn modules_are_read_in_every_compression() {
+        for suffix in ["ko", "ko.gz", "ko.xz", "ko.zst"] {
+            let (first, second) = (format!("kernel/a.{suffix}"), format!("kernel/b.{suffix}"));
+            let tree = fixture::tree(&[(&first, &["depends=b"]), (&second, &[])]);
+            assert_eq!(names(&selected(&tree, &["a"], &[])), ["a", "b"], "{suffix}");
+        }
+    }
+
+    #[test]
+    fn damaged_modules_are_refused_by_name() {
+        for (path, content) in [("kernel/a.ko", "no elf"), ("kernel/a.ko.xz", "no xz"), ("kernel/a.ko.zst", "")] {
+            let mut tree = Tree::new();
+            add_file(&mut tree, &module_path(path), content);
+            let modules = KernelModules::open(&tree, VERSION).unwrap();
+            let none = FirmwarePatterns::parse(&[]).unwrap();
+            let error = select(&modules, &tree, &Patterns::parse(&patterns(&["a"])).unwrap(), &none).unwrap_err();
+            assert_eq!(error.to_string(), format!("reading the module {path}"));
+        }
+    }
+
+    #[test]
+    fn firmware_of_modules_and_of_the_kernel_is_found() {
+        let mut tree = firmware_tree(
+            &["firmware=brcm/b*-sdio.*.bin", "firmware=plain.fw", "firmware=none.fw"],
+            &["brcm/b43-sdio.x.bin.xz", "brcm/b43-pcie.bin.xz", "plain.fw", "builtin.bin.zst", "other.bin"],
+        );
+        add_builtin(&mut tree, &["kernel/b.ko"], &["b.firmware=builtin.bin"]);
+        let selection = selected(&tree, &["a"], &[]);
+        assert_eq!(firmware(&selection), ["brcm/b43-sdio.x.bin.xz", "builtin.bin.zst", "plain.fw"]);
+        assert_eq!(selection.missing_firmware, BTreeSet::from(["none.fw".to_owned()]));
+    }
+
+    #[test]
+    fn firmware_comes_with_every_link_on_its_path() {
+        let mut tree = firmware_tree(&["firmware=nvidia/ad103/gsp.bin"], &["nvidia/ga102/gsp.bin.xz"]);
+        let link = Kind::Symlink { target: b"ga102".to_vec() };
+        tree.insert(b"usr/lib/firmware/nvidia/ad103".to_vec(), Entry::of_root(link, 0o777, 0));
+        assert_eq!(firmware(&selected(&tree, &["a"], &[])), ["nvidia/ad103", "nvidia/ga102/gsp.bin.xz"]);
+    }
+
+    #[test]
+    fn firmware_patterns_add_and_take_away() {
+        let tree = firmware_tree(&["firmware=a.bin", "firmware=b.bin"], &["a.bin", "b.bin.xz", "c/d.bin", "e.bin"]);
+        assert_eq!(firmware(&selected(&tree, &["a"], &["c/", "-b.bin"])), ["a.bin", "c/d.bin"]);
+    }
+}

@@ -1,0 +1,246 @@
+//! An OCI image, in a layout directory or an archive of one, to the tree that its layers stack up to.
+//!
+//! Sizes and digests are verified before anything is parsed, the digests of unpacked layers after.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType, OciLayout, Os, RootFs};
+use serde::Deserialize;
+
+use super::layout::{LAYOUT_VERSION, MARKER};
+use crate::format::digest::Digest;
+use crate::layer::{Contents, Layer, Rules};
+use crate::tree::{Content, Tree};
+
+/// Registries bound manifests by this; configs are smaller.
+const LARGEST_DOCUMENT_BYTES: u64 = 4 << 20;
+/// An index may name an index (as `skopeo` copies of all platforms do), hardly more than once.
+const DEEPEST_INDEX: usize = 3;
+const DAMAGED: &str = "the image is damaged: fetch or export it again";
+
+/// An image whose manifest and config were verified; its layers are when they are read.
+#[derive(Debug)]
+pub struct Image {
+    source: Source,
+    /// The digest of its manifest.
+    pub digest: Digest,
+    layers: Vec<(Descriptor, Digest)>,
+}
+
+#[derive(Debug)]
+enum Source {
+    Directory(PathBuf),
+    Archive(Tree),
+}
+
+/// All that matters here of an image's configuration.
+#[derive(Deserialize)]
+struct Configuration {
+    rootfs: RootFs,
+}
+
+impl Image {
+    /// Whether the entries of an archive are those of an image layout.
+    pub fn is_archive(tree: &Tree) -> bool {
+        tree.content(MARKER.as_bytes()).is_some() && tree.content(b"index.json").is_some()
+    }
+
+    /// Whether `directory` is an image layout.
+    pub fn is_directory(directory: &Path) -> bool {
+        directory.join(MARKER).is_file()
+    }
+
+    /// Reads the layout in `directory`; of several images the one for `architecture` (`amd64`).
+    ///
+    /// # Errors
+    /// Fails on what is damaged, and when not exactly one image fits, listing those there are.
+    pub fn open_directory(directory: &Path, architecture: &str) -> Result<Self> {
+        Image::open(Source::Directory(directory.to_owned()), architecture)
+            .with_context(|| format!("reading the image in {}", directory.display()))
+    }
+
+    /// Reads the layout whose files are the entries of an archive, as [`Image::open_directory`] does.
+    ///
+    /// # Errors
+    /// As [`Image::open_directory`].
+    pub fn open_archive(tree: Tree, architecture: &str) -> Result<Self> {
+        Image::open(Source::Archive(tree), architecture).context("reading the image in the archive")
+    }
+
+    fn open(source: Source, architecture: &str) -> Result<Self> {
+        let marker: OciLayout = parse(MARKER, &source.read_small(MARKER)?)?;
+        let version = marker.image_layout_version();
+        ensure!(version == LAYOUT_VERSION, "the layout has the version {version}; only {LAYOUT_VERSION} is known");
+        let index: ImageIndex = parse("index.json", &source.read_small("index.json")?)?;
+        let mut images = Vec::new();
+        collect_images(&source, &index, DEEPEST_INDEX, &mut images)?;
+        let chosen = choose(images, architecture)?;
+        let manifest: ImageManifest = parse("the manifest", &source.read_document("manifest", &chosen)?)?;
+        let config: Configuration = parse("the config", &source.read_document("config", manifest.config())?)?;
+        let diff_ids = config.rootfs.diff_ids();
+        let (layers, ids) = (manifest.layers().len(), diff_ids.len());
+        ensure!(layers == ids, "the manifest has {layers} layers, the config {ids}; {DAMAGED}");
+        let mut described = Vec::new();
+        for (descriptor, diff_id) in manifest.layers().iter().zip(diff_ids) {
+            check_layer_type(descriptor)?;
+            described.push((descriptor.clone(), diff_id.parse().context("reading the config")?));
+        }
+        Ok(Image { digest: sha256(&chosen)?, source, layers: described })
+    }
+
+    /// Stacks the layers; their unpacked bytes go into unnamed files in `spool_directory`.
+    ///
+    /// # Errors
+    /// Fails when a layer is damaged, when its digests differ, and as [`Layer::read`] does.
+    pub fn flatten(&self, spool_directory: &Path) -> Result<Contents> {
+        let mut flattened = Contents { tree: Tree::new(), warnings: Vec::new() };
+        for (descriptor, diff_id) in &self.layers {
+            let name = descriptor.digest().to_string();
+            let layer = self.source.read_layer(descriptor, spool_directory);
+            let layer = layer.with_context(|| format!("reading the layer {name}"))?;
+            ensure!(
+                layer.diff_id == *diff_id,
+                "the unpacked layer {name} has the digest {}, the config says {diff_id}; {DAMAGED}",
+                layer.diff_id
+            );
+            flattened.warnings.extend(layer.warnings);
+            flattened.tree.apply_layer(layer.tree);
+        }
+        flattened.tree.add_missing_parents(0).context("stacking the image's layers")?;
+        Ok(flattened)
+    }
+}
+
+impl Source {
+    fn read_small(&self, name: &str) -> Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.open(name)?
+            .take(LARGEST_DOCUMENT_BYTES + 1)
+            .read_to_end(&mut bytes)
+            .with_context(|| format!("reading {name}"))?;
+        ensure!(bytes.len() as u64 <= LARGEST_DOCUMENT_BYTES, "{name} is larger than 4 MiB; {DAMAGED}");
+        Ok(bytes)
+    }
+
+    fn read_document(&self, what: &str, descriptor: &Descriptor) -> Result<Vec<u8>> {
+        let bytes = self.read_small(&blob_path(descriptor)?)?;
+        verify(what, descriptor, Digest::of(&bytes), bytes.len() as u64)?;
+        Ok(bytes)
+    }
+
+    /// Two passes: the digest first, so that no decoder sees what is not what the manifest names.
+    fn read_layer(&self, descriptor: &Descriptor, spool_directory: &Path) -> Result<Layer> {
+        let path = blob_path(descriptor)?;
+        let (digest, size_bytes) = Digest::of_reader(self.open(&path)?).with_context(|| format!("reading {path}"))?;
+        verify("layer", descriptor, digest, size_bytes)?;
+        match self {
+            Source::Directory(directory) => {
+                let file = File::open(directory.join(&path)).with_context(|| format!("opening {path}"))?;
+                Layer::read_file(file, spool_directory, &Rules::image_layer())
+            }
+            Source::Archive(_) => Layer::read(self.open(&path)?, spool_directory, &Rules::image_layer()),
+        }
+    }
+
+    fn open(&self, name: &str) -> Result<Box<dyn Read>> {
+        match self {
+            Source::Directory(directory) => {
+                let path = directory.join(name);
+                let regular = fs::metadata(&path).with_context(|| format!("opening {}", path.display()))?.is_file();
+                ensure!(regular, "{} is no regular file; {DAMAGED}", path.display());
+                Ok(Box::new(File::open(&path).with_context(|| format!("opening {}", path.display()))?))
+            }
+            Source::Archive(tree) => {
+                let content = tree.content(name.as_bytes()).map(Content::reader);
+                Ok(Box::new(content.with_context(|| format!("there is no {name} in the archive; {DAMAGED}"))?))
+            }
+        }
+    }
+}
+
+/// The manifests that an index names, also through further indexes.
+fn collect_images(source: &Source, index: &ImageIndex, depth: usize, images: &mut Vec<Descriptor>) -> Result<()> {
+    for descriptor in index.manifests() {
+        match descriptor.media_type() {
+            MediaType::ImageIndex => {
+                ensure!(depth > 0, "the image's indexes are nested too deeply");
+                let nested: ImageIndex = parse("an index", &source.read_document("index", descriptor)?)?;
+                collect_images(source, &nested, depth - 1, images)?;
+            }
+            _ => images.push(descriptor.clone()),
+        }
+    }
+    Ok(())
+}
+
+/// The only image, else the only one for Linux on `architecture`.
+fn choose(mut images: Vec<Descriptor>, architecture: &str) -> Result<Descriptor> {
+    let fits = |descriptor: &Descriptor| {
+        let platform = descriptor.platform().as_ref();
+        platform
+            .is_some_and(|platform| *platform.os() == Os::Linux && platform.architecture().to_string() == architecture)
+    };
+    // One image may be there under several names.
+    let mut seen = BTreeSet::new();
+    images.retain(|descriptor| seen.insert(descriptor.digest().to_string()));
+    let listing: Vec<String> = images.iter().map(describe).collect();
+    if images.len() > 1 {
+        images.retain(fits);
+    }
+    match <[Descriptor; 1]>::try_from(images) {
+        Ok([image]) => Ok(image),
+        Err(images) => bail!(
+            "{} of the images in it are for linux/{architecture}, and exactly one is needed; copy one out first \
+             (skopeo copy oci:DIR:NAME oci:ONE); there are: {}",
+            images.len(),
+            if listing.is_empty() { "none".to_owned() } else { listing.join(", ") }
+        ),
+    }
+}
+
+fn describe(descriptor: &Descriptor) -> String {
+    match descriptor.platform() {
+        Some(platform) => format!("{} ({}/{})", descriptor.digest(), platform.os(), platform.architecture()),
+        None => descriptor.digest().to_string(),
+    }
+}
+
+fn check_layer_type(descriptor: &Descriptor) -> Result<()> {
+    let media_type = descriptor.media_type().to_string();
+    let family = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
+    let known = family.iter().any(|prefix| media_type.starts_with(prefix)) && media_type.contains("tar");
+    ensure!(
+        known && !media_type.contains("encrypted"),
+        "the layer {} is of the type {media_type}, which is no readable tar archive",
+        descriptor.digest()
+    );
+    Ok(())
+}
+
+fn sha256(descriptor: &Descriptor) -> Result<Digest> {
+    let hex = descriptor.as_digest_sha256();
+    hex.and_then(Digest::from_hex).with_context(|| format!("the digest {} is no sha256", descriptor.digest()))
+}
+
+fn blob_path(descriptor: &Descriptor) -> Result<String> {
+    Ok(format!("blobs/sha256/{}", sha256(descriptor)?.hex()))
+}
+
+fn verify(what: &str, descriptor: &Descriptor, digest: Digest, size_bytes: u64) -> Result<()> {
+    let expected = sha256(descriptor)?;
+    let expected_bytes = descriptor.size();
+    ensure!(
+        size_bytes == expected_bytes,
+        "the {what} {expected} has {size_bytes} bytes instead of {expected_bytes}; {DAMAGED}"
+    );
+    ensure!(digest == expected, "the {what} {expected} has the digest {digest} instead; {DAMAGED}");
+    Ok(())
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(what: &str, json: &[u8]) -> Result<T> {
+    serde_json::from_slice(json).with_context(|| format!("reading {what}"))
+}

@@ -1,0 +1,438 @@
+//! Outputs that appear whole or not at all.
+//!
+//! A file is written beside its target, without a name where the file system can do that (`O_TMPFILE`: whatever ends
+//! the process, nothing stays behind), reaches the disk, and then takes the target's place by a rename. A directory is
+//! built beside its target and exchanged with it. [`Outputs`] holds back everything that was finished until all is.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::{AtFlags, CWD, OFlags, RenameFlags};
+use tempfile::{TempDir, TempPath};
+
+/// Its bytes hold secrets of a host or are its boot code: an initrd is for root's eyes.
+pub const MODE_PRIVATE: u32 = 0o600;
+/// For what everyone may read.
+pub const MODE_PUBLIC: u32 = 0o644;
+
+/// A file being written, not yet at its target.
+pub struct OutputFile {
+    target: PathBuf,
+    file: File,
+    /// Its name until it takes the target's place; none with `O_TMPFILE`.
+    name: Option<TempPath>,
+}
+
+impl OutputFile {
+    /// Begins the output at `target` with permission bits `mode`, whatever the umask.
+    ///
+    /// # Errors
+    /// Fails when the directory is missing or not writable, or when something else than a regular file is at `target`.
+    pub fn create(target: &Path, mode: u32) -> Result<Self> {
+        check_replaceable(target)?;
+        let directory = directory_of(target);
+        let (file, name) = open_beside(directory, target).map_err(|error| cannot_create(target, error))?;
+        file.set_permissions(Permissions::from_mode(mode)).with_context(|| format!("creating {}", target.display()))?;
+        Ok(OutputFile { target: target.to_owned(), file, name })
+    }
+
+    /// Where it will be.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+
+    /// Brings all bytes to the disk and gives the file a temporary name.
+    fn finish(self) -> Result<Finished> {
+        let OutputFile { target, file, name } = self;
+        file.sync_all().map_err(|error| cannot_write(&target, &error)).context("finishing the output")?;
+        let name = match name {
+            Some(name) => name,
+            None => link_beside(&file, &target).with_context(|| format!("naming {}", target.display()))?,
+        };
+        Ok(Finished { target, temporary: Temporary::File(name) })
+    }
+}
+
+impl Write for OutputFile {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        self.file.write(buffer).map_err(|error| cannot_write(&self.target, &error))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+/// A directory being filled, not yet at its target.
+pub struct OutputDirectory {
+    target: PathBuf,
+    marker: String,
+    directory: TempDir,
+}
+
+impl OutputDirectory {
+    /// Begins the output at `target`. A directory that is there is replaced only if it is empty or holds an entry
+    /// named `marker`, by which an earlier output of the kind is told from somebody's files.
+    ///
+    /// # Errors
+    /// Fails when the parent directory is missing or not writable, or when something else is at `target`.
+    pub fn create(target: &Path, marker: &str) -> Result<Self> {
+        // A final slash or dot would name the inside of the target.
+        let target: PathBuf = target.components().collect();
+        check_marked(&target, marker)?;
+        let directory = tempfile::Builder::new()
+            .prefix(&temporary_prefix(&target))
+            .permissions(Permissions::from_mode(0o755))
+            .tempdir_in(directory_of(&target))
+            .map_err(|error| cannot_create(&target, error))?;
+        Ok(OutputDirectory { target, marker: marker.to_owned(), directory })
+    }
+
+    /// Where to put what belongs in it, for now.
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// Where it will be.
+    pub fn target(&self) -> &Path {
+        &self.target
+    }
+}
+
+/// Finished outputs that appear together, or not at all when dropped.
+#[derive(Default)]
+pub struct Outputs {
+    finished: Vec<Finished>,
+}
+
+impl Outputs {
+    /// None yet.
+    pub fn new() -> Self {
+        Outputs::default()
+    }
+
+    /// Takes a file whose last byte was written.
+    ///
+    /// # Errors
+    /// Fails when its bytes cannot be brought to the disk.
+    pub fn add_file(&mut self, file: OutputFile) -> Result<()> {
+        self.finished.push(file.finish()?);
+        Ok(())
+    }
+
+    /// Takes a directory whose last file was written.
+    ///
+    /// # Errors
+    /// Fails when it cannot be brought to the disk.
+    pub fn add_directory(&mut self, output: OutputDirectory) -> Result<()> {
+        let OutputDirectory { target, marker, directory } = output;
+        let synced = File::open(directory.path()).and_then(|opened| opened.sync_all());
+        synced.map_err(|error| cannot_write(&target, &error)).context("finishing the output")?;
+        fs::set_permissions(directory.path(), Permissions::from_mode(0o755))
+            .with_context(|| format!("finishing {}", target.display()))?;
+        self.finished.push(Finished { target, temporary: Temporary::Directory(directory, marker) });
+        Ok(())
+    }
+
+    /// Moves all to their targets, in the order in which they were added; returns the targets.
+    ///
+    /// # Errors
+    /// Fails when a target cannot be replaced; those before it have appeared then.
+    pub fn commit(self) -> Result<Vec<PathBuf>> {
+        let mut targets = Vec::new();
+        for output in self.finished {
+            let target = output.target.clone();
+            output.commit().with_context(|| format!("replacing {}", target.display()))?;
+            targets.push(target);
+        }
+        for target in &targets {
+            // The rename itself reaches the disk with the directory.
+            let directory = directory_of(target);
+            let synced = File::open(directory).and_then(|opened| opened.sync_all());
+            synced.with_context(|| format!("writing the directory {}", directory.display()))?;
+        }
+        Ok(targets)
+    }
+}
+
+struct Finished {
+    target: PathBuf,
+    temporary: Temporary,
+}
+
+enum Temporary {
+    File(TempPath),
+    /// With the marker by which an earlier output is known.
+    Directory(TempDir, String),
+}
+
+impl Finished {
+    fn commit(self) -> Result<()> {
+        match self.temporary {
+            Temporary::File(name) => {
+                check_replaceable(&self.target)?;
+                name.persist(&self.target)?;
+            }
+            Temporary::Directory(directory, marker) if self.target.exists() => {
+                // Once more: a build is long, and somebody may have put files there since.
+                check_marked(&self.target, &marker)?;
+                exchange(directory, &self.target)?;
+            }
+            Temporary::Directory(directory, _) => {
+                fs::rename(directory.path(), &self.target)?;
+                // It is no longer under its temporary name.
+                let _ = directory.keep();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts the new directory in the old one's place, and removes the old one under the new one's temporary name.
+fn exchange(new: TempDir, target: &Path) -> Result<()> {
+    match rustix::fs::renameat_with(CWD, new.path(), CWD, target, RenameFlags::EXCHANGE) {
+        Ok(()) => {}
+        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
+            // A file system without exchange: for a moment there is no target.
+            let aside = new.path().with_extension("old");
+            fs::rename(target, &aside)?;
+            if let Err(error) = fs::rename(new.path(), target) {
+                fs::rename(&aside, target)?;
+                return Err(error.into());
+            }
+            fs::rename(&aside, new.path())?;
+        }
+        Err(error) => return Err(error.into()),
+    }
+    let leftover = new.path().to_owned();
+    new.close().with_context(|| format!("removing the former content, now in {}", leftover.display()))
+}
+
+fn directory_of(target: &Path) -> &Path {
+    match target.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        Some(_) => Path::new("."),
+        None => Path::new("/"),
+    }
+}
+
+fn temporary_prefix(target: &Path) -> String {
+    format!(".{}.", target.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// A file that exists is replaced; a directory, device, pipe or socket is not.
+fn check_replaceable(target: &Path) -> Result<()> {
+    if target.file_name().is_none() {
+        bail!("{} names no file; give the output a file name", target.display());
+    }
+    match fs::symlink_metadata(target) {
+        Ok(metadata) if metadata.is_dir() => bail!("{} is a directory; give the output another name", target.display()),
+        Ok(metadata) if !metadata.is_file() && !metadata.is_symlink() => {
+            bail!("{} is no regular file and is not replaced; give the output another name", target.display())
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cannot_create(target, error)),
+        _ => Ok(()),
+    }
+}
+
+fn check_marked(target: &Path, marker: &str) -> Result<()> {
+    if target.file_name().is_none() {
+        bail!("{} names no directory that can be replaced; give the output a name", target.display());
+    }
+    match fs::symlink_metadata(target) {
+        Ok(metadata) if !metadata.is_dir() => {
+            bail!("{} is there and no directory; remove it or choose another name", target.display())
+        }
+        Ok(_) => {
+            let mut entries = fs::read_dir(target).map_err(|error| cannot_create(target, error))?;
+            if entries.next().is_some() && !target.join(marker).exists() {
+                bail!(
+                    "{} holds files that are no earlier output (there is no {marker} in it); choose another name",
+                    target.display()
+                );
+            }
+            Ok(())
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(cannot_create(target, error)),
+        Err(_) => Ok(()),
+    }
+}
+
+fn open_beside(directory: &Path, target: &Path) -> io::Result<(File, Option<TempPath>)> {
+    let flags = i32::try_from(OFlags::TMPFILE.bits()).map_err(io::Error::other)?;
+    match File::options().read(true).write(true).mode(0o600).custom_flags(flags).open(directory) {
+        Ok(file) if proc_path(&file).exists() => return Ok((file, None)),
+        // File systems and kernels without it say so in three ways.
+        Err(error)
+            if !matches!(
+                rustix::io::Errno::from_io_error(&error),
+                Some(rustix::io::Errno::NOTSUP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL)
+            ) =>
+        {
+            return Err(error);
+        }
+        _ => {}
+    }
+    let (file, name) = tempfile::Builder::new().prefix(&temporary_prefix(target)).tempfile_in(directory)?.into_parts();
+    Ok((file, Some(name)))
+}
+
+/// Gives an unnamed file a temporary name beside its target; a rename can then replace what is there, a link cannot.
+fn link_beside(file: &File, target: &Path) -> io::Result<TempPath> {
+    let mut builder = tempfile::Builder::new();
+    let named = builder.prefix(&temporary_prefix(target)).make_in(directory_of(target), |name| {
+        rustix::fs::linkat(CWD, proc_path(file), CWD, name, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
+    })?;
+    Ok(named.into_temp_path())
+}
+
+fn proc_path(file: &File) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+fn cannot_create(target: &Path, error: io::Error) -> anyhow::Error {
+    let directory = directory_of(target).display().to_string();
+    let cure = match error.kind() {
+        io::ErrorKind::NotFound => format!("; make the directory first: mkdir -p {directory}"),
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            format!("; {directory} is not writable for this user: choose another directory")
+        }
+        _ => String::new(),
+    };
+    anyhow::anyhow!("creating {}: {error}{cure}", target.display())
+}
+
+/// A failed write with its file and, where the disk is full, what to do.
+pub(crate) fn cannot_write(target: &Path, error: &io::Error) -> io::Error {
+    let cure = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            format!("; make room in {} or choose another directory", directory_of(target).display())
+        }
+        _ => String::new(),
+    };
+    io::Error::new(error.kind(), format!("writing {}: {error}{cure}", target.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    fn write(target: &Path, content: &str) -> OutputFile {
+        let mut file = OutputFile::create(target, MODE_PRIVATE).unwrap();
+        file.write_all(content.as_bytes()).unwrap();
+        file
+    }
+
+    /// As on a file system without `O_TMPFILE`.
+    fn named(target: &Path, content: &str) -> OutputFile {
+        let (mut file, name) = tempfile::NamedTempFile::new_in(target.parent().unwrap()).unwrap().into_parts();
+        file.write_all(content.as_bytes()).unwrap();
+        OutputFile { target: target.to_owned(), file, name: Some(name) }
+    }
+
+    #[test]
+    fn a_file_appears_at_commit_with_its_mode_and_replaces_the_old_one() {
+        for begin in [write, named] {
+            let directory = tempfile::tempdir().unwrap();
+            let target = directory.path().join("initrd");
+            fs::write(&target, "old").unwrap();
+            let mut outputs = Outputs::new();
+            outputs.add_file(begin(&target, "new")).unwrap();
+            assert_eq!(fs::read(&target).unwrap(), b"old");
+            assert_eq!(outputs.commit().unwrap(), [target.as_path()]);
+            assert_eq!(fs::read(&target).unwrap(), b"new");
+            assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o600);
+            assert_eq!(names(directory.path()), ["initrd"]);
+        }
+    }
+
+    #[test]
+    fn what_is_not_committed_leaves_the_old_one_and_nothing_else() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("initrd");
+        fs::write(&target, "old").unwrap();
+        drop(write(&target, "dropped while being written"));
+        drop(named(&target, "dropped while being written"));
+        let mut outputs = Outputs::new();
+        outputs.add_file(write(&target, "finished")).unwrap();
+        outputs.add_file(named(&directory.path().join("other"), "finished")).unwrap();
+        let layout = OutputDirectory::create(&directory.path().join("layout"), "marker").unwrap();
+        fs::write(layout.path().join("marker"), "").unwrap();
+        outputs.add_directory(layout).unwrap();
+        drop(outputs);
+        assert_eq!(names(directory.path()), ["initrd"]);
+        assert_eq!(fs::read(&target).unwrap(), b"old");
+    }
+
+    #[test]
+    fn nothing_has_a_name_while_it_is_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = write(&directory.path().join("initrd"), "half");
+        if file.name.is_none() {
+            assert!(names(directory.path()).is_empty());
+        }
+    }
+
+    #[test]
+    fn a_directory_replaces_an_earlier_output_and_nothing_else() {
+        let parent = tempfile::tempdir().unwrap();
+        let target = parent.path().join("layout");
+        for content in ["first", "second"] {
+            let layout = OutputDirectory::create(&target.join("."), "marker").unwrap();
+            fs::write(layout.path().join("marker"), content).unwrap();
+            let mut outputs = Outputs::new();
+            outputs.add_directory(layout).unwrap();
+            outputs.commit().unwrap();
+            assert_eq!(fs::read_to_string(target.join("marker")).unwrap(), content);
+            assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o755);
+            assert_eq!(names(parent.path()), ["layout"]);
+        }
+        fs::remove_file(target.join("marker")).unwrap();
+        assert!(OutputDirectory::create(&target, "marker").is_ok(), "an empty directory may be replaced");
+        fs::write(target.join("diary"), "").unwrap();
+        let error = OutputDirectory::create(&target, "marker").err().unwrap().to_string();
+        assert!(error.ends_with("(there is no marker in it); choose another name"), "{error}");
+        let error = OutputDirectory::create(&target.join("diary"), "marker").err().unwrap().to_string();
+        assert!(error.ends_with("is there and no directory; remove it or choose another name"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_not_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        for (target, message) in [
+            (directory.path(), "is a directory; give the output another name"),
+            (Path::new("/dev/full"), "is no regular file and is not replaced; give the output another name"),
+            (Path::new(".."), "names no file; give the output a file name"),
+        ] {
+            let error = OutputFile::create(target, MODE_PRIVATE).err().unwrap().to_string();
+            assert_eq!(error, format!("{} {message}", target.display()));
+        }
+    }
+
+    #[test]
+    fn errors_say_what_and_where_and_what_to_do() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("no/initrd");
+        let error = OutputFile::create(&missing, MODE_PRIVATE).err().unwrap().to_string();
+        let cure = format!("make the directory first: mkdir -p {}", directory.path().join("no").display());
+        assert!(error.starts_with(&format!("creating {}: No such file", missing.display())), "{error}");
+        assert!(error.ends_with(&cure), "{error}");
+
+        let file = File::options().write(true).open("/dev/full").unwrap();
+        let target = directory.path().join("initrd");
+        let error = OutputFile { target, file, name: None }.write_all(b"x").unwrap_err().to_string();
+        assert!(error.contains("/initrd: No space left on device"), "{error}");
+        assert!(error.ends_with(&format!("make room in {} or choose another directory", directory.path().display())));
+    }
+}

@@ -1,0 +1,89 @@
+//! `repomd.xml`: which metadata files a repository has, and what each must hash to.
+
+use anyhow::{Context, Result, ensure};
+
+use super::is_safe_path;
+use super::xml::{self, Element};
+use crate::format::checksum::Checksum;
+use crate::store::Expected;
+
+/// A metadata file that `repomd.xml` lists.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Listed {
+    /// The type: `primary`, `group`, ...
+    pub kind: String,
+    /// Relative to the repository's base URL: `repodata/...`.
+    pub path: String,
+    /// What it must be.
+    pub expected: Expected,
+}
+
+/// Parses `repomd.xml` and returns the files of the kinds that `wanted` accepts, in the order of the document.
+///
+/// # Errors
+/// Fails on what is no such document, without primary metadata, and on a wanted file that cannot be verified.
+pub(super) fn parse(bytes: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Vec<Listed>> {
+    let root = xml::parse(bytes, "repomd")?;
+    let mut files = Vec::new();
+    for data in root.children("data") {
+        let kind = data.attribute("type")?;
+        if wanted(kind) {
+            files.push(listed(kind, data).with_context(|| format!("reading what repomd.xml says of {kind}"))?);
+        }
+    }
+    ensure!(files.iter().any(|file| file.kind == "primary"), "repomd.xml lists no primary metadata");
+    Ok(files)
+}
+
+fn listed(kind: &str, data: &Element) -> Result<Listed> {
+    let checksum = data.child("checksum")?;
+    let path = data.child("location")?.attribute("href")?;
+    ensure!(is_safe_path(path), "its location {path:?} is outside the repository");
+    let size = data.children("size").next();
+    let size_bytes = size.map(|size| size.text.parse().context("its size is no number")).transpose()?;
+    let checksum = Checksum::parse(checksum.attribute("type")?, &checksum.text)?;
+    Ok(Listed { kind: kind.to_owned(), path: path.to_owned(), expected: Expected { checksum, size_bytes } })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const REPOMD: &str = include_str!("../../tests/fixtures/repository/repomd.xml");
+
+    fn kinds(text: &str, wanted: &[&str]) -> Result<Vec<String>> {
+        let files = parse(text.as_bytes(), |kind| wanted.contains(&kind))?;
+        Ok(files.into_iter().map(|file| file.kind).collect())
+    }
+
+    #[test]
+    fn wanted_files_are_listed_with_what_verifies_them() {
+        assert_eq!(kinds(REPOMD, &["primary", "group"]).unwrap(), ["primary", "group"]);
+        let primary = parse(REPOMD.as_bytes(), |kind| kind == "primary").unwrap().remove(0);
+        assert!(primary.path.starts_with("repodata/") && primary.path.ends_with("-primary.xml.gz"));
+        assert!(primary.path.contains(&primary.expected.checksum.to_string()["sha256:".len()..]));
+        assert!(primary.expected.size_bytes.is_some());
+    }
+
+    #[test]
+    fn unusable_documents_say_why() {
+        let message = |text: &str| format!("{:#}", kinds(text, &["primary"]).unwrap_err());
+        assert_eq!(message(&REPOMD.replace("\"primary\"", "\"secondary\"")), "repomd.xml lists no primary metadata");
+        assert_eq!(
+            message(&REPOMD.replace("\"sha256\"", "\"sha1\"")),
+            "reading what repomd.xml says of primary: checksums of type \"sha1\" are not supported, only sha256 and sha512"
+        );
+        let outside = REPOMD.replace("\"repodata/", "\"../");
+        assert!(message(&outside).ends_with("is outside the repository"), "{}", message(&outside));
+        let cut = REPOMD.rfind("</repomd>").unwrap();
+        assert_eq!(message(&REPOMD[..cut]), "it is cut off inside <repomd>");
+        assert!(message("<!DOCTYPE html><html></html>").contains("<html> instead of a <repomd>"));
+    }
+
+    #[test]
+    fn weak_checksums_of_files_that_are_not_wanted_do_not_matter() {
+        let other = REPOMD.find("<data type=\"other\">").unwrap();
+        let weakened = format!("{}{}", &REPOMD[..other], REPOMD[other..].replace("\"sha256\"", "\"md5\""));
+        assert_eq!(kinds(&weakened, &["primary"]).unwrap(), ["primary"]);
+    }
+}

@@ -1,0 +1,333 @@
+//! An rpm file: what its header says, and its payload as a stream. No scriptlet is run, no signature verified: that is
+//! rpm's, in the container.
+//!
+//! Enters: the path of a file. Leaves: [`RpmPackage`] and [`Payload`], each with its digest verified. See <https://rpm-software-management.github.io/rpm/manual/format_v4.html>;
+//! version 6 of the format has the same structure.
+
+mod header;
+mod payload;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+
+use self::header::Header;
+use crate::format::checksum::Checksum;
+use crate::repository::nevra;
+
+pub use payload::Payload;
+
+const LEAD_BYTES: u64 = 96;
+const LEAD_MAGIC: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];
+
+/// Tags of the signature header.
+mod signature_tag {
+    /// SHA-256 of the package header.
+    pub const SHA256: u32 = 273;
+}
+
+/// Tags of the package header.
+mod tag {
+    pub const NAME: u32 = 1000;
+    pub const VERSION: u32 = 1001;
+    pub const RELEASE: u32 = 1002;
+    pub const EPOCH: u32 = 1003;
+    pub const BUILD_TIME: u32 = 1006;
+    pub const SIZE: u32 = 1009;
+    pub const LICENSE: u32 = 1014;
+    pub const ARCH: u32 = 1022;
+    pub const FILE_SIZES: u32 = 1028;
+    pub const FILE_MODES: u32 = 1030;
+    pub const FILE_RDEVS: u32 = 1033;
+    pub const FILE_MTIMES: u32 = 1034;
+    pub const FILE_DIGESTS: u32 = 1035;
+    pub const FILE_LINKTOS: u32 = 1036;
+    pub const FILE_FLAGS: u32 = 1037;
+    pub const FILE_USERNAMES: u32 = 1039;
+    pub const FILE_GROUPNAMES: u32 = 1040;
+    pub const SOURCE_RPM: u32 = 1044;
+    pub const FILE_DEVICES: u32 = 1095;
+    pub const FILE_INODES: u32 = 1096;
+    pub const DIR_INDEXES: u32 = 1116;
+    pub const BASE_NAMES: u32 = 1117;
+    pub const DIR_NAMES: u32 = 1118;
+    pub const PAYLOAD_FORMAT: u32 = 1124;
+    pub const LONG_FILE_SIZES: u32 = 5008;
+    pub const LONG_SIZE: u32 = 5009;
+    pub const FILE_CAPS: u32 = 5010;
+    pub const FILE_DIGEST_ALGORITHM: u32 = 5011;
+    pub const PAYLOAD_DIGEST: u32 = 5092;
+    pub const PAYLOAD_DIGEST_ALGORITHM: u32 = 5093;
+}
+
+/// A file that is not in the payload but only owned.
+const FLAG_GHOST: u64 = 1 << 6;
+const TYPE_MASK: u32 = 0o170_000;
+
+/// An rpm file, its header read and verified.
+pub struct RpmPackage {
+    path: PathBuf,
+    /// What the package is.
+    pub identity: Identity,
+    /// All files, ghosts included, in the order of the header.
+    pub files: Vec<PackagedFile>,
+    payload_offset: u64,
+    payload_checksum: Option<Checksum>,
+}
+
+/// What a package is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Identity {
+    /// Its name.
+    pub name: String,
+    /// Its epoch; 0 if it has none.
+    pub epoch: u32,
+    /// Its version.
+    pub version: String,
+    /// Its release.
+    pub release: String,
+    /// Its architecture.
+    pub arch: String,
+    /// When it was built, in seconds since 1970-01-01 UTC.
+    pub build_time: u64,
+    /// File name of the source rpm it was built from; empty if it is one itself.
+    pub source_rpm: String,
+    /// Its licence, as the package states it.
+    pub license: String,
+    /// Size of its files when installed, in bytes.
+    pub installed_size_bytes: u64,
+}
+
+impl Identity {
+    /// `name-[epoch:]version-release.arch`, as libsolv writes it: an epoch of 0 is left out.
+    pub fn nevra(&self) -> String {
+        nevra(&self.name, self.epoch, &self.version, &self.release, &self.arch)
+    }
+}
+
+/// A file of a package, as its header has it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PackagedFile {
+    /// The absolute path.
+    pub path: Vec<u8>,
+    /// The whole `st_mode`.
+    pub mode: u32,
+    /// Name of the owner.
+    pub user: Vec<u8>,
+    /// Name of the group.
+    pub group: Vec<u8>,
+    /// Modification time in seconds since 1970-01-01 UTC.
+    pub mtime: u64,
+    /// Size in bytes.
+    pub size_bytes: u64,
+    /// Checksum of a regular file; empty files and ghosts may have none.
+    pub checksum: Option<Checksum>,
+    /// What a symlink says.
+    pub link_target: Vec<u8>,
+    /// Major and minor number of a device node.
+    pub device: (u32, u32),
+    /// File capabilities in text form; empty if none.
+    pub capabilities: Vec<u8>,
+    /// Whether the package owns the path without bringing the file.
+    pub is_ghost: bool,
+    /// Files with the same number are one file; none for a file with one name.
+    pub link_group: Option<u64>,
+}
+
+impl PackagedFile {
+    /// The file type bits of the mode.
+    pub fn type_bits(&self) -> u32 {
+        self.mode & TYPE_MASK
+    }
+
+    /// Whether it is a regular file.
+    pub fn is_regular(&self) -> bool {
+        self.type_bits() == 0o100_000
+    }
+}
+
+impl RpmPackage {
+    /// Opens an rpm file, reads its header and verifies its digest.
+    ///
+    /// # Errors
+    /// Fails when the file cannot be read, is no rpm file, is damaged, or is older than rpm 4.14's format.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+        RpmPackage::read(path, BufReader::new(file)).with_context(|| format!("reading {}", path.display()))
+    }
+
+    fn read(path: &Path, mut reader: impl Read) -> Result<Self> {
+        let mut lead = [0; LEAD_BYTES as usize];
+        reader.read_exact(&mut lead).context("it is no rpm file: it is too short")?;
+        ensure!(lead[..4] == LEAD_MAGIC, "it is no rpm file");
+        let signatures = Header::read(&mut reader)?;
+        let padding_bytes = signatures.length_bytes.next_multiple_of(8) - signatures.length_bytes;
+        std::io::copy(&mut (&mut reader).take(padding_bytes), &mut std::io::sink())?;
+        let header = Header::read(&mut reader)?;
+        let digest = signatures.text(signature_tag::SHA256)?;
+        let digest = digest.context("it has no SHA-256 of its header: it was built by an rpm older than 4.14")?;
+        ensure!(header.digest.hex() == digest, "its header is damaged: the SHA-256 of it is another");
+        let format = header.text(tag::PAYLOAD_FORMAT)?.unwrap_or_else(|| "cpio".to_owned());
+        ensure!(format == "cpio", "its payload is {format}, which is not supported, only cpio");
+        Ok(RpmPackage {
+            path: path.to_owned(),
+            identity: identity(&header)?,
+            files: files(&header).context("reading its list of files")?,
+            payload_offset: LEAD_BYTES + signatures.length_bytes + padding_bytes + header.length_bytes,
+            payload_checksum: payload_checksum(&header)?,
+        })
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its payload, from the start, once its digest is verified.
+    ///
+    /// # Errors
+    /// Fails when the file cannot be read, or the digest is another than the header's.
+    pub fn payload(&self) -> Result<Payload<'_>> {
+        Payload::open(self).with_context(|| format!("reading the payload of {}", self.path.display()))
+    }
+}
+
+fn identity(header: &Header) -> Result<Identity> {
+    let text = |tag, what| header.text(tag)?.with_context(|| format!("it has no {what}"));
+    let first = |tag| anyhow::Ok(header.numbers(tag)?.first().copied());
+    Ok(Identity {
+        name: text(tag::NAME, "name")?,
+        epoch: u32::try_from(first(tag::EPOCH)?.unwrap_or(0)).context("its epoch is too big")?,
+        version: text(tag::VERSION, "version")?,
+        release: text(tag::RELEASE, "release")?,
+        arch: text(tag::ARCH, "architecture")?,
+        build_time: first(tag::BUILD_TIME)?.unwrap_or(0),
+        source_rpm: header.text(tag::SOURCE_RPM)?.unwrap_or_default(),
+        license: header.text(tag::LICENSE)?.unwrap_or_default(),
+        installed_size_bytes: first(tag::LONG_SIZE)?.or(first(tag::SIZE)?).unwrap_or(0),
+    })
+}
+
+fn payload_checksum(header: &Header) -> Result<Option<Checksum>> {
+    let Some(digits) = header.text(tag::PAYLOAD_DIGEST)? else { return Ok(None) };
+    let algorithm = header.numbers(tag::PAYLOAD_DIGEST_ALGORITHM)?.first().copied().unwrap_or(ALGORITHM_SHA256);
+    checksum(algorithm, &digits).map(Some)
+}
+
+const ALGORITHM_MD5: u64 = 1;
+const ALGORITHM_SHA256: u64 = 8;
+const ALGORITHM_SHA512: u64 = 10;
+
+/// A checksum by OpenPGP's number of its algorithm.
+fn checksum(algorithm: u64, digits: &str) -> Result<Checksum> {
+    Ok(match algorithm {
+        ALGORITHM_SHA256 => Checksum::parse("sha256", digits)?,
+        ALGORITHM_SHA512 => Checksum::parse("sha512", digits)?,
+        ALGORITHM_MD5 => Checksum::parse("md5", digits)?,
+        other => bail!("its digests are of the unknown algorithm {other}"),
+    })
+}
+
+/// The parallel arrays of the header, one value a file.
+fn files(header: &Header) -> Result<Vec<PackagedFile>> {
+    let base_names = header.strings(tag::BASE_NAMES)?;
+    let columns = Columns::of(header)?;
+    let mut links: BTreeMap<u64, u32> = BTreeMap::new();
+    let mut files = Vec::new();
+    for (index, base_name) in base_names.into_iter().enumerate() {
+        let file = columns.file(index, base_name)?;
+        if let Some(group) = file.link_group {
+            *links.entry(group).or_insert(0) += 1;
+        }
+        files.push(file);
+    }
+    for file in &mut files {
+        file.link_group = file.link_group.filter(|group| links[group] > 1);
+    }
+    Ok(files)
+}
+
+struct Columns<'h> {
+    dir_names: Vec<&'h [u8]>,
+    dir_indexes: Vec<u64>,
+    modes: Vec<u64>,
+    users: Vec<&'h [u8]>,
+    groups: Vec<&'h [u8]>,
+    mtimes: Vec<u64>,
+    sizes: Vec<u64>,
+    digests: Vec<&'h [u8]>,
+    digest_algorithm: u64,
+    link_targets: Vec<&'h [u8]>,
+    rdevs: Vec<u64>,
+    flags: Vec<u64>,
+    capabilities: Vec<&'h [u8]>,
+    devices: Vec<u64>,
+    inodes: Vec<u64>,
+}
+
+impl<'h> Columns<'h> {
+    fn of(header: &'h Header) -> Result<Self> {
+        let long_sizes = header.numbers(tag::LONG_FILE_SIZES)?;
+        Ok(Columns {
+            dir_names: header.strings(tag::DIR_NAMES)?,
+            dir_indexes: header.numbers(tag::DIR_INDEXES)?,
+            modes: header.numbers(tag::FILE_MODES)?,
+            users: header.strings(tag::FILE_USERNAMES)?,
+            groups: header.strings(tag::FILE_GROUPNAMES)?,
+            mtimes: header.numbers(tag::FILE_MTIMES)?,
+            sizes: if long_sizes.is_empty() { header.numbers(tag::FILE_SIZES)? } else { long_sizes },
+            digests: header.strings(tag::FILE_DIGESTS)?,
+            digest_algorithm: header.numbers(tag::FILE_DIGEST_ALGORITHM)?.first().copied().unwrap_or(ALGORITHM_MD5),
+            link_targets: header.strings(tag::FILE_LINKTOS)?,
+            rdevs: header.numbers(tag::FILE_RDEVS)?,
+            flags: header.numbers(tag::FILE_FLAGS)?,
+            capabilities: header.strings(tag::FILE_CAPS)?,
+            devices: header.numbers(tag::FILE_DEVICES)?,
+            inodes: header.numbers(tag::FILE_INODES)?,
+        })
+    }
+
+    fn file(&self, index: usize, base_name: &[u8]) -> Result<PackagedFile> {
+        let directory = usize::try_from(number(&self.dir_indexes, index)?)?;
+        let mode = u32::try_from(number(&self.modes, index)?)?;
+        let rdev = number(&self.rdevs, index)?;
+        let digits = std::str::from_utf8(text(&self.digests, index)?)?;
+        let is_ghost = number(&self.flags, index)? & FLAG_GHOST != 0;
+        let mut file = PackagedFile {
+            path: [text(&self.dir_names, directory)?, base_name].concat(),
+            mode,
+            user: text(&self.users, index)?.to_vec(),
+            group: text(&self.groups, index)?.to_vec(),
+            mtime: number(&self.mtimes, index)?,
+            size_bytes: number(&self.sizes, index)?,
+            checksum: None,
+            link_target: text(&self.link_targets, index)?.to_vec(),
+            device: (u32::try_from(rdev >> 8)?, u32::try_from(rdev & 0xff)?),
+            capabilities: self.capabilities.get(index).copied().unwrap_or_default().to_vec(),
+            is_ghost,
+            link_group: None,
+        };
+        if file.is_regular() && !is_ghost {
+            file.checksum = (!digits.is_empty()).then(|| checksum(self.digest_algorithm, digits)).transpose()?;
+            // Both numbers are made by rpm when it builds: small, and unique within the package.
+            let inode = self.inodes.get(index).copied().filter(|inode| *inode != 0);
+            file.link_group = inode.map(|inode| inode << 32 | self.devices.get(index).copied().unwrap_or(0));
+        }
+        Ok(file)
+    }
+}
+
+fn number(column: &[u64], index: usize) -> Result<u64> {
+    column.get(index).copied().ok_or_else(too_short)
+}
+
+fn text<'h>(column: &[&'h [u8]], index: usize) -> Result<&'h [u8]> {
+    column.get(index).copied().ok_or_else(too_short)
+}
+
+fn too_short() -> anyhow::Error {
+    anyhow!("its columns have different lengths")
+}

@@ -1,0 +1,193 @@
+//! The files that a step finds in its container, as one tar stream.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::dnf::CONTAINER_DIRECTORY;
+
+/// Files and directories below `/ocinitrd`, in the order in which they were added.
+#[derive(Debug, Default)]
+pub struct Input {
+    members: Vec<Member>,
+}
+
+#[derive(Debug)]
+struct Member {
+    /// The path in the container, without a leading slash.
+    path: PathBuf,
+    mode: u32,
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Directory,
+    Bytes(Vec<u8>),
+    File(PathBuf),
+    Symlink(PathBuf),
+}
+
+impl Input {
+    /// An input whose script is `text`, at `/ocinitrd/NAME`.
+    pub fn with_script(name: &str, text: &str) -> Self {
+        let mut input = Input::default();
+        input.add(CONTAINER_DIRECTORY, 0o755, Source::Directory);
+        input.bytes(name, text);
+        input
+    }
+
+    /// Adds a directory below `/ocinitrd`.
+    pub fn directory(&mut self, path: &str) {
+        self.add(&format!("{CONTAINER_DIRECTORY}/{path}"), 0o755, Source::Directory);
+    }
+
+    /// Adds a file with the given content below `/ocinitrd`.
+    pub fn bytes(&mut self, path: &str, content: impl Into<Vec<u8>>) {
+        self.add(&format!("{CONTAINER_DIRECTORY}/{path}"), 0o644, Source::Bytes(content.into()));
+    }
+
+    /// Adds a file of this host below `/ocinitrd`.
+    pub fn file(&mut self, path: &str, host_path: &Path) {
+        self.add(&format!("{CONTAINER_DIRECTORY}/{path}"), 0o644, Source::File(host_path.to_owned()));
+    }
+
+    /// Adds a file with the given content anywhere in the container.
+    pub fn bytes_at(&mut self, path: &str, content: impl Into<Vec<u8>>) {
+        self.add(path.trim_start_matches('/'), 0o644, Source::Bytes(content.into()));
+    }
+
+    /// Adds all that is below the directory `tree` of this host, as `path` below `/ocinitrd`. Of the modes only whether
+    /// a file is executable counts, as in git: the rest depends on the umask of who checked it out.
+    ///
+    /// # Errors
+    /// Fails when the directory cannot be read or holds anything but files, directories and symlinks.
+    pub fn tree(&mut self, path: &str, tree: &Path) -> Result<()> {
+        self.walk(&Path::new(CONTAINER_DIRECTORY).join(path), tree)
+    }
+
+    fn walk(&mut self, path: &Path, directory: &Path) -> Result<()> {
+        let reading = || format!("reading the extra tree {}", directory.display());
+        let mut entries =
+            fs::read_dir(directory).with_context(reading)?.collect::<io::Result<Vec<_>>>().with_context(reading)?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let path = path.join(entry.file_name());
+            let metadata = entry.metadata().with_context(reading)?;
+            if metadata.is_dir() {
+                self.members.push(Member { path: path.clone(), mode: 0o755, source: Source::Directory });
+                self.walk(&path, &entry.path())?;
+            } else if metadata.is_symlink() {
+                let target = fs::read_link(entry.path()).with_context(reading)?;
+                self.members.push(Member { path, mode: 0o777, source: Source::Symlink(target) });
+            } else if metadata.is_file() {
+                let mode = if metadata.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
+                self.members.push(Member { path, mode, source: Source::File(entry.path()) });
+            } else {
+                anyhow::bail!(
+                    "{} is no file, directory or symlink: an extra tree cannot hold it",
+                    entry.path().display()
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, path: &str, mode: u32, source: Source) {
+        self.members.push(Member { path: PathBuf::from(path), mode, source });
+    }
+
+    /// Writes everything as a tar stream whose members belong into the container's root directory.
+    ///
+    /// # Errors
+    /// Fails when a file of this host cannot be read, naming it, or the stream cannot be written.
+    pub fn write(&self, writer: &mut dyn Write) -> Result<()> {
+        let mut archive = tar::Builder::new(writer);
+        for member in &self.members {
+            let mut header = tar::Header::new_gnu();
+            header.set_mode(member.mode);
+            header.set_mtime(0);
+            header.set_uid(0);
+            header.set_gid(0);
+            append(&mut archive, header, member)
+                .with_context(|| format!("sending {} to the container", member.path.display()))?;
+        }
+        archive.finish().context("sending files to the container")
+    }
+}
+
+fn append(archive: &mut tar::Builder<&mut dyn Write>, mut header: tar::Header, member: &Member) -> io::Result<()> {
+    let mut data = |kind, size, content: &mut dyn Read| {
+        header.set_entry_type(kind);
+        header.set_size(size);
+        archive.append_data(&mut header, &member.path, content)
+    };
+    match &member.source {
+        Source::Directory => data(tar::EntryType::Directory, 0, &mut io::empty()),
+        Source::Bytes(bytes) => data(tar::EntryType::Regular, bytes.len() as u64, &mut bytes.as_slice()),
+        Source::File(path) => {
+            let mut file = File::open(path)?;
+            let size = file.metadata()?.len();
+            data(tar::EntryType::Regular, size, &mut file)
+        }
+        Source::Symlink(target) => {
+            header.set_entry_type(tar::EntryType::Symlink);
+            header.set_size(0);
+            archive.append_link(
+                &mut header,
+                &member.path,
+                Path::new(std::ffi::OsStr::from_bytes(target.as_os_str().as_bytes())),
+            )
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_are_gits_and_owners_root_whatever_the_umask() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = directory.path().join("run");
+        fs::write(&script, "x").unwrap();
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(directory.path().join("rules"), "y").unwrap();
+        fs::set_permissions(directory.path().join("rules"), fs::Permissions::from_mode(0o600)).unwrap();
+        std::os::unix::fs::symlink("run", directory.path().join("link")).unwrap();
+        let mut input = Input::with_script("step.sh", "true");
+        input.tree("extra", directory.path()).unwrap();
+        let mut stream = Vec::new();
+        input.write(&mut stream).unwrap();
+        let mut archive = tar::Archive::new(stream.as_slice());
+        let listing: Vec<(String, u32, u64)> = archive
+            .entries()
+            .unwrap()
+            .map(|entry| {
+                let entry = entry.unwrap();
+                let path = entry.path().unwrap().display().to_string();
+                (path, entry.header().mode().unwrap(), entry.header().uid().unwrap())
+            })
+            .collect();
+        let expected = [
+            ("ocinitrd", 0o755),
+            ("ocinitrd/step.sh", 0o644),
+            ("ocinitrd/extra/link", 0o777),
+            ("ocinitrd/extra/rules", 0o644),
+            ("ocinitrd/extra/run", 0o755),
+        ];
+        assert_eq!(listing, expected.map(|(path, mode)| (path.to_owned(), mode, 0)));
+    }
+
+    #[test]
+    fn missing_file_is_named() {
+        let mut input = Input::default();
+        input.file("rpms/a.rpm", Path::new("/nonexistent/a.rpm"));
+        let error = format!("{:#}", input.write(&mut Vec::new()).unwrap_err());
+        assert!(error.starts_with("sending ocinitrd/rpms/a.rpm to the container: No such file"), "{error}");
+    }
+}

@@ -1,0 +1,92 @@
+//! Verified rpms to the base layer and its inventory.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::definition::Selection;
+use crate::dnf::{self, InstalledPackage};
+use crate::engine::{self, Engine, Image, Job};
+use crate::layer::{Layer, Rules};
+use crate::progress::Progress;
+
+use super::input::Input;
+
+/// What the install step leaves.
+#[derive(Debug)]
+pub struct Installed {
+    /// The tree as tar exported it.
+    pub layer: Layer,
+    /// Every package, sorted by name.
+    pub packages: Vec<InstalledPackage>,
+}
+
+/// What is to be installed.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The files laid over the tree and the settings of dnf.
+    pub selection: &'a Selection,
+    /// What dnf calls `releasever`.
+    pub releasever: &'a str,
+    /// The rpms: file name in the container, path on this host.
+    pub rpms: &'a [(String, PathBuf)],
+    /// The time that scriptlets and rpm's database record, in seconds.
+    pub epoch: u64,
+    /// Where the tree's files are spooled.
+    pub spool_directory: &'a Path,
+}
+
+/// Installs rpms with dnf into a new root, in a container of `image`.
+///
+/// # Errors
+/// Fails with the step's own words when dnf or a scriptlet fails, and when the exported tree is refused.
+pub async fn install(engine: &Engine, image: &Image, request: &Request<'_>, progress: &Progress) -> Result<Installed> {
+    let input = input(request)?;
+    let mut inventory = Vec::new();
+    let (reader, mut writer) = io::pipe().context("making a pipe for the exported tree")?;
+    let spool_directory = request.spool_directory.to_owned();
+    let rules = Rules { add_missing_parents: Some(request.epoch), ..Rules::root_filesystem() };
+    let reading = tokio::task::spawn_blocking(move || Layer::read(reader, &spool_directory, &rules));
+    let job = Job {
+        image,
+        name: "install",
+        command: super::command("/bin/bash", "install.sh"),
+        environment: super::environment(Some(request.epoch)),
+        // To mount /proc and /dev into the new root, and to chroot into it.
+        capabilities: vec!["SYS_ADMIN".to_owned(), "SYS_CHROOT".to_owned()],
+        memory_limit_bytes: None,
+        input: Box::new(move |writer| input.write(writer)),
+        outputs: vec![super::output("base.tar", &mut writer), super::output("inventory", &mut inventory)],
+    };
+    let result = engine.run(job, progress).await;
+    // The end of the stream for the reader.
+    drop(writer);
+    let layer = reading.await.context("reading the exported tree")?;
+    let result = match (result, &layer) {
+        // A refused tree closes the pipe: the reader's error is the cause, the engine's only follows.
+        (Err(error), Err(_)) if engine::Interrupted::find(&error).is_some() => return Err(error),
+        (Err(_), Err(_)) => return layer.map(|_| unreachable!("it is an error")).context("reading the exported tree"),
+        (result, _) => result?,
+    };
+    if result.exit_code != 0 {
+        bail!("installing the packages failed; the container said:\n{}", result.log.trim_end());
+    }
+    let packages = dnf::parse_inventory(&super::text(inventory)?)?;
+    Ok(Installed { layer: layer.context("reading the exported tree")?, packages })
+}
+
+fn input(request: &Request<'_>) -> Result<Input> {
+    let mut input = Input::with_script("install.sh", include_str!("install.sh"));
+    input.bytes_at("etc/rpm/macros.ocinitrd", super::RPM_MACROS);
+    input.bytes("dnf.conf", dnf::configuration(request.selection));
+    input.bytes("releasever", request.releasever);
+    input.directory("extra");
+    let trees: BTreeSet<&PathBuf> = request.selection.extra_trees.iter().collect();
+    for tree in trees {
+        input.tree("extra", tree)?;
+    }
+    super::add_rpms(&mut input, request.rpms);
+    Ok(input)
+}

@@ -1,0 +1,83 @@
+//! What runs in a container of the builder image: solving, verifying signatures, installing. None has a network.
+//!
+//! Each step is a script of its own beside this file, the files that it finds below `/ocinitrd`, and the files that it
+//! leaves there. The files are sent as a tar stream, so that the engine may be on another host.
+
+pub mod install;
+pub mod solve;
+pub mod verify;
+
+mod input;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::definition::{BUILDER_FILE, Repository};
+use crate::dnf;
+use crate::engine::Output;
+
+use input::Input;
+
+/// How a script of [`Input::with_script`] is started.
+fn command(shell: &str, script: &str) -> Vec<String> {
+    vec![shell.to_owned(), format!("/{}/{script}", dnf::CONTAINER_DIRECTORY)]
+}
+
+/// The file `name` that a script leaves in its `out`.
+fn output<'a>(name: &str, sink: &'a mut (dyn Write + Send)) -> Output<'a> {
+    Output { path: format!("/{}/out/{name}", dnf::CONTAINER_DIRECTORY), sink }
+}
+
+fn text(bytes: Vec<u8>) -> Result<String> {
+    String::from_utf8(bytes).context("reading what the container wrote")
+}
+
+/// What every script runs under: nothing of the host's language, time zone or clock.
+fn environment(epoch: Option<u64>) -> BTreeMap<String, String> {
+    let mut environment = BTreeMap::from([
+        ("HOME".to_owned(), "/root".to_owned()),
+        ("LC_ALL".to_owned(), "C.UTF-8".to_owned()),
+        ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
+        ("TZ".to_owned(), "UTC".to_owned()),
+    ]);
+    if let Some(epoch) = epoch {
+        environment.insert("SOURCE_DATE_EPOCH".to_owned(), epoch.to_string());
+    }
+    environment
+}
+
+/// rpm's settings for all steps.
+///
+/// `_netsharedpath` keeps packages from changing the mode of what is mounted; without `__transaction_unshare` nothing is
+/// unshared, which would need rights that a container does not have; the path of the database is Fedora's.
+const RPM_MACROS: &str = "%__transaction_unshare %{nil}\n\
+                          %_dbpath /usr/lib/sysimage/rpm\n\
+                          %_netsharedpath /proc:/sys:/dev\n\
+                          %_pkgverify_level none\n";
+
+/// Adds the repositories' keys: files of the host by content, those of the builder image by their path in it.
+fn add_keys(input: &mut Input, repositories: &BTreeMap<String, Repository>) -> Result<()> {
+    input.directory("keys");
+    input.bytes("builder-keys", dnf::builder_keys(repositories));
+    for (id, repository) in repositories {
+        for (position, key) in repository.gpg_keys.iter().enumerate() {
+            if !key.starts_with(BUILDER_FILE) {
+                let armored = fs::read(key).with_context(|| format!("reading the key {key} of [repos.{id}]"))?;
+                input.bytes(&format!("keys/{}", dnf::key_file_name(id, position)), armored);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Adds rpms below `rpms`: file name in the container, path on this host.
+fn add_rpms(input: &mut Input, rpms: &[(String, PathBuf)]) {
+    input.directory("rpms");
+    for (name, path) in rpms {
+        input.file(&format!("rpms/{name}"), path);
+    }
+}

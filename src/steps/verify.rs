@@ -1,0 +1,48 @@
+//! Rpms to the certainty that a key of the definition signed each of them.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+
+use crate::definition::Repository;
+use crate::engine::{Engine, Image, Job};
+use crate::progress::Progress;
+
+use super::input::Input;
+
+/// Lets rpm's own verifier check `rpms` (file name in the container, path on this host) against the keys of all
+/// `repositories`, and against no other key.
+///
+/// # Errors
+/// Fails when an rpm is unsigned, signed by another key or damaged, naming each such rpm.
+pub async fn verify(
+    engine: &Engine,
+    image: &Image,
+    repositories: &BTreeMap<String, Repository>,
+    rpms: &[(String, PathBuf)],
+    progress: &Progress,
+) -> Result<()> {
+    let mut input = Input::with_script("verify.sh", include_str!("verify.sh"));
+    super::add_keys(&mut input, repositories)?;
+    super::add_rpms(&mut input, rpms);
+    let job = Job {
+        image,
+        name: "verify",
+        command: super::command("/bin/sh", "verify.sh"),
+        environment: super::environment(None),
+        capabilities: Vec::new(),
+        memory_limit_bytes: None,
+        input: Box::new(move |writer| input.write(writer)),
+        outputs: Vec::new(),
+    };
+    let result = engine.run(job, progress).await?;
+    if result.exit_code != 0 {
+        bail!(
+            "not installing packages whose signature does not verify with the keys of the definition:\n{}\n\
+             check gpg_keys of the repository they come from, or the repository itself",
+            result.log.trim_end().replace("rpms/", "")
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,73 @@
+//! Definitions as the command line meets them: the messages, the exit codes, and that nothing is written.
+
+use std::fs;
+use std::path::Path;
+
+use crate::fixture;
+
+/// Runs `build IMAGE` in a directory that holds the given images; returns the error and insists that no output is there.
+fn build_error(images: &[(&str, &str)], arguments: &[&str]) -> String {
+    let directory = tempfile::tempdir().unwrap();
+    fs::create_dir(directory.path().join("images")).unwrap();
+    for (name, text) in images {
+        fs::write(directory.path().join("images").join(name), text).unwrap();
+    }
+    let error = fixture::fail(fixture::ocinitrd().arg("build").args(arguments).current_dir(directory.path()));
+    assert_eq!(fixture::names(directory.path()), ["images"], "{error}");
+    error
+}
+
+fn shipped(name: &str) -> String {
+    fs::read_to_string(fixture::checkout().join("images").join(name)).unwrap()
+}
+
+fn with_parts(text: &str) -> String {
+    text.replace("parts/", &format!("{}/images/parts/", fixture::checkout().display()))
+}
+
+#[test]
+fn unknown_key_names_the_nearest_right_one() {
+    let error = build_error(&[("a.toml", "releasevr = \"44\"\n")], &["a"]);
+    assert!(error.contains("unknown field `releasevr`"), "{error}");
+    assert!(error.contains("did you mean `releasever`?"), "{error}");
+}
+
+#[test]
+fn include_loop_shows_the_chain() {
+    let error = build_error(&[("a.toml", "include = [\"b.toml\"]"), ("b.toml", "include = [\"a.toml\"]")], &["a"]);
+    assert!(error.contains("the definition includes itself: "), "{error}");
+}
+
+#[test]
+fn missing_image_lists_those_there_are() {
+    let error = build_error(&[("a.toml", ""), ("b.toml", "")], &["c"]);
+    assert!(error.contains("there is no image \"c\" in") && error.contains("those there are: a, b"), "{error}");
+}
+
+#[test]
+fn unknown_profile_lists_those_there_are() {
+    let image = with_parts(&shipped("fedora-44.toml"));
+    let error = build_error(&[("a.toml", &image)], &["a", "--profile", "iscsi"]);
+    assert!(error.contains("image a has no profile \"iscsi\"; its profiles are: lvm, network, nfs"), "{error}");
+}
+
+#[test]
+fn builder_that_is_not_pinned_is_refused() {
+    let image = with_parts(&shipped("fedora-44.toml"));
+    let (unpinned, _) = image.split_once("@sha256:").unwrap();
+    let rest = image.split_once("\"\n\n[repos.fedora]").unwrap().1;
+    let image = format!("{unpinned}\"\n\n[repos.fedora]{rest}");
+    let error = build_error(&[("a.toml", &image)], &["a"]);
+    assert!(error.contains("registry.fedoraproject.org/fedora:44") && error.contains("sha256"), "{error}");
+}
+
+#[test]
+fn every_shipped_image_is_read() {
+    for name in ["fedora-44", "centos-stream-10"] {
+        let definition = ocinitrd::definition::Definition::load(name, fixture::checkout()).unwrap();
+        for profile in ["lvm", "raid", "network", "nfs", "pkcs11", "plymouth"] {
+            let selection = definition.select(&[profile.to_owned()]).unwrap();
+            assert!(selection.extra_trees.iter().all(|tree| Path::new(tree).is_dir()), "{:?}", selection.extra_trees);
+        }
+    }
+}

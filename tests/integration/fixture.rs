@@ -1,0 +1,103 @@
+//! What the tests share: the program, the offline repository, one build of the offline image, and a user without rights.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+/// The checkout.
+pub fn checkout() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// The program under test, started in the checkout.
+pub fn ocinitrd() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ocinitrd"));
+    command.current_dir(checkout());
+    command
+}
+
+/// Where `offline-repo setup` put the repository and the builder images.
+pub fn offline_directory() -> PathBuf {
+    let directory = checkout().join("target/offline");
+    assert!(
+        directory.join("builder.toml").is_file() && directory.join("builder-dnf4.toml").is_file(),
+        "{} is missing: run `make test`, or `cargo run -p offline-repo -- setup --builder all`",
+        directory.display()
+    );
+    directory
+}
+
+/// The pinned builder image with `dnf5` or `dnf4`.
+pub fn builder(dnf: &str) -> String {
+    let name = if dnf == "dnf5" { "builder.toml" } else { "builder-dnf4.toml" };
+    let text = fs::read_to_string(offline_directory().join(name)).unwrap();
+    let line = text.lines().find(|line| line.starts_with("image = ")).expect("the file names an image");
+    line.split('"').nth(1).expect("the image is quoted").to_owned()
+}
+
+/// What `ocinitrd build offline -t cpio,oci` gives; built once a run of the tests.
+pub fn offline_output() -> PathBuf {
+    static OUTPUT: OnceLock<PathBuf> = OnceLock::new();
+    OUTPUT
+        .get_or_init(|| {
+            offline_directory();
+            let directory = checkout().join("target/test-output/offline");
+            succeed(ocinitrd().args(["build", "offline", "-t", "cpio,oci", "-O"]).arg(&directory));
+            directory
+        })
+        .clone()
+}
+
+/// Runs a command to its end and insists on success; returns its standard output.
+pub fn succeed(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{command:?} failed:\n{}{}", stdout(&output), stderr(&output));
+    stdout(&output)
+}
+
+/// Runs a command to its end and insists on exit code 1; returns its standard error.
+pub fn fail(command: &mut Command) -> String {
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{command:?}:\n{}{}", stdout(&output), stderr(&output));
+    stderr(&output)
+}
+
+/// What was printed as the result.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What was narrated.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The names in a directory, sorted.
+pub fn names(directory: &Path) -> Vec<String> {
+    let listing = fs::read_dir(directory).unwrap();
+    let mut names: Vec<String> =
+        listing.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// Whether these tests run as root: then they can also run the program as somebody else.
+pub fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// A command line run as a user without rights, who has sub-ids and the builder images: `make test` as root makes one.
+pub fn as_rootless_user<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
+    const USER: &str = "ocinitrd-test";
+    let mut command = Command::new("runuser");
+    command.args(["-u", USER, "--", "env", "-i"]);
+    command.args([
+        format!("HOME=/home/{USER}"),
+        "PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin".to_owned(),
+        format!("XDG_RUNTIME_DIR=/run/{USER}"),
+    ]);
+    command.args(words).current_dir("/");
+    command
+}
