@@ -283,6 +283,14 @@ fn hard_links_share_data_that_is_on_the_first_or_on_the_last() {
 }
 
 #[test]
+fn later_links_without_data_empty_an_earlier_file() {
+    let earlier = archive(&[("linked1", FILE, "old")]);
+    let later = archive(&[("linked1", FILE, ""), ("linked2", FILE, "")]);
+    let digests = file_digests([earlier, later].concat().as_slice()).unwrap();
+    assert!(digests.values().all(|digest| *digest == Digest::of(b"")), "{digests:?}");
+}
+
+#[test]
 fn digests_are_of_regular_files_as_unpacked() {
     let digests = file_digests(initrd().as_slice()).unwrap();
     let paths: Vec<_> = digests.keys().map(|path| Escaped(path).to_string()).collect();
@@ -327,6 +335,7 @@ fn damage_is_reported_with_offset_and_last_good_entry() {
         ("only zeros", vec![0; 2000]),
         ("text", b"hello".to_vec()),
         ("cut off in an entry", whole[..500].to_vec()),
+        ("cut off in data", plain[..plain.windows(7).position(|window| window == b"#!shell").unwrap() + 3].to_vec()),
         ("cut off between entries", whole[..plain.len() - 124].to_vec()),
         ("cut off in the member", whole[..whole.len() - 30].to_vec()),
         ("garbage at the end", [&whole[..], b"garbage"].concat()),
@@ -335,18 +344,19 @@ fn damage_is_reported_with_offset_and_last_good_entry() {
         ("text in the member", [&plain[..], &compressed(b"hello", Compression::Zstd(1))].concat()),
     ];
     let report = all.map(|(name, initrd)| format!("{name}: {}", problems(&initrd))).join("\n");
-    insta::assert_snapshot!(report, @"
+    insta::assert_snapshot!(report, @r#"
     nothing: at byte 0: there is no cpio archive in it
     only zeros: at byte 0: there is no cpio archive in it
     text: at byte 0: neither cpio nor a known compression begins with 68 65 6c 6c 6f
     cut off in an entry: at byte 484: cpio entry at byte 484: the archive is cut off inside its header (last good entry: usr/bin)
+    cut off in data: at byte 611: cpio entry "usr/bin/sh" at byte 484: the archive is cut off 4 bytes before the end of its data (last good entry: usr/bin)
     cut off between entries: at byte 864: the archive has no trailer: it may be cut off (last good entry: usr/lib/modules)
     cut off in the member: at byte 988: in the zstd segment, byte 0 unpacked: incomplete frame (last good entry: usr/lib/modules)
     garbage at the end: at byte 1148: neither cpio nor a known compression begins with 67 61 72 62 61 67 (last good entry: usr/lib/modules)
     unaligned: at byte 197: cpio entry at byte 197: it does not start at a multiple of 4 bytes, where the kernel expects it (last good entry: usr/lib/modules)
     cut off before compression: at byte 988: in the gzip segment, byte 248 unpacked: cpio entry at byte 248: the archive is cut off inside its header (last good entry: lib)
     text in the member: at byte 988: in the zstd segment, byte 0 unpacked: what follows there is no cpio archive (last good entry: usr/lib/modules)
-    ");
+    "#);
     for (name, initrd) in [("cut off", &whole[..500]), ("garbage", &[&whole[..], b"garbage"].concat())] {
         assert!(file_digests(initrd).is_err(), "{name}");
         assert!(extract(Cursor::new(initrd), b"usr/bin/sh", Vec::new()).is_err(), "{name}");

@@ -118,7 +118,7 @@ impl View {
     fn clear(&mut self, path: &[u8], file_type: u32) -> Result<(), Dropped> {
         let Some(number) = self.names.get(path) else { return Ok(()) };
         let present = self.inodes[*number].file_type();
-        if present == file_type && file_type != TYPE_SYMLINK {
+        if present == file_type {
             return Ok(());
         }
         if present == TYPE_DIRECTORY && self.has_children(path) {

@@ -1,3 +1,4 @@
+use std::fmt::Write as _;
 use std::io::{Cursor, Read, Write};
 
 use proptest::prelude::*;
@@ -96,6 +97,7 @@ fn workers_and_cut_of_writes_do_not_change_the_bytes() {
     let large = text(36 << 20);
     // More than one of xz's blocks, most of it quick to compress.
     let two_blocks = [vec![0; 24 << 20], text(2 << 20)].concat();
+    let mut digests = String::new();
     for (compression, data) in [
         (Compression::Zstd(3), &large[..]),
         (Compression::Xz(0), &two_blocks),
@@ -108,7 +110,15 @@ fn workers_and_cut_of_writes_do_not_change_the_bytes() {
             let digest = Digest::of(&compress(data, compression, workers, write_bytes));
             assert_eq!(digest, reference, "{compression} {workers} workers, writes of {write_bytes}");
         }
+        writeln!(digests, "{compression} {reference}").unwrap();
     }
+    insta::assert_snapshot!(digests, @"
+    zstd:3 sha256:a6d21d66a79d71112a1526cf2f6c71b318e933fcf8877a56955906c556c26066
+    xz:0 sha256:9ee51730d3b81fbd12d9e3bf1e9ba5f89d1fb4c6b7871f054a8877d0142ccba2
+    gzip:1 sha256:a23057f7b673a72160d9eac91c88862b6fa376419e1bc8d3a4237f995752689b
+    gzip:6 sha256:71251cd8c71dfe0159b9489910a296d29c1e1127f19c88a341449b7fe001c289
+    lz4 sha256:d17c47643436f10ee3154fafc0774ab5226c9eb85600a79d7dc321c9f15deb7b
+    ");
 }
 
 #[test]
