@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{build, convert, doctor, inspect};
+use crate::commands::{boot, build, convert, doctor, inspect};
 use crate::progress::Verbosity;
 
 /// Builds Linux initrds from distribution packages, in a container.
@@ -45,4 +45,6 @@ pub enum Command {
     Convert(convert::Arguments),
     /// Say what this host lacks for building and booting, and how to cure it.
     Doctor(doctor::Arguments),
+    /// Boot what was built in QEMU, against a root device made for it.
+    Boot(boot::Arguments),
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use super::cache_directory;
+use super::surroundings::cache_directory;
 use crate::boot::{Contents, Failure, Options, Report, Session, Subject, scenario};
 use crate::engine::Cancellation;
 use crate::progress::Progress;
@@ -132,7 +132,7 @@ fn options<'a>(arguments: &Arguments, interrupted: &'a (dyn Fn() -> Result<()> +
         append: arguments.append.clone(),
         show_console: arguments.console,
         log_directory: arguments.log_dir.clone().unwrap_or_else(|| beside.join("boot")),
-        cache_directory: cache_directory()?.join("boot"),
+        cache_directory: cache_directory().join("boot"),
         interrupted,
     })
 }

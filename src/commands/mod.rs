@@ -1,5 +1,6 @@
 //! One file a subcommand; each reads as its pipeline.
 
+pub mod boot;
 pub mod build;
 pub mod convert;
 pub mod doctor;
@@ -20,6 +21,7 @@ use crate::progress::Progress;
 pub fn run(command_line: &CommandLine) -> Result<ExitCode> {
     let progress = Progress::new(command_line.verbosity());
     match &command_line.command {
+        Command::Boot(arguments) => runtime()?.block_on(boot::run(arguments, &progress)),
         Command::Build(arguments) => runtime()?.block_on(build::run(arguments, &progress)),
         Command::Convert(arguments) => convert::run(arguments, &progress),
         Command::Doctor(arguments) => runtime()?.block_on(doctor::run(arguments, &progress)),

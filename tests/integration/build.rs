@@ -118,7 +118,8 @@ fn same_bytes_for_root_and_rootless_and_whatever_the_surroundings() {
     let place = public.path().display();
     let definition = fs::read_to_string(directory.join("images/test.toml")).unwrap();
     let offline = fixture::offline_directory();
-    fs::write(public.path().join("test.toml"), definition.replace(offline.to_str().unwrap(), &place.to_string())).unwrap();
+    fs::write(public.path().join("test.toml"), definition.replace(offline.to_str().unwrap(), &place.to_string()))
+        .unwrap();
     fs::create_dir(public.path().join("rootless")).unwrap();
     fs::set_permissions(public.path().join("rootless"), fs::Permissions::from_mode(0o777)).unwrap();
     let words = ["ocinitrd", "build", "test.toml", "-O", "rootless/out"].map(|word| match word {

@@ -109,7 +109,9 @@ pub fn public_copy(repositories: &[&str]) -> tempfile::TempDir {
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::copy(env!("CARGO_BIN_EXE_ocinitrd"), directory.path().join("ocinitrd")).unwrap();
     for name in repositories.iter().chain(&["keys"]) {
-        succeed(Command::new("cp").args(["-a", "--reflink=auto"]).arg(offline_directory().join(name)).arg(directory.path()));
+        succeed(
+            Command::new("cp").args(["-a", "--reflink=auto"]).arg(offline_directory().join(name)).arg(directory.path()),
+        );
     }
     directory
 }

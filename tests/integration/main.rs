@@ -2,6 +2,7 @@
 //! and do not find makes them fail. `make test` provides it.
 #![allow(clippy::unwrap_used)]
 
+mod boot;
 mod build;
 mod convert;
 mod definition;
