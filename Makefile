@@ -4,7 +4,7 @@ OCINITRD = target/release/ocinitrd
 IMAGE ?=
 BUILD_PROGRAMS = cc podman crun newuidmap qemu-system-x86_64
 OFFLINE_PROGRAMS = $(BUILD_PROGRAMS) mmdebstrap createrepo_c rpmsign gpg
-TEST_PROGRAMS = $(OFFLINE_PROGRAMS) bsdtar bzip2 cpio depmod dracut lz4 mkinitramfs rpm skopeo xz zstd
+TEST_PROGRAMS = $(OFFLINE_PROGRAMS) bsdtar bzip2 cpio depmod dracut lz4 mkinitramfs rpm rpmbuild runuser skopeo xz zstd
 
 .PHONY: help initrd offline check test test-matrix bench format clean rust build-programs offline-programs test-programs
 

@@ -21,8 +21,11 @@ newuidmap           uidmap                 shadow-utils
 podman              podman                 podman
 qemu-system-x86_64  qemu-system-x86        qemu-system-x86-core
 rpm                 rpm                    rpm
+rpmbuild            rpm                    rpm-build
 rpmsign             rpm                    rpm-sign
+runuser             util-linux             util-linux
 skopeo              skopeo                 skopeo
+unmkinitramfs       initramfs-tools-core   -
 xz                  xz-utils               xz
 zstd                zstd                   zstd
 '

@@ -1,0 +1,16 @@
+#!/bin/sh
+# All measurements of docs/benchmarks.md, as markdown: tests/bench/run.sh OCINITRD
+set -eu
+ocinitrd=$1
+here=$(dirname "$0")
+
+echo "## Conversion of a layer to cpio"
+"$here/convert.sh" "$ocinitrd"
+echo
+echo "## Peak memory of a conversion"
+"$here/memory.sh" "$ocinitrd" 256 1024 4096
+echo
+echo "## Stages of a build"
+output=$(mktemp -d)
+trap 'rm -rf "$output"' EXIT
+"$ocinitrd" build offline -t cpio,oci -O "$output/offline" 2>&1 > /dev/null | sed 's/^/    /'
