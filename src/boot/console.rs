@@ -31,7 +31,12 @@ const FATAL: &[(&str, Option<Stage>)] = &[
 ];
 
 /// A line holding one of these tells better than the fatal line after it what went wrong.
-const CAUSES: &[&str] = &["Timed out waiting for device", "Failed to execute", "Failed to switch root"];
+const CAUSES: &[&str] = &[
+    "Timed out waiting for device",
+    "Failed to execute",
+    "Failed to switch root",
+    "error while loading shared libraries",
+];
 
 const MILESTONES: &[(&str, Milestone)] = &[
     ("Linux version ", Milestone::Kernel),
@@ -126,11 +131,17 @@ impl Console {
         self.facts.get(name).map(String::as_str)
     }
 
-    /// Seconds from the kernel's start to each milestone that was reached.
+    /// Seconds from the kernel's start to each milestone that was reached, none later than the milestone after it.
     pub fn seconds(&self) -> BTreeMap<Milestone, f64> {
         let start = self.kernel_start.unwrap_or_default();
-        let since_start = |moment: &Moment| moment.stamp.unwrap_or_else(|| moment.arrival.saturating_sub(start));
-        self.milestones.iter().map(|(milestone, moment)| (*milestone, since_start(moment).as_secs_f64())).collect()
+        let mut seconds = BTreeMap::new();
+        let mut next = Duration::MAX;
+        for (milestone, moment) in self.milestones.iter().rev() {
+            // On a busy host a line may arrive long after it was printed.
+            next = next.min(moment.stamp.unwrap_or_else(|| moment.arrival.saturating_sub(start)));
+            seconds.insert(*milestone, next.as_secs_f64());
+        }
+        seconds
     }
 
     /// The last lines, oldest first.
@@ -397,6 +408,17 @@ mod tests {
         console.feed(b"[    2.000000] Run /init as init process\n", at(3500));
         console.feed(b"Welcome to Somewhere!\n", at(4500));
         assert_eq!(console.seconds()[&Milestone::Init], 3.0);
+    }
+
+    #[test]
+    fn no_milestone_is_later_than_the_next() {
+        let mut console = Console::default();
+        let at = Duration::from_millis;
+        console.feed(b"[    0.000000] Linux version 6.12\n", at(1000));
+        console.feed(b"         Starting initrd-switch-root.service - Switch Root...\n", at(5000));
+        console.feed(b"[    3.500000] ocinitrd: fact uptime 3.5\n", at(5000));
+        assert_eq!(console.seconds()[&Milestone::SwitchRoot], 3.5);
+        assert_eq!(console.seconds()[&Milestone::Target], 3.5);
     }
 
     #[test]

@@ -31,6 +31,6 @@ mod verdict;
 pub use qemu::Accelerator;
 pub use report::Report;
 pub use scenario::Scenario;
-pub use session::{Contents, Options, Session, Subject};
+pub use session::{Contents, Finding, Options, Session, Subject, Task};
 pub use stage::{Milestone, Stage};
 pub use verdict::Failure;

@@ -1,8 +1,13 @@
 //! Boots of one kernel and initrd: what they share is found out once.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::BufReader;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -13,7 +18,7 @@ use super::guest::{self, Seen, Watch};
 use super::qemu::{Accelerator, Guest, GuestDisk, Qemu};
 use super::report::Report;
 use super::scenario::{DiskSet, Expectation, Scenario};
-use super::stage::Stage;
+use super::stage::{Milestone, Stage};
 use super::verdict::{self, Failure};
 use super::{command_line, contents, partition, script};
 use crate::format::digest::Digest;
@@ -53,6 +58,24 @@ pub struct Options<'a> {
     pub interrupted: &'a (dyn Fn() -> Result<()> + Sync),
 }
 
+/// What is to be found out of the subject, in one guest or more.
+#[derive(Clone, Copy, Debug)]
+pub enum Task {
+    /// Whether the kernel unpacks what the initrd holds.
+    Contents,
+    /// Whether a scenario comes out as it must.
+    Boot(&'static Scenario),
+}
+
+/// What was found out.
+#[derive(Clone, Debug)]
+pub enum Finding {
+    /// Of [`Task::Contents`].
+    Contents(Contents),
+    /// Of [`Task::Boot`].
+    Boot(Report),
+}
+
 /// What a guest found of the initrd's files.
 #[derive(Clone, Debug, Serialize)]
 pub struct Contents {
@@ -74,7 +97,12 @@ pub struct Session<'a> {
     /// Of the kernel and the initrd together.
     identity: Vec<u8>,
     memory_mib: u64,
+    /// The images of the disk sets asked for so far. Locked while disks are made: others want the same ones.
+    disks: Mutex<BTreeMap<&'static str, Disks>>,
 }
+
+/// The images of a disk set, or why they could not be made.
+type Disks = std::result::Result<Vec<PathBuf>, Failure>;
 
 impl<'a> Session<'a> {
     /// Finds QEMU, and what runs the guests fastest on this host.
@@ -104,6 +132,7 @@ impl<'a> Session<'a> {
             options,
             qemu,
             cache,
+            disks: Mutex::default(),
         })
     }
 
@@ -112,11 +141,58 @@ impl<'a> Session<'a> {
         self.qemu.accelerator()
     }
 
+    /// How many guests can run side by side on this host.
+    pub fn default_jobs(&self) -> usize {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        (processors / self.accelerator().processors()).max(1)
+    }
+
+    /// Does all of `tasks`, `jobs` side by side. `tell` learns of each as it ends; the findings are in the order of the tasks.
+    ///
+    /// # Errors
+    /// Fails when `tell` does, and on what has nothing to do with the initrd; then no further task is begun.
+    pub fn run_all(
+        &self,
+        tasks: &[Task],
+        jobs: usize,
+        mut tell: impl FnMut(&Finding) -> Result<()>,
+    ) -> Result<Vec<Finding>> {
+        let next = AtomicUsize::new(0);
+        let (sender, receiver) = channel();
+        thread::scope(|scope| {
+            for _ in 0..jobs.min(tasks.len()) {
+                let (next, sender) = (&next, sender.clone());
+                scope.spawn(move || {
+                    while let Some((number, task)) = take(tasks, next) {
+                        if sender.send((number, self.find_out(*task))).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            let mut findings = BTreeMap::new();
+            for (number, finding) in receiver {
+                let finding = finding?;
+                tell(&finding)?;
+                findings.insert(number, finding);
+            }
+            Ok(findings.into_values().collect())
+        })
+    }
+
+    fn find_out(&self, task: Task) -> Result<Finding> {
+        match task {
+            Task::Contents => self.verify_contents().map(Finding::Contents),
+            Task::Boot(scenario) => self.boot(scenario).map(Finding::Boot),
+        }
+    }
+
     /// Boots one scenario. Its disks are made first, unless an earlier run of the same kernel and initrd made them.
     ///
     /// # Errors
     /// Fails on what has nothing to do with the initrd: a full disk, an interruption. A failed boot is a report.
-    pub fn boot(&self, scenario: &Scenario) -> Result<Report> {
+    fn boot(&self, scenario: &Scenario) -> Result<Report> {
         let disks = match self.disks(scenario.disks)? {
             Ok(disks) => disks,
             Err(failure) => return Ok(self.report(scenario, None, Some(failure), 0)),
@@ -139,7 +215,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// Fails on what has nothing to do with the initrd, and on an initrd that cannot be read.
-    pub fn verify_contents(&self) -> Result<Contents> {
+    fn verify_contents(&self) -> Result<Contents> {
         const NAME: &str = "contents";
         let reader = File::open(&self.subject.initrd).context("opening the initrd")?;
         let expected = inspect::file_digests(reader)
@@ -166,8 +242,18 @@ impl<'a> Session<'a> {
         Ok(Contents { files, cached: false, failure: made.err() })
     }
 
-    /// The images of a disk set.
-    fn disks(&self, set: &DiskSet) -> Result<std::result::Result<Vec<PathBuf>, Failure>> {
+    /// The images of a disk set, of which one run makes only one.
+    fn disks(&self, set: &DiskSet) -> Result<Disks> {
+        let mut known = self.disks.lock().map_err(|_| anyhow::anyhow!("another boot broke off while it made disks"))?;
+        if let Some(disks) = known.get(set.name) {
+            return Ok(disks.clone());
+        }
+        let disks = self.make_disks(set)?;
+        known.insert(set.name, disks.clone());
+        Ok(disks)
+    }
+
+    fn make_disks(&self, set: &DiskSet) -> Result<Disks> {
         let segment = script::disk_maker(set.recipe)?;
         let key = self.key(&[&segment, format!("{:?}", set.disks).as_bytes()]);
         let images = |place: &Path| (0..set.disks.len()).map(|number| place.join(format!("disk{number}"))).collect();
@@ -222,16 +308,14 @@ impl<'a> Session<'a> {
         };
         let mut retries = 0;
         loop {
-            // A bar and a console do not go together.
-            let stage = (!self.options.show_console).then(|| self.progress.stage(&format!("booting {name}"), None));
+            self.progress.note(&format!("{name}: booting a guest"));
             let seen = guest::run(&self.qemu, guest, &watch)?;
-            if let Some(stage) = stage {
-                stage.finish("");
-            }
             if retries == RETRIES || !verdict::is_worth_another_try(&seen) {
                 return Ok((seen, retries));
             }
             retries += 1;
+            let kept = self.log(&format!("{name}-panic{retries}"));
+            fs::rename(&log, &kept).with_context(|| format!("renaming {} to {}", log.display(), kept.display()))?;
             self.progress.warn(&format!("{name}: the kernel panicked before it unpacked the initrd; trying again"));
         }
     }
@@ -256,7 +340,7 @@ impl<'a> Session<'a> {
             summary: scenario.summary,
             ok: verdict::is_expected(&scenario.expects, failure.as_ref()),
             accelerator: self.accelerator().to_string(),
-            seconds: seen.map(|seen| seen.console.seconds()).unwrap_or_default(),
+            seconds: seen.map(|seen| to_milliseconds(seen.console.seconds())).unwrap_or_default(),
             failure,
             retries,
             log,
@@ -267,6 +351,16 @@ impl<'a> Session<'a> {
 /// A gibibyte, and more for large initrds: the archive and its files, some four times as large, are in memory together.
 fn memory_mib(initrd_bytes: u64) -> u64 {
     1024.max(512 + 6 * initrd_bytes / MIB)
+}
+
+fn take<'t>(tasks: &'t [Task], next: &AtomicUsize) -> Option<(usize, &'t Task)> {
+    let number = next.fetch_add(1, Ordering::Relaxed);
+    tasks.get(number).map(|task| (number, task))
+}
+
+/// What a time of arrival is good for.
+fn to_milliseconds(seconds: BTreeMap<Milestone, f64>) -> BTreeMap<Milestone, f64> {
+    seconds.into_iter().map(|(milestone, seconds)| (milestone, (seconds * 1000.0).round() / 1000.0)).collect()
 }
 
 fn create_sparse(path: &Path, size_bytes: u64) -> Result<File> {

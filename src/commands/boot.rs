@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::cache_directory;
-use crate::boot::{Contents, Failure, Options, Report, Session, Subject, scenario};
+use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Subject, Task, scenario};
 use crate::engine::Cancellation;
 use crate::progress::Progress;
 
@@ -45,6 +45,9 @@ pub struct Arguments {
     /// Also compare the digest of every file that the kernel unpacks with the initrd's
     #[arg(long)]
     verify_contents: bool,
+    /// How many guests run side by side [default: as many as the processors allow; 1 with --console]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=1024))]
+    jobs: Option<usize>,
     /// Show the consoles on standard error while the guests run
     #[arg(long)]
     console: bool,
@@ -64,7 +67,20 @@ struct Answer<'a> {
     ok: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     contents: Option<&'a Contents>,
-    boots: &'a [Report],
+    boots: Vec<&'a Report>,
+}
+
+impl<'a> Answer<'a> {
+    fn new(ok: bool, findings: &'a [Finding]) -> Self {
+        let mut answer = Answer { ok, contents: None, boots: Vec::new() };
+        for finding in findings {
+            match finding {
+                Finding::Contents(contents) => answer.contents = Some(contents),
+                Finding::Boot(report) => answer.boots.push(report),
+            }
+        }
+        answer
+    }
 }
 
 /// Runs the command.
@@ -84,26 +100,25 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
 
 fn boot(arguments: &Arguments, interrupted: &(dyn Fn() -> Result<()> + Sync), progress: &Progress) -> Result<ExitCode> {
     let scenarios = scenario::select(&arguments.roots)?;
-    let options = options(arguments, interrupted)?;
-    let session = Session::open(subject(arguments)?, options, progress)?;
-    let contents = if arguments.verify_contents { Some(session.verify_contents()?) } else { None };
-    if let Some(contents) = &contents {
-        tell(arguments, &contents_line(contents), contents.failure.as_ref())?;
-    }
-    let mut reports = Vec::new();
-    for scenario in scenarios {
-        let report = session.boot(scenario)?;
-        let failure = report.failure.as_ref().filter(|_| !report.ok);
-        tell(arguments, &report.line(session.accelerator()), failure)?;
-        reports.push(report);
-    }
-    let unpacked_right = contents.as_ref().is_none_or(|contents| contents.failure.is_none());
-    let ok = unpacked_right && reports.iter().all(|report| report.ok);
+    let session = Session::open(subject(arguments)?, options(arguments, interrupted)?, progress)?;
+    let contents = arguments.verify_contents.then_some(Task::Contents);
+    let tasks: Vec<Task> = contents.into_iter().chain(scenarios.into_iter().map(Task::Boot)).collect();
+    // Two consoles at a time cannot be read.
+    let jobs = if arguments.console { 1 } else { arguments.jobs.unwrap_or_else(|| session.default_jobs()) };
+    let findings = session.run_all(&tasks, jobs, |finding| tell(arguments, finding, session.accelerator()))?;
+    let ok = findings.iter().all(is_ok);
     if arguments.json {
-        let answer = Answer { ok, contents: contents.as_ref(), boots: &reports };
-        print(&(serde_json::to_string_pretty(&answer).context("writing the answer as JSON")? + "\n"))?;
+        let answer = serde_json::to_string_pretty(&Answer::new(ok, &findings)).context("writing the answer as JSON")?;
+        print(&(answer + "\n"))?;
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn is_ok(finding: &Finding) -> bool {
+    match finding {
+        Finding::Contents(contents) => contents.failure.is_none(),
+        Finding::Boot(report) => report.ok,
+    }
 }
 
 fn subject(arguments: &Arguments) -> Result<Subject> {
@@ -147,17 +162,26 @@ fn contents_line(contents: &Contents) -> String {
     }
 }
 
-/// The answer's line, and behind a failure what the console said last.
-fn tell(arguments: &Arguments, line: &str, failure: Option<&Failure>) -> Result<()> {
+/// The answer's line, and behind a failure that should not be what the console said last.
+fn tell(arguments: &Arguments, finding: &Finding, accelerator: Accelerator) -> Result<()> {
+    let (line, failure) = match finding {
+        Finding::Contents(contents) => (contents_line(contents), contents.failure.as_ref()),
+        Finding::Boot(report) => (report.line(accelerator), report.failure.as_ref().filter(|_| !report.ok)),
+    };
     if !arguments.json {
         print(&format!("{line}\n"))?;
     }
-    let Some(failure) = failure else { return Ok(()) };
+    if let Some(failure) = failure {
+        show_console(failure);
+    }
+    Ok(())
+}
+
+fn show_console(failure: &Failure) {
     let mut text = format!("the console's last lines, all of it in {}:\n", failure.log.display());
     text.extend(failure.console.iter().map(|line| format!("  | {line}\n")));
     // A closed standard error must not end the boots.
     let _ = std::io::stderr().lock().write_all(text.as_bytes());
-    Ok(())
 }
 
 fn print(text: &str) -> Result<()> {

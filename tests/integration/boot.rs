@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::fixture::{ocinitrd, offline_output, stderr, stdout};
 
+/// For a busy machine without KVM.
+const LONG: &str = "600";
+
 /// `ocinitrd boot OUT`, its consoles kept apart from those of other tests.
 fn boot(output: &Path, test: &str) -> Command {
     let mut command = ocinitrd();
@@ -33,7 +36,7 @@ fn root_by_each_name_boots_and_every_file_is_unpacked_as_it_is_in_the_initrd() {
     for root in roots {
         command.args(["--root", root]);
     }
-    let answer = answer(&run(command.args(["--verify-contents", "--json"]), 0));
+    let answer = answer(&run(command.args(["--verify-contents", "--json", "--timeout", LONG]), 0));
     assert!(answer["contents"]["files"].as_u64().unwrap() > 100, "{answer}");
     assert!(answer["contents"]["failure"].is_null(), "{answer}");
     let boots = answer["boots"].as_array().unwrap();
@@ -43,7 +46,7 @@ fn root_by_each_name_boots_and_every_file_is_unpacked_as_it_is_in_the_initrd() {
         assert_eq!(report["ok"], true, "{report}");
         let seconds = |milestone: &str| report["seconds"][milestone].as_f64().unwrap();
         assert!(0.0 < seconds("unpacked") && seconds("unpacked") < seconds("device"), "{report}");
-        assert!(seconds("device") < seconds("switch_root") && seconds("switch_root") < seconds("target"), "{report}");
+        assert!(seconds("device") < seconds("switch_root") && seconds("switch_root") <= seconds("target"), "{report}");
         let console = fs::read_to_string(report["log"].as_str().unwrap()).unwrap();
         assert!(!console.contains("Initramfs unpacking failed"));
         assert!(console.contains("ocinitrd: fact root /dev/vda1 / ext4 "), "{console}");
@@ -51,20 +54,12 @@ fn root_by_each_name_boots_and_every_file_is_unpacked_as_it_is_in_the_initrd() {
 }
 
 #[test]
-fn the_answer_is_one_line_with_both_times() {
-    let output = run(&mut boot(&offline_output(), "line"), 0);
-    let text = stdout(&output);
-    assert_eq!(text.lines().count(), 1, "{text}");
-    assert!(text.starts_with("ext4-uuid: ok, switch-root ") && text.contains(" s after kernel start ("), "{text}");
-}
-
-#[test]
 fn an_absent_root_fails_in_bounded_time_and_names_the_device() {
     let mut command = boot(&offline_output(), "absent");
-    command.args(["--append", "root=LABEL=nowhere systemd.default_device_timeout_sec=10", "--timeout", "150"]);
+    command.args(["--append", "root=LABEL=nowhere systemd.default_device_timeout_sec=10", "--timeout", LONG]);
     let started = Instant::now();
     let output = run(&mut command, 1);
-    assert!(started.elapsed().as_secs() < 300);
+    assert!(started.elapsed().as_secs() < 400);
     let text = stdout(&output);
     assert!(text.starts_with("ext4-uuid: failed in stage device: Timed out waiting for device "), "{text}");
     assert!(text.contains("/dev/disk/by-label/nowhere"), "{text}");
@@ -74,10 +69,26 @@ fn an_absent_root_fails_in_bounded_time_and_names_the_device() {
 }
 
 #[test]
-fn a_scenario_that_must_fail_is_ok_when_it_does() {
-    let output = run(boot(&offline_output(), "must-fail").args(["--root", "absent-root"]), 0);
+fn each_answer_is_one_line_and_a_scenario_that_must_fail_is_ok_when_it_does() {
+    let mut command = boot(&offline_output(), "lines");
+    let text =
+        stdout(&run(command.args(["--root", "plain", "--root", "absent-root", "--timeout", LONG, "--jobs", "1"]), 0));
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines.len(), 2, "{text}");
+    assert!(
+        lines[0].starts_with("ext4-uuid: ok, switch-root ") && lines[0].contains(" s after kernel start ("),
+        "{text}"
+    );
+    assert!(lines[1].starts_with("absent-root: ok, fails as it must in stage device: Timed out waiting"), "{text}");
+}
+
+#[test]
+fn a_panic_before_the_initrd_is_tried_again_twice_and_told() {
+    let output = run(boot(&offline_output(), "panic").args(["--append", "mem=128M"]), 1);
     let text = stdout(&output);
-    assert!(text.starts_with("absent-root: ok, fails as it must in stage device: Timed out waiting"), "{text}");
+    assert!(text.starts_with("ext4-uuid: failed in stage kernel: Kernel panic - not syncing"), "{text}");
+    assert!(text.ends_with(", tried again 2 times after panics before the initrd\n"), "{text}");
+    assert_eq!(stderr(&output).matches("panicked before it unpacked the initrd; trying again").count(), 2);
 }
 
 #[test]
@@ -87,7 +98,7 @@ fn a_truncated_initrd_fails_in_the_stage_in_which_it_is_unpacked() {
     fs::copy(whole.join("vmlinuz"), directory.path().join("vmlinuz")).unwrap();
     let initrd = fs::read(whole.join("initrd")).unwrap();
     fs::write(directory.path().join("initrd"), &initrd[..initrd.len() / 2]).unwrap();
-    let text = stdout(&run(&mut boot(directory.path(), "truncated"), 1));
+    let text = stdout(&run(boot(directory.path(), "truncated").args(["--timeout", LONG]), 1));
     assert!(text.starts_with("ext4-uuid: failed in stage unpack: Initramfs unpacking failed"), "{text}");
 }
 

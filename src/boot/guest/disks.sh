@@ -8,7 +8,7 @@ trap 'fail "making the disks: $BASH_COMMAND (exit code $?)"' ERR
 need cp mkdir modprobe mount sync umount
 load_modules virtio_pci virtio_blk
 
-# install_program PROGRAM DIRECTORY: with the libraries it needs, each where the initrd has it.
+# install_program PROGRAM DIRECTORY: with the libraries it needs.
 install_program() {
     local program name arrow path file
     program=$(type -P "$1")
@@ -16,9 +16,11 @@ install_program() {
     while read -r name arrow path _; do
         [[ $arrow == '=>' ]] || path=$name
         [[ $path == /* ]] || continue
-        file=$(cd -P "${path%/*}" && pwd)/${path##*/}
-        mkdir -p "$2${file%/*}"
-        cp -L "$file" "$2$file"
+        # Where it is, and where the loader looks for it, which may lead there by links between directories.
+        for file in "$(cd -P "${path%/*}" && pwd)/${path##*/}" "$path"; do
+            mkdir -p "$2${file%/*}"
+            cp -L "$path" "$2$file"
+        done
     done </ocinitrd/libraries
     cp -L "$program" "$2/usr/bin/"
 }
@@ -34,5 +36,7 @@ populate() {
     printf 'ID=ocinitrd-target\nNAME="ocinitrd boot target"\n' >"$1/usr/lib/os-release"
     ln -s ../usr/lib/os-release "$1/etc/os-release"
     install_program bash "$1"
+    # Where the loader was told of a library's directory by ldconfig, it has to be told again.
+    [[ ! -f /etc/ld.so.cache ]] || cp /etc/ld.so.cache "$1/etc/"
     cp /ocinitrd/target-init "$1/usr/bin/init"
 }
