@@ -21,6 +21,9 @@ const FATAL: &[(&str, Option<Stage>)] = &[
     ("check access for rdinit=", Some(Stage::Unpack)),
     ("VFS: Mounted root", Some(Stage::Unpack)),
     ("VFS: Unable to mount root fs", Some(Stage::Unpack)),
+    (SCRIPT_NOT_STARTED, Some(Stage::Disks)),
+    // After this the kernel starts a shell of the initrd, if there is one, which waits for ever.
+    ("Failed to execute /init (", Some(Stage::Init)),
     ("Kernel panic - not syncing", None),
     ("emergency mode", None),
     ("Cannot open access to console", None),
@@ -52,6 +55,9 @@ const MILESTONES: &[(&str, Milestone)] = &[
     ("Starting initrd-switch-root.service", Milestone::SwitchRoot),
     ("Starting Switch Root", Milestone::SwitchRoot),
 ];
+
+/// The kernel unpacked our script, but not what reads it.
+const SCRIPT_NOT_STARTED: &str = "Failed to execute /ocinitrd/run";
 
 const MARK: &str = "ocinitrd: ";
 
@@ -192,7 +198,8 @@ impl Console {
         }
         self.panicked |= line.contains("Kernel panic");
         if let Some((_, stage)) = FATAL.iter().find(|(text, _)| line.contains(text)) {
-            let reason = self.cause.clone().unwrap_or_else(|| line.to_owned());
+            let no_shell = line.contains(SCRIPT_NOT_STARTED).then(|| "the initrd has no program bash".to_owned());
+            let reason = no_shell.or_else(|| self.cause.clone()).unwrap_or_else(|| line.to_owned());
             self.fail(stage.unwrap_or_else(|| self.stage()), message(&reason).to_owned());
         }
     }
@@ -390,6 +397,8 @@ mod tests {
     fn marks_of_a_script_that_cannot_go_on_are_faults_of_stage_disks() {
         let missing = lines("[    3.000000] ocinitrd: missing mke2fs\n");
         assert_eq!(fault(&missing), (Stage::Disks, "the initrd has no program mke2fs"));
+        let no_shell = lines("[    3.000000] Failed to execute /ocinitrd/run (error -2)\n");
+        assert_eq!(fault(&no_shell), (Stage::Disks, "the initrd has no program bash"));
         let failed = lines("[    3.000000] ocinitrd: failed making the disks: mount /x (exit code 32)\n");
         assert_eq!(fault(&failed), (Stage::Disks, "making the disks: mount /x (exit code 32)"));
     }

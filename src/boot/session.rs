@@ -44,6 +44,8 @@ pub struct Subject {
 
 /// How it is booted.
 pub struct Options<'a> {
+    /// What makes the disks in place of the subject, whose initrd may lack the programs.
+    pub maker: Option<Subject>,
     /// The longest that one guest may take.
     pub timeout: Duration,
     /// Kernel options behind all others.
@@ -56,6 +58,18 @@ pub struct Options<'a> {
     pub cache_directory: PathBuf,
     /// Fails when the run was asked to end.
     pub interrupted: &'a (dyn Fn() -> Result<()> + Sync),
+}
+
+impl Subject {
+    /// The digests of its files, as text.
+    fn identity(&self) -> Result<String> {
+        let digest = |path: &Path| -> Result<Digest> {
+            let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+            let (digest, _) = Digest::of_reader(file).with_context(|| format!("reading {}", path.display()))?;
+            Ok(digest)
+        };
+        Ok(format!("{}\0{}\0", digest(&self.kernel)?, digest(&self.initrd)?))
+    }
 }
 
 /// What is to be found out of the subject, in one guest or more.
@@ -94,9 +108,8 @@ pub struct Session<'a> {
     progress: Progress,
     qemu: Qemu,
     cache: Cache,
-    /// Of the kernel and the initrd together.
-    identity: Vec<u8>,
-    memory_mib: u64,
+    identity: String,
+    maker_identity: String,
     /// The images of the disk sets asked for so far. Locked while disks are made: others want the same ones.
     disks: Mutex<BTreeMap<&'static str, Disks>>,
 }
@@ -110,12 +123,8 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Fails when QEMU is not installed, the kernel or the initrd cannot be read, or a directory not be made.
     pub fn open(subject: Subject, options: Options<'a>, progress: &Progress) -> Result<Self> {
-        let digest = |path: &Path| -> Result<(Digest, u64)> {
-            let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
-            Digest::of_reader(file).with_context(|| format!("reading {}", path.display()))
-        };
-        let (kernel_digest, _) = digest(&subject.kernel)?;
-        let (initrd_digest, initrd_bytes) = digest(&subject.initrd)?;
+        let identity = subject.identity()?;
+        let maker_identity = options.maker.as_ref().map_or_else(|| Ok(identity.clone()), Subject::identity)?;
         fs::create_dir_all(&options.log_directory)
             .with_context(|| format!("creating {}", options.log_directory.display()))?;
         let cache = Cache::open(&options.cache_directory)?;
@@ -125,8 +134,8 @@ impl<'a> Session<'a> {
             progress.note(&format!("booting without KVM, which is slower: {reason}"));
         }
         Ok(Session {
-            identity: format!("{kernel_digest}\0{initrd_digest}\0").into_bytes(),
-            memory_mib: memory_mib(initrd_bytes),
+            identity,
+            maker_identity,
             progress: *progress,
             subject,
             options,
@@ -197,11 +206,9 @@ impl<'a> Session<'a> {
             Ok(disks) => disks,
             Err(failure) => return Ok(self.report(scenario, None, Some(failure), 0)),
         };
-        let guest = self.guest(
-            self.subject.initrd.clone(),
-            command_line::of_target(scenario.command_line, &self.options.append),
-            disks.into_iter().map(|image| GuestDisk { image, writable: false }).collect(),
-        );
+        let disks = disks.into_iter().map(|image| GuestDisk { image, writable: false }).collect();
+        let command_line = command_line::of_target(scenario.command_line, &self.options.append);
+        let guest = guest(&self.subject, command_line, disks)?;
         let (seen, retries) = self.run(scenario.name, &guest)?;
         let mut fault = verdict::fault(&seen, self.options.timeout);
         if let (None, Expectation::Target(facts)) = (&fault, scenario.expects) {
@@ -221,7 +228,7 @@ impl<'a> Session<'a> {
         let expected = inspect::file_digests(reader)
             .with_context(|| format!("reading the files of {}", self.subject.initrd.display()))?;
         let segment = script::contents_lister()?;
-        let key = self.key(&[&segment]);
+        let key = key(&self.identity, &[&segment]);
         let files = expected.len();
         if self.cache.get(&key).is_some() {
             return Ok(Contents { files, cached: true, failure: None });
@@ -229,7 +236,7 @@ impl<'a> Session<'a> {
         let made = self.cache.make(&key, |place| {
             let image = place.join("listing");
             create_sparse(&image, LISTING_BYTES)?;
-            let seen = match self.run_script(NAME, &segment, place, std::slice::from_ref(&image))? {
+            let seen = match self.run_script(NAME, &self.subject, &segment, place, std::slice::from_ref(&image))? {
                 Ok(seen) => seen,
                 Err(failure) => return Ok(Err(failure)),
             };
@@ -255,7 +262,7 @@ impl<'a> Session<'a> {
 
     fn make_disks(&self, set: &DiskSet) -> Result<Disks> {
         let segment = script::disk_maker(set.recipe)?;
-        let key = self.key(&[&segment, format!("{:?}", set.disks).as_bytes()]);
+        let key = key(&self.maker_identity, &[&segment, format!("{:?}", set.disks).as_bytes()]);
         let images = |place: &Path| (0..set.disks.len()).map(|number| place.join(format!("disk{number}"))).collect();
         if let Some(place) = self.cache.get(&key) {
             return Ok(Ok(images(&place)));
@@ -269,7 +276,9 @@ impl<'a> Session<'a> {
                         .with_context(|| format!("partitioning {}", image.display()))?;
                 }
             }
-            Ok(self.run_script(&format!("disks-{}", set.name), &segment, place, &images)?.map(drop))
+            let maker = self.options.maker.as_ref().unwrap_or(&self.subject);
+            let made = self.run_script(&format!("disks-{}", set.name), maker, &segment, place, &images)?;
+            Ok(made.map(drop).map_err(with_remedy))
         })?;
         Ok(made.map(|place| images(&place)))
     }
@@ -278,22 +287,22 @@ impl<'a> Session<'a> {
     fn run_script(
         &self,
         name: &str,
+        subject: &Subject,
         segment: &[u8],
         place: &Path,
         images: &[PathBuf],
     ) -> Result<std::result::Result<Seen, Failure>> {
         let initrd = place.join("initrd");
-        script::append(&self.subject.initrd, segment, &initrd)?;
+        script::append(&subject.initrd, segment, &initrd)?;
         let disks = images.iter().map(|image| GuestDisk { image: image.clone(), writable: true }).collect();
-        let guest = self.guest(initrd.clone(), command_line::of_script(script::INIT), disks);
+        let subject = Subject { kernel: subject.kernel.clone(), initrd: initrd.clone() };
+        let guest = guest(&subject, command_line::of_script(script::INIT), disks)?;
         let (seen, _) = self.run(name, &guest)?;
         fs::remove_file(&initrd).with_context(|| format!("removing {}", initrd.display()))?;
         Ok(match verdict::fault(&seen, self.options.timeout) {
             None => Ok(seen),
-            Some((stage, reason)) => {
-                let stage = if stage == Stage::Init { Stage::Disks } else { stage };
-                Err(Failure::new(stage, reason, &seen, self.log(name)))
-            }
+            Some((Stage::Init, reason)) => Err(Failure::new(Stage::Disks, reason, &seen, self.log(name))),
+            Some((stage, reason)) => Err(Failure::new(stage, reason, &seen, self.log(name))),
         })
     }
 
@@ -320,17 +329,8 @@ impl<'a> Session<'a> {
         }
     }
 
-    fn guest(&self, initrd: PathBuf, command_line: String, disks: Vec<GuestDisk>) -> Guest {
-        let kernel = self.subject.kernel.clone();
-        Guest { kernel, initrd: Some(initrd), command_line, disks, memory_mib: self.memory_mib }
-    }
-
     fn log(&self, name: &str) -> PathBuf {
         self.options.log_directory.join(format!("{name}.log"))
-    }
-
-    fn key(&self, inputs: &[&[u8]]) -> Digest {
-        Digest::of(&[CACHE_VERSION, &self.identity, &inputs.join(&0)].concat())
     }
 
     fn report(&self, scenario: &Scenario, seen: Option<&Seen>, failure: Option<Failure>, retries: u32) -> Report {
@@ -346,6 +346,26 @@ impl<'a> Session<'a> {
             log,
         }
     }
+}
+
+fn with_remedy(failure: Failure) -> Failure {
+    match failure.stage {
+        Stage::Disks => {
+            let reason = format!("{}; --disks-by OUT makes them with the programs of another build", failure.reason);
+            Failure { reason, ..failure }
+        }
+        _ => failure,
+    }
+}
+
+fn key(identity: &str, inputs: &[&[u8]]) -> Digest {
+    Digest::of(&[CACHE_VERSION, identity.as_bytes(), &inputs.join(&0)].concat())
+}
+
+fn guest(subject: &Subject, command_line: String, disks: Vec<GuestDisk>) -> Result<Guest> {
+    let Subject { kernel, initrd } = subject.clone();
+    let initrd_bytes = fs::metadata(&initrd).with_context(|| format!("reading {}", initrd.display()))?.len();
+    Ok(Guest { kernel, initrd: Some(initrd), command_line, disks, memory_mib: memory_mib(initrd_bytes) })
 }
 
 /// A gibibyte, and more for large initrds: the archive and its files, some four times as large, are in memory together.

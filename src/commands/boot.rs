@@ -33,6 +33,9 @@ pub struct Arguments {
     /// The initrd, anyone's [default: OUT/initrd]
     #[arg(long, value_name = "FILE", requires = "kernel")]
     initrd: Option<PathBuf>,
+    /// Make the disks with the programs of another output directory, for an initrd that lacks bash, mke2fs and the like
+    #[arg(long, value_name = "OUT")]
+    disks_by: Option<PathBuf>,
     /// The root device, by the name that --list shows; may be given several times, `all` stands for every one
     #[arg(long = "root", value_name = "SCENARIO", default_value = "plain")]
     roots: Vec<String>,
@@ -122,27 +125,30 @@ fn is_ok(finding: &Finding) -> bool {
 }
 
 fn subject(arguments: &Arguments) -> Result<Subject> {
-    let in_output = |name: &str| arguments.output.as_ref().map(|output| output.join(name));
-    let found = |given: &Option<PathBuf>, name: &str, option: &str| -> Result<PathBuf> {
-        let path =
-            given.clone().or_else(|| in_output(name)).with_context(|| format!("no {name} is given: use {option}"))?;
+    let part = |given: &Option<PathBuf>, name: &str| {
+        let in_output = || Some(arguments.output.as_ref()?.join(name));
+        given.clone().or_else(in_output).with_context(|| format!("no {name} is given: use --kernel FILE --initrd FILE"))
+    };
+    existing(part(&arguments.kernel, "vmlinuz")?, part(&arguments.initrd, "initrd")?)
+}
+
+fn existing(kernel: PathBuf, initrd: PathBuf) -> Result<Subject> {
+    for path in [&kernel, &initrd] {
         if !path.is_file() {
             bail!(
                 "there is no file {}: give the output directory of `ocinitrd build`, or --kernel FILE --initrd FILE",
                 path.display()
             );
         }
-        Ok(path)
-    };
-    Ok(Subject {
-        kernel: found(&arguments.kernel, "vmlinuz", "--kernel FILE")?,
-        initrd: found(&arguments.initrd, "initrd", "--initrd FILE")?,
-    })
+    }
+    Ok(Subject { kernel, initrd })
 }
 
 fn options<'a>(arguments: &Arguments, interrupted: &'a (dyn Fn() -> Result<()> + Sync)) -> Result<Options<'a>> {
     let beside = arguments.output.as_deref().unwrap_or(Path::new("."));
+    let maker = arguments.disks_by.as_ref().map(|output| existing(output.join("vmlinuz"), output.join("initrd")));
     Ok(Options {
+        maker: maker.transpose()?,
         timeout: Duration::from_secs(arguments.timeout),
         append: arguments.append.clone(),
         show_console: arguments.console,
