@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Instant;
 
+use ocinitrd::format::cpio::Writer;
 use serde_json::Value;
 
 use crate::fixture::{ocinitrd, offline_output, stderr, stdout};
@@ -100,6 +101,23 @@ fn a_truncated_initrd_fails_in_the_stage_in_which_it_is_unpacked() {
     fs::write(directory.path().join("initrd"), &initrd[..initrd.len() / 2]).unwrap();
     let text = stdout(&run(boot(directory.path(), "truncated").args(["--timeout", LONG]), 1));
     assert!(text.starts_with("ext4-uuid: failed in stage unpack: Initramfs unpacking failed"), "{text}");
+}
+
+/// What an initrd without programs cannot do for itself, another can do for it.
+#[test]
+fn an_initrd_without_programs_is_told_apart_from_one_that_does_not_start() {
+    let whole = offline_output();
+    let directory = tempfile::tempdir().unwrap();
+    fs::copy(whole.join("vmlinuz"), directory.path().join("vmlinuz")).unwrap();
+    fs::write(directory.path().join("initrd"), Writer::new(Vec::new()).finish().unwrap()).unwrap();
+    let text = stdout(&run(boot(directory.path(), "empty").args(["--timeout", LONG]), 1));
+    assert!(
+        text.starts_with("ext4-uuid: failed in stage disks: the initrd has no program bash; --disks-by "),
+        "{text}"
+    );
+    let mut command = boot(directory.path(), "empty");
+    let text = stdout(&run(command.args(["--timeout", LONG, "--disks-by"]).arg(&whole), 1));
+    assert!(text.starts_with("ext4-uuid: failed in stage unpack: "), "{text}");
 }
 
 #[test]
