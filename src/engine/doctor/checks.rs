@@ -158,24 +158,25 @@ pub(super) fn kvm(host: &Host) -> Result<Finding> {
     const SUBJECT: &str = "KVM";
     const SLOWER: &str = "QEMU computes every instruction itself, and boots take some ten times as long";
     Ok(match host.access("/dev/kvm") {
+        // A device without the processor's support answers and then fails at the first guest.
+        _ if !host.has_virtualisation()? => Finding {
+            subject: SUBJECT,
+            state: State::Warning,
+            detail: format!("the processor offers no virtualisation to this machine: {SLOWER}"),
+            // Nothing on this machine can change it.
+            cure: None,
+        },
         Ok(()) => Finding::ok(SUBJECT, "/dev/kvm is there and ours to use"),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => Finding::warning(
             SUBJECT,
             format!("/dev/kvm may not be opened by {}: {SLOWER}", host.user_name()?),
             format!("sudo usermod --append --groups kvm {} and log in again", host.user_name()?),
         ),
-        Err(_) if host.has_virtualisation()? => Finding::warning(
+        Err(_) => Finding::warning(
             SUBJECT,
             format!("/dev/kvm is missing: {SLOWER}"),
             format!("{}modprobe --all kvm_intel kvm_amd", host.sudo()),
         ),
-        // Nothing on this machine can change it.
-        Err(_) => Finding {
-            subject: SUBJECT,
-            state: State::Warning,
-            detail: format!("/dev/kvm is missing and the processor offers no virtualisation to this machine: {SLOWER}"),
-            cure: None,
-        },
     })
 }
 

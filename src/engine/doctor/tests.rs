@@ -216,6 +216,14 @@ fn without_qemu_and_kvm_a_build_works_and_a_warning_says_what_does_not() {
 }
 
 #[test]
+fn a_kvm_device_without_the_processors_support_is_no_kvm() {
+    let machine = Machine::new();
+    machine.write("/proc/cpuinfo", "flags\t\t: fpu sse\n");
+    let complaint = only(complaints(&machine.host(0), Ok(&engine(false))));
+    assert!(complaint.starts_with("warning KVM: the processor offers no virtualisation"), "{complaint}");
+}
+
+#[test]
 fn the_vfs_driver_is_a_warning() {
     let machine = Machine::new();
     let mut slow = engine(true);
