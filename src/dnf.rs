@@ -110,17 +110,9 @@ pub fn builder_keys(repositories: &BTreeMap<String, Repository>) -> String {
     text
 }
 
-/// The arguments of the repository query that finds each kernel package: the newest, or that of one kernel.
-pub fn kernel_queries(packages: &[String], kernel_version: Option<&str>) -> String {
-    let mut text = String::new();
-    for package in packages {
-        let _ = match kernel_version {
-            // Each of Fedora's kernel packages provides `NAME-uname-r = KVER`.
-            Some(version) => writeln!(text, "{package} --whatprovides={package}-uname-r={version}"),
-            None => writeln!(text, "{package}"),
-        };
-    }
-    text
+/// Lines `NAME [KVER]` for the kernel packages to be found: the newest, or those of one kernel.
+pub fn kernel_packages(packages: &[String], kernel_version: Option<&str>) -> String {
+    packages.iter().map(|package| format!("{package} {}\n", kernel_version.unwrap_or_default())).collect()
 }
 
 /// Reads the solver's result for an empty root.
@@ -144,7 +136,7 @@ pub fn parse_solution(text: &str) -> Result<BTreeSet<Chosen>> {
     Ok(chosen)
 }
 
-/// Reads the answers of [`kernel_queries`]: lines `NAME EPOCH VERSION RELEASE ARCH REPOSITORY`.
+/// Reads what was found for [`kernel_packages`]: lines `NAME EPOCH VERSION RELEASE ARCH REPOSITORY`.
 ///
 /// # Errors
 /// Fails on a line of another form.
@@ -246,14 +238,6 @@ mod tests {
         let nevras: Vec<&str> = chosen.iter().map(|package| package.nevra.as_str()).collect();
         assert_eq!(nevras, ["k-3:1-1.noarch", "kernel-core-6.12.1-1.x86_64"]);
         assert!(parse_kernel_packages("kernel-core 6.12.1\n").is_err());
-    }
-
-    #[test]
-    fn one_kernel_is_asked_for_by_what_its_packages_provide() {
-        let packages = ["kernel-core".to_owned()];
-        assert_eq!(kernel_queries(&packages, None), "kernel-core\n");
-        let query = kernel_queries(&packages, Some("6.12.1-1.x86_64"));
-        assert_eq!(query, "kernel-core --whatprovides=kernel-core-uname-r=6.12.1-1.x86_64\n");
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn input(request: &Request<'_>) -> Result<Input> {
     input.bytes("dnf.conf", dnf::configuration(request.selection));
     input.bytes("releasever", request.releasever);
     input.bytes("packages", lines(&request.selection.install));
-    input.bytes("kernel-queries", dnf::kernel_queries(request.kernel_packages, request.kernel_version));
+    input.bytes("kernel-packages", dnf::kernel_packages(request.kernel_packages, request.kernel_version));
     input.directory("repos.d");
     input.bytes("repos.d/ocinitrd.repo", dnf::repositories_file(request.repositories));
     super::add_keys(&mut input, request.repositories)?;

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Solves package sets from the repository metadata below /ocinitrd/repos. Runs in the builder image, without network.
-# Enters: dnf.conf, repos.d, repos, keys, packages, kernel-queries. Leaves: out/solution, out/kernel, out/builder.
+# Enters: dnf.conf, repos.d, repos, keys, packages, kernel-packages. Leaves: out/solution, out/kernel, out/builder.
 set -eu
 cd /ocinitrd
 # Some programs close every possible file before they start another, and a rootless engine may set no limit.
@@ -27,16 +27,23 @@ run_dnf() {
 run_dnf -y makecache
 
 : > out/kernel
-while read -r query; do
-    # shellcheck disable=SC2086 # a query is several words
-    run_dnf -q repoquery --latest-limit=1 --qf '%{name} %{epoch} %{version} %{release} %{arch} %{repoid}\n' $query \
-        | sed '/^$/d' > found
+while read -r package version; do
+    # Each of Fedora's kernel packages provides `NAME-uname-r = KVER`; dnf wants the spaces. It limits to the latest
+    # before it looks at what is provided: so not both.
+    if [ -n "$version" ]; then
+        set -- "--whatprovides=$package-uname-r = $version"
+    else
+        set -- --latest-limit=1
+    fi
+    # The first line that is not empty: another repository may have the same package.
+    run_dnf -q repoquery --qf '%{name} %{epoch} %{version} %{release} %{arch} %{repoid}\n' "$package" "$@" > answer
+    sed -n '/./{p;q;}' answer > found
     if ! [ -s found ]; then
-        echo "no package answers the kernel query: $query" >&2
+        echo "no repository has the kernel package $package${version:+ for the kernel $version}" >&2
         exit 1
     fi
     cat found >> out/kernel
-done < kernel-queries
+done < kernel-packages
 
 # Both dnfs exit with 1 after an --assumeno that was solved, so the result of the solver decides.
 # shellcheck disable=SC2046 # a package a word

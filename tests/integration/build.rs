@@ -34,6 +34,16 @@ fn small_image(builder: &str, repository: &str, packages: &str, extra: &str) -> 
     ))
 }
 
+/// The small image with `from` of its definition replaced.
+fn changed_image(from: &str, to: &str) -> tempfile::TempDir {
+    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let definition = image.path().join("images/test.toml");
+    let text = fs::read_to_string(&definition).unwrap();
+    assert!(text.contains(from), "{text}");
+    fs::write(&definition, text.replace(from, to)).unwrap();
+    image
+}
+
 const SMALL: &str = "\"systemd\", \"systemd-udev\", \"bash\", \"util-linux-core\", \"fedora-release-common\"";
 
 fn manifest(directory: &Path) -> Value {
@@ -215,39 +225,50 @@ fn failing_scriptlet_fails_the_build_and_is_shown() {
 }
 
 #[test]
+fn the_kernel_that_is_asked_for_is_the_one_built_for() {
+    // The oldest of the repository, by the version in its kernel-cloud-core: the newest is taken unasked.
+    let packages = names(&fixture::offline_directory().join("repo/Packages"));
+    let versions = packages.iter().filter_map(|name| name.strip_prefix("kernel-cloud-core-")?.split('-').next());
+    let oldest = versions.min().unwrap();
+    for builder in ["dnf5", "dnf4"] {
+        let image = small_image(builder, "repo-foreign", SMALL, "");
+        succeed(ocinitrd().args(["build", "test"]).current_dir(image.path()));
+        let newest = manifest(&image.path().join("test"))["kernel_version"].as_str().unwrap().to_owned();
+        let wanted = newest.replacen(newest.split('+').next().unwrap(), oldest, 1);
+        assert_ne!(wanted, newest, "the repository holds one kernel only: it cannot show this");
+        succeed(ocinitrd().args(["build", "test", "-k", &wanted]).current_dir(image.path()));
+        let output = image.path().join("test");
+        assert_eq!(manifest(&output)["kernel_version"], wanted);
+        let listing = succeed(ocinitrd().args(["inspect", "--list"]).arg(output.join("initrd")));
+        assert!(listing.contains(&format!("usr/lib/modules/{wanted}/modules.dep")), "{wanted}");
+        assert!(!listing.contains(&newest), "{newest}");
+    }
+}
+
+#[test]
 fn kernel_that_is_not_there_is_named() {
     let image = small_image("dnf5", "repo-foreign", SMALL, "");
     let error = build_error(image.path(), &["-k", "9.9.9"]);
-    assert!(error.contains("9.9.9"), "{error}");
+    assert!(error.contains("no repository has the kernel package kernel-cloud-core for the kernel 9.9.9"), "{error}");
 }
 
 #[test]
 fn several_kernels_need_a_choice() {
-    let image = small_image("dnf5", "repo-foreign", SMALL, "");
-    let definition = image.path().join("images/test.toml");
-    let text = fs::read_to_string(&definition).unwrap();
-    fs::write(&definition, text.replace("[\"kernel-cloud-core\"]", "[\"kernel-cloud-core\", \"kernel-modules-core\"]"))
-        .unwrap();
+    let image = changed_image("[\"kernel-cloud-core\"]", "[\"kernel-cloud-core\", \"kernel-modules-core\"]");
     let error = build_error(image.path(), &[]);
     assert!(error.contains("the packages hold several kernels: choose one with --kernel-version"), "{error}");
 }
 
 #[test]
 fn no_kernel_package_is_an_error() {
-    let image = small_image("dnf5", "repo-foreign", SMALL, "");
-    let definition = image.path().join("images/test.toml");
-    let text = fs::read_to_string(&definition).unwrap();
-    fs::write(&definition, text.replace("[\"kernel-cloud-core\"]", "[\"bash\"]")).unwrap();
+    let image = changed_image("[\"kernel-cloud-core\"]", "[\"bash\"]");
     let error = build_error(image.path(), &[]);
     assert!(error.contains("the packages hold no kernel"), "{error}");
 }
 
 #[test]
 fn module_pattern_without_a_match_is_a_warning() {
-    let image = small_image("dnf5", "repo-foreign", SMALL, "");
-    let definition = image.path().join("images/test.toml");
-    let text = fs::read_to_string(&definition).unwrap();
-    fs::write(&definition, text.replace("\"virtio_blk\"", "\"virtio_blk\", \"virtio_blx\"")).unwrap();
+    let image = changed_image("\"virtio_blk\"", "\"virtio_blk\", \"virtio_blx\"");
     let output = ocinitrd().args(["build", "test"]).current_dir(image.path()).output().unwrap();
     let narration = fixture::stderr(&output);
     assert!(output.status.success(), "{narration}");
