@@ -5,6 +5,8 @@ IMAGE ?=
 BUILD_PROGRAMS = cc podman crun newuidmap qemu-system-x86_64
 OFFLINE_PROGRAMS = $(BUILD_PROGRAMS) mmdebstrap createrepo_c rpmsign gpg
 TEST_PROGRAMS = $(OFFLINE_PROGRAMS) bsdtar bzip2 cpio depmod dracut lz4 mkinitramfs rpm rpmbuild runuser skopeo xz zstd
+# Tests that only root can run.
+SKIP = $(if $(filter-out 0,$(shell id -u)),--skip as_root::)
 
 .PHONY: help initrd offline check test test-matrix bench format clean rust build-programs offline-programs test-programs
 
@@ -30,7 +32,8 @@ test: rust test-programs check ## all tests: needs podman and QEMU, installs wha
 	cargo build --quiet --locked --package offline-repo
 	target/debug/offline-repo setup --builder all
 	@tests/offline/test-user.sh target/debug/offline-repo target/offline
-	cargo test --locked --test integration
+	@[ -z "$(SKIP)" ] || echo "not run, because they take root: the tests of tests/integration/as_root.rs"
+	cargo test --locked --test integration -- $(SKIP)
 
 test-matrix: test ## what is too long for every change
 	cargo test --locked --test integration -- --ignored

@@ -53,15 +53,16 @@ pub(super) async fn ensure(client: &Client, reference: &ImageReference, progress
 
 fn describe(reference: &ImageReference, found: StoredImage) -> Result<Image> {
     let (repository, digest) = (reference.repository(), reference.digest());
-    let of_repository = |name: &String| name.strip_prefix(&repository)?.strip_prefix('@')?.parse().ok();
-    let digests: BTreeSet<Digest> = found.names.iter().filter_map(of_repository).collect();
-    if !digests.contains(&digest) {
-        let present = digests.iter().map(Digest::to_string).collect::<Vec<_>>().join(", ");
+    // A digest says what an image is: the engine also finds it where it came from another registry.
+    if !found.names.iter().any(|name| digest_of(name) == Some(digest)) {
+        let present = found.names.join(", ");
         bail!(
-            "image {reference}: digest differs, the engine holds {present} under that name; remove it there and try again"
+            "image {reference}: digest differs, the engine holds {present:?} under that name; remove it there and try again"
         );
     }
-    let mut others = digests.into_iter().filter(|other| *other != digest);
+    let of_repository = found.names.iter().filter(|name| name.split('@').next() == Some(repository.as_str()));
+    let others: BTreeSet<Digest> = of_repository.filter_map(|name| digest_of(name)).collect();
+    let mut others = others.into_iter().filter(|other| *other != digest);
     let platform_digest = others.next().filter(|_| others.next().is_none());
     Ok(Image {
         reference: reference.to_string(),
@@ -70,6 +71,10 @@ fn describe(reference: &ImageReference, found: StoredImage) -> Result<Image> {
         platform_digest,
         architecture: found.architecture,
     })
+}
+
+fn digest_of(name: &str) -> Option<Digest> {
+    name.split_once('@')?.1.parse().ok()
 }
 
 /// Adds what to do to what a registry or the engine said.
@@ -133,6 +138,14 @@ mod tests {
         let mut elsewhere = found(&[INDEX]);
         elsewhere.names.push(format!("quay.io/fedora/fedora-other@{PLATFORM}"));
         assert_eq!(describe(&reference(), elsewhere).unwrap().platform_digest, None);
+    }
+
+    #[test]
+    fn the_same_image_of_another_registry_will_do() {
+        let mut mirrored = found(&[]);
+        mirrored.names.push(format!("mirror.example/fedora@{INDEX}"));
+        let image = describe(&reference(), mirrored).unwrap();
+        assert_eq!((image.digest.to_string().as_str(), image.platform_digest), (INDEX, None));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::definition::Selection;
 use crate::dnf::{self, InstalledPackage};
-use crate::engine::{self, Engine, Image, Job};
+use crate::engine::{Engine, Image, Job};
 use crate::layer::{Layer, Rules};
 use crate::progress::Progress;
 
@@ -64,17 +64,26 @@ pub async fn install(engine: &Engine, image: &Image, request: &Request<'_>, prog
     // The end of the stream for the reader.
     drop(writer);
     let layer = reading.await.context("reading the exported tree")?;
-    let result = match (result, &layer) {
+    let (result, layer) = match (result, layer) {
         // A refused tree closes the pipe: the reader's error is the cause, the engine's only follows.
-        (Err(error), Err(_)) if engine::Interrupted::find(&error).is_some() => return Err(error),
-        (Err(_), Err(_)) => return layer.map(|_| unreachable!("it is an error")).context("reading the exported tree"),
-        (result, _) => result?,
+        (Err(error), Err(refusal)) if is_broken_pipe(&error) => {
+            return Err(refusal.context("reading the exported tree"));
+        }
+        (Err(error), _) => return Err(error),
+        (Ok(result), layer) => (result, layer),
     };
     if result.exit_code != 0 {
         bail!("installing the packages failed; the container said:\n{}", result.log.trim_end());
     }
     let packages = dnf::parse_inventory(&super::text(inventory)?)?;
     Ok(Installed { layer: layer.context("reading the exported tree")?, packages })
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let is_ours = |cause: &(dyn std::error::Error + 'static)| {
+        cause.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+    };
+    error.chain().any(is_ours)
 }
 
 fn input(request: &Request<'_>) -> Result<Input> {

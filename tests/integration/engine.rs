@@ -21,14 +21,14 @@ use rustix::process::{Pid, kill_process};
 use crate::fixture;
 
 /// Names the builder image to a test that runs as another process or user.
-const BUILDER: &str = "OCINITRD_TEST_BUILDER";
+pub const BUILDER: &str = "OCINITRD_TEST_BUILDER";
 const MIB: usize = 1024 * 1024;
 
 fn progress() -> Progress {
     Progress::new(Verbosity::Normal)
 }
 
-fn builder() -> ImageReference {
+pub fn builder() -> ImageReference {
     std::env::var(BUILDER).unwrap_or_else(|_| fixture::builder("dnf5")).parse().unwrap()
 }
 
@@ -100,14 +100,15 @@ fn service_in(directory: &Path) -> Option<Pid> {
 }
 
 /// The names of the containers of a job, running or not.
-fn containers(job: &str) -> Vec<String> {
+pub fn containers(job: &str) -> Vec<String> {
     let filter = format!("name=^ocinitrd-{job}-");
     let listing =
         fixture::succeed(Command::new("podman").args(["ps", "--all", "--format={{.Names}}", "--filter", &filter]));
     listing.lines().map(str::to_owned).collect()
 }
 
-fn eventually(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
+/// Waits until something holds.
+pub fn eventually(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();
     while !holds() {
         assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
@@ -389,7 +390,8 @@ async fn the_service_of_a_killed_run_ends_by_itself() {
     eventually("the service ends", Duration::from_secs(30), || rustix::process::test_kill_process(service).is_err());
 }
 
-fn children(parent: Pid) -> Vec<Pid> {
+/// The processes that a process started and that still run.
+pub fn children(parent: Pid) -> Vec<Pid> {
     let path = format!("/proc/{0}/task", parent.as_raw_pid());
     let threads = fs::read_dir(path).unwrap().flatten();
     let lists = threads.map(|thread| fs::read_to_string(thread.path().join("children")).unwrap_or_default());
@@ -474,31 +476,4 @@ async fn refused_pulls_and_absent_images_say_what_to_do() {
         assert!(message.contains(expected) && message.contains(repository), "{message}");
     }
     assert_eq!(bench.image.digest, builder().digest());
-}
-
-#[test]
-fn jobs_work_without_root_rights_too() {
-    if !fixture::is_root() {
-        // The other tests of this file have just shown it.
-        return;
-    }
-    let directory = tempfile::tempdir().unwrap();
-    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
-    let program = directory.path().join("tests");
-    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
-    let mut words = vec![format!("{BUILDER}={}", builder()), program.display().to_string()];
-    words.extend(["--exact", "--test-threads=1"].map(str::to_owned));
-    words.extend(
-        [
-            "a_job_gets_its_input_and_returns_its_outputs_and_what_it_printed",
-            "a_job_has_no_network_and_neither_the_hosts_name_nor_its_limits",
-            "an_install_step_can_mount_and_chroot",
-            "a_cancelled_job_ends_at_once_and_leaves_nothing",
-            "an_engine_that_dies_in_the_middle_is_named_and_nothing_stays",
-            "the_service_that_was_started_ends_with_the_run",
-        ]
-        .map(|test| format!("engine::{test}")),
-    );
-    let said = fixture::succeed(&mut fixture::as_rootless_user(words));
-    assert!(said.contains("test result: ok. 6 passed; 0 failed"), "{said}");
 }

@@ -41,6 +41,7 @@ struct State {
     once: BTreeMap<String, VecDeque<Fault>>,
     always: BTreeMap<String, Fault>,
     requests: Vec<Request>,
+    content_types: BTreeMap<String, String>,
 }
 
 pub struct Server {
@@ -86,6 +87,11 @@ impl Server {
         self.state.lock().unwrap().always.insert(path.to_owned(), fault);
     }
 
+    /// Answers for `path` say that they are of this type.
+    pub fn answer_with(&self, path: &str, content_type: &str) {
+        self.state.lock().unwrap().content_types.insert(path.to_owned(), content_type.to_owned());
+    }
+
     /// What was asked since the last call.
     pub fn take_requests(&self) -> Vec<Request> {
         std::mem::take(&mut self.state.lock().unwrap().requests)
@@ -122,12 +128,17 @@ fn read_request(stream: &TcpStream) -> Option<Request> {
 
 fn answer(stream: &TcpStream, directory: &Path, state: &Mutex<State>, stopped: &AtomicBool) {
     let Some(request) = read_request(stream) else { return };
-    let fault = {
+    let (fault, headers) = {
         let mut state = state.lock().unwrap();
         state.requests.push(request.clone());
-        state.fault(&request.path)
+        let content_type = state.content_types.get(&request.path);
+        let headers = content_type.map(|content_type| format!("Content-Type: {content_type}\r\n")).unwrap_or_default();
+        (state.fault(&request.path), headers)
     };
-    let file: PathBuf = directory.join(request.path.trim_start_matches('/'));
+    let mut file: PathBuf = directory.join(request.path.trim_start_matches('/'));
+    if request.path.ends_with('/') {
+        file.push("index.html");
+    }
     let body = fs::read(file).ok();
     // A client may go away whenever it likes.
     let _ = match (fault, body) {
@@ -139,10 +150,10 @@ fn answer(stream: &TcpStream, directory: &Path, state: &Mutex<State>, stopped: &
             "Content-Type: text/html; charset=utf-8\r\n",
             b"<!DOCTYPE html><html><title>Log in</title></html>",
         ),
-        (Some(Fault::Bytes(bytes)), _) => send(stream, "200 OK", "", &bytes),
+        (Some(Fault::Bytes(bytes)), _) => send(stream, "200 OK", &headers, &bytes),
         (_, None) => send(stream, "404 Not Found", "", b""),
-        (Some(Fault::WithoutRanges), Some(body)) => send(stream, "200 OK", "", &body),
-        (fault, Some(body)) => send_range(stream, &request, &body, fault, stopped),
+        (Some(Fault::WithoutRanges), Some(body)) => send(stream, "200 OK", &headers, &body),
+        (fault, Some(body)) => send_range(stream, &request, &headers, &body, fault, stopped),
     };
 }
 
@@ -155,6 +166,7 @@ fn send(mut stream: &TcpStream, status: &str, headers: &str, body: &[u8]) -> std
 fn send_range(
     mut stream: &TcpStream,
     request: &Request,
+    headers: &str,
     body: &[u8],
     fault: Option<Fault>,
     stopped: &AtomicBool,
@@ -171,7 +183,7 @@ fn send_range(
         Some(_) => return send(stream, "416 Range Not Satisfiable", "", b""),
     };
     let length = rest.len();
-    write!(stream, "HTTP/1.1 {status}\r\n{range}Content-Length: {length}\r\nConnection: close\r\n\r\n")?;
+    write!(stream, "HTTP/1.1 {status}\r\n{headers}{range}Content-Length: {length}\r\nConnection: close\r\n\r\n")?;
     match fault {
         Some(Fault::CutAfter(count)) => stream.write_all(&rest[..count.min(length)]),
         Some(Fault::StallAfter(count)) => {

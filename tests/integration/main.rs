@@ -2,6 +2,7 @@
 //! and do not find makes them fail. `make test` provides it.
 #![allow(clippy::unwrap_used)]
 
+mod as_root;
 mod boot;
 mod build;
 mod convert;
@@ -11,8 +12,11 @@ mod engine;
 mod fixture;
 mod format;
 mod http_server;
+mod images;
 mod inspect;
+mod interrupted;
 mod kernel;
 mod modules;
 mod oci;
+mod registry;
 mod repository;

@@ -1,0 +1,80 @@
+//! What takes root to show: that root and a user without rights get the same, and what needs a mount on the host.
+//! `make test` leaves these out for other users, and says so.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::engine;
+use crate::fixture::{self, names, succeed};
+use crate::images::{SMALL, build_test, small_image, varied};
+
+fn insist_on_root() {
+    assert!(fixture::is_root(), "this test takes root; leave it out with --skip as_root::");
+}
+
+#[test]
+fn root_and_rootless_get_the_same_bytes() {
+    insist_on_root();
+    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let reference = varied(image.path(), "test", build_test(image.path()));
+
+    let public = fixture::public_copy(&["repo", "repo-foreign"]);
+    let place = public.path().display();
+    let definition = fs::read_to_string(image.path().join("images/test.toml")).unwrap();
+    let offline = fixture::offline_directory();
+    fs::write(public.path().join("test.toml"), definition.replace(offline.to_str().unwrap(), &place.to_string()))
+        .unwrap();
+    fs::create_dir(public.path().join("rootless")).unwrap();
+    fs::set_permissions(public.path().join("rootless"), fs::Permissions::from_mode(0o777)).unwrap();
+    let words = ["ocinitrd", "build", "test.toml", "-O", "rootless/out"].map(|word| match word {
+        "build" | "-O" => word.to_owned(),
+        path => format!("{place}/{path}"),
+    });
+    let rootless = varied(&public.path().join("rootless"), "out", fixture::as_rootless_user(words));
+    for (name, bytes) in &reference {
+        assert!(rootless[name] == *bytes, "{name} depends on the user");
+    }
+}
+
+#[test]
+fn full_disk_leaves_the_old_output() {
+    insist_on_root();
+    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let output = image.path().join("test");
+    fs::create_dir(&output).unwrap();
+    succeed(Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "none"]).arg(&output));
+    fs::write(output.join("initrd"), "the old one").unwrap();
+    let built = build_test(image.path()).output().unwrap();
+    let left = names(&output);
+    let old = fs::read_to_string(output.join("initrd"));
+    succeed(Command::new("umount").arg(&output));
+    let error = fixture::stderr(&built);
+    assert_eq!(built.status.code(), Some(1), "{error}");
+    assert!(error.contains("No space left on device") || error.contains("no space left"), "{error}");
+    assert_eq!((left, old.unwrap().as_str()), (vec!["initrd".to_owned()], "the old one"));
+}
+
+#[test]
+fn the_engines_tests_pass_without_root_rights_too() {
+    insist_on_root();
+    let directory = tempfile::tempdir().unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = directory.path().join("tests");
+    fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let mut words = vec![format!("{}={}", engine::BUILDER, engine::builder()), program.display().to_string()];
+    words.extend(["--exact", "--test-threads=1"].map(str::to_owned));
+    words.extend(
+        [
+            "a_job_gets_its_input_and_returns_its_outputs_and_what_it_printed",
+            "a_job_has_no_network_and_neither_the_hosts_name_nor_its_limits",
+            "an_install_step_can_mount_and_chroot",
+            "a_cancelled_job_ends_at_once_and_leaves_nothing",
+            "an_engine_that_dies_in_the_middle_is_named_and_nothing_stays",
+            "the_service_that_was_started_ends_with_the_run",
+        ]
+        .map(|test| format!("engine::{test}")),
+    );
+    let said = fixture::succeed(&mut fixture::as_rootless_user(words));
+    assert!(said.contains("test result: ok. 6 passed; 0 failed"), "{said}");
+}

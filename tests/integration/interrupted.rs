@@ -1,0 +1,93 @@
+//! Builds that are ended from outside: by a signal, or because their engine goes away. Nothing of them stays, and the
+//! next build is whole.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::engine::{children, containers, eventually};
+use crate::fixture::{names, succeed};
+use crate::images::{SMALL, build_test, small_image, varied};
+
+/// A build that has come to the job `job`.
+fn build_in_job(directory: &Path, job: &str) -> Child {
+    let child = build_test(directory).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let own = format!("{job}-{}", child.id());
+    eventually(&format!("the build comes to {job}"), Duration::from_secs(120), || !containers(&own).is_empty());
+    child
+}
+
+fn end(child: Child) -> (Option<i32>, String) {
+    let output = child.wait_with_output().unwrap();
+    (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+#[test]
+fn a_signal_ends_a_build_in_every_job_and_nothing_stays() {
+    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    for (job, signal, code) in
+        [("solve", Signal::INT, 130), ("verify", Signal::TERM, 143), ("install", Signal::INT, 130)]
+    {
+        let build = build_in_job(image.path(), job);
+        let id = build.id();
+        kill_process(Pid::from_child(&build), signal).unwrap();
+        let (exit_code, said) = end(build);
+        assert_eq!(exit_code, Some(code), "{said}");
+        assert!(said.contains("interrupted by "), "{said}");
+        assert_eq!(containers(&format!("{job}-{id}")), [""; 0], "{said}");
+        assert_eq!(names(image.path()), ["images"], "{said}");
+    }
+}
+
+#[test]
+fn what_a_killed_build_left_is_removed_by_the_next_which_is_whole() {
+    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let mut killed = build_in_job(image.path(), "install");
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    let own = format!("install-{}", killed.id());
+    assert_eq!(containers(&own).len(), 1);
+    succeed(&mut build_test(image.path()));
+    assert_eq!(containers(&own), [""; 0]);
+    assert_eq!(names(image.path()), ["images", "test"]);
+    assert_eq!(names(&image.path().join("test")), ["initrd", "manifest.json", "vmlinuz"]);
+}
+
+#[test]
+fn an_engine_that_dies_ends_the_build_with_its_name_and_no_output() {
+    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let build = build_in_job(image.path(), "install");
+    let id = build.id();
+    let service = children(Pid::from_child(&build)).into_iter().next().expect("the build has started a service");
+    kill_process(service, Signal::KILL).unwrap();
+    let (exit_code, said) = end(build);
+    assert_eq!(exit_code, Some(1), "{said}");
+    assert!(said.contains("went away during the job \"install\""), "{said}");
+    assert_eq!(containers(&format!("install-{id}")), [""; 0], "{said}");
+    assert_eq!(names(image.path()), ["images"], "{said}");
+}
+
+#[test]
+fn an_engine_over_tcp_builds_the_same_bytes() {
+    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let reference = varied(image.path(), "test", build_test(image.path()));
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let url = format!("tcp://127.0.0.1:{port}");
+    let mut service =
+        Command::new("podman").args(["system", "service", "--time=0", &url]).stderr(Stdio::null()).spawn().unwrap();
+    eventually("the service listens", Duration::from_secs(20), || {
+        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+    });
+    let mut remote = build_test(image.path());
+    remote.args(["-O", "remote", "--engine", &url]);
+    let remote = remote.output().unwrap();
+    kill_process(Pid::from_child(&service), Signal::TERM).unwrap();
+    service.wait().unwrap();
+    let said = String::from_utf8_lossy(&remote.stderr);
+    assert!(remote.status.success() && said.contains(&url), "{said}");
+    for (name, bytes) in &reference {
+        assert!(std::fs::read(image.path().join("remote").join(name)).unwrap() == *bytes, "{name} differs");
+    }
+}
