@@ -6,9 +6,17 @@ use clap::{Parser, Subcommand};
 use crate::commands::{boot, build, convert, doctor, inspect};
 use crate::progress::Verbosity;
 
+const ENVIRONMENT: &str = "\
+Environment:
+  CONTAINER_HOST, DOCKER_HOST  the engine, where --engine does not name it
+  XDG_CACHE_HOME               packages and metadata are kept in ocinitrd below it [default: ~/.cache]
+  TMPDIR                       temporary files [default: /tmp]
+  SOURCE_DATE_EPOCH            the time stamp, where --epoch does not give it
+  OCINITRD_LOG                 a log for those who look for a fault: error, warn, info, debug or trace";
+
 /// Builds Linux initrds from distribution packages, in a container.
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true, max_term_width = 100)]
+#[command(version, propagate_version = true, max_term_width = 100, after_help = ENVIRONMENT)]
 pub struct CommandLine {
     /// What to do.
     #[command(subcommand)]

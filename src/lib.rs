@@ -10,16 +10,18 @@
 //! | [`store`] | blobs by sha256 |
 //! | [`download`] | one file, over its mirrors, into the store |
 //! | [`repository`] | repository metadata, fetched and verified |
-//! | [`dnf`] | the definition as dnf arguments; what dnf solved as packages |
+//! | [`dnf`] | the definition as dnf's settings; what dnf and rpm print as values |
 //! | [`fetch`] | packages, verified, in the content store |
 //! | [`engine`] | containers: podman's API, and the doctor's findings about the host |
 //! | [`layer`] | a tar stream to a spooled, checked layer |
+//! | [`steps`] | what runs in containers: solve, verify, install |
 //! | [`rpm_package`] | an rpm file: its header, and its payload as a stream |
 //! | [`kernel`] | kernel rpms to a tree, without their scriptlets |
 //! | [`tree`] | file system trees: metadata in memory, bytes in their spool |
+//! | [`finish`] | an installed tree to one that boots as an initrd |
 //! | [`modules`] | which kernel modules and firmware an initrd needs, and their index |
 //! | [`segment`] | trees to cpio segments to an initrd |
-//! | [`oci`] | OCI image layouts |
+//! | [`oci`], [`directory`] | the other forms of a tree: an OCI image layout, a directory |
 //! | [`output`] | outputs that appear whole or not at all |
 //! | [`manifest`] | the record of what went in and what came out |
 //! | [`inspect`] | what is in an initrd, anyone's |

@@ -1,13 +1,15 @@
-//! The `ocinitrd` program: parse, dispatch, print the error chain.
+//! The `ocinitrd` program: parse, log, dispatch, print the error chain.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use ocinitrd::cli::CommandLine;
 use ocinitrd::engine::Interrupted;
+use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let command_line = CommandLine::parse();
+    log_to_stderr();
     match ocinitrd::commands::run(&command_line) {
         Ok(code) => code,
         Err(error) => {
@@ -15,4 +17,10 @@ fn main() -> ExitCode {
             Interrupted::find(&error).map_or(ExitCode::FAILURE, |interrupted| interrupted.exit_code().into())
         }
     }
+}
+
+/// Logs what `OCINITRD_LOG` asks for, nothing without it: users are told what happens by other means.
+fn log_to_stderr() {
+    let filter = EnvFilter::try_from_env("OCINITRD_LOG").unwrap_or_else(|_| EnvFilter::new("off"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

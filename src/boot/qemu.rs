@@ -15,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use super::command_line;
 use super::guest::{self, Ending, Watch};
 use super::stage::Milestone;
+use crate::engine::doctor::offers_virtualisation;
 use crate::process::{Program, find};
 
 /// Enough for a kernel alone to come up with KVM, which takes a second or two.
@@ -164,12 +165,6 @@ impl Qemu {
     }
 }
 
-/// Whether `/proc/cpuinfo` lists Intel's or AMD's virtualisation.
-fn offers_virtualisation(cpuinfo: &str) -> bool {
-    let flags = cpuinfo.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default();
-    flags.split_whitespace().any(|flag| flag == "vmx" || flag == "svm")
-}
-
 /// The value of `-drive`, in which a comma of the path is written twice.
 fn drive(number: usize, disk: &GuestDisk) -> OsString {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -216,14 +211,6 @@ mod tests {
     fn translation_leaves_out_the_instructions_that_it_gets_wrong() {
         let line = arguments(Accelerator::Tcg, Vec::new()).join(" ");
         assert!(line.contains("-accel tcg,thread=multi -cpu max,cx16=off,la57=off -smp 1 "), "{line}");
-    }
-
-    #[test]
-    fn virtualisation_is_a_flag_of_its_own() {
-        assert!(offers_virtualisation("processor\t: 0\nflags\t\t: fpu svm sse4a\nvmx flags\t: vnmi\n"));
-        assert!(offers_virtualisation("flags\t\t: fpu vmx\n"));
-        assert!(!offers_virtualisation("flags\t\t: fpu svm_lock hypervisor\nbugs\t\t: svm\n"));
-        assert!(!offers_virtualisation(""));
     }
 
     #[test]

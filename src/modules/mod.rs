@@ -1,12 +1,11 @@
 //! Which kernel modules and firmware an initrd needs, and the module index for what is left.
 //!
 //! In: a tree with `usr/lib/modules/KVER` as a kernel package ships it (modules, `modules.builtin`,
-//! `modules.builtin.modinfo`, `modules.order`; no index), a tree with `usr/lib/firmware`, and patterns.
+//! `modules.builtin.modinfo`, `modules.order`; no index), `usr/lib/firmware` in the same tree, and patterns.
 //! Out: the same tree with the modules selected, their dependencies, their firmware, and the files that depmod(8) would
 //! write for them. No program is run.
 //!
-//! The steps, in order: [`KernelModules::open`], [`select`], perhaps [`decompress`], [`index()`], [`prune`], and
-//! [`adopt_firmware`] where the firmware lies in another tree.
+//! The steps, in order: [`KernelModules::open`], [`select`], perhaps [`decompress`], [`index()`], [`prune`].
 //!
 //! Patterns follow mkosi(1), `KernelModules=` and `FirmwareFiles=`; the index files follow modules.dep(5) and kmod's
 //! `depmod`.
@@ -32,5 +31,5 @@ pub use kernel_modules::{KernelModules, ModuleFile, kernel_versions};
 pub use module_info::ModuleInfo;
 pub use name::Compression;
 pub use patterns::{FirmwarePatterns, Patterns, UnmatchedPattern};
-pub use prune::{adopt_firmware, prune};
+pub use prune::prune;
 pub use selection::{MissingDependency, Selection, select};

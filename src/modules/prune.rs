@@ -45,20 +45,6 @@ pub fn prune(
     Ok(())
 }
 
-/// Copies the selected firmware from another tree, with the directories above it that `tree` lacks.
-pub fn adopt_firmware(tree: &mut Tree, firmware_tree: &Tree, selection: &Selection) {
-    for path in with_parents(selection.firmware.iter()) {
-        let Some(entry) = firmware_tree.get(&path) else { continue };
-        if tree.contains_dir(&path) {
-            continue;
-        }
-        // The file whose further name this is may stay behind.
-        let kind =
-            firmware_tree.content(&path).map_or_else(|| entry.kind.clone(), |content| Kind::File(content.clone()));
-        tree.insert(path, Entry { kind, ..entry.clone() });
-    }
-}
-
 fn with_parents<'a>(paths: impl Iterator<Item = &'a TreePath>) -> BTreeSet<TreePath> {
     let mut all = BTreeSet::new();
     for path in paths {
@@ -168,23 +154,5 @@ mod tests {
         assert!(matches!(tree.get(b"usr/lib/firmware/b").unwrap().kind, Kind::File(_)));
         let Kind::HardLink { target } = &tree.get(b"usr/lib/firmware/c").unwrap().kind else { panic!("no link") };
         assert_eq!(target, b"usr/lib/firmware/b");
-    }
-
-    #[test]
-    fn firmware_moves_with_its_links_and_directories() {
-        let from = tree(&[
-            ("usr/lib", directory()),
-            ("usr/lib/firmware", directory()),
-            ("usr/lib/firmware/a", Entry::of_root(Kind::Symlink { target: b"d".to_vec() }, 0o777, 1)),
-            ("usr/lib/firmware/d", directory()),
-            ("usr/lib/firmware/d/b.xz", file("b")),
-            ("usr/lib/firmware/d/c.xz", file("c")),
-        ]);
-        let mut tree = tree(&[("usr/lib/modules/1/kernel/a.ko.xz", file("a"))]);
-        adopt_firmware(&mut tree, &from, &selection(&[], &["usr/lib/firmware/a", "usr/lib/firmware/d/b.xz"]));
-        assert_eq!(
-            paths(&tree)[..5],
-            ["usr/lib", "usr/lib/firmware", "usr/lib/firmware/a", "usr/lib/firmware/d", "usr/lib/firmware/d/b.xz"]
-        );
     }
 }

@@ -28,12 +28,12 @@ run_dnf -y makecache
 
 : > out/kernel
 while read -r package version; do
-    # Each of Fedora's kernel packages provides `NAME-uname-r = KVER`; dnf wants the spaces. It limits to the latest
-    # before it looks at what is provided: so not both.
-    if [ -n "$version" ]; then
+    # Each of Fedora's kernel packages provides `NAME-uname-r = KVER`, firmware belongs to no kernel. dnf wants the
+    # spaces, and limits to the latest before it looks at what is provided: so not both.
+    set -- --latest-limit=1
+    if [ -n "$version" ] \
+        && run_dnf -q repoquery --qf '%{name}\n' "$package" "--whatprovides=$package-uname-r" | grep . > /dev/null; then
         set -- "--whatprovides=$package-uname-r = $version"
-    else
-        set -- --latest-limit=1
     fi
     # The first line that is not empty: another repository may have the same package.
     run_dnf -q repoquery --qf '%{name} %{epoch} %{version} %{release} %{arch} %{repoid}\n' "$package" "$@" > answer

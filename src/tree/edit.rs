@@ -67,6 +67,17 @@ impl Tree {
         count
     }
 
+    /// Takes the entry at `path` and all below it out, as a tree of its own. Where a file has names on both sides, both
+    /// keep its content.
+    pub fn split_off(&mut self, path: &[u8]) -> Tree {
+        let mut taken = self.clone();
+        taken.retain(|candidate, _| {
+            candidate.strip_prefix(path).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
+        });
+        self.remove_tree(path);
+        taken
+    }
+
     /// Takes everything out that a pattern matches, directories with all below them; returns how many entries went.
     pub fn remove_matching(&mut self, globs: &Globs) -> usize {
         let matched: Vec<TreePath> = self.entries.keys().filter(|path| globs.matches(path)).cloned().collect();
@@ -318,6 +329,16 @@ mod tests {
         let mut tree = group();
         assert_eq!(tree.remove_tree(b"a"), 2);
         assert_eq!(listing(&tree), ["b/", "b/link=content", "c->b/link"]);
+    }
+
+    #[test]
+    fn both_sides_of_a_split_keep_the_content_of_shared_files() {
+        let mut tree = group();
+        tree.insert(b"ab".to_vec(), file("beside"));
+        let taken = tree.split_off(b"a");
+        assert_eq!(listing(&taken), ["a/", "a/file=content"]);
+        assert_eq!(listing(&tree), ["ab=beside", "b/", "b/link=content", "c->b/link"]);
+        assert_eq!(listing(&tree.split_off(b"none")), Vec::<String>::new());
     }
 
     #[test]

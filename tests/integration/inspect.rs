@@ -3,19 +3,21 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::Path;
+use std::process::Command;
 
-use assert_cmd::Command;
 use ocinitrd::format::compress::Codec;
 use ocinitrd::format::digest::Digest;
 use ocinitrd::inspect::{Report, extract, file_digests, inspect};
 use ocinitrd::process::Program;
 use tempfile::TempDir;
 
+use crate::fixture;
+
 const KVER: &str = "6.12.0-fixture";
 const GENERATOR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/inspect/gen.sh");
 
-fn ocinitrd(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ocinitrd"));
+fn inspect_command(arguments: &[&str]) -> Command {
+    let mut command = fixture::ocinitrd();
     command.arg("inspect").args(arguments);
     command
 }
@@ -66,8 +68,7 @@ fn initrds_of_dracut_and_initramfs_tools_are_read_as_others_read_them() {
             assert_eq!(size_bytes, content.len() as u64, "{name}");
             assert!(digests.values().any(|digest| *digest == Digest::of(&content)), "{name}: {path}");
         }
-        let listing = ocinitrd(&["--list", image.to_str().unwrap()]).assert().success();
-        let listing = String::from_utf8(listing.get_output().stdout.clone()).unwrap();
+        let listing = fixture::succeed(&mut inspect_command(&["--list", image.to_str().unwrap()]));
         assert_eq!(listing.lines().count() as u64, report.entries, "{name}");
         assert!(listing.contains(" bin -> usr/bin\n"), "{name}: {listing}");
     }
@@ -91,8 +92,10 @@ fn text_json_and_list_on_standard_output() {
     let directory = TempDir::new().unwrap();
     let image = small_initrd(directory.path());
     let stdout = |arguments: &[&str]| {
-        let assert = ocinitrd(arguments).assert().success().stderr("");
-        String::from_utf8(assert.get_output().stdout.clone()).unwrap()
+        let output = inspect_command(arguments).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(fixture::stderr(&output), "");
+        fixture::stdout(&output)
     };
     insta::assert_snapshot!(stdout(&[&image]), @"
     512 B, 1 segment
@@ -122,9 +125,9 @@ fn damaged_initrd_is_described_and_fails() {
     let image = small_initrd(directory.path());
     let bytes = fs::read(&image).unwrap();
     fs::write(&image, &bytes[..300]).unwrap();
-    let assert = ocinitrd(&[&image]).assert().code(1);
-    let stdout = String::from_utf8(assert.get_output().stdout.clone()).unwrap();
-    let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    let output = inspect_command(&[&image]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let (stdout, stderr) = (fixture::stdout(&output), fixture::stderr(&output));
     assert!(stdout.contains("1 segment\n"), "{stdout}");
     assert_eq!(
         stderr.replace(&image, "small.img"),
@@ -135,7 +138,8 @@ fn damaged_initrd_is_described_and_fails() {
 
 #[test]
 fn missing_file_is_named() {
-    let assert = ocinitrd(&["/nonexistent/initrd"]).assert().code(1).stdout("");
-    let stderr = String::from_utf8(assert.get_output().stderr.clone()).unwrap();
+    let output = inspect_command(&["/nonexistent/initrd"]).output().unwrap();
+    assert_eq!((output.status.code(), fixture::stdout(&output)), (Some(1), String::new()));
+    let stderr = fixture::stderr(&output);
     assert!(stderr.contains("opening /nonexistent/initrd: No such file or directory"), "{stderr}");
 }

@@ -8,7 +8,6 @@ use anyhow::{Context, Result, bail};
 use crate::definition::Repository;
 use crate::dnf::Chosen;
 use crate::download::{Downloader, Patience};
-use crate::engine::{Engine, Image};
 use crate::fetch::{self, BaseUrls};
 use crate::format::digest::Digest;
 use crate::progress::Progress;
@@ -17,7 +16,7 @@ use crate::steps::solve::{self, Solution};
 use crate::steps::verify;
 use crate::store::Store;
 
-use super::Plan;
+use super::{Plan, Workshop};
 
 /// The packages of a build; their rpms are in the store, and a key of the definition signed each of them.
 #[derive(Debug)]
@@ -44,24 +43,19 @@ impl Inputs {
 ///
 /// # Errors
 /// Fails when a repository or package cannot be had, dnf finds no solution, or a signature does not verify.
-pub async fn provide(
-    plan: &Plan,
-    engine: &Engine,
-    image: &Image,
-    store: &Store,
-    progress: &Progress,
-) -> Result<Inputs> {
+pub async fn provide(workshop: &Workshop<'_>) -> Result<Inputs> {
+    let Workshop { plan, store, progress, .. } = workshop;
     let variables = variables(plan);
     let repositories = with_variables(&plan.definition.repositories, &variables)?;
     let downloader = Downloader::new(Patience::default());
     let metadata = fetch_metadata(&repositories, store, &downloader, progress).await?;
-    let solution = solve(plan, engine, image, &repositories, &metadata, store, progress).await?;
+    let solution = solve(workshop, &repositories, &metadata).await?;
     let packages = look_up(&metadata, &solution.packages, store)?;
     let kernel_packages = look_up(&metadata, &solution.kernel_packages, store)?;
     let all: Vec<Package> = packages.iter().chain(&kernel_packages).cloned().collect();
     let base_urls: BaseUrls = metadata.iter().map(|one| (one.id.clone(), one.base_urls.clone())).collect();
     fetch::fetch(&all, &base_urls, store, &downloader, progress).await?;
-    verify_signatures(engine, image, &repositories, &all, store, progress).await?;
+    verify_signatures(workshop, &repositories, &all).await?;
     Ok(Inputs {
         packages,
         kernel_packages,
@@ -134,14 +128,11 @@ fn location(repository: &Repository) -> Location {
 }
 
 async fn solve(
-    plan: &Plan,
-    engine: &Engine,
-    image: &Image,
+    workshop: &Workshop<'_>,
     repositories: &BTreeMap<String, Repository>,
     metadata: &[Metadata],
-    store: &Store,
-    progress: &Progress,
 ) -> Result<Solution> {
+    let Workshop { plan, engine, image, store, progress } = workshop;
     let files: Vec<(String, String, PathBuf)> = metadata
         .iter()
         .flat_map(|one| one.files.iter().map(|file| (one.id.clone(), file.path.clone(), store.path(&file.digest))))
@@ -178,13 +169,11 @@ fn look_up(metadata: &[Metadata], chosen: &BTreeSet<Chosen>, store: &Store) -> R
 }
 
 async fn verify_signatures(
-    engine: &Engine,
-    image: &Image,
+    workshop: &Workshop<'_>,
     repositories: &BTreeMap<String, Repository>,
     packages: &[Package],
-    store: &Store,
-    progress: &Progress,
 ) -> Result<()> {
+    let Workshop { engine, image, store, progress, .. } = workshop;
     let stage = progress.stage("verifying signatures", None);
     verify::verify(engine, image, repositories, &rpm_files(packages, store), progress).await?;
     stage.finish(&format!("{} packages", packages.len()));

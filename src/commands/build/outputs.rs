@@ -17,10 +17,12 @@ use crate::oci::layout::{LayoutOptions, write_layout};
 use crate::output::{MODE_PRIVATE, MODE_PUBLIC, OutputDirectory, OutputFile, Outputs};
 use crate::progress::Progress;
 use crate::segment::{Assembler, SegmentFacts};
-use crate::tree::{Content, Tree};
+use crate::tree::Tree;
 
 use super::inputs::Inputs;
-use super::{Built, Format, Plan};
+use super::plan::Plan;
+use super::trees::Trees;
+use super::{Format, Workshop};
 
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -31,9 +33,10 @@ const LAYER_COMPRESSION: Compression = Compression::Gzip(6);
 ///
 /// # Errors
 /// Fails when something cannot be written; then nothing has appeared.
-pub fn write(plan: &Plan, image: &Image, inputs: &Inputs, built: &Built, progress: &Progress) -> Result<Manifest> {
+pub fn write(workshop: &Workshop<'_>, inputs: &Inputs, trees: &Trees) -> Result<Manifest> {
+    let Workshop { plan, image, progress, .. } = workshop;
     let created = !plan.output_directory.exists();
-    let written = Writing::begin(plan, built, progress).and_then(|writing| writing.all(image, inputs));
+    let written = Writing::begin(plan, trees, progress).and_then(|writing| writing.all(image, inputs));
     if written.is_err() && created {
         // Made for nothing. It may hold what somebody else put there meanwhile: then it stays.
         let _ = fs::remove_dir(&plan.output_directory);
@@ -63,7 +66,7 @@ const MANIFEST: &str = "manifest.json";
 /// Outputs under way.
 struct Writing<'a> {
     plan: &'a Plan,
-    built: &'a Built,
+    trees: &'a Trees,
     progress: &'a Progress,
     outputs: Outputs,
     listed: Vec<Output>,
@@ -71,15 +74,15 @@ struct Writing<'a> {
 }
 
 impl<'a> Writing<'a> {
-    fn begin(plan: &'a Plan, built: &'a Built, progress: &'a Progress) -> Result<Self> {
+    fn begin(plan: &'a Plan, trees: &'a Trees, progress: &'a Progress) -> Result<Self> {
         fs::create_dir_all(&plan.output_directory)
             .with_context(|| format!("creating the output directory {}", plan.output_directory.display()))?;
         let (outputs, listed, segments) = (Outputs::new(), Vec::new(), Vec::new());
-        Ok(Writing { plan, built, progress, outputs, listed, segments })
+        Ok(Writing { plan, trees, progress, outputs, listed, segments })
     }
 
     fn all(mut self, image: &Image, inputs: &Inputs) -> Result<Manifest> {
-        let whole = whole_tree(self.built)?;
+        let whole = whole_tree(self.trees)?;
         for format in &self.plan.formats {
             match format {
                 Format::Cpio => self.initrd()?,
@@ -107,7 +110,7 @@ impl<'a> Writing<'a> {
         let file = OutputFile::create(&self.plan.output_directory.join(&name), MODE_PRIVATE)?;
         let mut assembler = Assembler::new(BufWriter::with_capacity(BUFFER_BYTES, file));
         let mut dropped_xattrs = 0;
-        for (segment, tree) in [("base", &self.built.base), ("modules", &self.built.modules)] {
+        for (segment, tree) in [("base", &self.trees.base), ("modules", &self.trees.modules)] {
             let compression = self.plan.segment_compression(segment);
             let facts = assembler.add_tree(segment, tree, compression)?;
             dropped_xattrs += facts.dropped_xattrs;
@@ -132,12 +135,12 @@ impl<'a> Writing<'a> {
         let directory = OutputDirectory::create(&self.plan.output_directory.join(&name), "oci-layout")?;
         let options = LayoutOptions {
             architecture: oci::architecture(std::env::consts::ARCH).to_owned(),
-            epoch: self.built.epoch,
+            epoch: self.trees.epoch,
             compression: LAYER_COMPRESSION,
             command: vec!["/bin/bash".to_owned()],
             annotations: BTreeMap::from([
                 ("org.ocinitrd.image".to_owned(), self.plan.definition.name.clone()),
-                ("org.ocinitrd.kernel-version".to_owned(), self.built.kernel_version.clone()),
+                ("org.ocinitrd.kernel-version".to_owned(), self.trees.kernel_version.clone()),
             ]),
             reference: None,
         };
@@ -175,7 +178,7 @@ impl<'a> Writing<'a> {
     fn kernel_image(&mut self) -> Result<()> {
         let file = OutputFile::create(&self.plan.output_directory.join("vmlinuz"), MODE_PUBLIC)?;
         let mut hasher = Hasher::new(file);
-        io::copy(&mut self.built.kernel_image.reader(), &mut hasher).context("writing vmlinuz")?;
+        io::copy(&mut self.trees.kernel_image.reader(), &mut hasher).context("writing vmlinuz")?;
         let (file, sha256, size_bytes) = hasher.finish();
         self.outputs.add_file(file)?;
         self.listed.push(Output { path: "vmlinuz".to_owned(), size_bytes, sha256 });
@@ -189,8 +192,8 @@ impl<'a> Writing<'a> {
             image: self.plan.definition.name.clone(),
             architecture: std::env::consts::ARCH.to_owned(),
             locked: false,
-            epoch: self.built.epoch,
-            kernel_version: self.built.kernel_version.clone(),
+            epoch: self.trees.epoch,
+            kernel_version: self.trees.kernel_version.clone(),
             builder: Builder {
                 image: image.reference.clone(),
                 digest: image.digest,
@@ -203,7 +206,7 @@ impl<'a> Writing<'a> {
                 keep_module_compression: self.plan.definition.keep_module_compression,
             },
             repositories: inputs.repositories.clone(),
-            packages: self.built.packages.clone(),
+            packages: self.trees.packages.clone(),
             kernel_packages: inputs.kernel_packages.iter().map(manifest::package).collect(),
             segments: self.segments.clone(),
             outputs: self.listed.clone(),
@@ -212,9 +215,9 @@ impl<'a> Writing<'a> {
 }
 
 /// What the kernel sees after unpacking both segments.
-fn whole_tree(built: &Built) -> Result<Tree> {
-    let mut whole = built.base.clone();
-    whole.merge(built.modules.clone()).context("joining the base and the kernel's modules")?;
+fn whole_tree(trees: &Trees) -> Result<Tree> {
+    let mut whole = trees.base.clone();
+    whole.merge(trees.modules.clone()).context("joining the base and the kernel's modules")?;
     Ok(whole)
 }
 
@@ -261,16 +264,5 @@ pub fn check_directory(directory: &Path) -> Result<()> {
     );
     rustix::fs::access(existing, rustix::fs::Access::WRITE_OK).with_context(|| {
         format!("the output directory {} cannot be written into; give another with --output-dir", directory.display())
-    })
-}
-
-/// The content of the kernel image of `kernel_version`.
-///
-/// # Errors
-/// Fails when the kernel's packages hold none.
-pub fn kernel_image(kernel: &Tree, kernel_version: &str) -> Result<Content> {
-    let path = format!("usr/lib/modules/{kernel_version}/vmlinuz");
-    kernel.content(path.as_bytes()).cloned().with_context(|| {
-        format!("the kernel's packages hold no /{path}: name the package with the kernel image in [kernel] packages")
     })
 }

@@ -156,8 +156,7 @@ impl Host {
     /// Fails when the processor's description cannot be read.
     pub fn has_virtualisation(&self) -> Result<bool> {
         let description = self.read("/proc/cpuinfo")?.unwrap_or_default();
-        let flags = description.lines().find(|line| line.starts_with("flags")).unwrap_or_default();
-        Ok(flags.split_whitespace().any(|flag| flag == "vmx" || flag == "svm"))
+        Ok(offers_virtualisation(&description))
     }
 
     /// The free bytes for us in the file system of `directory`, or of the nearest parent that exists.
@@ -189,8 +188,27 @@ impl Host {
     }
 }
 
+/// Whether `/proc/cpuinfo` lists Intel's or AMD's virtualisation.
+pub fn offers_virtualisation(cpuinfo: &str) -> bool {
+    let flags = cpuinfo.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default();
+    flags.split_whitespace().any(|flag| flag == "vmx" || flag == "svm")
+}
+
 /// The type of a mount and where it is.
 fn parse_mount(line: &str) -> Option<(&str, &str)> {
     let (fields, rest) = line.split_once(" - ")?;
     Some((rest.split(' ').next()?, fields.split(' ').nth(4)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn virtualisation_is_a_flag_of_its_own() {
+        assert!(offers_virtualisation("processor\t: 0\nflags\t\t: fpu svm sse4a\nvmx flags\t: vnmi\n"));
+        assert!(offers_virtualisation("flags\t\t: fpu vmx\n"));
+        assert!(!offers_virtualisation("flags\t\t: fpu svm_lock hypervisor\nbugs\t\t: svm\n"));
+        assert!(!offers_virtualisation(""));
+    }
 }

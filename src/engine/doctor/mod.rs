@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-pub use self::host::{Cgroups, Host, IdRange, Limit};
+pub use self::host::{Cgroups, Host, IdRange, Limit, offers_virtualisation};
 use super::{Engine, Identity, NoEngine};
 
 /// How bad a finding is.
