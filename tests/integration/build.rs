@@ -96,6 +96,38 @@ fn dnf4_builds_what_dnf5_builds() {
     assert!(five.0 > 40, "{five:?}");
 }
 
+/// A builder image that lacks mount(8), as Fedora's base image has been shipped.
+struct WithoutMount(String);
+
+impl WithoutMount {
+    fn make() -> Self {
+        let name = format!("localhost/ocinitrd-test/without-mount-{}", std::process::id());
+        let containerfile = format!("FROM {}\nRUN rm /usr/bin/mount /usr/bin/umount\n", fixture::builder("dnf5"));
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("Containerfile"), containerfile).unwrap();
+        let limits = ["--network=none", "--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"];
+        succeed(Command::new("podman").arg("build").args(limits).args(["-t", &name]).arg(directory.path()));
+        let digest = succeed(Command::new("podman").args(["image", "inspect", "--format={{.Digest}}", &name]));
+        WithoutMount(format!("{name}@{}", digest.trim()))
+    }
+}
+
+impl Drop for WithoutMount {
+    fn drop(&mut self) {
+        let _ = Command::new("podman").args(["rmi", &self.0]).output();
+    }
+}
+
+#[test]
+fn a_builder_without_mount_takes_it_from_the_packages_and_builds_the_same() {
+    let usual = small_image("dnf5", "repo-foreign", SMALL, "");
+    let usual = varied(usual.path(), "test", build_test(usual.path()));
+    let builder = WithoutMount::make();
+    let image = changed_image(&fixture::builder("dnf5"), &builder.0);
+    let initrd = varied(image.path(), "test", build_test(image.path())).remove("initrd").unwrap();
+    assert!(initrd == usual["initrd"]);
+}
+
 #[test]
 fn existing_output_is_replaced_only_by_a_whole_new_one() {
     let image = small_image("dnf5", "repo-foreign", SMALL, "");
