@@ -25,6 +25,7 @@ offline: rust offline-programs ## make the offline image's repository and builde
 check: rust ## the quick part, for every commit: format, lints, unit tests
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets --locked -- --deny warnings
+	RUSTDOCFLAGS='--deny warnings' cargo doc --quiet --locked --no-deps --workspace
 	cargo test --quiet --locked --workspace --lib --bins
 	scripts/deny.sh
 

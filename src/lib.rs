@@ -29,6 +29,9 @@
 //! | [`mod@format`] | cpio, compression, digests: know nothing of initrds |
 //! | [`process`], [`progress`] | the one place that spawns programs; the one that narrates |
 
+// The documentation is for those who work on the program: it may point at what is private.
+#![allow(rustdoc::private_intra_doc_links)]
+
 pub mod boot;
 pub mod cli;
 pub mod commands;

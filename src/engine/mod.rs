@@ -9,7 +9,7 @@
 //! | [`endpoint`] | which engine, by option, variables and default sockets |
 //! | [`service`] | a podman service of our own where no socket answers |
 //! | [`podman`] | the API; the only user of bollard |
-//! | [`reference`], [`image`] | images by digest |
+//! | [`mod@reference`], [`image`] | images by digest |
 //! | [`job`], [`log`] | one program in one container |
 //! | [`owner`] | whose a container is, so that leftovers of killed runs can be removed |
 //! | [`cancellation`] | Ctrl-C and SIGTERM as a value |
