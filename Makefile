@@ -5,9 +5,12 @@ IMAGE ?=
 BUILD_PROGRAMS = cc podman crun newuidmap qemu-system-x86_64
 OFFLINE_PROGRAMS = $(BUILD_PROGRAMS) apt-get mmdebstrap debian-archive-keyring createrepo_c rpmsign gpg
 TEST_PROGRAMS = $(OFFLINE_PROGRAMS) bsdtar bzip2 cpio depmod dracut lz4 mkinitramfs rpm rpmbuild runuser skopeo xz zstd
+# The programs of administrators, such as depmod, are not on everyone's path.
+export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
+
 # Tests that this user, or this distribution, cannot run: they are left out, and that is said.
 SKIP = $(strip $(if $(filter-out 0,$(shell id -u)),--skip as_root::) \
-	$(if $(shell PATH=$$PATH:/usr/sbin command -v mkinitramfs),,--skip initramfs_tools))
+	$(if $(shell PATH='$(PATH)' command -v mkinitramfs),,--skip initramfs_tools))
 
 .PHONY: help initrd offline check test test-matrix bench format clean rust build-programs offline-programs test-programs
 

@@ -32,9 +32,6 @@ xz                  xz-utils               xz
 zstd                zstd                   zstd
 '
 
-# The programs of administrators are not on everyone's PATH.
-PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
-
 # Either package manager may be installed on the other's distribution.
 family=$(sed -n 's/^ID\(_LIKE\)*=//p' /etc/os-release 2> /dev/null | tr -d '"')
 case " $(echo "$family" | tr '\n' ' ') " in

@@ -10,6 +10,9 @@ echo
 echo "## Peak memory of a conversion"
 "$here/memory.sh" "$ocinitrd" 256 1024 4096
 echo
+echo "## Kernel modules: kept as shipped, or decompressed"
+"$here/modules.sh" | sed 's/^/    /'
+echo
 echo "## Stages of a build"
 output=$(mktemp -d)
 trap 'rm -rf "$output"' EXIT

@@ -65,7 +65,10 @@ fn looking_at_the_host_starts_no_service_that_stays() {
     fixture::succeed(
         doctor().args(["--engine", "podman"]).env("TMPDIR", directory.path()).env_remove("XDG_RUNTIME_DIR"),
     );
-    assert_eq!(fixture::names(directory.path()), [""; 0]);
+    // A podman without root rights keeps files of its own there.
+    let mut left = fixture::names(directory.path());
+    left.retain(|name| name.starts_with("ocinitrd"));
+    assert_eq!(left, [""; 0]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
