@@ -263,7 +263,8 @@ fn message(line: &str) -> &str {
         }
         rest = after.trim_start();
     }
-    rest
+    // systemd says the same to the console and to the kernel's log, and either may come first.
+    rest.strip_prefix("systemd[1]: ").unwrap_or(rest)
 }
 
 #[cfg(test)]
@@ -325,6 +326,15 @@ mod tests {
         assert!(reason.ends_with(" - /dev/disk/by-uuid/0c1d2d00-dead-4000-8000-000000000000."), "{reason}");
         assert_eq!(console.tail().len(), TAIL_LINES);
         assert!(console.tail().iter().any(|line| line.starts_with("[DEPEND] Dependency failed for sysroot.mount")));
+    }
+
+    #[test]
+    fn a_reason_is_the_same_on_the_console_and_in_the_kernels_log() {
+        for line in
+            ["[ TIME ] Timed out waiting for device x.", "[   41.5] systemd[1]: Timed out waiting for device x."]
+        {
+            assert_eq!(message(line), "Timed out waiting for device x.");
+        }
     }
 
     #[test]
