@@ -2,7 +2,7 @@
 
 OCINITRD = target/release/ocinitrd
 IMAGE ?=
-BUILD_PROGRAMS = cc podman crun newuidmap qemu-system-x86_64
+BUILD_PROGRAMS = cc libc-headers podman crun newuidmap qemu-system-x86_64
 OFFLINE_PROGRAMS = $(BUILD_PROGRAMS) apt-get mmdebstrap debian-archive-keyring createrepo_c rpmsign gpg
 TEST_PROGRAMS = $(OFFLINE_PROGRAMS) bsdtar bzip2 cpio depmod dracut lz4 mkinitramfs rpm rpmbuild runuser skopeo xz zstd
 # The programs of administrators, such as depmod, are not on everyone's path.

@@ -16,6 +16,7 @@ debian-archive-keyring  debian-archive-keyring  debian-keyring
 depmod              kmod                   kmod
 dracut              dracut-core            dracut
 gpg                 gnupg                  gnupg2
+libc-headers        libc6-dev              glibc-devel
 lz4                 lz4                    lz4
 mkinitramfs         initramfs-tools-core   -
 mmdebstrap          mmdebstrap             mmdebstrap
@@ -45,13 +46,13 @@ case ${manager##*/} in
     *) column=2 install= ;;
 esac
 
-# The one thing that is no program: the keys that Debian's archive is verified with.
+# What is no program is told by one of its files.
 is_there() {
-    if [ "$1" = debian-archive-keyring ]; then
-        [ -e /usr/share/keyrings/debian-archive-keyring.gpg ]
-    else
-        command -v "$1" > /dev/null
-    fi
+    case $1 in
+        debian-archive-keyring) [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ;;
+        libc-headers) [ -e /usr/include/stdio.h ] ;;
+        *) command -v "$1" > /dev/null ;;
+    esac
 }
 
 packages=
