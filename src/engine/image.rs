@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use super::podman::{Client, Failure, StoredImage};
+use super::failure::Failure;
+use super::podman::{Client, StoredImage};
 use super::reference::ImageReference;
 use crate::format::digest::Digest;
 use crate::progress::Progress;

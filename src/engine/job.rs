@@ -15,10 +15,11 @@ use tokio::task::block_in_place;
 use tracing::debug;
 
 use super::Engine;
+use super::failure::Failure;
 use super::image::Image;
 use super::log::Log;
 use super::owner::RUN_LABEL;
-use super::podman::{ContainerPlan, Failure, Piece};
+use super::podman::{ContainerPlan, Piece};
 use super::transfer::{self, Download};
 use crate::progress::Progress;
 
@@ -132,6 +133,7 @@ impl Engine {
         debug!(container, exit_code, "ended");
         let mut output_bytes = Vec::new();
         if exit_code == 0 {
+            self.client.settle(container).await.context("waiting for the engine to be done with the container")?;
             for output in job.outputs {
                 let fetched = self.fetch(container, &output.path, output.sink);
                 output_bytes.push(fetched.with_context(|| format!("fetching {} from the container", output.path))?);

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`endpoint`] | which engine, by option, variables and default sockets |
 //! | [`service`] | a podman service of our own where no socket answers |
-//! | [`podman`] | the API; the only user of bollard |
+//! | [`podman`], [`failure`] | the API: the only users of bollard |
 //! | [`mod@reference`], [`image`] | images by digest |
 //! | [`job`], [`log`] | one program in one container |
 //! | [`owner`] | whose a container is, so that leftovers of killed runs can be removed |
@@ -18,6 +18,7 @@
 pub mod cancellation;
 pub mod doctor;
 pub mod endpoint;
+pub mod failure;
 pub mod image;
 pub mod job;
 pub mod log;

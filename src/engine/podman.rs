@@ -1,4 +1,4 @@
-//! The engine's Docker-compatible API, as podman 4.3.1 and later speak it. The only user of bollard.
+//! The engine's Docker-compatible API, as podman 4.3.1 and later speak it. Besides `failure` the only user of bollard.
 //!
 //! In: an endpoint, then requests as values of our own. Out: answers as values of our own, and failures that tell an
 //! engine that refuses (with its own words) from one that does not answer.
@@ -7,11 +7,10 @@
 //! unpacked: whatever moves data or waits for a program goes through a client without a limit worth the name.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::io;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, bail};
 use bollard::container::LogOutput;
 use bollard::errors::Error;
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, ResourcesUlimits};
@@ -26,6 +25,7 @@ use futures_util::{Stream, StreamExt, TryStreamExt};
 use serde::Deserialize;
 
 use super::endpoint::Endpoint;
+use super::failure::{Failure, failure};
 use super::raw;
 
 /// For questions that an engine answers from memory. Seconds.
@@ -33,62 +33,9 @@ const SHORT_SECONDS: u64 = 20;
 /// For everything else: a week, which no build takes. Seconds.
 const LONG_SECONDS: u64 = 7 * 24 * 60 * 60;
 
-/// Why a request came to nothing.
-#[derive(Debug)]
-pub enum Failure {
-    /// The engine answered with an error.
-    Refused {
-        /// The HTTP status.
-        status: u16,
-        /// The engine's own words.
-        message: String,
-    },
-    /// The engine does not answer, or stopped in the middle of an answer.
-    Unreachable(String),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Failure::Refused { message, .. } => write!(formatter, "the engine says: {}", message.trim()),
-            Failure::Unreachable(reason) => write!(formatter, "the engine does not answer: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for Failure {}
-
-impl Failure {
-    /// Whether `error` comes from an engine that does not answer.
-    pub fn is_unreachable(error: &anyhow::Error) -> bool {
-        error.chain().any(|cause| matches!(cause.downcast_ref(), Some(Failure::Unreachable(_))))
-    }
-}
-
-/// bollard's error in words of ours.
-fn failure(error: Error) -> anyhow::Error {
-    match error {
-        Error::DockerResponseServerError { status_code: status, message } => {
-            Failure::Refused { status, message }.into()
-        }
-        Error::DockerStreamError { error: message } => Failure::Refused { status: 200, message }.into(),
-        Error::SocketNotFoundError(_) => Failure::Unreachable("there is no such socket".to_owned()).into(),
-        Error::RequestTimeoutError
-        | Error::IOError { .. }
-        | Error::HyperResponseError { .. }
-        | Error::HyperLegacyError { .. } => Failure::Unreachable(innermost(&error)).into(),
-        other => anyhow!(other),
-    }
-}
-
-/// The innermost cause says what happened; the layers above it only that it happened to them.
-fn innermost(error: &Error) -> String {
-    let mut cause: &dyn std::error::Error = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
-}
+/// How long podman may take to unmount what a container that has ended had mounted, and how often it is asked.
+const SETTLING_LIMIT: Duration = Duration::from_secs(60);
+const SETTLING_PAUSE: Duration = Duration::from_millis(10);
 
 /// What an engine says of itself.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -166,6 +113,18 @@ pub struct ListedContainer {
     /// Its labels.
     #[serde(default)]
     pub labels: HashMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Inspected {
+    state: InspectedState,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct InspectedState {
+    status: String,
 }
 
 /// What a container is made from.
@@ -373,6 +332,31 @@ impl Client {
         }
     }
 
+    /// Waits until podman has put away what it mounted for a container that has ended. Until then it calls the container
+    /// `stopped`, and a download may find the container empty (seen with 5.4.2). Other products have no such state.
+    ///
+    /// # Errors
+    /// Fails when the engine does not answer, or does not come to an end with the container.
+    pub async fn settle(&self, name: &str) -> Result<()> {
+        let path = format!("/v4.0.0/libpod/containers/{name}/json");
+        let started = Instant::now();
+        while started.elapsed() < SETTLING_LIMIT {
+            match raw::get(&self.endpoint, &path).await {
+                Err(error) => return Err(Failure::Unreachable(error.to_string()).into()),
+                Ok((200, body)) => {
+                    let container: Inspected = serde_json::from_slice(&body)
+                        .with_context(|| format!("reading the engine's answer to {path}"))?;
+                    if container.state.status == "exited" {
+                        return Ok(());
+                    }
+                }
+                Ok(_) => return Ok(()),
+            }
+            tokio::time::sleep(SETTLING_PAUSE).await;
+        }
+        bail!("the container has ended, but after {} s podman is not done with it", SETTLING_LIMIT.as_secs())
+    }
+
     /// Kills a container if it runs and removes it with its volumes. One that does not exist counts as removed.
     ///
     /// # Errors
@@ -425,5 +409,54 @@ fn create_body(plan: ContainerPlan) -> ContainerCreateBody {
             ..HostConfig::default()
         }),
         ..ContainerCreateBody::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// An engine that calls its container by these words, one after another.
+    fn engine(mut words: Vec<&'static str>) -> Endpoint {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Endpoint::Tcp(listener.local_addr().unwrap().to_string());
+        std::thread::spawn(move || {
+            for mut connection in listener.incoming().map_while(Result::ok) {
+                let mut lines = BufReader::new(&connection).lines().map_while(Result::ok);
+                let request = lines.next().unwrap_or_default();
+                lines.take_while(|line| !line.is_empty()).for_each(drop);
+                let (status, body) = if request.contains("/libpod/containers/ended/json") && !words.is_empty() {
+                    ("200 OK", format!(r#"{{"State":{{"Status":"{}"}}}}"#, words.remove(0)))
+                } else if request.contains("/version") {
+                    ("200 OK", r#"{"ApiVersion":"1.41","Version":"5.4.2"}"#.to_owned())
+                } else {
+                    ("404 Not Found", String::new())
+                };
+                let headers = format!("Content-Type: application/json\r\nContent-Length: {}", body.len());
+                let _ = write!(connection, "HTTP/1.1 {status}\r\n{headers}\r\nConnection: close\r\n\r\n{body}");
+            }
+        });
+        endpoint
+    }
+
+    /// podman 5.4.2 stays in the state for some milliseconds only: too short to be met each time by a real one.
+    #[tokio::test]
+    async fn a_container_is_settled_when_podman_has_put_it_away() {
+        for words in [vec!["stopped", "stopped", "exited"], Vec::new()] {
+            let client = Client::connect(&engine(words)).await.unwrap();
+            let started = Instant::now();
+            client.settle("ended").await.unwrap();
+            assert!(started.elapsed() < SETTLING_LIMIT);
+        }
+    }
+
+    #[tokio::test]
+    async fn only_an_exited_container_is_settled() {
+        let client = Client::connect(&engine(vec!["stopped"; 1000])).await.unwrap();
+        let settling = tokio::time::timeout(SETTLING_PAUSE * 20, client.settle("ended")).await;
+        assert!(settling.is_err(), "it was taken for settled");
     }
 }
