@@ -2,6 +2,7 @@
 
 OCINITRD = target/release/ocinitrd
 IMAGE ?=
+CHECK_PROGRAMS = cc libc-headers sfdisk
 BUILD_PROGRAMS = cc libc-headers podman crun newuidmap qemu-system-x86_64
 OFFLINE_PROGRAMS = $(BUILD_PROGRAMS) apt-get mmdebstrap debian-archive-keyring createrepo_c rpmsign gpg
 TEST_PROGRAMS = $(OFFLINE_PROGRAMS) bsdtar bzip2 cpio depmod dracut lz4 mkinitramfs rpm rpmbuild runuser skopeo xz zstd
@@ -12,7 +13,7 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 SKIP = $(strip $(if $(filter-out 0,$(shell id -u)),--skip as_root::) \
 	$(if $(shell PATH='$(PATH)' command -v mkinitramfs),,--skip initramfs_tools))
 
-.PHONY: help initrd offline check test test-matrix bench format clean rust build-programs offline-programs test-programs
+.PHONY: help initrd offline check test test-matrix bench format clean rust check-programs build-programs offline-programs test-programs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -25,7 +26,8 @@ offline: rust offline-programs ## make the offline image's repository and builde
 	@tests/offline/host-setup.sh
 	@cargo run --release --quiet --package offline-repo -- setup
 
-check: rust ## the quick part, for every commit: format, lints, unit tests
+check: rust check-programs ## the quick part, for every commit: format, lints, unit tests
+	@scripts/rust.sh fmt clippy
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc --quiet --locked --no-deps --workspace
@@ -56,6 +58,9 @@ clean: ## remove what was built, not what was downloaded
 
 rust:
 	@scripts/rust.sh
+
+check-programs:
+	@scripts/require.sh $(CHECK_PROGRAMS)
 
 build-programs:
 	@scripts/require.sh $(BUILD_PROGRAMS)

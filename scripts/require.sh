@@ -27,6 +27,7 @@ rpm                 rpm                    rpm
 rpmbuild            rpm                    rpm-build
 rpmsign             rpm                    rpm-sign
 runuser             util-linux             util-linux
+sfdisk              fdisk                  util-linux
 skopeo              skopeo                 skopeo
 unmkinitramfs       initramfs-tools-core   -
 xz                  xz-utils               xz

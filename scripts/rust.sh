@@ -1,5 +1,5 @@
 #!/bin/sh
-# Checks that cargo is there and new enough for this project: scripts/rust.sh
+# Checks that cargo is there and new enough for this project, and its parts: scripts/rust.sh [fmt] [clippy]
 set -eu
 wanted=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 how="Install Rust $wanted or newer with rustup (https://rustup.rs), or update with: rustup update stable"
@@ -13,3 +13,9 @@ if [ "$lowest" != "$wanted" ]; then
     echo "rustc is $found; this project needs $wanted. $how" >&2
     exit 1
 fi
+for part in "$@"; do
+    if ! cargo "$part" --version > /dev/null 2>&1; then
+        echo "cargo $part is not there. Install it with: rustup component add rustfmt clippy" >&2
+        exit 1
+    fi
+done

@@ -246,5 +246,7 @@ fn low_limits_are_told() {
 fn free_space_is_asked_of_the_nearest_directory_that_exists() {
     let machine = Machine::new();
     let host = machine.host(0);
-    assert_eq!(host.free_bytes(Path::new("/no/such/directory")).unwrap(), host.free_bytes(Path::new("/")).unwrap());
+    let free_bytes = |path| host.free_bytes(Path::new(path)).unwrap();
+    // Others write to the same file system meanwhile.
+    assert!(free_bytes("/no/such/directory").abs_diff(free_bytes("/")) < 1 << 30);
 }
