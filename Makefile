@@ -32,9 +32,9 @@ check: rust check-programs ## the quick part, for every commit: format, lints, u
 	cargo clippy --quiet --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc --quiet --locked --no-deps --workspace
 	cargo test --quiet --locked --workspace --lib --bins
-	scripts/deny.sh
 
 test: rust test-programs check ## all tests: needs podman and QEMU, installs what is missing
+	scripts/deny.sh
 	@tests/offline/host-setup.sh
 	cargo build --quiet --locked --package offline-repo
 	target/debug/offline-repo setup --builder all
