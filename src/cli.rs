@@ -10,7 +10,7 @@ const ENVIRONMENT: &str = "\
 Environment:
   CONTAINER_HOST, DOCKER_HOST  the engine, where --engine does not name it
   XDG_CACHE_HOME               packages and metadata are kept in ocinitrd below it [default: ~/.cache]
-  TMPDIR                       temporary files [default: /tmp]
+  TMPDIR                       temporary files, some of them large
   SOURCE_DATE_EPOCH            the time stamp, where --epoch does not give it
   OCINITRD_LOG                 a log for those who look for a fault: error, warn, info, debug or trace";
 
@@ -22,7 +22,7 @@ pub struct CommandLine {
     #[command(subcommand)]
     pub command: Command,
 
-    /// Say only what went wrong.
+    /// Tell nothing on the way but what goes wrong; results are still printed.
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     pub quiet: bool,
 

@@ -115,6 +115,35 @@ pub fn kernel_packages(packages: &[String], kernel_version: Option<&str>) -> Str
     packages.iter().map(|package| format!("{package} {}\n", kernel_version.unwrap_or_default())).collect()
 }
 
+/// How the lines begin by which both dnfs tell how they get on, and the advice for people at a terminal.
+const NARRATION: &[&str] = &[
+    " Fingerprint",
+    " From  ",
+    " UserID",
+    " Userid",
+    "  --skip-unavailable",
+    "Debug data written",
+    "Error: Unable to find a match",
+    "Failed to resolve the transaction",
+    "Importing GPG key",
+    "Importing OpenPGP key",
+    "Last metadata expiration check",
+    "Metadata cache created",
+    "Repositories loaded",
+    "The key was successfully imported",
+    "Updating and loading repositories",
+    "You can try to add to command line",
+];
+
+/// What dnf complains of, in its own words: its log without the lines that only tell how it got on. All of the log if
+/// nothing would be left.
+pub fn complaints(log: &str) -> String {
+    let is_progress = |line: &str| line.contains("B/s |");
+    let is_narration = |line: &str| NARRATION.iter().any(|start| line.starts_with(start)) || is_progress(line);
+    let kept: Vec<&str> = log.lines().filter(|line| !line.trim().is_empty() && !is_narration(line)).collect();
+    if kept.is_empty() { log.trim_end().to_owned() } else { kept.join("\n") }
+}
+
 /// Reads the solver's result for an empty root.
 ///
 /// # Errors
@@ -238,6 +267,23 @@ mod tests {
         let nevras: Vec<&str> = chosen.iter().map(|package| package.nevra.as_str()).collect();
         assert_eq!(nevras, ["k-3:1-1.noarch", "kernel-core-6.12.1-1.x86_64"]);
         assert!(parse_kernel_packages("kernel-core 6.12.1\n").is_err());
+    }
+
+    #[test]
+    fn complaints_are_what_is_left_of_dnfs_narration() {
+        let five = "Updating and loading repositories:\n offline 100% |  62.9 KiB/s |   2.2 KiB |  00m00s\n\
+                    Importing OpenPGP key 0x64226CC2:\n UserID     : \"tests\"\n Fingerprint: 06\n From       : file\n\
+                    The key was successfully imported.\nRepositories loaded.\nMetadata cache created.\n\
+                    Failed to resolve the transaction:\nNo match for argument: vim-minimal\n\
+                    Debug data written to \"/ocinitrd/debugdata\"\nYou can try to add to command line:\n\
+                    \x20 --skip-unavailable to skip unavailable packages\n";
+        let four = "offline        14 kB/s | 695  B     00:00    \nImporting GPG key 0x64226CC2:\n Userid     : \"tests\"\n\
+                    Metadata cache created.\nLast metadata expiration check: 0:00:03 ago on Sun Nov 22 2026.\n\
+                    No match for argument: vim-minimal\nError: Unable to find a match: vim-minimal\n";
+        for log in [five, four] {
+            assert_eq!(complaints(log), "No match for argument: vim-minimal");
+        }
+        assert_eq!(complaints("Repositories loaded.\n"), "Repositories loaded.");
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! the process, nothing stays behind), reaches the disk, and then takes the target's place by a rename. A directory is
 //! built beside its target and exchanged with it. [`Outputs`] holds back everything that was finished until all is.
 
+mod under_way;
+
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -12,7 +14,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, CWD, OFlags, RenameFlags};
-use tempfile::{TempDir, TempPath};
+
+pub use under_way::abandon;
+use under_way::{TemporaryName, begin_commit};
 
 /// Its bytes hold secrets of a host or are its boot code: an initrd is for root's eyes.
 pub const MODE_PRIVATE: u32 = 0o600;
@@ -24,7 +28,7 @@ pub struct OutputFile {
     target: PathBuf,
     file: File,
     /// Its name until it takes the target's place; none with `O_TMPFILE`.
-    name: Option<TempPath>,
+    name: Option<TemporaryName>,
 }
 
 impl OutputFile {
@@ -70,31 +74,40 @@ impl Write for OutputFile {
 /// A directory being filled, not yet at its target.
 pub struct OutputDirectory {
     target: PathBuf,
-    marker: String,
-    directory: TempDir,
+    replaces: Replaces,
+    name: TemporaryName,
+}
+
+/// What an [`OutputDirectory`] may take the place of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Replaces {
+    /// An empty directory.
+    Nothing,
+    /// Any directory: the caller knows that it is an earlier output.
+    Earlier,
 }
 
 impl OutputDirectory {
-    /// Begins the output at `target`. A directory that is there is replaced only if it is empty or holds an entry
-    /// named `marker`, by which an earlier output of the kind is told from somebody's files.
+    /// Begins the output at `target`.
     ///
     /// # Errors
-    /// Fails when the parent directory is missing or not writable, or when something else is at `target`.
-    pub fn create(target: &Path, marker: &str) -> Result<Self> {
+    /// Fails when the parent directory is missing or not writable, or when something else is at `target` than what may
+    /// be replaced.
+    pub fn create(target: &Path, replaces: Replaces) -> Result<Self> {
         // A final slash or dot would name the inside of the target.
         let target: PathBuf = target.components().collect();
-        check_marked(&target, marker)?;
+        check_directory_replaceable(&target, replaces)?;
         let directory = tempfile::Builder::new()
             .prefix(&temporary_prefix(&target))
             .permissions(Permissions::from_mode(0o755))
             .tempdir_in(directory_of(&target))
             .map_err(|error| cannot_create(&target, error))?;
-        Ok(OutputDirectory { target, marker: marker.to_owned(), directory })
+        Ok(OutputDirectory { target, replaces, name: TemporaryName::new(directory.keep()) })
     }
 
     /// Where to put what belongs in it, for now.
     pub fn path(&self) -> &Path {
-        self.directory.path()
+        self.name.path()
     }
 
     /// Where it will be.
@@ -129,25 +142,31 @@ impl Outputs {
     /// # Errors
     /// Fails when it cannot be brought to the disk.
     pub fn add_directory(&mut self, output: OutputDirectory) -> Result<()> {
-        let OutputDirectory { target, marker, directory } = output;
-        let synced = File::open(directory.path()).and_then(|opened| opened.sync_all());
+        let OutputDirectory { target, replaces, name } = output;
+        let synced = File::open(name.path()).and_then(|opened| opened.sync_all());
         synced.map_err(|error| cannot_write(&target, &error)).context("finishing the output")?;
-        fs::set_permissions(directory.path(), Permissions::from_mode(0o755))
+        fs::set_permissions(name.path(), Permissions::from_mode(0o755))
             .with_context(|| format!("finishing {}", target.display()))?;
-        self.finished.push(Finished { target, temporary: Temporary::Directory(directory, marker) });
+        self.finished.push(Finished { target, temporary: Temporary::Directory(name, replaces) });
         Ok(())
     }
 
     /// Moves all to their targets, in the order in which they were added; returns the targets.
     ///
     /// # Errors
-    /// Fails when a target cannot be replaced; those before it have appeared then.
+    /// Fails when a target cannot be replaced; those before it have appeared then. Fails after all have appeared when
+    /// the former content of a directory cannot be removed.
     pub fn commit(self) -> Result<Vec<PathBuf>> {
-        let mut targets = Vec::new();
+        let _together = begin_commit();
+        let (mut targets, mut former) = (Vec::new(), Vec::new());
         for output in self.finished {
             let target = output.target.clone();
-            output.commit().with_context(|| format!("replacing {}", target.display()))?;
+            former.extend(output.commit().with_context(|| format!("replacing {}", target.display()))?);
             targets.push(target);
+        }
+        for name in former {
+            let leftover = name.path().to_owned();
+            name.close().with_context(|| format!("removing the former content, now in {}", leftover.display()))?;
         }
         for target in &targets {
             // The rename itself reaches the disk with the directory.
@@ -165,51 +184,50 @@ struct Finished {
 }
 
 enum Temporary {
-    File(TempPath),
-    /// With the marker by which an earlier output is known.
-    Directory(TempDir, String),
+    File(TemporaryName),
+    Directory(TemporaryName, Replaces),
 }
 
 impl Finished {
-    fn commit(self) -> Result<()> {
+    /// Takes the target's place; returns the name under which the former content of a directory is now.
+    fn commit(self) -> Result<Option<TemporaryName>> {
         match self.temporary {
             Temporary::File(name) => {
                 check_replaceable(&self.target)?;
-                name.persist(&self.target)?;
+                fs::rename(name.path(), &self.target)?;
+                name.renamed();
+                Ok(None)
             }
-            Temporary::Directory(directory, marker) if self.target.exists() => {
+            Temporary::Directory(name, replaces) if self.target.exists() => {
                 // Once more: a build is long, and somebody may have put files there since.
-                check_marked(&self.target, &marker)?;
-                exchange(directory, &self.target)?;
+                check_directory_replaceable(&self.target, replaces)?;
+                exchange(name.path(), &self.target)?;
+                Ok(Some(name))
             }
-            Temporary::Directory(directory, _) => {
-                fs::rename(directory.path(), &self.target)?;
-                // It is no longer under its temporary name.
-                let _ = directory.keep();
+            Temporary::Directory(name, _) => {
+                fs::rename(name.path(), &self.target)?;
+                name.renamed();
+                Ok(None)
             }
         }
-        Ok(())
     }
 }
 
-/// Puts the new directory in the old one's place, and removes the old one under the new one's temporary name.
-fn exchange(new: TempDir, target: &Path) -> Result<()> {
-    match rustix::fs::renameat_with(CWD, new.path(), CWD, target, RenameFlags::EXCHANGE) {
-        Ok(()) => {}
+/// Puts the new directory in the old one's place, and the old one in the new one's.
+fn exchange(new: &Path, target: &Path) -> Result<()> {
+    match rustix::fs::renameat_with(CWD, new, CWD, target, RenameFlags::EXCHANGE) {
         Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
             // A file system without exchange: for a moment there is no target.
-            let aside = new.path().with_extension("old");
+            let aside = new.with_extension("old");
             fs::rename(target, &aside)?;
-            if let Err(error) = fs::rename(new.path(), target) {
+            if let Err(error) = fs::rename(new, target) {
                 fs::rename(&aside, target)?;
                 return Err(error.into());
             }
-            fs::rename(&aside, new.path())?;
+            Ok(fs::rename(&aside, new)?)
         }
-        Err(error) => return Err(error.into()),
+        exchanged => Ok(exchanged?),
     }
-    let leftover = new.path().to_owned();
-    new.close().with_context(|| format!("removing the former content, now in {}", leftover.display()))
 }
 
 fn directory_of(target: &Path) -> &Path {
@@ -239,7 +257,11 @@ fn check_replaceable(target: &Path) -> Result<()> {
     }
 }
 
-fn check_marked(target: &Path, marker: &str) -> Result<()> {
+/// Whether an output directory may take the place of what is at `target`.
+///
+/// # Errors
+/// Fails when it may not, naming what is there.
+pub fn check_directory_replaceable(target: &Path, replaces: Replaces) -> Result<()> {
     if target.file_name().is_none() {
         bail!("{} names no directory that can be replaced; give the output a name", target.display());
     }
@@ -249,11 +271,8 @@ fn check_marked(target: &Path, marker: &str) -> Result<()> {
         }
         Ok(_) => {
             let mut entries = fs::read_dir(target).map_err(|error| cannot_create(target, error))?;
-            if entries.next().is_some() && !target.join(marker).exists() {
-                bail!(
-                    "{} holds files that are no earlier output (there is no {marker} in it); choose another name",
-                    target.display()
-                );
+            if replaces == Replaces::Nothing && entries.next().is_some() {
+                bail!("{} holds files that are no earlier output; remove it or choose another name", target.display());
             }
             Ok(())
         }
@@ -262,7 +281,7 @@ fn check_marked(target: &Path, marker: &str) -> Result<()> {
     }
 }
 
-fn open_beside(directory: &Path, target: &Path) -> io::Result<(File, Option<TempPath>)> {
+fn open_beside(directory: &Path, target: &Path) -> io::Result<(File, Option<TemporaryName>)> {
     let flags = i32::try_from(OFlags::TMPFILE.bits()).map_err(io::Error::other)?;
     match File::options().read(true).write(true).mode(0o600).custom_flags(flags).open(directory) {
         Ok(file) if proc_path(&file).exists() => return Ok((file, None)),
@@ -277,17 +296,18 @@ fn open_beside(directory: &Path, target: &Path) -> io::Result<(File, Option<Temp
         }
         _ => {}
     }
-    let (file, name) = tempfile::Builder::new().prefix(&temporary_prefix(target)).tempfile_in(directory)?.into_parts();
-    Ok((file, Some(name)))
+    let named = tempfile::Builder::new().prefix(&temporary_prefix(target)).tempfile_in(directory)?;
+    let (file, path) = named.keep()?;
+    Ok((file, Some(TemporaryName::new(path))))
 }
 
 /// Gives an unnamed file a temporary name beside its target; a rename can then replace what is there, a link cannot.
-fn link_beside(file: &File, target: &Path) -> io::Result<TempPath> {
+fn link_beside(file: &File, target: &Path) -> io::Result<TemporaryName> {
     let mut builder = tempfile::Builder::new();
     let named = builder.prefix(&temporary_prefix(target)).make_in(directory_of(target), |name| {
         rustix::fs::linkat(CWD, proc_path(file), CWD, name, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
     })?;
-    Ok(named.into_temp_path())
+    Ok(TemporaryName::new(named.into_temp_path().keep()?))
 }
 
 fn proc_path(file: &File) -> PathBuf {
@@ -336,9 +356,10 @@ mod tests {
 
     /// As on a file system without `O_TMPFILE`.
     fn named(target: &Path, content: &str) -> OutputFile {
-        let (mut file, name) = tempfile::NamedTempFile::new_in(target.parent().unwrap()).unwrap().into_parts();
+        let named = tempfile::NamedTempFile::new_in(target.parent().unwrap()).unwrap();
+        let (mut file, path) = named.keep().unwrap();
         file.write_all(content.as_bytes()).unwrap();
-        OutputFile { target: target.to_owned(), file, name: Some(name) }
+        OutputFile { target: target.to_owned(), file, name: Some(TemporaryName::new(path)) }
     }
 
     #[test]
@@ -367,7 +388,7 @@ mod tests {
         let mut outputs = Outputs::new();
         outputs.add_file(write(&target, "finished")).unwrap();
         outputs.add_file(named(&directory.path().join("other"), "finished")).unwrap();
-        let layout = OutputDirectory::create(&directory.path().join("layout"), "marker").unwrap();
+        let layout = OutputDirectory::create(&directory.path().join("layout"), Replaces::Nothing).unwrap();
         fs::write(layout.path().join("marker"), "").unwrap();
         outputs.add_directory(layout).unwrap();
         drop(outputs);
@@ -388,22 +409,26 @@ mod tests {
     fn a_directory_replaces_an_earlier_output_and_nothing_else() {
         let parent = tempfile::tempdir().unwrap();
         let target = parent.path().join("layout");
-        for content in ["first", "second"] {
-            let layout = OutputDirectory::create(&target.join("."), "marker").unwrap();
-            fs::write(layout.path().join("marker"), content).unwrap();
+        for (content, replaces) in [("first", Replaces::Nothing), ("second", Replaces::Earlier)] {
+            let layout = OutputDirectory::create(&target.join("."), replaces).unwrap();
+            fs::create_dir(layout.path().join("sealed")).unwrap();
+            fs::write(layout.path().join("sealed/file"), content).unwrap();
+            // As trees have them; whoever is not root cannot remove what is in it.
+            fs::set_permissions(layout.path().join("sealed"), Permissions::from_mode(0o555)).unwrap();
             let mut outputs = Outputs::new();
             outputs.add_directory(layout).unwrap();
             outputs.commit().unwrap();
-            assert_eq!(fs::read_to_string(target.join("marker")).unwrap(), content);
+            assert_eq!(fs::read_to_string(target.join("sealed/file")).unwrap(), content);
             assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o755);
             assert_eq!(names(parent.path()), ["layout"]);
         }
-        fs::remove_file(target.join("marker")).unwrap();
-        assert!(OutputDirectory::create(&target, "marker").is_ok(), "an empty directory may be replaced");
+        let error = OutputDirectory::create(&target, Replaces::Nothing).err().unwrap().to_string();
+        assert!(error.ends_with("holds files that are no earlier output; remove it or choose another name"), "{error}");
+        let empty = parent.path().join("empty");
+        fs::create_dir(&empty).unwrap();
+        assert!(OutputDirectory::create(&empty, Replaces::Nothing).is_ok(), "an empty directory may be replaced");
         fs::write(target.join("diary"), "").unwrap();
-        let error = OutputDirectory::create(&target, "marker").err().unwrap().to_string();
-        assert!(error.ends_with("(there is no marker in it); choose another name"), "{error}");
-        let error = OutputDirectory::create(&target.join("diary"), "marker").err().unwrap().to_string();
+        let error = OutputDirectory::create(&target.join("diary"), Replaces::Earlier).err().unwrap().to_string();
         assert!(error.ends_with("is there and no directory; remove it or choose another name"), "{error}");
     }
 

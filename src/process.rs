@@ -27,6 +27,7 @@ pub struct Program {
     name: OsString,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    removed: Vec<OsString>,
     own_process_group: bool,
 }
 
@@ -37,6 +38,7 @@ impl Program {
             name: name.as_ref().to_owned(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            removed: Vec::new(),
             own_process_group: false,
         }
     }
@@ -53,6 +55,12 @@ impl Program {
         self
     }
 
+    /// Keeps variables of our environment from it.
+    pub fn without_env<A: AsRef<OsStr>>(mut self, names: impl IntoIterator<Item = A>) -> Self {
+        self.removed.extend(names.into_iter().map(|name| name.as_ref().to_owned()));
+        self
+    }
+
     /// Gives it a process group of its own, so that Ctrl-C on the terminal does not reach it.
     pub fn own_process_group(mut self) -> Self {
         self.own_process_group = true;
@@ -63,6 +71,9 @@ impl Program {
         let mut command = Command::new(&self.name);
         if self.own_process_group {
             command.process_group(0);
+        }
+        for name in &self.removed {
+            command.env_remove(name);
         }
         command.args(&self.arguments).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command

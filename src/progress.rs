@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
-use indicatif::{HumanBytes, ProgressBar, ProgressStyle};
+use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
 
 /// How much is told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -89,7 +89,7 @@ impl Stage {
         let elapsed = self.started.elapsed();
         let bytes = match self.bytes {
             0 => String::new(),
-            bytes => format!(", {}", HumanBytes(bytes)),
+            bytes => format!(", {}", DecimalBytes(bytes)),
         };
         let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
         self.progress.note(&format!("{}{detail}{bytes} ({:.1} s)", self.name, elapsed.as_secs_f64()));
@@ -103,7 +103,7 @@ fn print_line(line: &str) {
 }
 
 fn bytes_style() -> ProgressStyle {
-    ProgressStyle::with_template("{msg} [{bar:30}] {bytes}/{total_bytes} {elapsed}")
+    ProgressStyle::with_template("{msg} [{bar:30}] {decimal_bytes}/{decimal_total_bytes} {elapsed}")
         .expect("the template is constant and valid")
 }
 

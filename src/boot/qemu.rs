@@ -141,12 +141,12 @@ impl Qemu {
     }
 
     fn refuses_kvm(&self, kernel: &Path, watch: &Watch<'_>) -> Result<Option<String>> {
-        if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/kvm") {
-            return Ok(Some(format!("/dev/kvm cannot be opened: {error}")));
-        }
         let processors = std::fs::read_to_string("/proc/cpuinfo").context("reading /proc/cpuinfo")?;
         if !offers_virtualisation(&processors) {
             return Ok(Some("the processor offers this machine no virtualisation".to_owned()));
+        }
+        if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+            return Ok(Some(format!("/dev/kvm cannot be opened: {error}")));
         }
         let guest = Guest {
             kernel: kernel.to_owned(),

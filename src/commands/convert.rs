@@ -18,6 +18,8 @@ use crate::progress::Progress;
 use crate::segment::{SegmentFacts, write_segment};
 use crate::tree::Tree;
 
+use super::surroundings;
+
 /// Arguments of `ocinitrd convert`.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -45,7 +47,7 @@ pub struct Arguments {
     pub compress: Compression,
 
     /// Set later modification times to this one, in seconds since 1970; without it they stay as they are.
-    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
+    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", value_parser = surroundings::epoch())]
     pub epoch: Option<u64>,
 
     /// Print the result as JSON.
@@ -117,7 +119,20 @@ fn read_archive(input: &Path, spool_directory: &Path) -> Result<Contents> {
     if Image::is_archive(&contents.tree) {
         return Image::open_archive(contents.tree, architecture())?.flatten(spool_directory);
     }
+    if is_docker_archive(&contents.tree) {
+        bail!(
+            "{} is an archive in Docker's own format; save the image with: podman save --format oci-archive",
+            input.display()
+        );
+    }
     Ok(contents)
+}
+
+/// What `podman save` writes unless told otherwise: layers, and a `manifest.json` that lists them.
+fn is_docker_archive(tree: &Tree) -> bool {
+    let json = tree.content(b"manifest.json").and_then(|content| content.read_all().ok());
+    let images: Option<Vec<serde_json::Value>> = json.and_then(|json| serde_json::from_slice(&json).ok());
+    images.is_some_and(|images| images.iter().any(|image| image.get("Layers").is_some()))
 }
 
 /// Of an image for several, that of this machine is taken.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use indicatif::HumanBytes;
+use indicatif::DecimalBytes;
 use serde::Serialize;
 
 use crate::inspect::{Listed, Report, Usage, inspect};
@@ -48,6 +48,9 @@ pub fn run(arguments: &Arguments, _progress: &Progress) -> Result<ExitCode> {
     let path = arguments.file.display();
     let file = File::open(&arguments.file).with_context(|| format!("opening {path}"))?;
     let report = inspect(file).with_context(|| format!("inspecting {path}"))?;
+    if let (0, Some(problem)) = (report.entries, report.problems.first()) {
+        bail!("{path} is no initrd: {problem}");
+    }
     match print(arguments, &report) {
         // Whoever closed the pipe has read enough.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
@@ -87,7 +90,7 @@ fn write_list(output: &mut impl Write, report: &Report) -> io::Result<()> {
 
 fn write_text(output: &mut impl Write, report: &Report) -> io::Result<()> {
     let count = report.segments.len();
-    writeln!(output, "{}, {count} segment{}", HumanBytes(report.size_bytes), if count == 1 { "" } else { "s" })?;
+    writeln!(output, "{}, {count} segment{}", DecimalBytes(report.size_bytes), if count == 1 { "" } else { "s" })?;
     writeln!(output, "{:>12}  codec      stored    unpacked  entries   files  content", "offset")?;
     for segment in &report.segments {
         let microcode = segment.microcode.then(|| "early microcode".to_owned());
@@ -97,15 +100,15 @@ fn write_text(output: &mut impl Write, report: &Report) -> io::Result<()> {
             "{:>12}  {:5} {:>11} {:>11} {:>8} {:>7}  {}",
             segment.offset,
             segment.codec,
-            HumanBytes(segment.stored_bytes).to_string(),
-            HumanBytes(segment.unpacked_bytes).to_string(),
+            DecimalBytes(segment.stored_bytes).to_string(),
+            DecimalBytes(segment.unpacked_bytes).to_string(),
             segment.entries,
             segment.files,
             content.join(", ")
         );
         writeln!(output, "{}", line.trim_end())?;
     }
-    let (entries, files, bytes) = (report.entries, report.files, HumanBytes(report.file_bytes));
+    let (entries, files, bytes) = (report.entries, report.files, DecimalBytes(report.file_bytes));
     writeln!(output, "\nunpacked: {entries} entries, {bytes} in {files} different files")?;
     write_usages(output, "biggest directories", &report.biggest_directories)?;
     write_usages(output, "biggest files", &report.biggest_files)
@@ -117,7 +120,7 @@ fn write_usages(output: &mut impl Write, title: &str, usages: &[Usage]) -> io::R
     }
     writeln!(output, "\n{title}:")?;
     for usage in usages {
-        writeln!(output, "{:>12}  {}", HumanBytes(usage.size_bytes).to_string(), usage.path)?;
+        writeln!(output, "{:>12}  {}", DecimalBytes(usage.size_bytes).to_string(), usage.path)?;
     }
     Ok(())
 }

@@ -29,6 +29,8 @@ use crate::process::Program;
 const IDLE_SECONDS: u32 = 10;
 const START_LIMIT: Duration = Duration::from_secs(30);
 const STOP_LIMIT: Duration = Duration::from_secs(5);
+/// Variables that make podman speak to another engine instead of being one.
+const REMOTE: [&str; 3] = ["CONTAINER_CONNECTION", "CONTAINER_HOST", "DOCKER_HOST"];
 const DIRECTORY_PREFIX: &str = "ocinitrd-service-";
 /// Says in a directory whose it is.
 const OWNER_FILE: &str = "owner";
@@ -59,6 +61,7 @@ impl Service {
         let socket = directory.path().join("podman.sock");
         let child = Program::new(podman)
             .args(["system", "service", &format!("--time={IDLE_SECONDS}"), &format!("unix://{}", socket.display())])
+            .without_env(REMOTE)
             .own_process_group()
             .spawn(Stdio::null(), Stdio::null(), log.into())?;
         // From here on the value's end is the service's end, whatever fails.
@@ -79,7 +82,10 @@ impl Service {
     /// # Errors
     /// Fails when podman cannot remove it; one that does not exist counts as removed.
     pub fn remove_without_service(&self, container: &str) -> Result<()> {
-        Program::new(&self.podman).args(["rm", "--force", "--time=0", "--volumes", "--ignore", container]).run()?;
+        Program::new(&self.podman)
+            .without_env(REMOTE)
+            .args(["rm", "--force", "--time=0", "--volumes", "--ignore", container])
+            .run()?;
         Ok(())
     }
 

@@ -63,7 +63,7 @@ pub async fn solve(engine: &Engine, image: &Image, request: &Request<'_>, progre
     };
     let result = engine.run(job, progress).await?;
     if result.exit_code != 0 {
-        bail!("dnf found no solution for the packages of the image; it said:\n{}", result.log.trim_end());
+        bail!("dnf found no solution for the packages of the image:\n{}", dnf::complaints(&result.log));
     }
     Ok(Solution {
         packages: dnf::parse_solution(&super::text(solution)?)?,

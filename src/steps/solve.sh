@@ -39,7 +39,8 @@ while read -r package version; do
     run_dnf -q repoquery --qf '%{name} %{epoch} %{version} %{release} %{arch} %{repoid}\n' "$package" "$@" > answer
     sed -n '/./{p;q;}' answer > found
     if ! [ -s found ]; then
-        echo "no repository has the kernel package $package${version:+ for the kernel $version}" >&2
+        echo "no repository has the kernel package $package${version:+ for the kernel $version; those there are:}" >&2
+        run_dnf -q repoquery --provides "$package" | sed -n "s/^$package-uname-r = /  /p" | sort -u -V >&2
         exit 1
     fi
     cat found >> out/kernel

@@ -194,10 +194,16 @@ fn the_kernel_that_is_asked_for_is_the_one_built_for() {
 }
 
 #[test]
-fn kernel_that_is_not_there_is_named() {
-    let image = small_image("dnf5", "repo-foreign", SMALL, "");
-    let error = build_error(image.path(), &["-k", "9.9.9"]);
-    assert!(error.contains("no repository has the kernel package kernel-cloud-core for the kernel 9.9.9"), "{error}");
+fn kernel_that_is_not_there_is_named_with_those_that_are() {
+    for builder in ["dnf5", "dnf4"] {
+        let image = small_image(builder, "repo-foreign", SMALL, "");
+        let error = build_error(image.path(), &["-k", "9.9.9"]);
+        assert!(
+            error.contains("has the kernel package kernel-cloud-core for the kernel 9.9.9; those there are:\n  6."),
+            "{error}"
+        );
+        assert!(!error.contains("Repositories loaded"), "{error}");
+    }
 }
 
 #[test]
@@ -242,6 +248,47 @@ fn firmware_is_what_the_modules_and_the_definition_ask_for_whoever_brings_it() {
 }
 
 #[test]
+fn a_directory_that_is_no_earlier_output_is_not_replaced() {
+    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let mine = image.path().join("test/linux/init");
+    fs::create_dir_all(&mine).unwrap();
+    fs::write(mine.join("main.c"), "mine").unwrap();
+    let error = fail(build_test(image.path()).args(["-t", "directory", "-o", "linux"]));
+    assert!(
+        error.contains("test/linux holds files that are no earlier output") && !error.contains("engine:"),
+        "{error}"
+    );
+    assert_eq!(fs::read_to_string(mine.join("main.c")).unwrap(), "mine");
+    for _ in 0..2 {
+        succeed(build_test(image.path()).args(["-t", "directory,oci"]));
+        assert_eq!(names(&image.path().join("test")), ["linux", "manifest.json", "oci", "root", "vmlinuz"]);
+    }
+}
+
+#[test]
+fn names_that_other_outputs_have_are_refused_before_any_work() {
+    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    for name in ["vmlinuz", "manifest.json", "../initrd", "a/b", "", ".", ".."] {
+        let error = build_error(image.path(), &["-o", name]);
+        assert!(
+            error.contains(&format!("--output {name}")) || error.contains(&format!("--output {name:?}")),
+            "{error}"
+        );
+        assert!(!error.contains("engine:"), "{error}");
+    }
+}
+
+#[test]
+fn an_extra_tree_that_is_not_there_is_refused_before_any_work() {
+    let image = changed_image("releasever", "extra_trees = [\"nowhere\"]\nreleasever");
+    let error = build_error(image.path(), &[]);
+    assert!(
+        error.contains("images/nowhere of the definition is no directory") && !error.contains("engine:"),
+        "{error}"
+    );
+}
+
+#[test]
 fn output_directory_that_is_not_writable_is_refused_before_any_work() {
     let image = small_image("dnf5", "repo-foreign", SMALL, "");
     fs::write(image.path().join("images/file"), "").unwrap();
@@ -256,6 +303,7 @@ fn file_capabilities_are_warned_about_once() {
     let narration = fixture::stderr(&output);
     assert!(output.status.success(), "{narration}");
     assert_eq!(narration.matches("extended attributes").count(), 1, "{narration}");
+    assert!(narration.contains("the initrd lacks security.capability of /"), "{narration}");
 }
 
 #[test]

@@ -332,6 +332,10 @@ fn inputs_that_are_not_there_or_something_else_say_what_to_do() {
         message.contains("is a directory without an oci-layout file; for a root file system: tar -C "),
         "{message}"
     );
+    fs::write(place.path("docker"), archive(&[file("manifest.json", r#"[{"Config": "c", "Layers": ["l.tar"]}]"#)]))
+        .unwrap();
+    let message = fail(&mut place.convert(place.path("docker")));
+    assert!(message.contains("save the image with: podman save --format oci-archive"), "{message}");
     let code = place.convert("-").args(["--compress", "zstd:99"]).output().unwrap().status.code();
     assert_eq!(code, Some(2));
     place.assert_untouched();

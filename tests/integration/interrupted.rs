@@ -1,9 +1,10 @@
 //! Builds that are ended from outside: by a signal, or because their engine goes away. Nothing of them stays, and the
 //! next build is whole.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -38,6 +39,26 @@ fn a_signal_ends_a_build_in_every_job_and_nothing_stays() {
         assert!(said.contains("interrupted by "), "{said}");
         assert_eq!(containers(&format!("{job}-{id}")), [""; 0], "{said}");
         assert_eq!(names(image.path()), ["images"], "{said}");
+    }
+}
+
+#[test]
+fn a_signal_ends_a_build_that_compresses_and_nothing_stays() {
+    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    for (arguments, signal, code) in
+        [(["--compress", "xz:9", "-v"], Signal::INT, 130), (["-t", "oci,directory", "-v"], Signal::TERM, 143)]
+    {
+        let mut build = build_test(image.path());
+        let mut build = build.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut narration = BufReader::new(build.stderr.take().unwrap()).lines().map_while(Result::ok);
+        assert!(narration.any(|line| line.starts_with("selecting modules: ")));
+        std::thread::sleep(Duration::from_millis(300));
+        let signalled = Instant::now();
+        kill_process(Pid::from_child(&build), signal).unwrap();
+        let said: Vec<String> = narration.collect();
+        assert_eq!(build.wait().unwrap().code(), Some(code), "{said:#?}");
+        assert!(signalled.elapsed() < Duration::from_secs(10), "{said:#?}");
+        assert_eq!(names(image.path()), ["images"], "{said:#?}");
     }
 }
 

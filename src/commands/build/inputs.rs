@@ -16,7 +16,7 @@ use crate::steps::solve::{self, Solution};
 use crate::steps::verify;
 use crate::store::Store;
 
-use super::{Plan, Workshop};
+use super::{Builder, Plan, Workshop};
 
 /// The packages of a build; their rpms are in the store, and a key of the definition signed each of them.
 #[derive(Debug)]
@@ -43,19 +43,19 @@ impl Inputs {
 ///
 /// # Errors
 /// Fails when a repository or package cannot be had, dnf finds no solution, or a signature does not verify.
-pub async fn provide(workshop: &Workshop<'_>) -> Result<Inputs> {
-    let Workshop { plan, store, progress, .. } = workshop;
+pub async fn provide(workshop: &Workshop<'_>, builder: &Builder) -> Result<Inputs> {
+    let Workshop { plan, store, progress } = workshop;
     let variables = variables(plan);
     let repositories = with_variables(&plan.definition.repositories, &variables)?;
     let downloader = Downloader::new(Patience::default());
     let metadata = fetch_metadata(&repositories, store, &downloader, progress).await?;
-    let solution = solve(workshop, &repositories, &metadata).await?;
+    let solution = solve(workshop, builder, &repositories, &metadata).await?;
     let packages = look_up(&metadata, &solution.packages, store)?;
     let kernel_packages = look_up(&metadata, &solution.kernel_packages, store)?;
     let all: Vec<Package> = packages.iter().chain(&kernel_packages).cloned().collect();
     let base_urls: BaseUrls = metadata.iter().map(|one| (one.id.clone(), one.base_urls.clone())).collect();
     fetch::fetch(&all, &base_urls, store, &downloader, progress).await?;
-    verify_signatures(workshop, &repositories, &all).await?;
+    verify_signatures(workshop, builder, &repositories, &all).await?;
     Ok(Inputs {
         packages,
         kernel_packages,
@@ -129,10 +129,11 @@ fn location(repository: &Repository) -> Location {
 
 async fn solve(
     workshop: &Workshop<'_>,
+    builder: &Builder,
     repositories: &BTreeMap<String, Repository>,
     metadata: &[Metadata],
 ) -> Result<Solution> {
-    let Workshop { plan, engine, image, store, progress } = workshop;
+    let Workshop { plan, store, progress } = workshop;
     let files: Vec<(String, String, PathBuf)> = metadata
         .iter()
         .flat_map(|one| one.files.iter().map(|file| (one.id.clone(), file.path.clone(), store.path(&file.digest))))
@@ -146,7 +147,7 @@ async fn solve(
         kernel_version: plan.kernel_version.as_deref(),
     };
     let stage = progress.stage("solving", None);
-    let solution = solve::solve(engine, image, &request, progress).await?;
+    let solution = solve::solve(&builder.engine, &builder.image, &request, progress).await?;
     stage.finish(&format!("{} packages, {} of the kernel", solution.packages.len(), solution.kernel_packages.len()));
     Ok(solution)
 }
@@ -170,12 +171,13 @@ fn look_up(metadata: &[Metadata], chosen: &BTreeSet<Chosen>, store: &Store) -> R
 
 async fn verify_signatures(
     workshop: &Workshop<'_>,
+    builder: &Builder,
     repositories: &BTreeMap<String, Repository>,
     packages: &[Package],
 ) -> Result<()> {
-    let Workshop { engine, image, store, progress, .. } = workshop;
+    let Workshop { store, progress, .. } = workshop;
     let stage = progress.stage("verifying signatures", None);
-    verify::verify(engine, image, repositories, &rpm_files(packages, store), progress).await?;
+    verify::verify(&builder.engine, &builder.image, repositories, &rpm_files(packages, store), progress).await?;
     stage.finish(&format!("{} packages", packages.len()));
     Ok(())
 }

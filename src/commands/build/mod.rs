@@ -5,6 +5,7 @@ mod outputs;
 mod plan;
 mod trees;
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -13,6 +14,7 @@ use anyhow::{Result, bail};
 use crate::engine::doctor::{self, EngineFacts};
 use crate::engine::{Cancellation, Engine, Image, NoEngine};
 use crate::format::compress::Compression;
+use crate::output;
 use crate::progress::Progress;
 use crate::steps::install::{self, Installed};
 use crate::store::Store;
@@ -37,11 +39,11 @@ pub struct Arguments {
     pub output_dir: Option<PathBuf>,
 
     /// The kernel to build for, as `uname -r` prints it [default: the newest of the repositories].
-    #[arg(short, long, value_name = "KVER")]
+    #[arg(short, long, value_name = "KVER", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub kernel_version: Option<String>,
 
-    /// Add a profile of the image; may be given several times.
-    #[arg(long = "profile", value_name = "PROFILE")]
+    /// Add a profile of the image; several are separated by commas, or the option is repeated.
+    #[arg(long = "profile", value_name = "PROFILE", value_delimiter = ',')]
     pub profiles: Vec<String>,
 
     /// What to write beside vmlinuz and manifest.json; several are separated by commas.
@@ -53,7 +55,7 @@ pub struct Arguments {
     pub compress: Option<Compression>,
 
     /// The time stamp of everything, in seconds since 1970 [default: that of the newest package].
-    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
+    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", value_parser = surroundings::epoch())]
     pub epoch: Option<u64>,
 
     #[command(flatten)]
@@ -79,10 +81,15 @@ pub enum Format {
 #[derive(Debug)]
 struct Workshop<'a> {
     plan: &'a Plan,
-    engine: &'a Engine,
-    image: &'a Image,
     store: &'a Store,
     progress: &'a Progress,
+}
+
+/// What runs dnf and rpm.
+#[derive(Debug)]
+struct Builder {
+    engine: Engine,
+    image: Image,
 }
 
 /// Builds the image.
@@ -91,20 +98,38 @@ struct Workshop<'a> {
 /// Fails when anything does; then no output was written and those of an earlier build are as they were.
 pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let plan = Plan::new(arguments)?;
-    outputs::check_directory(&plan.output_directory)?;
+    outputs::check(&plan)?;
     let cancellation = Cancellation::on_signals()?;
     let engine = open_engine(&arguments.engine, &cancellation, progress).await?;
     let image = engine.ensure_image(&plan.reference, progress).await?;
+    let builder = Builder { engine, image };
     let store = Store::open(&plan.cache_directory)?;
-    let workshop = Workshop { plan: &plan, engine: &engine, image: &image, store: &store, progress };
-    let inputs = inputs::provide(&workshop).await?;
-    let installed = install(&workshop, &inputs).await?;
+    let workshop = Workshop { plan: &plan, store: &store, progress };
+    let inputs = inputs::provide(&workshop, &builder).await?;
+    let installed = install(&workshop, &builder, &inputs).await?;
+    // No container is needed any more; what follows does not wait, so it cannot be interrupted on its way.
+    let Builder { engine, image } = builder;
+    drop(engine);
     cancellation.check()?;
+    let made = (!plan.output_directory.exists()).then(|| plan.output_directory.clone());
+    tokio::spawn(end_when_cancelled(cancellation, made));
     let trees = trees::assemble(&workshop, &inputs, installed)?;
-    cancellation.check()?;
-    let manifest = outputs::write(&workshop, &inputs, &trees)?;
+    let manifest = outputs::write(&workshop, &image, &inputs, &trees)?;
     outputs::report(&plan, &manifest, arguments.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Ends the process at the first signal. What is under way is removed, with the directory that was `made` for it;
+/// outputs that take their places do so first.
+async fn end_when_cancelled(cancellation: Cancellation, made: Option<PathBuf>) {
+    let interrupted = cancellation.cancelled().await;
+    tokio::task::block_in_place(output::abandon);
+    if let Some(directory) = made {
+        // It stays if there is something in it.
+        let _ = fs::remove_dir(directory);
+    }
+    eprintln!("error: {interrupted}");
+    std::process::exit(interrupted.exit_code().into());
 }
 
 /// Opens the engine and refuses, in the doctor's words, a host that cannot build.
@@ -121,8 +146,8 @@ async fn open_engine(option: &EngineOption, cancellation: &Cancellation, progres
     Ok(engine)
 }
 
-async fn install(workshop: &Workshop<'_>, inputs: &Inputs) -> Result<Installed> {
-    let Workshop { plan, engine, image, store, progress } = workshop;
+async fn install(workshop: &Workshop<'_>, builder: &Builder, inputs: &Inputs) -> Result<Installed> {
+    let Workshop { plan, store, progress } = workshop;
     let request = install::Request {
         selection: &plan.selection,
         releasever: &plan.definition.releasever,
@@ -131,7 +156,7 @@ async fn install(workshop: &Workshop<'_>, inputs: &Inputs) -> Result<Installed> 
         spool_directory: store.root(),
     };
     let stage = progress.stage("installing", None);
-    let installed = install::install(engine, image, &request, progress).await?;
+    let installed = install::install(&builder.engine, &builder.image, &request, progress).await?;
     stage.finish(&format!("{} packages, {} entries", installed.packages.len(), installed.layer.tree.len()));
     installed.layer.warnings.iter().for_each(|warning| progress.warn(warning));
     Ok(installed)

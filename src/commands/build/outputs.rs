@@ -14,7 +14,9 @@ use crate::format::digest::{Digest, Hasher};
 use crate::manifest::{self, Builder, Manifest, Options, Output, Segment};
 use crate::oci;
 use crate::oci::layout::{LayoutOptions, write_layout};
-use crate::output::{MODE_PRIVATE, MODE_PUBLIC, OutputDirectory, OutputFile, Outputs};
+use crate::output::{
+    MODE_PRIVATE, MODE_PUBLIC, OutputDirectory, OutputFile, Outputs, Replaces, check_directory_replaceable,
+};
 use crate::progress::Progress;
 use crate::segment::{Assembler, SegmentFacts};
 use crate::tree::Tree;
@@ -33,8 +35,8 @@ const LAYER_COMPRESSION: Compression = Compression::Gzip(6);
 ///
 /// # Errors
 /// Fails when something cannot be written; then nothing has appeared.
-pub fn write(workshop: &Workshop<'_>, inputs: &Inputs, trees: &Trees) -> Result<Manifest> {
-    let Workshop { plan, image, progress, .. } = workshop;
+pub fn write(workshop: &Workshop<'_>, image: &Image, inputs: &Inputs, trees: &Trees) -> Result<Manifest> {
+    let Workshop { plan, progress, .. } = workshop;
     let created = !plan.output_directory.exists();
     let written = Writing::begin(plan, trees, progress).and_then(|writing| writing.all(image, inputs));
     if written.is_err() && created {
@@ -54,9 +56,17 @@ pub fn report(plan: &Plan, manifest: &Manifest, json: bool) -> Result<()> {
         return stdout.write_all(&manifest.to_json()?).context("printing the manifest");
     }
     for output in &manifest.outputs {
+        // An OCI layout has several files; it is told as one.
+        if output.path.contains('/') {
+            continue;
+        }
         let path = plan.output_directory.join(&output.path);
         writeln!(stdout, "{}  {:.1} MB  {}", path.display(), output.size_bytes as f64 / 1e6, output.sha256)
             .context("printing the result")?;
+    }
+    if plan.formats.contains(&Format::Oci) {
+        let path = plan.output_directory.join(plan.output_name(Format::Oci));
+        writeln!(stdout, "{0}  podman pull oci:{0}", path.display()).context("printing the result")?;
     }
     writeln!(stdout, "{}", plan.output_directory.join(MANIFEST).display()).context("printing the result")
 }
@@ -100,20 +110,14 @@ impl<'a> Writing<'a> {
         Ok(manifest)
     }
 
-    fn name(&self, default: &str) -> String {
-        self.plan.output_name.clone().unwrap_or_else(|| default.to_owned())
-    }
-
     fn initrd(&mut self) -> Result<()> {
         let stage = self.progress.stage(&format!("compressing ({})", self.plan.compression), None);
-        let name = self.name("initrd");
+        let name = self.plan.output_name(Format::Cpio);
         let file = OutputFile::create(&self.plan.output_directory.join(&name), MODE_PRIVATE)?;
         let mut assembler = Assembler::new(BufWriter::with_capacity(BUFFER_BYTES, file));
-        let mut dropped_xattrs = 0;
         for (segment, tree) in [("base", &self.trees.base), ("modules", &self.trees.modules)] {
             let compression = self.plan.segment_compression(segment);
             let facts = assembler.add_tree(segment, tree, compression)?;
-            dropped_xattrs += facts.dropped_xattrs;
             self.segments.push(listed_segment(segment, compression, &facts));
         }
         let (writer, initrd) = assembler.finish();
@@ -121,18 +125,27 @@ impl<'a> Writing<'a> {
         self.outputs.add_file(file)?;
         self.listed.push(Output { path: name, size_bytes: initrd.size_bytes, sha256: initrd.digest });
         stage.finish(&format!("{:.1} MB", initrd.size_bytes as f64 / 1e6));
-        if dropped_xattrs > 0 {
-            self.progress.warn(&format!(
-                "{dropped_xattrs} extended attributes (such as file capabilities) are not in the initrd: cpio cannot hold them"
-            ));
-        }
+        self.warn_of_attributes();
         Ok(())
+    }
+
+    fn warn_of_attributes(&self) {
+        let entries = [&self.trees.base, &self.trees.modules].into_iter().flat_map(Tree::iter);
+        let attributes: Vec<String> = entries
+            .flat_map(|(path, entry)| entry.xattrs.keys().map(move |name| (path, name)))
+            .map(|(path, name)| format!("{} of /{}", name.escape_ascii(), path.escape_ascii()))
+            .collect();
+        let (Some(first), count) = (attributes.first(), attributes.len()) else { return };
+        let more = if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
+        self.progress.warn(&format!(
+            "cpio cannot hold extended attributes, such as file capabilities: the initrd lacks {first}{more}"
+        ));
     }
 
     fn oci(&mut self, whole: &Tree) -> Result<()> {
         let stage = self.progress.stage("writing the OCI layout", None);
-        let name = self.name("oci");
-        let directory = OutputDirectory::create(&self.plan.output_directory.join(&name), "oci-layout")?;
+        let name = self.plan.output_name(Format::Oci);
+        let directory = OutputDirectory::create(&self.plan.output_directory.join(&name), replaces(self.plan, &name))?;
         let options = LayoutOptions {
             architecture: oci::architecture(std::env::consts::ARCH).to_owned(),
             epoch: self.trees.epoch,
@@ -160,8 +173,8 @@ impl<'a> Writing<'a> {
     /// Listed as one output: the sum of its files' sizes, and the digest of the tree.
     fn directory(&mut self, whole: &Tree) -> Result<()> {
         let stage = self.progress.stage("writing the directory", None);
-        let name = self.name("root");
-        let directory = OutputDirectory::create(&self.plan.output_directory.join(&name), "init")?;
+        let name = self.plan.output_name(Format::Directory);
+        let directory = OutputDirectory::create(&self.plan.output_directory.join(&name), replaces(self.plan, &name))?;
         let left_out = directory::write(whole, directory.path())?;
         let sha256 = whole.digest().context("reading the tree")?;
         self.listed.push(Output { path: name, size_bytes: whole.size_bytes(), sha256 });
@@ -249,11 +262,23 @@ fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// Refuses early what would be refused after all the work: an output directory that cannot be written into.
+/// Whether a directory of that name is an output of an earlier build: then the manifest beside it lists it.
+fn replaces(plan: &Plan, name: &str) -> Replaces {
+    let manifest = fs::read(plan.output_directory.join(MANIFEST)).ok().and_then(|json| Manifest::parse(&json).ok());
+    let is_listed = |output: &Output| output.path.split('/').next() == Some(name);
+    match manifest {
+        Some(manifest) if manifest.outputs.iter().any(is_listed) => Replaces::Earlier,
+        _ => Replaces::Nothing,
+    }
+}
+
+/// Refuses early what would be refused after all the work: an output that cannot be written.
 ///
 /// # Errors
-/// Fails when the directory, or the nearest one above it that is there, is not writable.
-pub fn check_directory(directory: &Path) -> Result<()> {
+/// Fails when the output directory, or the nearest one above it that is there, is not writable, and when something is
+/// in an output's place that is none.
+pub fn check(plan: &Plan) -> Result<()> {
+    let directory = &plan.output_directory;
     let absolute = std::path::absolute(directory).context("finding the output directory")?;
     let existing = absolute.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
     anyhow::ensure!(
@@ -264,5 +289,10 @@ pub fn check_directory(directory: &Path) -> Result<()> {
     );
     rustix::fs::access(existing, rustix::fs::Access::WRITE_OK).with_context(|| {
         format!("the output directory {} cannot be written into; give another with --output-dir", directory.display())
-    })
+    })?;
+    for format in plan.formats.iter().filter(|format| **format != Format::Cpio) {
+        let name = plan.output_name(*format);
+        check_directory_replaceable(&directory.join(&name), replaces(plan, &name))?;
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 use crate::definition::{Definition, Selection};
 use crate::engine::ImageReference;
@@ -58,6 +58,12 @@ impl Plan {
                 "--output names one output, but several formats are asked for: give one --format, or leave --output out"
             );
         }
+        if let Some(name) = &arguments.output {
+            check_name(name)?;
+        }
+        for tree in &selection.extra_trees {
+            ensure!(tree.is_dir(), "the extra tree {} of the definition is no directory that is there", tree.display());
+        }
         Ok(Plan {
             reference: definition.builder_image.parse().context("in [builder] image")?,
             patterns: Patterns::parse(&selection.modules).context("in [kernel] modules")?,
@@ -75,6 +81,16 @@ impl Plan {
         })
     }
 
+    /// The name of an output in the output directory.
+    pub fn output_name(&self, format: Format) -> String {
+        let default = match format {
+            Format::Cpio => "initrd",
+            Format::Directory => "root",
+            Format::Oci => "oci",
+        };
+        self.output_name.clone().unwrap_or_else(|| default.to_owned())
+    }
+
     /// The time stamp of everything, in seconds.
     pub fn epoch(&self, inputs: &Inputs) -> u64 {
         self.explicit_epoch.unwrap_or_else(|| inputs.newest_build_time())
@@ -88,4 +104,17 @@ impl Plan {
         }
         self.compression
     }
+}
+
+/// A name in the output directory that nothing else has.
+fn check_name(name: &str) -> Result<()> {
+    ensure!(
+        !name.is_empty() && !name.contains('/') && name != "." && name != "..",
+        "--output {name:?} is no file name: the directory is given by --output-dir"
+    );
+    ensure!(
+        name != "vmlinuz" && name != "manifest.json",
+        "--output {name} is the name of another output of every build: choose another name"
+    );
+    Ok(())
 }

@@ -38,7 +38,7 @@ pub struct Trees {
 /// # Errors
 /// Fails when the packages hold no kernel, not the one asked for or several, and when one of them cannot be read.
 pub fn assemble(workshop: &Workshop<'_>, inputs: &Inputs, installed: Installed) -> Result<Trees> {
-    let Workshop { plan, store, progress, .. } = workshop;
+    let Workshop { plan, store, progress } = workshop;
     let epoch = plan.epoch(inputs);
     let mut base = installed.layer.tree;
     finish::finish(&mut base, &plan.selection.remove_files, epoch)?;
@@ -77,7 +77,7 @@ fn kernel_image(kernel: &Tree, kernel_version: &str) -> Result<Content> {
 
 /// The modules segment's tree: what the patterns choose, what that needs, and its index.
 fn select_modules(workshop: &Workshop<'_>, mut kernel: Tree, kernel_version: &str, epoch: u64) -> Result<Tree> {
-    let Workshop { plan, store, progress, .. } = workshop;
+    let Workshop { plan, store, progress } = workshop;
     let stage = progress.stage("selecting modules", None);
     let available = KernelModules::open(&kernel, kernel_version)?;
     let mut selection = modules::select(&available, &kernel, &plan.patterns, &plan.firmware)?;

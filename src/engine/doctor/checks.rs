@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Result;
-use indicatif::HumanBytes;
+use indicatif::DecimalBytes;
 
 use super::host::{Cgroups, Host, IdRange};
 use super::{EngineFacts, Finding, NoEngine, State, cure_for};
@@ -32,8 +32,8 @@ pub(super) fn engine(host: &Host, engine: Result<&EngineFacts, &NoEngine>) -> Ve
         let detail = format!("{place}: every container is a whole copy of its image, slower and larger but correct");
         let directory = if identity.rootless { "~/.config/containers" } else { "/etc/containers" };
         let cure = format!(
-            "podman system reset (this removes all images and containers) && mkdir -p {directory} && \
-             printf '[storage]\\ndriver = \"overlay\"\\n' >{directory}/storage.conf"
+            "mkdir -p {directory} && printf '[storage]\\ndriver = \"overlay\"\\n' >{directory}/storage.conf; then, since \
+             it removes all images and containers of this user, by your own decision: podman system reset"
         );
         Finding::warning("storage", detail, cure)
     } else {
@@ -192,7 +192,7 @@ pub(super) fn disk(host: &Host, graph_root: Option<&Path>) -> Result<Vec<Finding
     for ((place, cure), name) in places.into_iter().zip(names) {
         let Some(place) = place else { continue };
         let free = host.free_bytes(place)?;
-        let detail = format!("{} free for {name} at {}", HumanBytes(free), place.display());
+        let detail = format!("{} free for {name} at {}", DecimalBytes(free), place.display());
         findings.push(match free {
             0..LEAST_BYTES => Finding::problem("disk", format!("{detail}: no build fits into that"), cure),
             LEAST_BYTES..ROOMY_BYTES => Finding::warning("disk", format!("{detail}: a large image may not fit"), cure),

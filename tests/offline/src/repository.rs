@@ -67,6 +67,8 @@ impl Signer {
         for definition in [
             format!("_gpg_path {}", self.home.path().display()),
             format!("_gpg_name {}", self.user),
+            // Or it would make one in the home directory.
+            format!("_dbpath {}", self.home.path().join("rpmdb").display()),
             "__gpg /usr/bin/gpg".to_owned(),
             format!("_gpg_sign_cmd_extra_args --faked-system-time {SIGNING_TIME}"),
         ] {
