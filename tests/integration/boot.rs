@@ -57,7 +57,7 @@ fn root_by_each_name_boots_and_every_file_is_unpacked_as_it_is_in_the_initrd() {
 #[test]
 fn an_absent_root_fails_in_bounded_time_and_names_the_device() {
     let mut command = boot(&offline_output(), "absent");
-    command.args(["--append", "root=LABEL=nowhere systemd.default_device_timeout_sec=10", "--timeout", LONG]);
+    command.args(["--append", "root=LABEL=nowhere systemd.default_device_timeout_sec=15", "--timeout", LONG]);
     let started = Instant::now();
     let output = run(&mut command, 1);
     assert!(started.elapsed().as_secs() < 400);
@@ -66,7 +66,7 @@ fn an_absent_root_fails_in_bounded_time_and_names_the_device() {
     assert!(text.contains("/dev/disk/by-label/nowhere"), "{text}");
     let console = stderr(&output);
     assert!(console.contains("the console's last lines, all of it in "), "{console}");
-    assert!(console.contains("  | ") && console.contains("Dependency failed for sysroot.mount"), "{console}");
+    assert!(console.contains("  | You are in emergency mode."), "{console}");
 }
 
 #[test]
