@@ -19,6 +19,7 @@ help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 initrd: rust build-programs ## build the default image (or IMAGE=NAME) into out/
+	@[ -e $(OCINITRD) ] || echo "compiling ocinitrd, which takes some minutes the first time"
 	@cargo build --release --quiet
 	@scripts/initrd.sh $(OCINITRD) $(IMAGE)
 
@@ -52,7 +53,7 @@ bench: rust test-programs ## the measurements of docs/benchmarks.md
 format: ## format the code
 	cargo fmt --all
 
-clean: ## remove what was built, not what was downloaded
+clean: ## remove what was built or made in the checkout
 	cargo clean
 	rm -rf out
 

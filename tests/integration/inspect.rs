@@ -88,6 +88,17 @@ fn small_initrd(directory: &Path) -> String {
 }
 
 #[test]
+fn what_is_no_initrd_is_told_in_one_line() {
+    let directory = TempDir::new().unwrap();
+    let text = directory.path().join("text");
+    fs::write(&text, "this is no initrd, but long enough to be looked at\n".repeat(20)).unwrap();
+    let output = inspect_command(&[text.to_str().unwrap()]).output().unwrap();
+    assert_eq!((output.status.code(), fixture::stdout(&output)), (Some(1), String::new()));
+    let stderr = fixture::stderr(&output);
+    assert!(stderr.contains("/text is no initrd: ") && stderr.lines().count() == 1, "{stderr}");
+}
+
+#[test]
 fn text_json_and_list_on_standard_output() {
     let directory = TempDir::new().unwrap();
     let image = small_initrd(directory.path());
