@@ -6,10 +6,15 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 static NAMES: Mutex<BTreeSet<PathBuf>> = Mutex::new(BTreeSet::new());
 /// Held while outputs take their places: they do so together.
 static COMMIT: Mutex<()> = Mutex::new(());
+
+/// How often, and after what pause, the removal of a directory is tried that others write into.
+const ATTEMPTS: u32 = 100;
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// A file or directory that goes when this is dropped, unless it was [renamed](TemporaryName::renamed) before.
 #[derive(Debug)]
@@ -58,9 +63,19 @@ pub(super) fn begin_commit() -> MutexGuard<'static, ()> {
 /// Removes everything that is under way, so that the process can end; no output takes its place any more.
 pub fn abandon() {
     std::mem::forget(begin_commit());
-    for path in names().iter() {
-        let _ = remove(path);
+    let names = names();
+    for path in names.iter() {
+        // Somebody may still be writing there, until the directory to write into is gone.
+        for _ in 0..ATTEMPTS {
+            let _ = remove(path);
+            if fs::symlink_metadata(path).is_err() {
+                break;
+            }
+            std::thread::sleep(PAUSE);
+        }
     }
+    // Nothing new begins, either.
+    std::mem::forget(names);
 }
 
 fn names() -> MutexGuard<'static, BTreeSet<PathBuf>> {

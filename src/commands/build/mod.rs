@@ -112,10 +112,14 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
     drop(engine);
     cancellation.check()?;
     let made = (!plan.output_directory.exists()).then(|| plan.output_directory.clone());
-    tokio::spawn(end_when_cancelled(cancellation, made));
-    let trees = trees::assemble(&workshop, &inputs, installed)?;
-    let manifest = outputs::write(&workshop, &image, &inputs, &trees)?;
-    outputs::report(&plan, &manifest, arguments.json)?;
+    tokio::spawn(end_when_cancelled(cancellation.clone(), made));
+    let written = trees::assemble(&workshop, &inputs, installed)
+        .and_then(|trees| outputs::write(&workshop, &image, &inputs, &trees));
+    if cancellation.check().is_err() {
+        // The process is about to end; an error here only says that what was under way has been removed.
+        std::future::pending::<()>().await;
+    }
+    outputs::report(&plan, &written?, arguments.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
