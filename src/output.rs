@@ -97,12 +97,13 @@ impl OutputDirectory {
         // A final slash or dot would name the inside of the target.
         let target: PathBuf = target.components().collect();
         check_directory_replaceable(&target, replaces)?;
-        let directory = tempfile::Builder::new()
-            .prefix(&temporary_prefix(&target))
-            .permissions(Permissions::from_mode(0o755))
-            .tempdir_in(directory_of(&target))
-            .map_err(|error| cannot_create(&target, error))?;
-        Ok(OutputDirectory { target, replaces, name: TemporaryName::new(directory.keep()) })
+        let name = TemporaryName::make(|| {
+            let mut builder = tempfile::Builder::new();
+            builder.permissions(Permissions::from_mode(0o755));
+            Ok(builder.prefix(&temporary_prefix(&target)).tempdir_in(directory_of(&target))?.keep())
+        });
+        let name = name.map_err(|error| cannot_create(&target, error))?;
+        Ok(OutputDirectory { target, replaces, name })
     }
 
     /// Where to put what belongs in it, for now.
@@ -296,18 +297,25 @@ fn open_beside(directory: &Path, target: &Path) -> io::Result<(File, Option<Temp
         }
         _ => {}
     }
-    let named = tempfile::Builder::new().prefix(&temporary_prefix(target)).tempfile_in(directory)?;
-    let (file, path) = named.keep()?;
-    Ok((file, Some(TemporaryName::new(path))))
+    let mut file = None;
+    let name = TemporaryName::make(|| {
+        let named = tempfile::Builder::new().prefix(&temporary_prefix(target)).tempfile_in(directory)?;
+        let (opened, path) = named.keep()?;
+        file = Some(opened);
+        Ok(path)
+    })?;
+    Ok((file.expect("it was opened with its name"), Some(name)))
 }
 
 /// Gives an unnamed file a temporary name beside its target; a rename can then replace what is there, a link cannot.
 fn link_beside(file: &File, target: &Path) -> io::Result<TemporaryName> {
-    let mut builder = tempfile::Builder::new();
-    let named = builder.prefix(&temporary_prefix(target)).make_in(directory_of(target), |name| {
-        rustix::fs::linkat(CWD, proc_path(file), CWD, name, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
-    })?;
-    Ok(TemporaryName::new(named.into_temp_path().keep()?))
+    TemporaryName::make(|| {
+        let mut builder = tempfile::Builder::new();
+        let named = builder.prefix(&temporary_prefix(target)).make_in(directory_of(target), |name| {
+            rustix::fs::linkat(CWD, proc_path(file), CWD, name, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
+        })?;
+        Ok(named.into_temp_path().keep()?)
+    })
 }
 
 fn proc_path(file: &File) -> PathBuf {
@@ -359,7 +367,7 @@ mod tests {
         let named = tempfile::NamedTempFile::new_in(target.parent().unwrap()).unwrap();
         let (mut file, path) = named.keep().unwrap();
         file.write_all(content.as_bytes()).unwrap();
-        OutputFile { target: target.to_owned(), file, name: Some(TemporaryName::new(path)) }
+        OutputFile { target: target.to_owned(), file, name: Some(TemporaryName::make(|| Ok(path)).unwrap()) }
     }
 
     #[test]

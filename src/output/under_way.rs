@@ -23,10 +23,12 @@ pub(super) struct TemporaryName {
 }
 
 impl TemporaryName {
-    /// Takes charge of what is at `path`.
-    pub(super) fn new(path: PathBuf) -> Self {
-        names().insert(path.clone());
-        TemporaryName { path }
+    /// Takes charge of the path that `make` makes something at. After [`abandon`] nothing is made any more.
+    pub(super) fn make(make: impl FnOnce() -> io::Result<PathBuf>) -> io::Result<Self> {
+        let mut names = names();
+        let path = make()?;
+        names.insert(path.clone());
+        Ok(TemporaryName { path })
     }
 
     pub(super) fn path(&self) -> &Path {
