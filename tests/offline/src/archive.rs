@@ -282,8 +282,12 @@ impl Mirror {
         }
         let sites = run(Command::new("apt-get").args(["indextargets", "--format", "$(SITE)"])).unwrap_or_default();
         let ending = |end: &str| sites.lines().map(|site| site.trim_end_matches('/')).find(|site| site.ends_with(end));
-        // Other distributions' sources name none: this one answers everywhere.
-        let main = ending("/debian").unwrap_or("https://deb.debian.org/debian");
+        let Some(main) = ending("/debian") else {
+            bail!(
+                "finding Debian's archive: the sources of this machine's apt name none; set DEBIAN_MIRROR to the address \
+                 of a mirror, as sources.list(5) has it"
+            );
+        };
         let security = ending("/debian-security").map_or_else(|| format!("{main}-security"), str::to_owned);
         Ok(Mirror { main: main.to_owned(), security })
     }
