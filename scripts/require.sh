@@ -29,7 +29,6 @@ rpmsign             rpm                    rpm-sign
 runuser             util-linux             util-linux
 sfdisk              fdisk                  util-linux
 skopeo              skopeo                 skopeo
-unmkinitramfs       initramfs-tools-core   -
 xz                  xz-utils               xz
 zstd                zstd                   zstd
 '
