@@ -16,7 +16,7 @@ fn insist_on_root() {
 #[test]
 fn root_and_rootless_get_the_same_bytes() {
     insist_on_root();
-    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let image = small_image("dnf5", "repo-foreign", SMALL);
     let reference = varied(image.path(), "test", build_test(image.path()));
 
     let public = fixture::public_copy(&["repo", "repo-foreign"]);
@@ -40,7 +40,7 @@ fn root_and_rootless_get_the_same_bytes() {
 #[test]
 fn full_disk_leaves_the_old_output() {
     insist_on_root();
-    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let image = small_image("dnf5", "repo-foreign", SMALL);
     let output = image.path().join("test");
     fs::create_dir(&output).unwrap();
     succeed(Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "none"]).arg(&output));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::fixture::{self, fail, names, ocinitrd, succeed};
-use crate::images::{SMALL, build_test, changed_image, manifest, small_image, varied};
+use crate::images::{SMALL, build_test, change, changed_image, manifest, small_image, varied};
 
 /// The error of a build that must fail, and that it leaves no output, container or temporary file.
 fn build_error(directory: &Path, arguments: &[&str]) -> String {
@@ -50,7 +50,7 @@ fn tree_is_an_initrd_for_systemd() {
 
 #[test]
 fn same_bytes_whatever_the_surroundings() {
-    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let image = small_image("dnf5", "repo-foreign", SMALL);
     let directory = image.path();
     let program = env!("CARGO_BIN_EXE_ocinitrd");
     let mut plain = build_test(directory);
@@ -75,7 +75,7 @@ fn same_bytes_whatever_the_order_of_the_packages() {
     let shuffled = "\"fedora-release-common\", \"util-linux-core\", \"bash\", \"systemd-udev\", \"systemd\"";
     for builder in ["dnf5", "dnf4"] {
         let initrd = |packages| {
-            let image = small_image(builder, "repo-foreign", packages, "");
+            let image = small_image(builder, "repo-foreign", packages);
             varied(image.path(), "test", build_test(image.path())).remove("initrd").unwrap()
         };
         assert!(initrd(SMALL) == initrd(shuffled), "the initrd depends on the order of the definition with {builder}");
@@ -85,7 +85,7 @@ fn same_bytes_whatever_the_order_of_the_packages() {
 #[test]
 fn dnf4_builds_what_dnf5_builds() {
     let listing = |builder: &str| {
-        let image = small_image(builder, "repo-foreign", SMALL, "");
+        let image = small_image(builder, "repo-foreign", SMALL);
         succeed(&mut build_test(image.path()));
         let output = image.path().join("test");
         let packages = manifest(&output)["packages"].as_array().unwrap().len();
@@ -120,7 +120,7 @@ impl Drop for WithoutMount {
 
 #[test]
 fn a_builder_without_mount_takes_it_from_the_packages_and_builds_the_same() {
-    let usual = small_image("dnf5", "repo-foreign", SMALL, "");
+    let usual = small_image("dnf5", "repo-foreign", SMALL);
     let usual = varied(usual.path(), "test", build_test(usual.path()));
     let builder = WithoutMount::make();
     let image = changed_image(&fixture::builder("dnf5"), &builder.0);
@@ -130,7 +130,7 @@ fn a_builder_without_mount_takes_it_from_the_packages_and_builds_the_same() {
 
 #[test]
 fn existing_output_is_replaced_only_by_a_whole_new_one() {
-    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let image = small_image("dnf5", "repo-foreign", SMALL);
     let output = image.path().join("test");
     fs::create_dir(&output).unwrap();
     fs::write(output.join("initrd"), "the old one").unwrap();
@@ -144,21 +144,21 @@ fn existing_output_is_replaced_only_by_a_whole_new_one() {
 
 #[test]
 fn unknown_package_fails_in_dnfs_own_words() {
-    let image = small_image("dnf5", "repo-foreign", &format!("{SMALL}, \"no-such-package\""), "");
+    let image = small_image("dnf5", "repo-foreign", &format!("{SMALL}, \"no-such-package\""));
     let error = build_error(image.path(), &[]);
     assert!(error.contains("No match for argument: no-such-package"), "{error}");
 }
 
 #[test]
 fn unsigned_package_is_refused_by_name() {
-    let image = small_image("dnf5", "repo-unsigned", &format!("{SMALL}, \"unsigned-sample\""), "");
+    let image = small_image("dnf5", "repo-unsigned", &format!("{SMALL}, \"unsigned-sample\""));
     let error = build_error(image.path(), &[]);
     assert!(error.contains("unsigned-sample") && error.contains("gpg_keys"), "{error}");
 }
 
 #[test]
 fn package_signed_by_another_key_is_refused_by_name() {
-    let image = small_image("dnf4", "repo-foreign", &format!("{SMALL}, \"foreign-key-sample\""), "");
+    let image = small_image("dnf4", "repo-foreign", &format!("{SMALL}, \"foreign-key-sample\""));
     let error = build_error(image.path(), &[]);
     assert!(error.contains("foreign-key-sample") && error.contains("gpg_keys"), "{error}");
 }
@@ -166,7 +166,7 @@ fn package_signed_by_another_key_is_refused_by_name() {
 #[test]
 fn failing_scriptlet_fails_the_build_and_is_shown() {
     for builder in ["dnf5", "dnf4"] {
-        let image = small_image(builder, "repo-scriptlet", &format!("{SMALL}, \"scriptlet-failure\""), "");
+        let image = small_image(builder, "repo-scriptlet", &format!("{SMALL}, \"scriptlet-failure\""));
         let error = build_error(image.path(), &[]);
         assert!(error.contains("a scriptlet failed") && error.contains("scriptlet-failure"), "{error}");
     }
@@ -179,7 +179,7 @@ fn the_kernel_that_is_asked_for_is_the_one_built_for() {
     let versions = packages.iter().filter_map(|name| name.strip_prefix("kernel-cloud-core-")?.split('-').next());
     let oldest = versions.min().unwrap();
     for builder in ["dnf5", "dnf4"] {
-        let image = small_image(builder, "repo-foreign", SMALL, "");
+        let image = small_image(builder, "repo-foreign", SMALL);
         succeed(&mut build_test(image.path()));
         let newest = manifest(&image.path().join("test"))["kernel_version"].as_str().unwrap().to_owned();
         let wanted = newest.replacen(newest.split('+').next().unwrap(), oldest, 1);
@@ -196,7 +196,7 @@ fn the_kernel_that_is_asked_for_is_the_one_built_for() {
 #[test]
 fn kernel_that_is_not_there_is_named_with_those_that_are() {
     for builder in ["dnf5", "dnf4"] {
-        let image = small_image(builder, "repo-foreign", SMALL, "");
+        let image = small_image(builder, "repo-foreign", SMALL);
         let error = build_error(image.path(), &["-k", "9.9.9"]);
         assert!(
             error.contains("has the kernel package kernel-cloud-core for the kernel 9.9.9; those there are:\n  6."),
@@ -232,15 +232,13 @@ fn module_pattern_without_a_match_is_a_warning() {
 #[test]
 fn firmware_is_what_the_modules_and_the_definition_ask_for_whoever_brings_it() {
     let image = changed_image("\"virtio_blk\"]", "\"virtio_blk\"]\nfirmware = [\"wanted/*\"]");
-    let definition = image.path().join("images/test.toml");
-    let text = fs::read_to_string(&definition).unwrap();
-    fs::write(&definition, format!("extra_trees = [\"tree\"]\n{text}")).unwrap();
+    change(&image, "releasever", "extra_trees = [\"tree\"]\nreleasever");
     for name in ["wanted/a.bin", "unwanted.bin"] {
         let path = image.path().join("images/tree/usr/lib/firmware").join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, name).unwrap();
     }
-    succeed(build_test(image.path()).args(["--compress", "none"]));
+    succeed(&mut build_test(image.path()));
     let output = image.path().join("test");
     let listing = succeed(ocinitrd().args(["inspect", "--list"]).arg(output.join("initrd")));
     assert!(listing.contains("usr/lib/firmware/wanted/a.bin") && !listing.contains("unwanted.bin"), "{listing}");
@@ -249,7 +247,7 @@ fn firmware_is_what_the_modules_and_the_definition_ask_for_whoever_brings_it() {
 
 #[test]
 fn a_directory_that_is_no_earlier_output_is_not_replaced() {
-    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let image = small_image("dnf5", "repo-foreign", SMALL);
     let mine = image.path().join("test/linux/init");
     fs::create_dir_all(&mine).unwrap();
     fs::write(mine.join("main.c"), "mine").unwrap();
@@ -267,13 +265,10 @@ fn a_directory_that_is_no_earlier_output_is_not_replaced() {
 
 #[test]
 fn names_that_other_outputs_have_are_refused_before_any_work() {
-    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let image = small_image("dnf5", "repo-foreign", SMALL);
     for name in ["vmlinuz", "manifest.json", "../initrd", "a/b", "", ".", ".."] {
         let error = build_error(image.path(), &["-o", name]);
-        assert!(
-            error.contains(&format!("--output {name}")) || error.contains(&format!("--output {name:?}")),
-            "{error}"
-        );
+        assert!(error.contains("is no file name") || error.contains("is the name of another output"), "{error}");
         assert!(!error.contains("engine:"), "{error}");
     }
 }
@@ -290,7 +285,7 @@ fn an_extra_tree_that_is_not_there_is_refused_before_any_work() {
 
 #[test]
 fn output_directory_that_is_not_writable_is_refused_before_any_work() {
-    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let image = small_image("dnf5", "repo-foreign", SMALL);
     fs::write(image.path().join("images/file"), "").unwrap();
     let error = build_error(image.path(), &["-O", "images/file/below"]);
     assert!(error.contains("images/file") && !error.contains("engine:"), "{error}");
@@ -298,7 +293,7 @@ fn output_directory_that_is_not_writable_is_refused_before_any_work() {
 
 #[test]
 fn file_capabilities_are_warned_about_once() {
-    let image = small_image("dnf5", "repo-foreign", &format!("{SMALL}, \"capability-sample\""), "");
+    let image = small_image("dnf5", "repo-foreign", &format!("{SMALL}, \"capability-sample\""));
     let output = build_test(image.path()).args(["-t", "cpio,oci"]).output().unwrap();
     let narration = fixture::stderr(&output);
     assert!(output.status.success(), "{narration}");
@@ -308,7 +303,7 @@ fn file_capabilities_are_warned_about_once() {
 
 #[test]
 fn directory_format_holds_the_tree() {
-    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let image = small_image("dnf5", "repo-foreign", SMALL);
     succeed(build_test(image.path()).args(["-t", "directory", "-o", "tree"]));
     let tree: PathBuf = image.path().join("test/tree");
     assert!(tree.join("usr/lib/systemd/systemd").is_file());

@@ -62,6 +62,14 @@ fn builder_that_is_not_pinned_is_refused() {
 }
 
 #[test]
+fn the_tools_own_image_is_built_on_the_pinned_fedora() {
+    let containerfile =
+        std::fs::read_to_string(fixture::checkout().join("containerfiles/ocinitrd.Containerfile")).unwrap();
+    let definition = ocinitrd::definition::Definition::load("fedora-44", fixture::checkout()).unwrap();
+    assert!(containerfile.contains(&format!("ARG FEDORA={}\n", definition.builder_image)));
+}
+
+#[test]
 fn every_shipped_image_is_read() {
     for name in ["fedora-44", "centos-stream-10"] {
         let definition = ocinitrd::definition::Definition::load(name, fixture::checkout()).unwrap();

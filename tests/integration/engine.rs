@@ -400,14 +400,37 @@ pub fn children(parent: Pid) -> Vec<Pid> {
         .collect()
 }
 
+/// A podman service on a TCP port, which ends when this is dropped.
+pub struct TcpService {
+    pub url: String,
+    process: Child,
+}
+
+impl TcpService {
+    pub fn start() -> Self {
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let url = format!("tcp://127.0.0.1:{port}");
+        let mut command = Command::new("podman");
+        command.args(["system", "service", "--time=0", &url]).stderr(Stdio::null());
+        let service = TcpService { url, process: command.spawn().unwrap() };
+        eventually("the service listens", Duration::from_secs(20), || {
+            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
+        });
+        service
+    }
+}
+
+impl Drop for TcpService {
+    fn drop(&mut self) {
+        let _ = kill_process(Pid::from_child(&self.process), rustix::process::Signal::TERM);
+        let _ = self.process.wait();
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_on_a_tcp_port_serves_as_a_remote_engine() {
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let url = format!("tcp://127.0.0.1:{port}");
-    let mut service = Command::new("podman").args(["system", "service", "--time=60", &url]).spawn().unwrap();
-    eventually("the service listens", Duration::from_secs(20), || {
-        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-    });
+    let service = TcpService::start();
+    let url = &service.url;
     let wish = Wish { container_host: Some(url.clone()), ..Wish::default() };
     let (cancellation, _trigger) = Cancellation::manual();
     let surroundings = Surroundings { wish, ..Surroundings::default() };
@@ -432,8 +455,6 @@ async fn a_service_on_a_tcp_port_serves_as_a_remote_engine() {
         outputs: vec![Output { path: "/out.txt".to_owned(), sink: &mut fetched }],
     };
     let result = engine.run(job, &progress()).await.unwrap();
-    kill_process(Pid::from_child(&service), rustix::process::Signal::TERM).unwrap();
-    service.wait().unwrap();
     assert_eq!((result.exit_code, result.log.as_str(), fetched.as_slice()), (0, "done\n", &b"abc"[..]));
 }
 

@@ -14,7 +14,7 @@ use crate::fixture::{self, names, ocinitrd, succeed};
 pub const SMALL: &str = "\"systemd\", \"systemd-udev\", \"bash\", \"util-linux-core\", \"fedora-release-common\"";
 
 /// An images directory of its own with a definition that includes the offline one's parts.
-pub fn image(text: &str) -> tempfile::TempDir {
+fn image(text: &str) -> tempfile::TempDir {
     let directory = tempfile::tempdir_in(fixture::checkout().join("target")).unwrap();
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     fs::create_dir(directory.path().join("images")).unwrap();
@@ -22,8 +22,8 @@ pub fn image(text: &str) -> tempfile::TempDir {
     directory
 }
 
-/// A small image with `extra` lines, from the repository `repository` below the offline directory.
-pub fn small_image(builder: &str, repository: &str, packages: &str, extra: &str) -> tempfile::TempDir {
+/// A small image, also from the repository `repository` below the offline directory.
+pub fn small_image(builder: &str, repository: &str, packages: &str) -> tempfile::TempDir {
     let offline = fixture::offline_directory();
     let offline = offline.display();
     image(&format!(
@@ -32,19 +32,24 @@ pub fn small_image(builder: &str, repository: &str, packages: &str, extra: &str)
          [repos.offline]\nbaseurl = \"{offline}/repo\"\ngpg_keys = [\"{offline}/keys/offline.asc\"]\nrepo_gpgcheck = true\n\
          [repos.second]\nbaseurl = \"{offline}/{repository}\"\ngpg_keys = [\"{offline}/keys/offline.asc\"]\n\
          [packages]\ninstall = [{packages}]\n\
-         [kernel]\npackages = [\"kernel-cloud-core\"]\nmodules = [\"ext4\", \"virtio_blk\"]\n{extra}",
+         [kernel]\npackages = [\"kernel-cloud-core\"]\nmodules = [\"ext4\", \"virtio_blk\"]\n",
         fixture::builder(builder)
     ))
 }
 
 /// The small image with `from` of its definition replaced.
 pub fn changed_image(from: &str, to: &str) -> tempfile::TempDir {
-    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let image = small_image("dnf5", "repo-foreign", SMALL);
+    change(&image, from, to);
+    image
+}
+
+/// Replaces `from` in the definition of an image.
+pub fn change(image: &tempfile::TempDir, from: &str, to: &str) {
     let definition = image.path().join("images/test.toml");
     let text = fs::read_to_string(&definition).unwrap();
     assert!(text.contains(from), "{text}");
     fs::write(&definition, text.replace(from, to)).unwrap();
-    image
 }
 
 /// What a build says of itself.

@@ -3,12 +3,12 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::engine::{children, containers, eventually};
+use crate::engine::{TcpService, children, containers, eventually};
 use crate::fixture::{names, succeed};
 use crate::images::{SMALL, build_test, small_image, varied};
 
@@ -27,7 +27,7 @@ fn end(child: Child) -> (Option<i32>, String) {
 
 #[test]
 fn a_signal_ends_a_build_in_every_job_and_nothing_stays() {
-    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let image = small_image("dnf5", "repo-foreign", SMALL);
     for (job, signal, code) in
         [("solve", Signal::INT, 130), ("verify", Signal::TERM, 143), ("install", Signal::INT, 130)]
     {
@@ -44,9 +44,9 @@ fn a_signal_ends_a_build_in_every_job_and_nothing_stays() {
 
 #[test]
 fn a_signal_ends_a_build_that_compresses_and_nothing_stays() {
-    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let image = small_image("dnf5", "repo-foreign", SMALL);
     for (arguments, signal, code) in
-        [(["--compress", "xz:9", "-v"], Signal::INT, 130), (["-t", "oci,directory", "-v"], Signal::TERM, 143)]
+        [(["--compress", "xz:9"], Signal::INT, 130), (["-t", "oci,directory"], Signal::TERM, 143)]
     {
         let mut build = build_test(image.path());
         let mut build = build.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -64,7 +64,7 @@ fn a_signal_ends_a_build_that_compresses_and_nothing_stays() {
 
 #[test]
 fn what_a_killed_build_left_is_removed_by_the_next_which_is_whole() {
-    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let image = small_image("dnf5", "repo-foreign", SMALL);
     let mut killed = build_in_job(image.path(), "install");
     killed.kill().unwrap();
     killed.wait().unwrap();
@@ -78,7 +78,7 @@ fn what_a_killed_build_left_is_removed_by_the_next_which_is_whole() {
 
 #[test]
 fn an_engine_that_dies_ends_the_build_with_its_name_and_no_output() {
-    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let image = small_image("dnf5", "repo-foreign", SMALL);
     let build = build_in_job(image.path(), "install");
     let id = build.id();
     let service = children(Pid::from_child(&build)).into_iter().next().expect("the build has started a service");
@@ -92,22 +92,12 @@ fn an_engine_that_dies_ends_the_build_with_its_name_and_no_output() {
 
 #[test]
 fn an_engine_over_tcp_builds_the_same_bytes() {
-    let image = small_image("dnf5", "repo-foreign", SMALL, "");
+    let image = small_image("dnf5", "repo-foreign", SMALL);
     let reference = varied(image.path(), "test", build_test(image.path()));
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let url = format!("tcp://127.0.0.1:{port}");
-    let mut service =
-        Command::new("podman").args(["system", "service", "--time=0", &url]).stderr(Stdio::null()).spawn().unwrap();
-    eventually("the service listens", Duration::from_secs(20), || {
-        std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-    });
-    let mut remote = build_test(image.path());
-    remote.args(["-O", "remote", "--engine", &url]);
-    let remote = remote.output().unwrap();
-    kill_process(Pid::from_child(&service), Signal::TERM).unwrap();
-    service.wait().unwrap();
+    let service = TcpService::start();
+    let remote = build_test(image.path()).args(["-O", "remote", "--engine", &service.url]).output().unwrap();
     let said = String::from_utf8_lossy(&remote.stderr);
-    assert!(remote.status.success() && said.contains(&url), "{said}");
+    assert!(remote.status.success() && said.contains(&service.url), "{said}");
     for (name, bytes) in &reference {
         assert!(std::fs::read(image.path().join("remote").join(name)).unwrap() == *bytes, "{name} differs");
     }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::fixture::{self, fail, names, succeed};
 use crate::http_server::{Fault, Server};
-use crate::images::{SMALL, build_test, small_image};
+use crate::images::{build_test, changed_image};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -56,17 +56,21 @@ impl Registry {
         Registry { server, directory, digest }
     }
 
+    /// Its name, as references begin with it.
+    fn name(&self) -> String {
+        self.server.url("").trim_start_matches("http://").to_owned()
+    }
+
     /// The image as a definition names it.
     fn image(&self) -> String {
-        format!("{}/builder@{}", self.server.url("").trim_start_matches("http://"), self.digest)
+        format!("{}/builder@{}", self.name(), self.digest)
     }
 
     /// `ocinitrd build test` with an engine that takes this registry's word without TLS.
     fn build(&self, directory: &Path) -> Command {
         let configuration = self.directory.path().join("registries.conf");
-        let location = self.server.url("");
-        let location = location.trim_start_matches("http://");
-        fs::write(&configuration, format!("[[registry]]\nlocation = \"{location}\"\ninsecure = true\n")).unwrap();
+        let text = format!("[[registry]]\nlocation = \"{}\"\ninsecure = true\n", self.name());
+        fs::write(&configuration, text).unwrap();
         let mut command = build_test(directory);
         command.args(["--engine", "podman"]).env("CONTAINERS_REGISTRIES_CONF", configuration);
         command
@@ -74,11 +78,7 @@ impl Registry {
 
     /// The small image built by this registry's image.
     fn definition(&self) -> tempfile::TempDir {
-        let image = small_image("dnf5", "repo-foreign", SMALL, "");
-        let path = image.path().join("images/test.toml");
-        let text = fs::read_to_string(&path).unwrap();
-        fs::write(&path, text.replace(&fixture::builder("dnf5"), &self.image())).unwrap();
-        image
+        changed_image(&fixture::builder("dnf5"), &self.image())
     }
 }
 
