@@ -21,6 +21,10 @@ fn main() -> ExitCode {
 
 /// Logs what `OCINITRD_LOG` asks for, nothing without it: users are told what happens by other means.
 fn log_to_stderr() {
-    let filter = EnvFilter::try_from_env("OCINITRD_LOG").unwrap_or_else(|_| EnvFilter::new("off"));
+    let wanted = std::env::var("OCINITRD_LOG").unwrap_or_else(|_| "off".to_owned());
+    let filter = EnvFilter::try_new(&wanted).unwrap_or_else(|error| {
+        eprintln!("warning: no log, since OCINITRD_LOG is {wanted:?}: {error}; give error, warn, info, debug or trace");
+        EnvFilter::new("off")
+    });
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -100,9 +100,9 @@ impl OutputDirectory {
         let name = TemporaryName::make(|| {
             let mut builder = tempfile::Builder::new();
             builder.permissions(Permissions::from_mode(0o755));
-            Ok(builder.prefix(&temporary_prefix(&target)).tempdir_in(directory_of(&target))?.keep())
+            Ok(((), builder.prefix(&temporary_prefix(&target)).tempdir_in(directory_of(&target))?.keep()))
         });
-        let name = name.map_err(|error| cannot_create(&target, error))?;
+        let ((), name) = name.map_err(|error| cannot_create(&target, error))?;
         Ok(OutputDirectory { target, replaces, name })
     }
 
@@ -297,25 +297,22 @@ fn open_beside(directory: &Path, target: &Path) -> io::Result<(File, Option<Temp
         }
         _ => {}
     }
-    let mut file = None;
-    let name = TemporaryName::make(|| {
-        let named = tempfile::Builder::new().prefix(&temporary_prefix(target)).tempfile_in(directory)?;
-        let (opened, path) = named.keep()?;
-        file = Some(opened);
-        Ok(path)
+    let (file, name) = TemporaryName::make(|| {
+        Ok(tempfile::Builder::new().prefix(&temporary_prefix(target)).tempfile_in(directory)?.keep()?)
     })?;
-    Ok((file.expect("it was opened with its name"), Some(name)))
+    Ok((file, Some(name)))
 }
 
 /// Gives an unnamed file a temporary name beside its target; a rename can then replace what is there, a link cannot.
 fn link_beside(file: &File, target: &Path) -> io::Result<TemporaryName> {
-    TemporaryName::make(|| {
+    let ((), name) = TemporaryName::make(|| {
         let mut builder = tempfile::Builder::new();
         let named = builder.prefix(&temporary_prefix(target)).make_in(directory_of(target), |name| {
             rustix::fs::linkat(CWD, proc_path(file), CWD, name, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
         })?;
-        Ok(named.into_temp_path().keep()?)
-    })
+        Ok(((), named.into_temp_path().keep()?))
+    })?;
+    Ok(name)
 }
 
 fn proc_path(file: &File) -> PathBuf {
@@ -364,10 +361,10 @@ mod tests {
 
     /// As on a file system without `O_TMPFILE`.
     fn named(target: &Path, content: &str) -> OutputFile {
-        let named = tempfile::NamedTempFile::new_in(target.parent().unwrap()).unwrap();
-        let (mut file, path) = named.keep().unwrap();
+        let make = || Ok(tempfile::NamedTempFile::new_in(target.parent().unwrap())?.keep()?);
+        let (mut file, name) = TemporaryName::make(make).unwrap();
         file.write_all(content.as_bytes()).unwrap();
-        OutputFile { target: target.to_owned(), file, name: Some(TemporaryName::make(|| Ok(path)).unwrap()) }
+        OutputFile { target: target.to_owned(), file, name: Some(name) }
     }
 
     #[test]

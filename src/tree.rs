@@ -203,6 +203,11 @@ pub fn normalized(path: &[u8]) -> Result<TreePath> {
     Ok(components.join(&b'/'))
 }
 
+/// Whether `path` is `directory` or lies below it.
+pub fn is_within(path: &[u8], directory: &[u8]) -> bool {
+    path.strip_prefix(directory).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
+}
+
 /// The directory that holds `path`: empty for the root.
 pub fn parent(path: &[u8]) -> &[u8] {
     path.iter().rposition(|byte| *byte == b'/').map_or(b"", |slash| &path[..slash])

@@ -32,6 +32,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(5);
 /// Variables that make podman speak to another engine instead of being one.
 const REMOTE: [&str; 3] = ["CONTAINER_CONNECTION", "CONTAINER_HOST", "DOCKER_HOST"];
 const DIRECTORY_PREFIX: &str = "ocinitrd-service-";
+/// What `tempfile` puts behind a prefix.
+const RANDOM_LETTERS: usize = 6;
 /// Says in a directory whose it is.
 const OWNER_FILE: &str = "owner";
 /// `sun_path` of unix(7) holds 108 bytes with its final zero.
@@ -163,8 +165,8 @@ async fn hold(mut connection: UnixStream) {
 fn create_directory(directories: &[PathBuf], owner: &Owner) -> Result<TempDir> {
     let mut failures = Vec::new();
     for base in directories {
-        let length = base.as_os_str().len() + "/".len() + DIRECTORY_PREFIX.len() + "XXXXXX/podman.sock".len();
-        if length > LONGEST_SOCKET_PATH {
+        let socket = base.join(DIRECTORY_PREFIX).as_os_str().len() + RANDOM_LETTERS + "/podman.sock".len();
+        if socket > LONGEST_SOCKET_PATH {
             failures.push(format!("{}: too long a path for a socket", base.display()));
             continue;
         }

@@ -23,12 +23,13 @@ pub(super) struct TemporaryName {
 }
 
 impl TemporaryName {
-    /// Takes charge of the path that `make` makes something at. After [`abandon`] nothing is made any more.
-    pub(super) fn make(make: impl FnOnce() -> io::Result<PathBuf>) -> io::Result<Self> {
+    /// Takes charge of the path that `make` makes something at; returns with it what else `make` gives. After
+    /// [`abandon`] nothing is made any more.
+    pub(super) fn make<T>(make: impl FnOnce() -> io::Result<(T, PathBuf)>) -> io::Result<(T, Self)> {
         let mut names = names();
-        let path = make()?;
+        let (made, path) = make()?;
         names.insert(path.clone());
-        Ok(TemporaryName { path })
+        Ok((made, TemporaryName { path }))
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -7,7 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::{Context, Result, bail};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-use super::{Content, Entry, Kind, Tree, TreePath, normalized, parent, quoted};
+use super::{Content, Entry, Kind, Tree, TreePath, is_within, normalized, parent, quoted};
 
 /// Patterns over paths of a tree, as a definition writes them: `/usr/share/doc`, `/usr/lib/**/*.a`. A slash in front
 /// may be there or not; `*` and `?` stop at slashes, `**` does not.
@@ -71,9 +71,7 @@ impl Tree {
     /// keep its content.
     pub fn split_off(&mut self, path: &[u8]) -> Tree {
         let mut taken = self.clone();
-        taken.retain(|candidate, _| {
-            candidate.strip_prefix(path).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))
-        });
+        taken.retain(|candidate, _| is_within(candidate, path));
         self.remove_tree(path);
         taken
     }

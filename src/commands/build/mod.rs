@@ -6,7 +6,7 @@ mod plan;
 mod trees;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Result, bail};
@@ -112,9 +112,10 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
     drop(engine);
     cancellation.check()?;
     let made = (!plan.output_directory.exists()).then(|| plan.output_directory.clone());
-    tokio::spawn(end_when_cancelled(cancellation.clone(), made));
+    tokio::spawn(end_when_cancelled(cancellation.clone(), made.clone()));
     let written = trees::assemble(&workshop, &inputs, installed)
-        .and_then(|trees| outputs::write(&workshop, &image, &inputs, &trees));
+        .and_then(|trees| outputs::write(&workshop, &image, &inputs, &trees))
+        .inspect_err(|_| unmake(made.as_deref()));
     if cancellation.check().is_err() {
         // The process is about to end; an error here only says that what was under way has been removed.
         std::future::pending::<()>().await;
@@ -128,12 +129,14 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
 async fn end_when_cancelled(cancellation: Cancellation, made: Option<PathBuf>) {
     let interrupted = cancellation.cancelled().await;
     tokio::task::block_in_place(output::abandon);
-    if let Some(directory) = made {
-        // It stays if there is something in it.
-        let _ = fs::remove_dir(directory);
-    }
+    unmake(made.as_deref());
     eprintln!("error: {interrupted}");
     std::process::exit(interrupted.exit_code().into());
+}
+
+/// Removes an output directory that was made for nothing. It stays if somebody else has put something there.
+fn unmake(directory: Option<&Path>) {
+    let _ = directory.map(fs::remove_dir);
 }
 
 /// Opens the engine and refuses, in the doctor's words, a host that cannot build.

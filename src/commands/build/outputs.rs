@@ -37,13 +37,7 @@ const LAYER_COMPRESSION: Compression = Compression::Gzip(6);
 /// Fails when something cannot be written; then nothing has appeared.
 pub fn write(workshop: &Workshop<'_>, image: &Image, inputs: &Inputs, trees: &Trees) -> Result<Manifest> {
     let Workshop { plan, progress, .. } = workshop;
-    let created = !plan.output_directory.exists();
-    let written = Writing::begin(plan, trees, progress).and_then(|writing| writing.all(image, inputs));
-    if written.is_err() && created {
-        // Made for nothing. It may hold what somebody else put there meanwhile: then it stays.
-        let _ = fs::remove_dir(&plan.output_directory);
-    }
-    written
+    Writing::begin(plan, trees, progress)?.all(image, inputs)
 }
 
 /// Prints what was written and how to boot it, or the manifest.
@@ -129,6 +123,12 @@ impl<'a> Writing<'a> {
         Ok(())
     }
 
+    fn begin_directory(&self, format: Format) -> Result<(String, OutputDirectory)> {
+        let name = self.plan.output_name(format);
+        let directory = OutputDirectory::create(&self.plan.output_directory.join(&name), replaces(self.plan, &name))?;
+        Ok((name, directory))
+    }
+
     fn warn_of_attributes(&self) {
         let entries = [&self.trees.base, &self.trees.modules].into_iter().flat_map(Tree::iter);
         let attributes: Vec<String> = entries
@@ -144,8 +144,7 @@ impl<'a> Writing<'a> {
 
     fn oci(&mut self, whole: &Tree) -> Result<()> {
         let stage = self.progress.stage("writing the OCI layout", None);
-        let name = self.plan.output_name(Format::Oci);
-        let directory = OutputDirectory::create(&self.plan.output_directory.join(&name), replaces(self.plan, &name))?;
+        let (name, directory) = self.begin_directory(Format::Oci)?;
         let options = LayoutOptions {
             architecture: oci::architecture(std::env::consts::ARCH).to_owned(),
             epoch: self.trees.epoch,
@@ -173,8 +172,7 @@ impl<'a> Writing<'a> {
     /// Listed as one output: the sum of its files' sizes, and the digest of the tree.
     fn directory(&mut self, whole: &Tree) -> Result<()> {
         let stage = self.progress.stage("writing the directory", None);
-        let name = self.plan.output_name(Format::Directory);
-        let directory = OutputDirectory::create(&self.plan.output_directory.join(&name), replaces(self.plan, &name))?;
+        let (name, directory) = self.begin_directory(Format::Directory)?;
         let left_out = directory::write(whole, directory.path())?;
         let sha256 = whole.digest().context("reading the tree")?;
         self.listed.push(Output { path: name, size_bytes: whole.size_bytes(), sha256 });

@@ -8,7 +8,7 @@ use crate::dnf::InstalledPackage;
 use crate::modules::{self, KernelModules, Selection};
 use crate::progress::Progress;
 use crate::steps::install::Installed;
-use crate::tree::{Content, Tree};
+use crate::tree::{Content, Tree, is_within};
 use crate::{finish, kernel};
 
 use super::Workshop;
@@ -87,6 +87,7 @@ fn select_modules(workshop: &Workshop<'_>, mut kernel: Tree, kernel_version: &st
     let index = modules::index(&available, &selection)?;
     modules::prune(&mut kernel, kernel_version, &selection, index, epoch)?;
     let kept = [format!("usr/lib/modules/{kernel_version}"), FIRMWARE_DIRECTORY.to_owned()];
+    let is_on_the_way = |path: &[u8], kept: &[u8]| is_within(path, kept) || is_within(kept, path);
     kernel.retain(|path, _| kept.iter().any(|directory| is_on_the_way(path, directory.as_bytes())));
     stage.finish(&format!("{} of {}", selection.modules.len(), available.files().count()));
     report(&selection, progress);
@@ -107,11 +108,4 @@ fn report(selection: &Selection, progress: &Progress) {
     for missing in &selection.missing_firmware {
         progress.detail(&format!("firmware {missing} is in no package"));
     }
-}
-
-/// Whether `path` is `directory`, below it or above it.
-fn is_on_the_way(path: &[u8], directory: &[u8]) -> bool {
-    let below =
-        |long: &[u8], short: &[u8]| long.starts_with(short) && matches!(long.get(short.len()), None | Some(b'/'));
-    below(path, directory) || below(directory, path)
 }

@@ -32,8 +32,8 @@ pub(super) fn engine(host: &Host, engine: Result<&EngineFacts, &NoEngine>) -> Ve
         let detail = format!("{place}: every container is a whole copy of its image, slower and larger but correct");
         let directory = if identity.rootless { "~/.config/containers" } else { "/etc/containers" };
         let cure = format!(
-            "mkdir -p {directory} && printf '[storage]\\ndriver = \"overlay\"\\n' >{directory}/storage.conf; then, since \
-             it removes all images and containers of this user, by your own decision: podman system reset"
+            "mkdir -p {directory} && printf '[storage]\\ndriver = \"overlay\"\\n' >{directory}/storage.conf && \
+             podman system reset # asks first: it removes all images and containers of this user"
         );
         Finding::warning("storage", detail, cure)
     } else {
