@@ -63,7 +63,11 @@ for program in "$@"; do
         '') echo "require.sh: no package is known for the program $program" >&2; exit 1 ;;
         -) echo "this distribution has no package with $program: the tests that need it are left out"; continue ;;
     esac
-    packages="$packages $package"
+    # One package may have several of the programs.
+    case "$packages " in
+        *" $package "*) ;;
+        *) packages="$packages $package" ;;
+    esac
 done
 [ -n "$packages" ] || exit 0
 
