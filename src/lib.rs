@@ -15,7 +15,7 @@
 //! | [`engine`] | containers: podman's API, and the doctor's findings about the host |
 //! | [`layer`] | a tar stream to a spooled, checked layer |
 //! | [`steps`] | what runs in containers: solve, verify, install |
-//! | [`rpm_package`] | an rpm file: its header, and its payload as a stream |
+//! | [`rpm_package`] | an rpm file: its header, its signer, and its payload as a stream |
 //! | [`kernel`] | kernel rpms to a tree, without their scriptlets |
 //! | [`tree`] | file system trees: metadata in memory, bytes in their spool |
 //! | [`finish`] | an installed tree to one that boots as an initrd |
@@ -26,7 +26,7 @@
 //! | [`manifest`] | the record of what went in and what came out |
 //! | [`inspect`] | what is in an initrd, anyone's |
 //! | [`boot`] | the result, started in QEMU against a root device |
-//! | [`mod@format`] | cpio, compression, digests: know nothing of initrds |
+//! | [`mod@format`] | cpio, compression, digests, OpenPGP: know nothing of initrds |
 //! | [`process`], [`progress`] | the one place that spawns programs; the one that narrates |
 
 // The documentation is for those who work on the program: it may point at what is private.

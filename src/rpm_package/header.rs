@@ -23,6 +23,7 @@ const TYPE_INT16: u32 = 3;
 const TYPE_INT32: u32 = 4;
 const TYPE_INT64: u32 = 5;
 const TYPE_STRING: u32 = 6;
+const TYPE_BINARY: u32 = 7;
 const TYPE_STRING_ARRAY: u32 = 8;
 const TYPE_I18N_STRING: u32 = 9;
 
@@ -104,6 +105,17 @@ impl Header {
         let first = self.strings(tag)?.first().copied();
         let text = first.map(|text| String::from_utf8(text.to_vec())).transpose();
         text.with_context(|| format!("the header's tag {tag} is no UTF-8"))
+    }
+
+    /// The bytes of a tag; none if the header does not have it.
+    ///
+    /// # Errors
+    /// Fails when the tag holds something else, or is cut off.
+    pub(super) fn bytes(&self, tag: u32) -> Result<Option<&[u8]>> {
+        let Some(value) = self.values.get(&tag) else { return Ok(None) };
+        ensure!(value.kind == TYPE_BINARY, "the header's tag {tag} has the type {} instead of bytes", value.kind);
+        let bytes = self.data[value.offset..].get(..value.count);
+        bytes.map(Some).with_context(|| format!("the header's tag {tag} is cut off"))
     }
 
     /// The integers of a tag, whatever their width; none if the header does not have it.

@@ -1,11 +1,13 @@
 //! An rpm file: what its header says, and its payload as a stream. No scriptlet is run, no signature verified: that is
 //! rpm's, in the container.
 //!
-//! Enters: the path of a file. Leaves: [`RpmPackage`] and [`Payload`], each with its digest verified. See <https://rpm-software-management.github.io/rpm/manual/format_v4.html>;
+//! Enters: the path of a file. Leaves: [`RpmPackage`] and [`Payload`], each with its digest verified; and which key the
+//! package says it was signed with ([`signer`]). See <https://rpm-software-management.github.io/rpm/manual/format_v4.html>;
 //! version 6 of the format has the same structure.
 
 mod header;
 mod payload;
+mod signature;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,14 +21,21 @@ use crate::format::checksum::Checksum;
 use crate::repository::nevra;
 
 pub use payload::Payload;
+pub use signature::signer;
 
 const LEAD_BYTES: u64 = 96;
 const LEAD_MAGIC: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];
 
 /// Tags of the signature header.
 mod signature_tag {
+    /// Signature of the package header, of any algorithm but RSA.
+    pub const DSA: u32 = 267;
+    /// Signature of the package header.
+    pub const RSA: u32 = 268;
     /// SHA-256 of the package header.
     pub const SHA256: u32 = 273;
+    /// Signatures of the package header, in base64: of rpm 6.
+    pub const OPENPGP: u32 = 278;
 }
 
 /// Tags of the package header.
@@ -160,10 +169,7 @@ impl RpmPackage {
     }
 
     fn read(path: &Path, mut reader: impl Read) -> Result<Self> {
-        let mut lead = [0; LEAD_BYTES as usize];
-        reader.read_exact(&mut lead).context("it is no rpm file: it is too short")?;
-        ensure!(lead[..4] == LEAD_MAGIC, "it is no rpm file");
-        let signatures = Header::read(&mut reader)?;
+        let signatures = signature_header(&mut reader)?;
         let padding_bytes = signatures.length_bytes.next_multiple_of(8) - signatures.length_bytes;
         std::io::copy(&mut (&mut reader).take(padding_bytes), &mut std::io::sink())?;
         let header = Header::read(&mut reader)?;
@@ -193,6 +199,14 @@ impl RpmPackage {
     pub fn payload(&self) -> Result<Payload<'_>> {
         Payload::open(self).with_context(|| format!("reading the payload of {}", self.path.display()))
     }
+}
+
+/// The header of signatures, behind the lead.
+fn signature_header(reader: &mut impl Read) -> Result<Header> {
+    let mut lead = [0; LEAD_BYTES as usize];
+    reader.read_exact(&mut lead).context("it is no rpm file: it is too short")?;
+    ensure!(lead[..4] == LEAD_MAGIC, "it is no rpm file");
+    Header::read(reader)
 }
 
 fn identity(header: &Header) -> Result<Identity> {

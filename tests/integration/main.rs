@@ -20,3 +20,4 @@ mod modules;
 mod oci;
 mod registry;
 mod repository;
+mod signers;
