@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{boot, build, convert, doctor, inspect};
+use crate::commands::{boot, build, convert, doctor, inspect, store};
 use crate::progress::Verbosity;
 
 const ENVIRONMENT: &str = "\
@@ -55,4 +55,6 @@ pub enum Command {
     Doctor(doctor::Arguments),
     /// Boot what was built in QEMU, against a root device made for it.
     Boot(boot::Arguments),
+    /// Show, tidy up, check, export or fill the store of packages and metadata.
+    Store(store::Arguments),
 }

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`cli`], [`commands`] | the command line; each command reads as its pipeline |
 //! | [`definition`] | `images/NAME.toml` to a checked [`definition::Definition`] |
-//! | [`store`] | blobs by sha256 |
+//! | [`store`] | blobs by sha256, what stages keep, and their removal |
 //! | [`download`] | one file, over its mirrors, into the store |
 //! | [`repository`] | repository metadata, fetched and verified |
 //! | [`dnf`] | the definition as dnf's settings; what dnf and rpm print as values |
@@ -16,6 +16,7 @@
 //! | [`layer`] | a tar stream to a spooled, checked layer |
 //! | [`steps`] | what runs in containers: solve, verify, install |
 //! | [`rpm_package`] | an rpm file: its header, its signer, and its payload as a stream |
+//! | [`exchange`] | the store's rpms under their names, out to a directory and in from one |
 //! | [`kernel`] | kernel rpms to a tree, without their scriptlets |
 //! | [`tree`] | file system trees: metadata in memory, bytes in their spool |
 //! | [`finish`] | an installed tree to one that boots as an initrd |
@@ -40,6 +41,7 @@ pub mod directory;
 pub mod dnf;
 pub mod download;
 pub mod engine;
+pub mod exchange;
 pub mod fetch;
 pub mod finish;
 pub mod format;

@@ -49,6 +49,15 @@ impl OutputFile {
         &self.target
     }
 
+    /// Appends the rest of `source`, sharing its blocks where the file system can.
+    ///
+    /// # Errors
+    /// Fails when `source` cannot be read or the output not be written.
+    pub fn copy_from(&mut self, source: &mut File) -> io::Result<u64> {
+        // Between two files the standard library lets the kernel copy (copy_file_range).
+        io::copy(source, &mut self.file).map_err(|error| cannot_write(&self.target, &error))
+    }
+
     /// Brings all bytes to the disk and gives the file a temporary name.
     fn finish(self) -> Result<Finished> {
         let OutputFile { target, file, name } = self;

@@ -5,6 +5,7 @@ pub mod build;
 pub mod convert;
 pub mod doctor;
 pub mod inspect;
+pub mod store;
 pub mod surroundings;
 
 use std::process::ExitCode;
@@ -26,6 +27,7 @@ pub fn run(command_line: &CommandLine) -> Result<ExitCode> {
         Command::Convert(arguments) => convert::run(arguments, &progress),
         Command::Doctor(arguments) => runtime()?.block_on(doctor::run(arguments, &progress)),
         Command::Inspect(arguments) => inspect::run(arguments, &progress),
+        Command::Store(arguments) => store::run(arguments, &progress),
     }
 }
 

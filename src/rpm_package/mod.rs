@@ -24,7 +24,8 @@ pub use payload::Payload;
 pub use signature::signer;
 
 const LEAD_BYTES: u64 = 96;
-const LEAD_MAGIC: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];
+/// How every rpm file begins.
+pub const LEAD_MAGIC: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];
 
 /// Tags of the signature header.
 mod signature_tag {
@@ -114,6 +115,12 @@ impl Identity {
     /// `name-[epoch:]version-release.arch`, as libsolv writes it: an epoch of 0 is left out.
     pub fn nevra(&self) -> String {
         nevra(&self.name, self.epoch, &self.version, &self.release, &self.arch)
+    }
+
+    /// `name-version-release.arch.rpm`, as rpm names the file it builds.
+    pub fn file_name(&self) -> String {
+        let arch = if self.source_rpm.is_empty() { "src" } else { &self.arch };
+        format!("{}-{}-{}.{arch}.rpm", self.name, self.version, self.release)
     }
 }
 

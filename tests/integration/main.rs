@@ -21,3 +21,4 @@ mod oci;
 mod registry;
 mod repository;
 mod signers;
+mod store;

@@ -3,46 +3,77 @@
 //! Enters: bytes with the checksum they must have. Leaves: `blobs/sha256/<64 hex digits>`, read-only files that appear
 //! whole or not at all. What is under way lies in `partial/<algorithm>-<hex digits>`, one file for each checksum,
 //! locked by who writes it: a second process waits instead of writing the same bytes again, and a download that was
-//! cut off, even by a kill, goes on where it ended. Other names under the root are free for records of later stages.
+//! cut off, even by a kill, goes on where it ended. `cache/<kind>/<64 hex digits>` is what stages keep, each file named
+//! by the digest of what it was made from. Other names under the root are none of the store's.
+//!
+//! Who uses the store holds a shared lock on the file `lock` for as long; who removes from it ([`Alone`]) must have the
+//! lock alone. So nothing disappears under a build, and a build that begins meanwhile waits. A file's modification time
+//! says when it was last used, at most a day off.
 
-use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::mem;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+mod contents;
+mod partial;
+mod removal;
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Seek};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use crate::format::checksum::{Checksum, ChecksumHasher, Measured};
+use crate::format::checksum::{Checksum, Measured};
 use crate::format::digest::Digest;
+
+pub use contents::{Item, Kind};
+pub use partial::{Completion, Partial};
+pub use removal::{Alone, Expiry};
+
+const BLOBS: &str = "blobs/sha256";
+const PARTIALS: &str = "partial";
+
+/// How exactly the last use is recorded: a file is marked anew when its mark is older.
+const USE_GRANULARITY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A store; cheap to clone. Several processes and threads may use one root at a time.
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    /// Locked, shared with others, until the last clone is dropped.
+    lock: Arc<File>,
 }
 
 impl Store {
-    /// Opens the store under `root`, making its directories if they are missing.
+    /// Opens the store under `root`, making its directories if they are missing. Waits while another process removes
+    /// from it.
     ///
     /// # Errors
-    /// Fails when they cannot be made.
+    /// Fails when they cannot be made, or the store cannot be locked.
     pub fn open(root: &Path) -> Result<Self> {
-        let store = Store { root: root.to_owned() };
-        for directory in [store.blobs(), store.partials()] {
-            fs::create_dir_all(&directory).map_err(|error| store.explain("creating", &directory, error))?;
+        for directory in [root.join(BLOBS), root.join(PARTIALS)] {
+            fs::create_dir_all(&directory).map_err(|error| explain(root, "creating", &directory, error))?;
         }
-        Ok(store)
+        let path = root.join("lock");
+        let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
+        let lock = lock.map_err(|error| explain(root, "writing", &path, error))?;
+        loop {
+            match flock(&lock, FlockOperation::LockShared) {
+                Ok(()) => return Ok(Store { root: root.to_owned(), lock: Arc::new(lock) }),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(explain(root, "locking", &path, error.into())),
+            }
+        }
     }
 
     fn blobs(&self) -> PathBuf {
-        self.root.join("blobs/sha256")
+        self.root.join(BLOBS)
     }
 
     fn partials(&self) -> PathBuf {
-        self.root.join("partial")
+        self.root.join(PARTIALS)
     }
 
     /// The root directory.
@@ -55,9 +86,21 @@ impl Store {
         self.blobs().join(digest.hex())
     }
 
-    /// Whether the blob of `digest` is there. It was verified when it was stored and is not read again here.
+    /// Whether the blob of `digest` is there; whoever asks is about to use it. It was verified when it was stored and is
+    /// not read again here.
     pub fn contains(&self, digest: &Digest) -> bool {
-        self.path(digest).is_file()
+        let path = self.path(digest);
+        let is_there = path.is_file();
+        if is_there {
+            self.touch(&path);
+        }
+        is_there
+    }
+
+    /// Records that a file of the store is used now; costs a look at it, and once a day a change of its time.
+    pub fn touch(&self, path: &Path) {
+        // What cannot be marked, such as another user's file, can be used all the same.
+        let _ = record_use(path, SystemTime::now());
     }
 
     /// The digest of the blob that has `checksum`, if it is there and the checksum names it.
@@ -74,7 +117,9 @@ impl Store {
     /// Fails when it is not there or cannot be read.
     pub fn read(&self, digest: &Digest) -> Result<File> {
         let path = self.path(digest);
-        File::open(&path).with_context(|| format!("reading {} from the store", path.display()))
+        let file = File::open(&path).with_context(|| format!("reading {} from the store", path.display()))?;
+        self.touch(&path);
+        Ok(file)
     }
 
     /// The size of the blob of `digest` in bytes.
@@ -97,7 +142,8 @@ impl Store {
             return Ok(digest);
         }
         let checksum = Checksum::Sha256(digest);
-        let file = self.lock(&checksum, FlockOperation::LockExclusive)?.context("waiting for a blocking lock")?;
+        let file =
+            self.lock_partial(&checksum, FlockOperation::LockExclusive)?.context("waiting for a blocking lock")?;
         let mut partial = self.resume(&checksum, file)?;
         partial.restart()?;
         partial.append(bytes)?;
@@ -107,167 +153,54 @@ impl Store {
         }
     }
 
-    /// Begins or goes on with the blob of `checksum`; `None` while somebody else is writing it.
-    ///
-    /// After a `None`, and after a lock was waited for, the blob may be [there](Store::contains).
+    /// Stores a file of this host, sharing its blocks where the file system can; tells whether it was new to the store.
     ///
     /// # Errors
-    /// Fails when the partial file cannot be made, locked or read.
-    pub fn try_partial(&self, checksum: &Checksum) -> Result<Option<Partial>> {
-        let file = self.lock(checksum, FlockOperation::NonBlockingLockExclusive)?;
-        file.map(|file| self.resume(checksum, file)).transpose()
-    }
-
-    fn partial_path(&self, checksum: &Checksum) -> PathBuf {
-        self.partials().join(checksum.to_string().replace(':', "-"))
-    }
-
-    /// Locks the partial file of `checksum`; `None` if a non-blocking `operation` would have to wait.
-    fn lock(&self, checksum: &Checksum, operation: FlockOperation) -> Result<Option<File>> {
-        let path = self.partial_path(checksum);
-        let explain = |error: io::Error| self.explain("writing", &path, error);
-        loop {
-            let mut options = OpenOptions::new();
-            let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-            let file = file.map_err(explain)?;
-            match flock(&file, operation) {
-                Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => return Ok(None),
-                Err(Errno::INTR) => continue,
-                Err(error) => return Err(explain(error.into())),
-            }
-            // Who held the lock before may have renamed or removed the file: then this lock guards nothing.
-            let locked = file.metadata().map_err(explain)?.ino();
-            if fs::metadata(&path).is_ok_and(|current| current.ino() == locked) {
-                return Ok(Some(file));
-            }
+    /// Fails when the file cannot be read, changes meanwhile, or cannot be written to the store.
+    pub fn insert_file(&self, path: &Path) -> Result<(Digest, bool)> {
+        let reading = || format!("reading {}", path.display());
+        let mut file = File::open(path).with_context(reading)?;
+        let (digest, _) = Digest::of_reader(&file).with_context(reading)?;
+        if self.contains(&digest) {
+            return Ok((digest, false));
         }
-    }
-
-    fn resume(&self, checksum: &Checksum, mut file: File) -> Result<Partial> {
-        let path = self.partial_path(checksum);
-        let mut hasher = ChecksumHasher::for_checksum(checksum);
-        let length_bytes = io::copy(&mut file, &mut hasher).with_context(|| format!("reading {}", path.display()))?;
-        Ok(Partial { store: self.clone(), checksum: checksum.clone(), path, file, hasher, length_bytes, stored: false })
+        let checksum = Checksum::Sha256(digest);
+        let lock =
+            self.lock_partial(&checksum, FlockOperation::LockExclusive)?.context("waiting for a blocking lock")?;
+        let mut partial = self.resume(&checksum, lock)?;
+        file.rewind().with_context(reading)?;
+        partial.copy_from(&mut file)?;
+        match partial.complete()? {
+            Completion::Stored(digest) => Ok((digest, true)),
+            Completion::Differs(_) => Err(anyhow!("{} changed while it was read", path.display())),
+        }
     }
 
     /// What failed on which path, and what helps.
     fn explain(&self, doing: &str, path: &Path, error: io::Error) -> anyhow::Error {
-        let advice = match error.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                "; free space there, or choose another place for the cache with XDG_CACHE_HOME"
-            }
-            io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-                "; make it writable for this user, or choose another place for the cache with XDG_CACHE_HOME"
-            }
-            _ => "",
-        };
-        anyhow!("{doing} {} of the store {}: {error}{advice}", path.display(), self.root.display())
+        explain(&self.root, doing, path, error)
     }
 }
 
-/// How a [`Partial`] ended.
-#[derive(Debug)]
-pub enum Completion {
-    /// The blob is in the store under this digest.
-    Stored(Digest),
-    /// The bytes were others; they were thrown away and the partial is empty again.
-    Differs(Measured),
+fn explain(root: &Path, doing: &str, path: &Path, error: io::Error) -> anyhow::Error {
+    let advice = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free space there (ocinitrd store gc), or choose another place for the cache with XDG_CACHE_HOME"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; make it writable for this user, or choose another place for the cache with XDG_CACHE_HOME"
+        }
+        _ => "",
+    };
+    anyhow!("{doing} {} of the store {}: {error}{advice}", path.display(), root.display())
 }
 
-/// A blob under way, locked against other writers until dropped. What was appended stays for a later attempt.
-pub struct Partial {
-    store: Store,
-    checksum: Checksum,
-    path: PathBuf,
-    file: File,
-    hasher: ChecksumHasher,
-    length_bytes: u64,
-    stored: bool,
-}
-
-impl Partial {
-    /// How many bytes there are already.
-    pub fn length_bytes(&self) -> u64 {
-        self.length_bytes
-    }
-
-    /// Appends bytes.
-    ///
-    /// # Errors
-    /// Fails when they cannot be written; what was there before stays.
-    pub fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        if let Err(error) = self.file.write_all(bytes) {
-            // It is unknown how much of `bytes` arrived. The first error is the one to tell.
-            let _ = self.file.set_len(self.length_bytes).and_then(|()| self.file.seek(SeekFrom::End(0)));
-            return Err(self.store.explain("writing", &self.path, error));
-        }
-        self.hasher.write_all(bytes).context("hashing what was written")?;
-        self.length_bytes += bytes.len() as u64;
-        Ok(())
-    }
-
-    /// Takes the whole content from `source`, an open file: shares its blocks where the file system can do so.
-    ///
-    /// # Errors
-    /// Fails when `source` cannot be read or the copy cannot be written.
-    pub fn copy_from(&mut self, source: &mut File) -> Result<()> {
-        self.restart()?;
-        if rustix::fs::ioctl_ficlone(&self.file, &*source).is_ok() {
-            self.length_bytes = io::copy(&mut self.file, &mut self.hasher).context("reading the copy")?;
-            return Ok(());
-        }
-        let mut buffer = vec![0; 1 << 18];
-        loop {
-            match source.read(&mut buffer).context("reading the original")? {
-                0 => return Ok(()),
-                count => self.append(&buffer[..count])?,
-            }
-        }
-    }
-
-    /// Throws away what is there.
-    ///
-    /// # Errors
-    /// Fails when the file cannot be truncated.
-    pub fn restart(&mut self) -> Result<()> {
-        let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
-        emptied.map_err(|error| self.store.explain("truncating", &self.path, error))?;
-        self.hasher = ChecksumHasher::for_checksum(&self.checksum);
-        self.length_bytes = 0;
-        Ok(())
-    }
-
-    /// Verifies the checksum and moves the blob to its place.
-    ///
-    /// # Errors
-    /// Fails when it cannot be written out or moved; wrong bytes are [`Completion::Differs`].
-    pub fn complete(&mut self) -> Result<Completion> {
-        let fresh = ChecksumHasher::for_checksum(&self.checksum);
-        let measured = mem::replace(&mut self.hasher, fresh).finish();
-        if !measured.matches(&self.checksum) {
-            self.restart()?;
-            return Ok(Completion::Differs(measured));
-        }
-        let target = self.store.path(&measured.digest);
-        // Synchronised before it gets its name, or a power cut could leave a blob with a name and no content.
-        let placed = self
-            .file
-            .sync_data()
-            .and_then(|()| self.file.set_permissions(Permissions::from_mode(0o444)))
-            .and_then(|()| fs::rename(&self.path, &target));
-        placed.map_err(|error| self.store.explain("writing", &target, error))?;
-        self.stored = true;
-        Ok(Completion::Stored(measured.digest))
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if self.length_bytes == 0 && !self.stored {
-            // Still locked, so nobody else is writing it.
-            let _ = fs::remove_file(&self.path);
-        }
+fn record_use(path: &Path, now: SystemTime) -> io::Result<()> {
+    let recorded = fs::metadata(path)?.modified()?;
+    match now.duration_since(recorded) {
+        Ok(age) if age < USE_GRANULARITY => Ok(()),
+        // Also a mark in the future, of a clock that was wrong: it would keep the file for ever.
+        _ => File::open(path)?.set_modified(now),
     }
 }
 
@@ -297,6 +230,9 @@ impl Expected {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+    use std::os::unix::fs::MetadataExt;
+
     use super::*;
 
     fn store() -> (tempfile::TempDir, Store) {
@@ -386,6 +322,41 @@ mod tests {
         partial.append(b"initrd").unwrap();
         assert!(matches!(partial.complete().unwrap(), Completion::Stored(_)));
         assert!(store.contains(&Digest::of(b"initrd")));
+    }
+
+    #[test]
+    fn use_is_recorded_once_a_day_and_marks_in_the_future_are_corrected() {
+        let (_directory, store) = store();
+        let path = store.path(&store.insert(b"initrd").unwrap());
+        let now = SystemTime::now();
+        let minute = Duration::from_secs(60);
+        for (mark, is_kept) in [
+            (now - USE_GRANULARITY + minute, true),
+            (now - USE_GRANULARITY - minute, false),
+            (now + USE_GRANULARITY, false),
+        ] {
+            File::open(&path).unwrap().set_modified(mark).unwrap();
+            store.read(&Digest::of(b"initrd")).unwrap();
+            let recorded = fs::metadata(&path).unwrap().modified().unwrap();
+            assert_eq!(recorded == mark, is_kept);
+            assert!(is_kept || recorded.duration_since(now).unwrap() < minute);
+        }
+        File::open(&path).unwrap().set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        assert!(store.contains(&Digest::of(b"initrd")));
+        assert!(fs::metadata(&path).unwrap().modified().unwrap() >= now);
+    }
+
+    #[test]
+    fn files_are_stored_by_content_once() {
+        let (directory, store) = store();
+        let original = directory.path().join("original");
+        fs::write(&original, b"initrd").unwrap();
+        assert_eq!(store.insert_file(&original).unwrap(), (Digest::of(b"initrd"), true));
+        assert_eq!(store.insert_file(&original).unwrap(), (Digest::of(b"initrd"), false));
+        assert_eq!(fs::read(store.path(&Digest::of(b"initrd"))).unwrap(), b"initrd");
+        assert_eq!(partials(&store), 0);
+        let message = format!("{:#}", store.insert_file(&directory.path().join("absent")).unwrap_err());
+        assert!(message.starts_with("reading ") && message.contains("/absent: No such file"), "{message}");
     }
 
     #[test]

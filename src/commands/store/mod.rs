@@ -1,0 +1,215 @@
+//! `ocinitrd store`: what is in the store, out of it, into it, and whether it is whole.
+
+mod report;
+
+use std::io::{self, Write, stdout};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, bail};
+
+use super::surroundings::cache_directory;
+use crate::exchange::{self, Counts};
+use crate::format::digest::Digest;
+use crate::progress::Progress;
+use crate::store::{Expiry, Item, Kind, Store};
+use report::{Listed, Listing, Verified, Wrong};
+
+/// Show, tidy up, check, export or fill the store of packages and metadata.
+///
+/// The store is ocinitrd in $XDG_CACHE_HOME, by default ~/.cache/ocinitrd. It holds packages and metadata by their SHA-256,
+/// and what builds keep to be faster. What boots keep below it is not counted here.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    #[command(subcommand)]
+    action: Action,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Action {
+    /// List what is there: kind, size, last use (UTC, a day off at most), digest, and the package an rpm is
+    List(ListArguments),
+    /// Remove what was not used for some time, and what killed runs left.
+    ///
+    /// A build locks the store, shared with other builds. This command must have the lock alone: while a build runs, it refuses
+    /// and removes nothing. A build that begins meanwhile waits for it. Downloads that were cut off may be taken up again for
+    /// a day. What is removed is fetched or made again when it is needed.
+    Gc(GcArguments),
+    /// Read all blobs and compare their SHA-256 with their names; exits with 1 if any is wrong.
+    ///
+    /// What builds keep is named by what it was made from, and cannot be checked so.
+    Verify(VerifyArguments),
+    /// Copy all rpms into a directory as NAME-VERSION-RELEASE.ARCH.rpm.
+    ///
+    /// The content of each is verified, and each file appears whole or not at all. Those that are there already and are the
+    /// same stay as they are; where others have the same names, nothing is copied. On file systems that can share blocks
+    /// the copies take no room.
+    Export(ExportArguments),
+    /// Take every *.rpm below a directory into the store.
+    ///
+    /// A build then needs to fetch none of them. They are stored by their content; who signed them is verified by the
+    /// build. Files that are no rpms are named, and the exit code is 1 then.
+    Import(ImportArguments),
+}
+
+#[derive(Debug, clap::Args)]
+struct ListArguments {
+    /// Print JSON: {"root", "items": [{"kind", "digest", "name", "size_bytes", "last_use"}], "size_bytes"}
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct GcArguments {
+    /// Keep what was used within so many days
+    #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..=36500))]
+    days: u32,
+    /// Remove everything
+    #[arg(long, conflicts_with = "days")]
+    all: bool,
+    /// Say what would be removed, and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct VerifyArguments {
+    /// Print JSON: {"blobs", "size_bytes", "wrong": [{"digest", "found", "removed"}]}; "found" is a digest or an error
+    #[arg(long)]
+    json: bool,
+    /// Remove the wrong ones; refused while another ocinitrd uses the store
+    #[arg(long)]
+    remove: bool,
+}
+
+#[derive(Debug, clap::Args)]
+struct ExportArguments {
+    /// Where to; it must be there
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
+#[derive(Debug, clap::Args)]
+struct ImportArguments {
+    /// Where from
+    #[arg(value_name = "DIR")]
+    directory: PathBuf,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Fails when the store cannot be used, and with what the action fails with.
+pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
+    let store = Store::open(&cache_directory())?;
+    match &arguments.action {
+        Action::List(arguments) => list(arguments, &store),
+        Action::Gc(arguments) => collect_garbage(arguments, store),
+        Action::Verify(arguments) => verify(arguments, store, progress),
+        Action::Export(arguments) => export(arguments, &store, progress),
+        Action::Import(arguments) => import(arguments, &store, progress),
+    }
+}
+
+fn list(arguments: &ListArguments, store: &Store) -> Result<ExitCode> {
+    let items: Vec<Listed> = store.items()?.iter().map(Listed::of).collect();
+    let listing = Listing::new(store.root(), items);
+    print(&if arguments.json { report::json(&listing)? } else { listing.to_string() })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn collect_garbage(arguments: &GcArguments, store: Store) -> Result<ExitCode> {
+    let expiry = if arguments.all { Expiry::Everything } else { Expiry::Days(arguments.days) };
+    let now = SystemTime::now();
+    // Looked at only once nobody else can use or change it.
+    let (items, alone) = match arguments.dry_run {
+        true => (store.items()?, None),
+        false => {
+            let alone = store.alone()?;
+            (alone.store().items()?, Some(alone))
+        }
+    };
+    let (removed, kept): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| expiry.is_over(item, now));
+    let mut text = String::new();
+    for item in &removed {
+        let listed = Listed::of(item);
+        if let Some(alone) = &alone {
+            alone.remove(item)?;
+        }
+        text.push_str(&format!("{listed}\n"));
+    }
+    let did = if arguments.dry_run { "would remove" } else { "removed" };
+    print(&format!("{text}{did} {}, keep {}\n", sum(&removed), sum(&kept)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn sum(items: &[Item]) -> String {
+    report::sum(items.len(), items.iter().map(|item| item.size_bytes).sum())
+}
+
+fn verify(arguments: &VerifyArguments, store: Store, progress: &Progress) -> Result<ExitCode> {
+    let blobs: Vec<(Digest, Item)> = store.items()?.into_iter().filter_map(blob).collect();
+    let size_bytes = blobs.iter().map(|(_, item)| item.size_bytes).sum();
+    let mut stage = progress.stage("verifying", Some(size_bytes));
+    let mut wrong = Vec::new();
+    for (digest, item) in &blobs {
+        let found = std::fs::File::open(&item.path).and_then(Digest::of_reader);
+        stage.advance(item.size_bytes);
+        if !matches!(found, Ok((found, _)) if found == *digest) {
+            let found = found.map_or_else(|error| error.to_string(), |(found, _)| found.to_string());
+            wrong.push((item, Wrong { digest: *digest, found, removed: false }));
+        }
+    }
+    stage.finish(&format!("{} blobs", blobs.len()));
+    if arguments.remove && !wrong.is_empty() {
+        let alone = store.alone()?;
+        for (item, wrong) in &mut wrong {
+            alone.remove(item)?;
+            wrong.removed = true;
+        }
+    }
+    let wrong = wrong.into_iter().map(|(_, wrong)| wrong).collect();
+    let verified = Verified { blobs: blobs.len(), size_bytes, wrong };
+    print(&if arguments.json { report::json(&verified)? } else { verified.to_string() })?;
+    Ok(if verified.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn blob(item: Item) -> Option<(Digest, Item)> {
+    match item.kind {
+        Kind::Blob(digest) => Some((digest, item)),
+        _ => None,
+    }
+}
+
+fn export(arguments: &ExportArguments, store: &Store, progress: &Progress) -> Result<ExitCode> {
+    let directory = arguments.directory.display();
+    let mut stage = progress.stage("exporting", None);
+    let files = exchange::rpms(store)?;
+    let Counts { new, present } = exchange::export(&files, store, &arguments.directory, &mut stage)?;
+    stage.finish(&format!("{new} files"));
+    print(&format!("{new} packages written to {directory}, {present} were there already\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn import(arguments: &ImportArguments, store: &Store, progress: &Progress) -> Result<ExitCode> {
+    let mut stage = progress.stage("importing", None);
+    let imported = exchange::import(&arguments.directory, store, &mut stage)?;
+    let Counts { new, present } = imported.counts;
+    stage.finish(&format!("{} files", new + present));
+    print(&format!("{new} packages imported, {present} were there already\n"))?;
+    if !imported.refused.is_empty() {
+        let refused: Vec<String> = imported.refused.iter().map(|(_, error)| format!("\n  {error:#}")).collect();
+        let total = new + present + refused.len();
+        bail!("of {total} files, {} could not be imported:{}", refused.len(), refused.concat());
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints a result. Whoever closed the pipe has read enough.
+fn print(text: &str) -> Result<()> {
+    match stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("writing to standard output"),
+    }
+}

@@ -1,0 +1,328 @@
+//! The store's rpms under their names: out to a directory of files, and in from one.
+//!
+//! Enters: a [`Store`] and a directory. Leaves: `NAME-VERSION-RELEASE.ARCH.rpm` files, or blobs. Signatures are not looked
+//! at: content is named by its digest, and a build verifies what it installs.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::format::compress::Members;
+use crate::format::digest::Digest;
+use crate::output::{MODE_PUBLIC, OutputFile, Outputs};
+use crate::progress::Stage;
+use crate::rpm_package::{Identity, LEAD_MAGIC, RpmPackage};
+use crate::store::{Kind, Store};
+
+/// How far into a file is looked for what tells metadata.
+const PROBE_BYTES: u64 = 1024;
+/// The root elements of repository metadata, and what its signatures begin with.
+const METADATA_MARKS: [&[u8]; 7] =
+    [b"<repomd", b"<metadata", b"<filelists", b"<comps", b"<updateinfo", b"<modules", b"-----BEGIN PGP SIGNATURE-----"];
+
+/// What a blob is, as far as it can be told.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Content {
+    /// An rpm file.
+    Rpm(Box<Identity>),
+    /// What begins as an rpm file but cannot be read.
+    DamagedRpm,
+    /// Metadata of a repository.
+    Metadata,
+    /// Something else.
+    Other,
+}
+
+impl Content {
+    /// Of the file at `path`.
+    ///
+    /// # Errors
+    /// Fails when it cannot be opened.
+    pub fn of(path: &Path) -> Result<Self> {
+        let mut file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+        let mut magic = [0; LEAD_MAGIC.len()];
+        if file.read_exact(&mut magic).is_ok() && magic == LEAD_MAGIC {
+            let package = RpmPackage::open(path);
+            return Ok(package.map_or(Content::DamagedRpm, |package| Content::Rpm(Box::new(package.identity))));
+        }
+        let mut start = Vec::new();
+        file.rewind().with_context(|| format!("reading {}", path.display()))?;
+        // What cannot be decompressed is no metadata.
+        let _ = Members::new(file).take(PROBE_BYTES).read_to_end(&mut start);
+        let has = |mark: &&[u8]| start.windows(mark.len()).any(|window| window == *mark);
+        Ok(if METADATA_MARKS.iter().any(has) { Content::Metadata } else { Content::Other })
+    }
+}
+
+/// The rpms of the store by the names of their files.
+///
+/// # Errors
+/// Fails when one cannot be read, when its name is none of a file, and when two have the same name.
+pub fn rpms(store: &Store) -> Result<BTreeMap<String, Digest>> {
+    let mut rpms = BTreeMap::new();
+    for item in store.items()? {
+        let Kind::Blob(digest) = item.kind else { continue };
+        match Content::of(&item.path)? {
+            Content::Rpm(identity) => {
+                let name = identity.file_name();
+                if let Some(other) = rpms.insert(name.clone(), digest) {
+                    bail!(
+                        "the store has two packages that are {name}: {other} and {digest}; remove one of them from {}",
+                        item.path.parent().unwrap_or(&item.path).display()
+                    );
+                }
+            }
+            Content::DamagedRpm => bail!("{digest} is a damaged rpm file; remove it: ocinitrd store verify --remove"),
+            Content::Metadata | Content::Other => {}
+        }
+    }
+    Ok(rpms)
+}
+
+/// How many files are new where they were to go, and how many were there already.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counts {
+    /// The new ones.
+    pub new: usize,
+    /// Those that were there.
+    pub present: usize,
+}
+
+/// Copies blobs into `directory` under the given names, each file whole or not at all, its content verified on the way.
+/// Files that are there and the same stay as they are.
+///
+/// # Errors
+/// Fails before anything is written when the directory is missing or other files have one of the names, naming them all.
+/// Fails when it is not writable, and when a blob is missing or damaged; what was copied until then stays.
+pub fn export(files: &BTreeMap<String, Digest>, store: &Store, directory: &Path, stage: &mut Stage) -> Result<Counts> {
+    check_directory(directory)?;
+    let missing = missing(files, directory)?;
+    for (name, digest) in &missing {
+        let mut blob = store.read(digest)?;
+        let (actual, size_bytes) = Digest::of_reader(&blob).with_context(|| format!("reading {digest}"))?;
+        ensure!(actual == **digest, "{digest} is damaged, it has become {actual}; run ocinitrd store verify --remove");
+        blob.rewind().with_context(|| format!("reading {digest}"))?;
+        let mut output = OutputFile::create(&directory.join(name), MODE_PUBLIC)?;
+        output.copy_from(&mut blob).with_context(|| format!("exporting {digest}"))?;
+        let mut outputs = Outputs::new();
+        outputs.add_file(output)?;
+        outputs.commit()?;
+        stage.advance(size_bytes);
+    }
+    Ok(Counts { new: missing.len(), present: files.len() - missing.len() })
+}
+
+/// Those of `files` that `directory` does not have.
+fn missing<'f>(files: &'f BTreeMap<String, Digest>, directory: &Path) -> Result<Vec<(&'f str, &'f Digest)>> {
+    let (mut missing, mut others) = (Vec::new(), Vec::new());
+    for (name, digest) in files {
+        let is_plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
+        ensure!(is_plain, "{digest} calls itself {name:?}, which is no name for a file");
+        let path = directory.join(name);
+        match File::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push((name.as_str(), digest)),
+            Ok(_) if path.is_dir() => others.push(name.as_str()),
+            file => {
+                let reading = || format!("reading {}", path.display());
+                let (present, _) = Digest::of_reader(file.with_context(reading)?).with_context(reading)?;
+                if present != *digest {
+                    others.push(name);
+                }
+            }
+        }
+    }
+    ensure!(
+        others.is_empty(),
+        "{} has other files of the same names, which are not replaced: {}; move them away or choose another directory",
+        directory.display(),
+        others.join(", ")
+    );
+    Ok(missing)
+}
+
+fn check_directory(directory: &Path) -> Result<()> {
+    let shown = directory.display();
+    ensure!(directory.exists(), "there is no directory {shown}; make it first: mkdir -p {shown}");
+    ensure!(directory.is_dir(), "{shown} is no directory");
+    Ok(())
+}
+
+/// What an import did.
+#[derive(Debug, Default)]
+pub struct Imported {
+    /// The rpms that are in the store now.
+    pub counts: Counts,
+    /// The files that are no rpms, each with the reason.
+    pub refused: Vec<(PathBuf, anyhow::Error)>,
+}
+
+/// Takes every `*.rpm` below `directory` into the store.
+///
+/// # Errors
+/// Fails when the directory cannot be read or has no such file, and when the store cannot be written; what was imported
+/// until then stays.
+pub fn import(directory: &Path, store: &Store, stage: &mut Stage) -> Result<Imported> {
+    ensure!(directory.is_dir(), "there is no directory {}", directory.display());
+    let mut paths = Vec::new();
+    find_rpms(directory, &mut paths)?;
+    ensure!(!paths.is_empty(), "there is no *.rpm below {}", directory.display());
+    let mut imported = Imported::default();
+    for path in paths {
+        if let Err(error) = RpmPackage::open(&path) {
+            imported.refused.push((path, error));
+            continue;
+        }
+        let (digest, is_new) = store.insert_file(&path)?;
+        *(if is_new { &mut imported.counts.new } else { &mut imported.counts.present }) += 1;
+        stage.advance(store.size_bytes(&digest)?);
+    }
+    Ok(imported)
+}
+
+/// All `*.rpm` below a directory in byte order of their paths; symlinks to directories are not followed.
+fn find_rpms(directory: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
+    let reading = || format!("reading the directory {}", directory.display());
+    let entries = fs::read_dir(directory).with_context(reading)?.collect::<io::Result<Vec<_>>>();
+    let mut entries = entries.with_context(reading)?;
+    entries.sort_by_key(fs::DirEntry::file_name);
+    for entry in entries {
+        let path = entry.path();
+        if entry.file_type().with_context(reading)?.is_dir() {
+            find_rpms(&path, paths)?;
+        } else if path.extension().is_some_and(|extension| extension == "rpm") && !path.is_dir() {
+            paths.push(path);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::progress::{Progress, Verbosity};
+
+    fn stage() -> Stage {
+        Progress::new(Verbosity::Quiet).stage("testing", None)
+    }
+
+    fn store() -> (tempfile::TempDir, Store, PathBuf) {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::open(&root.path().join("store")).unwrap();
+        let directory = root.path().join("directory");
+        fs::create_dir(&directory).unwrap();
+        (root, store, directory)
+    }
+
+    fn rpm(name: &str) -> rpm::Package {
+        rpm::PackageBuilder::new(name, "1.2", "MIT", "x86_64", "for the tests")
+            .release("3.fc44")
+            .epoch(2)
+            .build()
+            .unwrap()
+    }
+
+    fn rpm_bytes(name: &str) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        rpm(name).write(&mut bytes).unwrap();
+        bytes
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let listing = fs::read_dir(directory).unwrap();
+        let mut names: Vec<_> = listing.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn content_is_told_by_what_it_begins_with() {
+        let (_root, store, _) = store();
+        let content = |bytes: &[u8]| Content::of(&store.path(&store.insert(bytes).unwrap())).unwrap();
+        let Content::Rpm(identity) = content(&rpm_bytes("alpha")) else { panic!("it is an rpm") };
+        assert_eq!(identity.nevra(), "alpha-2:1.2-3.fc44.x86_64");
+        assert_eq!(content(&rpm_bytes("alpha")[..200]), Content::DamagedRpm);
+        assert_eq!(content(b"<?xml?>\n<repomd xmlns=\"\">"), Content::Metadata);
+        let mut compressed = crate::format::compress::Encoder::new(Vec::new(), "zstd".parse().unwrap()).unwrap();
+        io::Write::write_all(&mut compressed, b"<?xml?><metadata>").unwrap();
+        assert_eq!(content(&compressed.finish().unwrap()), Content::Metadata);
+        assert_eq!([content(b"initrd"), content(&[0x1f, 0x8b, 1])], [Content::Other, Content::Other]);
+    }
+
+    #[test]
+    fn exported_files_have_their_names_and_are_imported_again() {
+        let (root, store, directory) = store();
+        let digests: Vec<Digest> = ["alpha", "beta"].map(|name| store.insert(&rpm_bytes(name)).unwrap()).to_vec();
+        store.insert(b"something else").unwrap();
+        let files = rpms(&store).unwrap();
+        assert_eq!(export(&files, &store, &directory, &mut stage()).unwrap(), Counts { new: 2, present: 0 });
+        assert_eq!(names(&directory), ["alpha-1.2-3.fc44.x86_64.rpm", "beta-1.2-3.fc44.x86_64.rpm"]);
+        fs::remove_file(directory.join("alpha-1.2-3.fc44.x86_64.rpm")).unwrap();
+        assert_eq!(export(&files, &store, &directory, &mut stage()).unwrap(), Counts { new: 1, present: 1 });
+
+        let other = Store::open(&root.path().join("other")).unwrap();
+        fs::create_dir(directory.join("below")).unwrap();
+        fs::rename(directory.join("beta-1.2-3.fc44.x86_64.rpm"), directory.join("below/b.rpm")).unwrap();
+        fs::write(directory.join("README"), "no rpm").unwrap();
+        fs::write(directory.join("a.rpm"), "no rpm").unwrap();
+        let imported = import(&directory, &other, &mut stage()).unwrap();
+        assert_eq!(imported.counts, Counts { new: 2, present: 0 });
+        assert_eq!(
+            imported.refused.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>(),
+            [directory.join("a.rpm")]
+        );
+        assert!(digests.iter().all(|digest| other.contains(digest)));
+        assert_eq!(import(&directory, &other, &mut stage()).unwrap().counts, Counts { new: 0, present: 2 });
+    }
+
+    #[test]
+    fn other_files_in_the_way_are_named_and_nothing_is_exported() {
+        let (_root, store, directory) = store();
+        for name in ["alpha", "beta", "gamma"] {
+            store.insert(&rpm_bytes(name)).unwrap();
+        }
+        fs::write(directory.join("beta-1.2-3.fc44.x86_64.rpm"), "mine").unwrap();
+        fs::create_dir(directory.join("gamma-1.2-3.fc44.x86_64.rpm")).unwrap();
+        let error = export(&rpms(&store).unwrap(), &store, &directory, &mut stage()).unwrap_err().to_string();
+        assert!(error.contains("not replaced: beta-1.2-3.fc44.x86_64.rpm, gamma-1.2-3.fc44.x86_64.rpm; "), "{error}");
+        assert_eq!(names(&directory).len(), 2);
+        assert_eq!(fs::read(directory.join("beta-1.2-3.fc44.x86_64.rpm")).unwrap(), b"mine");
+    }
+
+    #[test]
+    fn damaged_and_ambiguous_packages_and_unsafe_names_are_refused() {
+        let (root, store, directory) = store();
+        let digest = store.insert(&rpm_bytes("alpha")).unwrap();
+        let files = rpms(&store).unwrap();
+        let path = store.path(&digest);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, &rpm_bytes("alpha")[..200]).unwrap();
+        let message = |result: Result<Counts>| result.unwrap_err().to_string();
+        assert!(
+            message(export(&files, &store, &directory, &mut stage())).contains("run ocinitrd store verify --remove")
+        );
+        assert!(rpms(&store).unwrap_err().to_string().contains("is a damaged rpm file"));
+        for name in ["../a.rpm", ".a.rpm", ""] {
+            let files = BTreeMap::from([(name.to_owned(), digest)]);
+            assert!(message(export(&files, &store, &directory, &mut stage())).ends_with("which is no name for a file"));
+        }
+        assert_eq!(names(&directory), [""; 0]);
+        let absent = root.path().join("absent");
+        assert!(message(export(&files, &store, &absent, &mut stage())).contains("make it first: mkdir -p "));
+        assert!(import(&absent, &store, &mut stage()).unwrap_err().to_string().starts_with("there is no directory "));
+        assert!(
+            import(&directory, &store, &mut stage()).unwrap_err().to_string().starts_with("there is no *.rpm below ")
+        );
+
+        let store = Store::open(&root.path().join("other")).unwrap();
+        store.insert(&rpm_bytes("alpha")).unwrap();
+        store.insert(&[rpm_bytes("alpha"), vec![0]].concat()).unwrap();
+        let error = rpms(&store).unwrap_err().to_string();
+        assert!(
+            error.starts_with("the store has two packages that are alpha-1.2-3.fc44.x86_64.rpm: sha256:"),
+            "{error}"
+        );
+    }
+}
