@@ -21,6 +21,7 @@
 //! | [`tree`] | file system trees: metadata in memory, bytes in their spool |
 //! | [`finish`] | an installed tree to one that boots as an initrd |
 //! | [`modules`] | which kernel modules and firmware an initrd needs, and their index |
+//! | [`microcode`] | the processors' microcode of a tree, as the kernel finds it early |
 //! | [`segment`] | trees to cpio segments to an initrd |
 //! | [`oci`], [`directory`] | the other forms of a tree: an OCI image layout, a directory |
 //! | [`output`] | outputs that appear whole or not at all |
@@ -49,6 +50,7 @@ pub mod inspect;
 pub mod kernel;
 pub mod layer;
 pub mod manifest;
+pub mod microcode;
 pub mod modules;
 pub mod oci;
 pub mod output;
