@@ -85,7 +85,10 @@ fn list_says_what_everything_is_with_its_size_and_last_use() {
     assert!(line("alpha").starts_with("rpm ") && line("alpha").ends_with(&alpha), "{text}");
     assert!(line("metadata").contains("      32 B  "), "{text}");
     assert!(line("layer").ends_with(&Digest::of(b"inputs").to_string()), "{text}");
+    let kinds: Vec<&str> = text.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(kinds, ["layer", "metadata", "rpm", "rpm", "total"]);
     assert!(text.lines().last().unwrap().starts_with("total 4 files ("), "{text}");
+    assert!(text.find("  alpha-2:").unwrap() < text.find("  beta-2:").unwrap(), "{text}");
 
     let json: Value = serde_json::from_str(&setting.run(&["list", "--json"])).unwrap();
     let items = json["items"].as_array().unwrap();

@@ -55,7 +55,7 @@ enum Action {
 
 #[derive(Debug, clap::Args)]
 struct ListArguments {
-    /// Print JSON: {"root", "items": [{"kind", "digest", "name", "size_bytes", "last_use"}], "size_bytes"}
+    /// Print JSON: {"root", "items": [{"kind", "name", "digest", "size_bytes", "last_use"}], "size_bytes"}
     #[arg(long)]
     json: bool,
 }
@@ -113,8 +113,7 @@ pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
 }
 
 fn list(arguments: &ListArguments, store: &Store) -> Result<ExitCode> {
-    let items: Vec<Listed> = store.items()?.iter().map(Listed::of).collect();
-    let listing = Listing::new(store.root(), items);
+    let listing = Listing::new(store.root(), Listed::all(&store.items()?));
     print(&if arguments.json { report::json(&listing)? } else { listing.to_string() })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -131,13 +130,9 @@ fn collect_garbage(arguments: &GcArguments, store: Store) -> Result<ExitCode> {
         }
     };
     let (removed, kept): (Vec<Item>, Vec<Item>) = items.into_iter().partition(|item| expiry.is_over(item, now));
-    let mut text = String::new();
-    for item in &removed {
-        let listed = Listed::of(item);
-        if let Some(alone) = &alone {
-            alone.remove(item)?;
-        }
-        text.push_str(&format!("{listed}\n"));
+    let text: String = Listed::all(&removed).iter().map(|listed| format!("{listed}\n")).collect();
+    if let Some(alone) = &alone {
+        removed.iter().try_for_each(|item| alone.remove(item))?;
     }
     let did = if arguments.dry_run { "would remove" } else { "removed" };
     print(&format!("{text}{did} {}, keep {}\n", sum(&removed), sum(&kept)))?;

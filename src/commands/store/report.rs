@@ -13,21 +13,28 @@ use crate::format::digest::Digest;
 use crate::oci::rfc3339;
 use crate::store::{Item, Kind};
 
-/// A file of the store, as it is listed.
-#[derive(Serialize)]
+/// A file of the store, as it is listed: sorted by kind and name.
+#[derive(Eq, Ord, PartialEq, PartialOrd, Serialize)]
 pub(super) struct Listed {
     kind: String,
-    /// Of its content; of what builds keep, the digest of what it was made from.
-    digest: Option<Digest>,
     /// Of an rpm, its NEVRA; of what has no digest, the name of the file.
     name: Option<String>,
+    /// Of its content; of what builds keep, the digest of what it was made from.
+    digest: Option<Digest>,
     size_bytes: u64,
     /// In UTC, RFC 3339.
     last_use: String,
 }
 
 impl Listed {
-    pub(super) fn of(item: &Item) -> Self {
+    /// All of `items`, sorted.
+    pub(super) fn all(items: &[Item]) -> Vec<Self> {
+        let mut all: Vec<Self> = items.iter().map(Listed::of).collect();
+        all.sort();
+        all
+    }
+
+    fn of(item: &Item) -> Self {
         let (kind, digest, name) = match &item.kind {
             // What cannot be opened is listed all the same; `verify` tells why.
             Kind::Blob(digest) => match Content::of(&item.path).unwrap_or(Content::Other) {
