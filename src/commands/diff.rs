@@ -13,21 +13,24 @@ use crate::progress::Progress;
 
 const TWO_OF_A_KIND: &str = "give two initrds, or two output directories of `ocinitrd build` or their manifest.json";
 
-/// Say what differs between two initrds, or between two outputs of `ocinitrd build`.
-///
-/// Compares initrds, anyone's, segment by segment and entry by entry: type, mode, uid, gid, mtime, device numbers, link target,
-/// which names are of one file, size, and from which byte on the contents differ. Where the entries of a segment are the same but
-/// its bytes are not, it says from where on and why (compression, order, headers). Of a segment that is only in one initrd the
-/// entries are not listed. Of output directories and manifests it first compares the packages, the kernel, the builder, the
-/// options, the repositories and the digests of all outputs, then the initrds. Exits with 1 if anything differs, with 0 if
-/// nothing does.
-///
-/// With --json: {"count", "unpack_alike", "not_compared", "differences"}; each difference has "subject" (manifest, package,
-/// kernel_package, output, recorded_segment, segment, entry, initrd) with what names it, "field" ("presence" if it is only on one
-/// side), the values "a" and "b", and for bytes "offset" and "cause".
-///
-/// Example: ocinitrd diff /boot/initrd.img-6.12.1 /boot/initrd.img-6.12.2
+/// Arguments of `ocinitrd diff`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Initrds, anyone's, are compared segment by segment and entry by entry: type, mode, uid, gid, mtime, device numbers, \
+link target, which names are of one file, size, and from which byte on the contents differ. Where a segment has the \
+same entries in other bytes, it is said from where on and why: compression, order, headers. Of a segment that is only \
+in one initrd the entries are not listed. Of outputs and manifests first the packages, the kernel, the builder, the \
+options, the repositories and the digests of all listed outputs are compared, then the initrds.
+
+Exits with 1 if anything differs, with 0 if nothing does.
+
+JSON: count, unpack_alike, not_compared, and differences, each with subject (manifest, package, kernel_package, \
+output, recorded_segment, segment, entry, initrd) and what names it, field (presence if it is only on one side), the \
+values a and b, and for bytes offset and cause (compression, order, headers).
+
+Examples:
+  ocinitrd diff /boot/initrd.img-6.12.1 /boot/initrd.img-6.12.2
+  ocinitrd diff out/before out/after --json")]
 pub struct Arguments {
     /// An initrd, an output directory, or its manifest.json
     #[arg(value_name = "A")]

@@ -10,18 +10,20 @@ use super::answer;
 use crate::compare::{self, Recorded, Verification};
 use crate::progress::Progress;
 
-/// Check that what `ocinitrd build` wrote is what its manifest records.
-///
-/// Checks that every output listed in manifest.json is there, with its size and sha256: files, the files of an OCI layout, the
-/// segments within the initrd, and a directory by the digest of its tree. A directory that was not written by root cannot be
-/// checked so; then that is said. Prints a line for each thing that is not right. Exits with 1 if there is any, or if something
-/// could not be checked, with 0 and one line if all is right.
-///
-/// With --json: {"ok", "outputs", "segments", "findings"}; each finding has "output", "segment" if it is about one, "problem"
-/// (missing, size, sha256, segments, not_checked), and "recorded" and "found" or a "reason".
-///
-/// Example: ocinitrd verify out/fedora-44
+/// Arguments of `ocinitrd verify`.
 #[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Checks that every output listed in manifest.json is there with its size and sha256: files, the files of an OCI layout, \
+the segments within the initrd, and a directory by the digest of its tree. A directory that was not written by root \
+cannot be checked so, which is then said. Prints a line for each thing that is not right.
+
+Exits with 1 if there is any or something could not be checked, with 0 and one line if all is right.
+
+JSON: ok, outputs, segments, and findings, each with output, segment if it is about one, problem (missing, size, \
+sha256, segments, not_checked), and recorded and found, or a reason.
+
+Example:
+  ocinitrd verify out/fedora-44")]
 pub struct Arguments {
     /// An output directory of `ocinitrd build`, or its manifest.json
     #[arg(value_name = "OUT")]
