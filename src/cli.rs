@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{boot, build, convert, doctor, inspect, store};
+use crate::commands::{boot, build, convert, diff, doctor, inspect, store, verify};
 use crate::progress::Verbosity;
 
 const ENVIRONMENT: &str = "\
@@ -49,6 +49,10 @@ pub enum Command {
     Build(build::Arguments),
     /// Show what is in an initrd, anyone's.
     Inspect(inspect::Arguments),
+    /// Say what differs between two initrds, or between two outputs of a build.
+    Diff(diff::Arguments),
+    /// Check that an output is what its manifest records.
+    Verify(verify::Arguments),
     /// Turn a layer (tar, OCI layout, OCI archive) into an initrd.
     Convert(convert::Arguments),
     /// Say what this host lacks for building and booting, and how to cure it.

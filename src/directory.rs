@@ -1,18 +1,24 @@
-//! A tree as a plain directory of this host, as far as the user may make one.
+//! A tree as a plain directory of this host, as far as the user may make one; and the digest of such a directory.
 //!
 //! Root gets owners, devices and extended attributes; anyone else gets the files with their modes, and is told how much
 //! could not be set.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::collections::BTreeMap;
+use std::fs::{self, File, Metadata, OpenOptions, Permissions};
 use std::io;
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 
-use crate::tree::{Entry, Kind, Tree, quoted};
+use crate::format::digest::Digest;
+use crate::tree::{Content, Entry, Kind, Tree, TreeHasher, TreePath, join, quoted};
+
+/// What the security module of this host puts on every file, whatever the tree had.
+const ATTRIBUTE_OF_THE_HOST: &[u8] = b"security.selinux";
 
 /// Fills the empty `directory` with `tree`, whose paths run through no symlink of its own (as [`Tree`] warrants).
 /// Returns how many owners, devices and attributes could not be set.
@@ -92,6 +98,94 @@ fn finish_entry(place: &Path, entry: &Entry) -> io::Result<()> {
     Ok(())
 }
 
+/// The digest ([`Tree::digest`]) of the tree that `directory` holds, and the sum of its files' sizes in bytes. It is that of
+/// the tree that [`write`] was given if all could be set; SELinux labels are left out of account.
+///
+/// # Errors
+/// Fails when something cannot be read, and on a socket, which no tree holds.
+pub fn digest(directory: &Path) -> Result<(Digest, u64)> {
+    let mut hasher = TreeHasher::default();
+    let mut first_names: BTreeMap<(u64, u64), TreePath> = BTreeMap::new();
+    let mut size_bytes = 0;
+    for (path, metadata) in listing(directory)? {
+        let reading = || format!("reading {} in {}", quoted(&path), directory.display());
+        let place = place(directory, &path);
+        let linked = metadata.is_file() && metadata.nlink() > 1;
+        let key = (metadata.dev(), metadata.ino());
+        let kind = match first_names.get(&key).filter(|_| linked) {
+            Some(target) => Kind::HardLink { target: target.clone() },
+            None => kind(&place, &metadata).with_context(reading)?,
+        };
+        if let Kind::File(content) = &kind {
+            size_bytes += content.size_bytes();
+            first_names.insert(key, path.clone());
+        }
+        let entry = Entry {
+            permissions: metadata.mode() & 0o7777,
+            uid: metadata.uid(),
+            gid: metadata.gid(),
+            mtime: u64::try_from(metadata.mtime()).unwrap_or(0),
+            xattrs: read_attributes(&place).with_context(reading)?,
+            kind,
+        };
+        hasher.add(&path, &entry).with_context(reading)?;
+    }
+    Ok((hasher.finish(), size_bytes))
+}
+
+/// Everything below a directory, by path.
+fn listing(directory: &Path) -> Result<BTreeMap<TreePath, Metadata>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![TreePath::new()];
+    while let Some(above) = open.pop() {
+        let listing = || format!("listing {} in {}", quoted(&above), directory.display());
+        for entry in fs::read_dir(place(directory, &above)).with_context(listing)? {
+            let entry = entry.with_context(listing)?;
+            let path = join(&above, &entry.file_name().into_vec());
+            let metadata = entry.metadata().with_context(listing)?;
+            if metadata.is_dir() {
+                open.push(path.clone());
+            }
+            found.insert(path, metadata);
+        }
+    }
+    Ok(found)
+}
+
+/// A file's content stays in the file, which is open as long as the content is there.
+fn kind(place: &Path, metadata: &Metadata) -> Result<Kind> {
+    let file_type = metadata.file_type();
+    let device = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
+    Ok(match file_type {
+        _ if file_type.is_dir() => Kind::Directory,
+        _ if file_type.is_file() => {
+            Kind::File(Content::Spooled { file: Arc::new(File::open(place)?), offset: 0, length_bytes: metadata.len() })
+        }
+        _ if file_type.is_symlink() => Kind::Symlink { target: fs::read_link(place)?.into_os_string().into_vec() },
+        _ if file_type.is_char_device() => Kind::CharacterDevice(device.0, device.1),
+        _ if file_type.is_block_device() => Kind::BlockDevice(device.0, device.1),
+        _ if file_type.is_fifo() => Kind::Fifo,
+        _ => bail!("it is a socket, which no tree holds"),
+    })
+}
+
+fn read_attributes(place: &Path) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    const LONGEST_BYTES: usize = 64 << 10;
+    let mut names = Vec::with_capacity(LONGEST_BYTES);
+    match rustix::fs::llistxattr(place, rustix::buffer::spare_capacity(&mut names)) {
+        Err(rustix::io::Errno::NOTSUP) => return Ok(BTreeMap::new()),
+        result => result.context("listing its extended attributes")?,
+    };
+    let mut attributes = BTreeMap::new();
+    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty() && *name != ATTRIBUTE_OF_THE_HOST) {
+        let mut value = Vec::with_capacity(LONGEST_BYTES);
+        rustix::fs::lgetxattr(place, name, rustix::buffer::spare_capacity(&mut value))
+            .context("reading its extended attributes")?;
+        attributes.insert(name.to_vec(), value);
+    }
+    Ok(attributes)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::MetadataExt;
@@ -114,5 +208,51 @@ mod tests {
         assert_eq!(metadata("closed/file").ino(), metadata("closed/other").ino());
         assert_eq!((metadata("closed").mtime(), metadata("link").mtime()), (7, 7));
         assert_eq!(fs::read(directory.path().join("link")).unwrap(), b"text");
+    }
+
+    /// As this user can write it in full.
+    fn own_tree() -> Tree {
+        let mut tree = Tree::new();
+        tree.add_directory(b"a", 0o755, 7).unwrap();
+        tree.add_file(b"a/one", Content::from_bytes(*b"text"), 0o4750, 7).unwrap();
+        tree.add_hard_link(b"a-link".to_vec(), b"a/one").unwrap();
+        tree.add_hard_link(b"z".to_vec(), b"a/one").unwrap();
+        tree.add_file(b"a/empty", Content::from_bytes([]), 0o600, 8).unwrap();
+        tree.add_symlink(b"caf\xe9", b"a/one", 9).unwrap();
+        tree.insert(b"pipe".to_vec(), Entry::of_root(Kind::Fifo, 0o622, 5));
+        let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let mut own = Tree::new();
+        for (path, entry) in tree.iter() {
+            own.insert(path.clone(), Entry { uid, gid, ..entry.clone() });
+        }
+        own
+    }
+
+    #[test]
+    fn digest_of_what_was_written_is_that_of_the_tree() {
+        let tree = own_tree();
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(write(&tree, directory.path()).unwrap(), 0);
+        let expected = tree.digest().unwrap();
+        assert_eq!(digest(directory.path()).unwrap(), (expected, tree.size_bytes()));
+
+        let place = |name: &str| directory.path().join(name);
+        fs::set_permissions(place("a/empty"), Permissions::from_mode(0o640)).unwrap();
+        assert_ne!(digest(directory.path()).unwrap().0, expected);
+        fs::set_permissions(place("a/empty"), Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(digest(directory.path()).unwrap().0, expected);
+        fs::remove_file(place("z")).unwrap();
+        assert_ne!(digest(directory.path()).unwrap().0, expected);
+    }
+
+    #[test]
+    fn a_socket_has_no_digest() {
+        let directory = tempfile::tempdir().unwrap();
+        std::os::unix::net::UnixListener::bind(directory.path().join("s")).unwrap();
+        let error = format!("{:#}", digest(directory.path()).unwrap_err());
+        assert!(
+            error.starts_with("reading \"s\" in ") && error.ends_with("it is a socket, which no tree holds"),
+            "{error}"
+        );
     }
 }

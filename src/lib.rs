@@ -27,6 +27,7 @@
 //! | [`output`] | outputs that appear whole or not at all |
 //! | [`manifest`] | the record of what went in and what came out |
 //! | [`inspect`] | what is in an initrd, anyone's |
+//! | [`compare`] | what differs between two initrds, two outputs, or an output and its manifest |
 //! | [`boot`] | the result, started in QEMU against a root device |
 //! | [`mod@format`] | cpio, compression, digests, OpenPGP: know nothing of initrds |
 //! | [`process`], [`progress`] | the one place that spawns programs; the one that narrates |
@@ -37,6 +38,7 @@
 pub mod boot;
 pub mod cli;
 pub mod commands;
+pub mod compare;
 pub mod definition;
 pub mod directory;
 pub mod dnf;

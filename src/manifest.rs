@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 use crate::dnf::InstalledPackage;
 use crate::format::digest::Digest;
 use crate::repository::Package;
+use crate::segment::ALIGNMENT_BYTES;
+
+/// What it is called in the output directory.
+pub const FILE_NAME: &str = "manifest.json";
 
 /// The version of the manifest's form; raised when a reader of the old one would misread it.
 pub const SCHEMA: u32 = 1;
@@ -123,6 +127,25 @@ impl Manifest {
         let mut json = serde_json::to_vec_pretty(self).context("writing the manifest as JSON")?;
         json.push(b'\n');
         Ok(json)
+    }
+
+    /// The output that is the initrd: the one as long as the segments come to. None if there are no segments.
+    pub fn initrd(&self) -> Option<&Output> {
+        let last = self.segments.last()?;
+        let size_bytes = self.segment_offsets()?.last()?.checked_add(last.size_bytes)?;
+        // What is below a directory is a layout's.
+        self.outputs.iter().find(|output| output.size_bytes == size_bytes && !output.path.contains('/'))
+    }
+
+    /// Where each segment starts in the initrd, in bytes; none where the sizes are no sizes of one file.
+    pub fn segment_offsets(&self) -> Option<Vec<u64>> {
+        let mut end: u64 = 0;
+        let offsets = self.segments.iter().map(|segment| {
+            let offset = end.checked_next_multiple_of(ALIGNMENT_BYTES)?;
+            end = offset.checked_add(segment.size_bytes)?;
+            Some(offset)
+        });
+        offsets.collect()
     }
 
     /// Reads what [`Manifest::to_json`] wrote.

@@ -16,7 +16,7 @@ use crate::format::digest::{Digest, Hasher};
 use crate::tree::{Content, Entry, Kind, Tree};
 
 /// Segments begin at multiples of this: a plain one elsewhere is not found by the kernel.
-const ALIGNMENT_BYTES: u64 = 4;
+pub const ALIGNMENT_BYTES: u64 = 4;
 
 /// What one segment came to.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 
 pub use edit::Globs;
+pub use query::TreeHasher;
 
 use crate::format::cpio::Escaped;
 

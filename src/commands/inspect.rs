@@ -1,7 +1,7 @@
 //! `ocinitrd inspect`: an initrd in, its description on standard output, as text or JSON.
 
 use std::fs::File;
-use std::io::{self, Write, stdout};
+use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::DecimalBytes;
 use serde::Serialize;
 
+use super::answer;
 use crate::inspect::{Listed, Report, Usage, inspect};
 use crate::progress::Progress;
 
@@ -51,10 +52,8 @@ pub fn run(arguments: &Arguments, _progress: &Progress) -> Result<ExitCode> {
     if let (0, Some(problem)) = (report.entries, report.problems.first()) {
         bail!("{path} is no initrd: {problem}");
     }
-    match print(arguments, &report) {
-        // Whoever closed the pipe has read enough.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(ExitCode::SUCCESS),
-        result => result.context("writing to standard output")?,
+    if !answer::print(|output| write(output, arguments, &report))? {
+        return Ok(ExitCode::SUCCESS);
     }
     if !report.problems.is_empty() {
         let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
@@ -63,23 +62,16 @@ pub fn run(arguments: &Arguments, _progress: &Progress) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(arguments: &Arguments, report: &Report) -> io::Result<()> {
-    let mut output = io::BufWriter::new(stdout().lock());
+fn write(output: &mut dyn Write, arguments: &Arguments, report: &Report) -> io::Result<()> {
     match (arguments.json, arguments.list) {
-        (true, true) => write_json(&mut output, &ReportWithList { report, list: report.listing().collect() })?,
-        (true, false) => write_json(&mut output, report)?,
-        (false, true) => write_list(&mut output, report)?,
-        (false, false) => write_text(&mut output, report)?,
+        (true, true) => answer::write_json(output, &ReportWithList { report, list: report.listing().collect() }),
+        (true, false) => answer::write_json(output, report),
+        (false, true) => write_list(output, report),
+        (false, false) => write_text(output, report),
     }
-    output.flush()
 }
 
-fn write_json(output: &mut impl Write, value: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *output, value).map_err(io::Error::from)?;
-    writeln!(output)
-}
-
-fn write_list(output: &mut impl Write, report: &Report) -> io::Result<()> {
+fn write_list(output: &mut dyn Write, report: &Report) -> io::Result<()> {
     for Listed { path, mode, uid, gid, size_bytes, device, target } in report.listing() {
         let size = device.map_or_else(|| size_bytes.to_string(), |(major, minor)| format!("{major},{minor}"));
         let arrow = target.map_or_else(String::new, |target| format!(" -> {target}"));
@@ -88,7 +80,7 @@ fn write_list(output: &mut impl Write, report: &Report) -> io::Result<()> {
     Ok(())
 }
 
-fn write_text(output: &mut impl Write, report: &Report) -> io::Result<()> {
+fn write_text(output: &mut dyn Write, report: &Report) -> io::Result<()> {
     let count = report.segments.len();
     writeln!(output, "{}, {count} segment{}", DecimalBytes(report.size_bytes), if count == 1 { "" } else { "s" })?;
     writeln!(output, "{:>12}  codec      stored    unpacked  entries   files  content", "offset")?;
@@ -114,7 +106,7 @@ fn write_text(output: &mut impl Write, report: &Report) -> io::Result<()> {
     write_usages(output, "biggest files", &report.biggest_files)
 }
 
-fn write_usages(output: &mut impl Write, title: &str, usages: &[Usage]) -> io::Result<()> {
+fn write_usages(output: &mut dyn Write, title: &str, usages: &[Usage]) -> io::Result<()> {
     if usages.is_empty() {
         return Ok(());
     }

@@ -1,12 +1,15 @@
 //! One file a subcommand; each reads as its pipeline.
 
+pub mod answer;
 pub mod boot;
 pub mod build;
 pub mod convert;
+pub mod diff;
 pub mod doctor;
 pub mod inspect;
 pub mod store;
 pub mod surroundings;
+pub mod verify;
 
 use std::process::ExitCode;
 
@@ -25,9 +28,11 @@ pub fn run(command_line: &CommandLine) -> Result<ExitCode> {
         Command::Boot(arguments) => runtime()?.block_on(boot::run(arguments, &progress)),
         Command::Build(arguments) => runtime()?.block_on(build::run(arguments, &progress)),
         Command::Convert(arguments) => convert::run(arguments, &progress),
+        Command::Diff(arguments) => diff::run(arguments, &progress),
         Command::Doctor(arguments) => runtime()?.block_on(doctor::run(arguments, &progress)),
         Command::Inspect(arguments) => inspect::run(arguments, &progress),
         Command::Store(arguments) => store::run(arguments, &progress),
+        Command::Verify(arguments) => verify::run(arguments, &progress),
     }
 }
 

@@ -5,11 +5,12 @@
 //! in which later entries override earlier ones. Linux:
 //! [initramfs buffer format](https://docs.kernel.org/driver-api/early-userspace/buffer-format.html).
 
+mod archived;
 mod report;
 mod segments;
 mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Seek, Write};
 
 use anyhow::{Context, Result, bail};
@@ -17,10 +18,12 @@ use anyhow::{Context, Result, bail};
 use crate::format::cpio::{Entry, Escaped, PATH_MAX_BYTES};
 use crate::format::digest::Digest;
 
+pub use archived::{Archived, Archives};
 pub use report::{Listed, Report, Usage};
 pub use segments::{Problem, Segment};
 pub use view::{Content, Inode, View};
 
+use archived::Collector;
 use segments::{Item, Walked};
 
 /// Reads a whole initrd. What is wrong with it stands in the report's `problems`; reading goes on as far as it can.
@@ -43,6 +46,53 @@ pub fn file_digests(reader: impl Read) -> Result<BTreeMap<Vec<u8>, Digest>> {
     Ok(view.iter().filter_map(|(path, inode)| Some((path.to_vec(), digest(inode)?))).collect())
 }
 
+/// Every entry of every segment, with the digests of the contents, and what the kernel makes of them together.
+///
+/// # Errors
+/// As [`file_digests`].
+pub fn archives(reader: impl Read) -> Result<Archives> {
+    let mut collector = Collector::default();
+    let (view, walked) = unpack_and(reader, Digests::Compute, |seen| match seen {
+        Seen::Entry(entry, target, content) => collector.add(entry, target.to_vec(), content),
+        Seen::ArchiveEnd => collector.end_archive(),
+    })?;
+    refuse_problems(&walked)?;
+    Ok(Archives { size_bytes: walked.size_bytes, segments: collector.finish(walked.segments), view })
+}
+
+/// Whether the initrd is sound: fails as [`file_digests`] does, in less time.
+///
+/// # Errors
+/// Fails on an initrd that [`inspect`] finds a problem in, and when reading fails.
+pub fn check(reader: impl Read) -> Result<()> {
+    refuse_problems(&unpack(reader, Digests::Skip)?.1)
+}
+
+/// Shows the data of the entries whose numbers ([`Content::entry`]) are `wanted`, in the order of the initrd. What comes
+/// after the last of them is not read.
+///
+/// # Errors
+/// Fails when reading or `visit` does.
+pub fn visit_contents(
+    reader: impl Read,
+    wanted: &BTreeSet<u64>,
+    mut visit: impl FnMut(u64, &mut dyn Read) -> io::Result<()>,
+) -> Result<()> {
+    let Some(last) = wanted.last() else { return Ok(()) };
+    let (mut count, mut visited) = (0, Ok(()));
+    segments::walk(reader, |item| {
+        let Item::Entry(_, data) = item else { return Ok(()) };
+        if wanted.contains(&count) {
+            visited = visit(count, data);
+        }
+        count += 1;
+        // Nothing after it matters: the error ends the walk.
+        if visited.is_err() || count > *last { Err(io::ErrorKind::Interrupted.into()) } else { Ok(()) }
+    })
+    .context("reading the initrd")?;
+    Ok(visited?)
+}
+
 /// Writes the regular file that a program in the initrd would find at `path`, symlinks followed, to `output`. Reads the initrd twice.
 /// Returns the length in bytes.
 ///
@@ -54,21 +104,13 @@ pub fn extract(mut reader: impl Read + Seek, path: &[u8], mut output: impl Write
     let Some(inode) = view.get(path) else { bail!("the initrd has no file {}", Escaped(path)) };
     let Some(content) = inode.content else { bail!("{} is no regular file", Escaped(path)) };
     reader.rewind().context("rewinding the initrd")?;
-    let mut count = 0;
-    let mut written = Ok(0);
-    segments::walk(reader, |item| {
-        if let Item::Entry(_, data) = item {
-            if count == content.entry {
-                written = io::copy(data, &mut output);
-                // Nothing after it matters: this ends the walk.
-                return Err(io::ErrorKind::Interrupted.into());
-            }
-            count += 1;
-        }
+    let mut written = 0;
+    visit_contents(reader, &BTreeSet::from([content.entry]), |_, data| {
+        written = io::copy(data, &mut output)?;
         Ok(())
     })
-    .context("reading the initrd")?;
-    written.with_context(|| format!("extracting {}", Escaped(path)))
+    .with_context(|| format!("extracting {}", Escaped(path)))?;
+    Ok(written)
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -77,7 +119,17 @@ enum Digests {
     Skip,
 }
 
+/// What an observer gets to see beside the view: an entry with the target of a symlink and its data's description.
+enum Seen<'a> {
+    Entry(&'a Entry, &'a [u8], Content),
+    ArchiveEnd,
+}
+
 fn unpack(reader: impl Read, digests: Digests) -> Result<(View, Walked)> {
+    unpack_and(reader, digests, |_| {})
+}
+
+fn unpack_and(reader: impl Read, digests: Digests, mut observe: impl FnMut(Seen<'_>)) -> Result<(View, Walked)> {
     let mut view = View::default();
     let mut dropped = Vec::new();
     let mut count = 0;
@@ -86,6 +138,7 @@ fn unpack(reader: impl Read, digests: Digests) -> Result<(View, Walked)> {
             Item::Entry(entry, data) => {
                 let (target, digest) = read_data(entry, data, digests)?;
                 let content = Content { size_bytes: entry.size_bytes, entry: count, digest };
+                observe(Seen::Entry(entry, &target, content));
                 match view.apply(entry, target, content) {
                     Err(reason) if !segments::is_microcode(&entry.path) => {
                         dropped.push((count, entry.path.clone(), reason));
@@ -94,7 +147,10 @@ fn unpack(reader: impl Read, digests: Digests) -> Result<(View, Walked)> {
                 }
                 count += 1;
             }
-            Item::Trailer => view.forget_links(),
+            Item::Trailer => {
+                observe(Seen::ArchiveEnd);
+                view.forget_links();
+            }
         }
         Ok(())
     })

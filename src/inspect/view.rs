@@ -25,7 +25,7 @@ pub struct Content {
 }
 
 /// A file of any type, under one or several names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Inode {
     /// The whole `st_mode`: file type and permission bits.
     pub mode: u32,
@@ -33,6 +33,8 @@ pub struct Inode {
     pub uid: u32,
     /// Numeric group.
     pub gid: u32,
+    /// Modification time in seconds since 1970-01-01 UTC, of the last entry that named it.
+    pub mtime: u32,
     /// Major and minor number of a device node.
     pub device: (u32, u32),
     /// The target of a symlink, else empty.
@@ -44,6 +46,15 @@ pub struct Inode {
 impl Inode {
     fn file_type(&self) -> u32 {
         self.mode & TYPE_MASK
+    }
+
+    /// Whether a program would see no difference. Contents are compared by digest.
+    fn is_like(&self, other: &Inode) -> bool {
+        let facts = |inode: &Inode| {
+            let content = inode.content.map(|content| (content.size_bytes, content.digest));
+            (inode.mode, inode.uid, inode.gid, inode.mtime, inode.device, content)
+        };
+        facts(self) == facts(other) && self.target == other.target
     }
 }
 
@@ -85,6 +96,22 @@ impl View {
         self.names.iter().map(|(path, number)| (path.as_slice(), *number, &self.inodes[*number]))
     }
 
+    /// Whether the file systems are the same: names, metadata, contents, and which names are of one file. Both must have been
+    /// unpacked with digests.
+    pub fn is_like(&self, other: &View) -> bool {
+        // Each number of one must go with one number of the other, in both directions.
+        let (mut there, mut back) = (BTreeMap::new(), BTreeMap::new());
+        self.names.len() == other.names.len()
+            && self.numbered().zip(other.numbered()).all(
+                |((path, number, inode), (other_path, other_number, other))| {
+                    path == other_path
+                        && *there.entry(number).or_insert(other_number) == other_number
+                        && *back.entry(other_number).or_insert(number) == number
+                        && inode.is_like(other)
+                },
+            )
+    }
+
     /// What a program would find at `path`: symlinks are followed.
     pub fn get(&self, path: &[u8]) -> Option<&Inode> {
         let resolved = self.resolve(path, true)?;
@@ -100,12 +127,12 @@ impl View {
         let file_type = entry.mode & TYPE_MASK;
         self.clear(&path, file_type)?;
         let content = entry.is_file().then_some(content);
-        let Entry { mode, uid, gid, device, .. } = *entry;
+        let Entry { mode, uid, gid, mtime, device, .. } = *entry;
         let number = self.place(path, entry, file_type);
         let inode = &mut self.inodes[number];
         let linked_without_data = content.is_some_and(|content| content.size_bytes == 0) && inode.content.is_some();
         let content = if linked_without_data && entry.links >= 2 { inode.content } else { content };
-        *inode = Inode { mode, uid, gid, device, target, content };
+        *inode = Inode { mode, uid, gid, mtime, device, target, content };
         Ok(())
     }
 
@@ -144,8 +171,7 @@ impl View {
         let new = self.inodes.len();
         let number = *self.names.entry(path).or_insert(new);
         if number == new {
-            let empty = Inode { mode: file_type, uid: 0, gid: 0, device: (0, 0), target: Vec::new(), content: None };
-            self.inodes.push(empty);
+            self.inodes.push(Inode { mode: file_type, ..Inode::default() });
         }
         if linkable {
             // A file over a file is emptied; its other names, if any, see that.

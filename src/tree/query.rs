@@ -99,21 +99,47 @@ impl Tree {
     /// # Errors
     /// Fails when a spool cannot be read.
     pub fn digest(&self) -> io::Result<Digest> {
-        let mut hasher = Hasher::new(io::sink());
+        let mut hasher = TreeHasher::default();
         for (path, entry) in self.iter() {
-            put(&mut hasher, path)?;
-            for number in [entry.permissions, entry.uid, entry.gid] {
-                hasher.write_all(&number.to_le_bytes())?;
-            }
-            hasher.write_all(&entry.mtime.to_le_bytes())?;
-            hasher.write_all(&(entry.xattrs.len() as u64).to_le_bytes())?;
-            for (name, value) in &entry.xattrs {
-                put(&mut hasher, name)?;
-                put(&mut hasher, value)?;
-            }
-            put_kind(&mut hasher, &entry.kind)?;
+            hasher.add(path, entry)?;
         }
-        Ok(hasher.finish().1)
+        Ok(hasher.finish())
+    }
+}
+
+/// The digest of a tree ([`Tree::digest`]) whose entries come one after the other, in byte order of their paths.
+pub struct TreeHasher(Hasher<io::Sink>);
+
+impl Default for TreeHasher {
+    /// No entry yet.
+    fn default() -> Self {
+        TreeHasher(Hasher::new(io::sink()))
+    }
+}
+
+impl TreeHasher {
+    /// Adds the next entry, with the content of a file.
+    ///
+    /// # Errors
+    /// Fails when the content cannot be read.
+    pub fn add(&mut self, path: &[u8], entry: &Entry) -> io::Result<()> {
+        let hasher = &mut self.0;
+        put(hasher, path)?;
+        for number in [entry.permissions, entry.uid, entry.gid] {
+            hasher.write_all(&number.to_le_bytes())?;
+        }
+        hasher.write_all(&entry.mtime.to_le_bytes())?;
+        hasher.write_all(&(entry.xattrs.len() as u64).to_le_bytes())?;
+        for (name, value) in &entry.xattrs {
+            put(hasher, name)?;
+            put(hasher, value)?;
+        }
+        put_kind(hasher, &entry.kind)
+    }
+
+    /// The digest of all that was added.
+    pub fn finish(self) -> Digest {
+        self.0.finish().1
     }
 }
 

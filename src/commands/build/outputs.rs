@@ -62,10 +62,8 @@ pub fn report(plan: &Plan, manifest: &Manifest, json: bool) -> Result<()> {
         let path = plan.output_directory.join(plan.output_name(Format::Oci));
         writeln!(stdout, "{0}  podman pull oci:{0}", path.display()).context("printing the result")?;
     }
-    writeln!(stdout, "{}", plan.output_directory.join(MANIFEST).display()).context("printing the result")
+    writeln!(stdout, "{}", plan.output_directory.join(manifest::FILE_NAME).display()).context("printing the result")
 }
-
-const MANIFEST: &str = "manifest.json";
 
 /// Outputs under way.
 struct Writing<'a> {
@@ -97,7 +95,7 @@ impl<'a> Writing<'a> {
         self.kernel_image()?;
         self.listed.sort_by(|one, other| one.path.cmp(&other.path));
         let manifest = self.manifest(image, inputs);
-        let mut file = OutputFile::create(&self.plan.output_directory.join(MANIFEST), MODE_PUBLIC)?;
+        let mut file = OutputFile::create(&self.plan.output_directory.join(manifest::FILE_NAME), MODE_PUBLIC)?;
         file.write_all(&manifest.to_json()?).context("writing the manifest")?;
         self.outputs.add_file(file)?;
         self.outputs.commit()?;
@@ -262,7 +260,8 @@ fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
 
 /// Whether a directory of that name is an output of an earlier build: then the manifest beside it lists it.
 fn replaces(plan: &Plan, name: &str) -> Replaces {
-    let manifest = fs::read(plan.output_directory.join(MANIFEST)).ok().and_then(|json| Manifest::parse(&json).ok());
+    let manifest =
+        fs::read(plan.output_directory.join(manifest::FILE_NAME)).ok().and_then(|json| Manifest::parse(&json).ok());
     let is_listed = |output: &Output| output.path.split('/').next() == Some(name);
     match manifest {
         Some(manifest) if manifest.outputs.iter().any(is_listed) => Replaces::Earlier,

@@ -1,0 +1,219 @@
+//! One difference: where it is, in which field, and both values; as JSON and as a line of text.
+
+use std::fmt;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::format::compress::Codec;
+
+/// The field of a difference whose subject is only on one side.
+const PRESENCE: &str = "presence";
+/// The field of an entry whose data differs.
+pub(super) const CONTENT: &str = "content";
+/// The field of a segment that has the same entries in other bytes.
+pub(super) const BYTES: &str = "bytes";
+/// The field of a segment or the initrd's end: how many zeros there are before it.
+pub(super) const PADDING: &str = "padding_bytes";
+
+/// Something that is not the same in A and B. Sizes and offsets are in bytes, modes are octal text.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Difference {
+    /// What differs.
+    #[serde(flatten)]
+    pub subject: Subject,
+    /// In what: `mode`, `size_bytes`, ...; `presence` if it is only on one side.
+    pub field: String,
+    /// The value in A; null if there is none.
+    pub a: Value,
+    /// The value in B; null if there is none.
+    pub b: Value,
+    /// The first byte that differs: of an entry's content, of a segment, or, where padding differs, of the initrd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+    /// Why the bytes of a segment differ whose entries do not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<Cause>,
+}
+
+/// What a difference is about.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(tag = "subject", rename_all = "snake_case")]
+pub enum Subject {
+    /// A key of the manifest, which is the field.
+    Manifest,
+    /// A package of the base.
+    Package {
+        /// `NAME.ARCH`.
+        name: String,
+    },
+    /// A package of the kernel layer.
+    KernelPackage {
+        /// `NAME.ARCH`.
+        name: String,
+    },
+    /// A file that the manifests list.
+    Output {
+        /// The path relative to the output directory.
+        path: String,
+    },
+    /// A segment that the manifests list, where the initrds themselves were not compared.
+    RecordedSegment {
+        /// `base`, `modules`, ...
+        name: String,
+    },
+    /// A segment of the initrd.
+    Segment(SegmentPlace),
+    /// An entry of a segment.
+    Entry {
+        /// The segment it is in.
+        #[serde(flatten)]
+        segment: SegmentPlace,
+        /// The path, escaped; `.` is the root.
+        path: String,
+        /// 1, or more if the segment has the path several times.
+        occurrence: usize,
+    },
+    /// The initrd as a whole.
+    Initrd,
+}
+
+/// A segment on one side or both.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+pub struct SegmentPlace {
+    /// Its position in A, counted from 1; null if it is not there.
+    pub segment_a: Option<usize>,
+    /// Its position in B.
+    pub segment_b: Option<usize>,
+    /// How it is compressed in A.
+    pub codec_a: Option<Codec>,
+    /// How it is compressed in B.
+    pub codec_b: Option<Codec>,
+}
+
+/// Why bytes differ though the entries are the same.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// The archive is the same, compressed with another codec, level or compressor.
+    Compression,
+    /// The entries are in another order.
+    Order,
+    /// What the entries are not compared by: inode numbers, counts of links, how paths are spelled, zeros between.
+    Headers,
+}
+
+impl Difference {
+    /// A field with two values.
+    pub(super) fn new(subject: Subject, field: &str, a: impl Into<Value>, b: impl Into<Value>) -> Self {
+        Difference { subject, field: field.to_owned(), a: a.into(), b: b.into(), offset: None, cause: None }
+    }
+
+    /// What is only on one side, with a word on it.
+    pub(super) fn presence(subject: Subject, a: Option<String>, b: Option<String>) -> Self {
+        Difference::new(subject, PRESENCE, a, b)
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.subject {
+            Subject::Manifest => {}
+            subject => write!(formatter, "{subject}: ")?,
+        }
+        let offset = self.offset.unwrap_or_default();
+        let (a, b) = (Shown(&self.a), Shown(&self.b));
+        match self.field.as_str() {
+            PRESENCE if self.b.is_null() => write!(formatter, "only in A ({a})"),
+            PRESENCE => write!(formatter, "only in B ({b})"),
+            CONTENT => write!(formatter, "content differs from byte {offset} on"),
+            BYTES => {
+                write!(formatter, "the same entries in other bytes, from its byte {offset} on")?;
+                self.cause.map_or(Ok(()), |cause| write!(formatter, ": {cause}"))
+            }
+            PADDING => write!(formatter, "zeros before it {a} -> {b} bytes, from byte {offset} of the initrd on"),
+            // Digests are written with the name of their algorithm.
+            "sha256" => write!(formatter, "digest {a} -> {b}"),
+            field => match field.strip_suffix("_bytes") {
+                Some(field) => write!(formatter, "{} {a} -> {b} bytes", field.replace('_', " ")),
+                None if matches!(self.subject, Subject::Manifest) => write!(formatter, "{field}: {a} -> {b}"),
+                None => write!(formatter, "{} {a} -> {b}", field.replace('_', " ")),
+            },
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Subject::Manifest => formatter.write_str("manifest"),
+            Subject::Package { name } => write!(formatter, "package {}", Printable(name)),
+            Subject::KernelPackage { name } => write!(formatter, "kernel package {}", Printable(name)),
+            Subject::Output { path } => write!(formatter, "output {}", Printable(path)),
+            Subject::RecordedSegment { name } => write!(formatter, "segment {}", Printable(name)),
+            Subject::Segment(place) => write!(formatter, "{place}"),
+            Subject::Entry { segment, path, occurrence: 1 } => write!(formatter, "{segment}, entry {path}"),
+            Subject::Entry { segment, path, occurrence } => {
+                write!(formatter, "{segment}, entry {path} (no. {occurrence} of that path)")
+            }
+            Subject::Initrd => formatter.write_str("end of the initrd"),
+        }
+    }
+}
+
+impl fmt::Display for SegmentPlace {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("segment ")?;
+        write_both(formatter, self.segment_a, self.segment_b)?;
+        formatter.write_str(" (")?;
+        write_both(formatter, self.codec_a, self.codec_b)?;
+        formatter.write_str(")")
+    }
+}
+
+/// One value where both sides agree or one has none, else both.
+fn write_both<T: fmt::Display + PartialEq>(
+    formatter: &mut fmt::Formatter<'_>,
+    a: Option<T>,
+    b: Option<T>,
+) -> fmt::Result {
+    match (a, b) {
+        (Some(a), Some(b)) if a != b => write!(formatter, "{a} -> {b}"),
+        (a, b) => a.or(b).map_or(Ok(()), |value| write!(formatter, "{value}")),
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Cause::Compression => "compressed otherwise",
+            Cause::Order => "in another order",
+            Cause::Headers => "other inode numbers, counts of links, spellings of paths or padding",
+        })
+    }
+}
+
+/// A value as text: strings without quotes.
+struct Shown<'a>(&'a Value);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Value::Null => formatter.write_str("none"),
+            Value::String(text) => write!(formatter, "{}", Printable(text)),
+            other => write!(formatter, "{other}"),
+        }
+    }
+}
+
+/// Text of a foreign manifest, which must not steer a terminal.
+pub(super) struct Printable<'a>(pub(super) &'a str);
+
+impl fmt::Display for Printable<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|character| match character {
+            character if character.is_control() => write!(formatter, "{}", character.escape_default()),
+            character => fmt::Write::write_char(formatter, character),
+        })
+    }
+}

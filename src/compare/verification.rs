@@ -1,0 +1,171 @@
+//! An output directory against its manifest: every listed file, the segments within the initrd, and directories.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use super::bytes::{open, range};
+use super::difference::Printable;
+use super::recorded::Recorded;
+use crate::directory;
+use crate::format::digest::Digest;
+use crate::manifest::{FILE_NAME, Output};
+
+/// What became of each listed output.
+#[derive(Debug, Serialize)]
+pub struct Verification {
+    /// Whether everything was checked and is as recorded.
+    pub ok: bool,
+    /// How many outputs the manifest lists.
+    pub outputs: usize,
+    /// How many segments of the initrd it lists.
+    pub segments: usize,
+    /// What is not as recorded, or could not be checked, by output.
+    pub findings: Vec<Finding>,
+}
+
+/// Something that is not as the manifest records it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Finding {
+    /// The output's path as listed, or `manifest.json`.
+    pub output: String,
+    /// The segment of the initrd, if it is about one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segment: Option<String>,
+    /// What is wrong.
+    #[serde(flatten)]
+    pub problem: Problem,
+}
+
+/// What is wrong with an output.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(tag = "problem", rename_all = "snake_case")]
+pub enum Problem {
+    /// It is not there.
+    Missing,
+    /// It has another size.
+    Size {
+        /// In bytes, as recorded.
+        recorded: u64,
+        /// In bytes, as found.
+        found: u64,
+    },
+    /// It has another digest.
+    Sha256 {
+        /// As recorded.
+        recorded: Digest,
+        /// As found.
+        found: Digest,
+    },
+    /// No listed output has the size that the segments come to.
+    Segments,
+    /// It could not be checked; it may be right or wrong.
+    NotChecked {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Checks every output that the manifest lists. One that cannot be read is a finding like any other.
+///
+/// # Errors
+/// Fails when the manifest lists nothing.
+pub fn verify(recorded: &Recorded) -> Result<Verification> {
+    let manifest = &recorded.manifest;
+    ensure!(!manifest.outputs.is_empty(), "the {FILE_NAME} in {} lists no outputs", recorded.directory.display());
+    let mut outputs: Vec<&Output> = manifest.outputs.iter().collect();
+    outputs.sort_by(|one, other| one.path.cmp(&other.path));
+    let mut findings = Vec::new();
+    for output in outputs {
+        let problems = check(&recorded.place(&output.path), output)
+            .unwrap_or_else(|error| vec![Problem::NotChecked { reason: format!("{error:#}") }]);
+        let finding = |problem| Finding { output: output.path.clone(), segment: None, problem };
+        findings.extend(problems.into_iter().map(finding));
+        if manifest.initrd().is_some_and(|initrd| initrd.path == output.path) {
+            findings.extend(check_segments(recorded, output));
+        }
+    }
+    if manifest.initrd().is_none() && !manifest.segments.is_empty() {
+        findings.push(Finding { output: FILE_NAME.to_owned(), segment: None, problem: Problem::Segments });
+    }
+    let (outputs, segments) = (manifest.outputs.len(), manifest.segments.len());
+    Ok(Verification { ok: findings.is_empty(), outputs, segments, findings })
+}
+
+fn check(path: &Path, output: &Output) -> Result<Vec<Problem>> {
+    let metadata = match fs::metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::NotADirectory => {
+            return Ok(vec![Problem::Missing]);
+        }
+        result => result.with_context(|| format!("reading {}", path.display()))?,
+    };
+    if metadata.is_dir() {
+        return check_directory(path, output, metadata.uid());
+    }
+    ensure!(metadata.is_file(), "{} is neither a file nor a directory", path.display());
+    let (digest, size_bytes) = Digest::of_reader(open(path)?).with_context(|| format!("reading {}", path.display()))?;
+    Ok(compared(output.size_bytes, size_bytes, output.sha256, digest))
+}
+
+/// The format `directory` is listed with the sum of its files' sizes and the digest of its tree. Whoever is not root
+/// cannot give its files the tree's owners or make its devices, so the digest of what such a user wrote says nothing.
+fn check_directory(path: &Path, output: &Output, owner: u32) -> Result<Vec<Problem>> {
+    let (digest, size_bytes) = directory::digest(path)?;
+    if digest == output.sha256 || size_bytes != output.size_bytes || owner == 0 {
+        return Ok(compared(output.size_bytes, size_bytes, output.sha256, digest));
+    }
+    let reason = format!(
+        "{} was not written by root, so its owners and devices are not those of the tree whose digest is recorded; \
+         the sum of its files' sizes is right",
+        path.display()
+    );
+    Ok(vec![Problem::NotChecked { reason }])
+}
+
+fn compared(recorded_bytes: u64, found_bytes: u64, recorded: Digest, found: Digest) -> Vec<Problem> {
+    let size =
+        (recorded_bytes != found_bytes).then_some(Problem::Size { recorded: recorded_bytes, found: found_bytes });
+    let digest = (recorded != found).then_some(Problem::Sha256 { recorded, found });
+    size.into_iter().chain(digest).collect()
+}
+
+/// The ranges of the initrd that are its segments; nothing if it is missing, which is told already.
+fn check_segments(recorded: &Recorded, initrd: &Output) -> Vec<Finding> {
+    let path = recorded.place(&initrd.path);
+    if !path.is_file() {
+        return Vec::new();
+    }
+    let offsets = recorded.manifest.segment_offsets().unwrap_or_default();
+    let mut findings = Vec::new();
+    for (segment, offset) in recorded.manifest.segments.iter().zip(offsets) {
+        let read = range(&path, offset, segment.size_bytes)
+            .and_then(|bytes| Digest::of_reader(bytes).with_context(|| format!("reading {}", path.display())));
+        let problems = match read {
+            Ok((digest, size_bytes)) => compared(segment.size_bytes, size_bytes, segment.sha256, digest),
+            Err(error) => vec![Problem::NotChecked { reason: format!("{error:#}") }],
+        };
+        let finding = |problem| Finding { output: initrd.path.clone(), segment: Some(segment.name.clone()), problem };
+        findings.extend(problems.into_iter().map(finding));
+    }
+    findings
+}
+
+impl std::fmt::Display for Finding {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "{}", Printable(&self.output))?;
+        if let Some(segment) = &self.segment {
+            write!(formatter, ", segment {}", Printable(segment))?;
+        }
+        match &self.problem {
+            Problem::Missing => formatter.write_str(": missing"),
+            Problem::Size { recorded, found } => write!(formatter, ": {found} bytes instead of {recorded}"),
+            Problem::Sha256 { recorded, found } => write!(formatter, ": {found} instead of {recorded}"),
+            Problem::Segments => formatter.write_str(": no output has the size that the segments listed come to"),
+            Problem::NotChecked { reason } => write!(formatter, ": not checked: {reason}"),
+        }
+    }
+}
