@@ -3,7 +3,7 @@
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{boot, build, convert, diff, doctor, inspect, store, verify};
+use crate::commands::{boot, build, convert, diff, doctor, fetch, inspect, lock, store, update, verify};
 use crate::progress::Verbosity;
 
 const ENVIRONMENT: &str = "\
@@ -42,23 +42,53 @@ impl CommandLine {
     }
 }
 
-/// The subcommands.
+/// The subcommands. What `--help` prints of each is the documentation of its arguments, the first paragraph of which is for
+/// `-h` and the list of commands; a word here would take its place.
 #[derive(Debug, Subcommand)]
+#[expect(missing_docs)]
 pub enum Command {
-    /// Build an initrd from the packages that an image definition names.
     Build(build::Arguments),
-    /// Show what is in an initrd, anyone's.
+    Lock(lock::Arguments),
+    Update(update::Arguments),
+    Fetch(fetch::Arguments),
     Inspect(inspect::Arguments),
-    /// Say what differs between two initrds, or between two outputs of a build.
     Diff(diff::Arguments),
-    /// Check that an output is what its manifest records.
     Verify(verify::Arguments),
-    /// Turn a layer (tar, OCI layout, OCI archive) into an initrd.
     Convert(convert::Arguments),
-    /// Say what this host lacks for building and booting, and how to cure it.
     Doctor(doctor::Arguments),
-    /// Boot what was built in QEMU, against a root device made for it.
     Boot(boot::Arguments),
-    /// Show, tidy up, check, export or fill the store of packages and metadata.
     Store(store::Arguments),
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// What the arguments print instead of doing anything, with single spaces: where lines break depends on the terminal.
+    fn help(arguments: &[&str]) -> String {
+        let answer = CommandLine::command().try_get_matches_from([&["ocinitrd"], arguments].concat());
+        let text = answer.unwrap_err().to_string();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn help_of_each_command_is_short_with_h_and_long_with_help() {
+        let words = |text: &clap::builder::StyledStr| text.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+        let commands = CommandLine::command();
+        let overview = help(&["--help"]);
+        for command in commands.get_subcommands() {
+            let name = command.get_name();
+            let about = words(command.get_about().unwrap_or_else(|| panic!("{name} has no documentation")));
+            let long = words(command.get_long_about().unwrap_or_else(|| panic!("{name} has only one paragraph")));
+            let more = long.strip_prefix(&about).expect("the long text begins with the short one");
+            assert!(more.len() > 80, "{name}: {more}");
+            assert!(overview.contains(&format!(" {name} {about}")), "{name}: {overview}");
+            let (short_help, long_help) = (help(&[name, "-h"]), help(&[name, "--help"]));
+            assert!(short_help.starts_with(&format!("{about} Usage: ")), "{name}: {short_help}");
+            assert!(long_help.starts_with(&format!("{long} Usage: ")), "{name}: {long_help}");
+        }
+        assert!(commands.get_subcommands().count() >= 10);
+    }
 }

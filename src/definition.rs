@@ -1,6 +1,7 @@
 //! `images/NAME.toml` to a checked [`Definition`].
 //!
-//! Enters: the text of a definition and of the files it includes. Leaves: one value with every path made absolute.
+//! Enters: the text of a definition and of the files it includes. Leaves: one value whose paths are relative to the
+//! definition's directory, so that it says the same wherever a checkout lies.
 //! The format is TOML and strict: an unknown key is an error that names the nearest right one. An included file comes
 //! before the file that includes it: lists are joined in that order, single values are replaced, tables are merged.
 
@@ -9,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::format::compress::Compression;
 
@@ -36,6 +37,8 @@ pub struct Definition {
     pub compression: Compression,
     /// Every file that was read, in the order of reading: this file is the last.
     pub files: Vec<PathBuf>,
+    /// The directory of this file, absolute: what the definition's paths are relative to.
+    pub directory: PathBuf,
 }
 
 /// What an image or one of its profiles adds.
@@ -54,22 +57,25 @@ pub struct Selection {
     pub modules: Vec<String>,
     /// Glob patterns of firmware files beside those that the modules name.
     pub firmware: Vec<String>,
-    /// Directories whose files are copied over the installed tree before units are enabled.
+    /// Directories whose files are copied over the installed tree before units are enabled, relative to the definition's.
     pub extra_trees: Vec<PathBuf>,
 }
 
 /// Where packages come from; exactly one of the three kinds of location is given.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Repository {
-    /// Addresses of the repository itself; a value without a scheme is a directory relative to the definition.
+    /// Addresses of the repository itself; a value without a scheme is a directory relative to the definition's.
     #[serde(default, deserialize_with = "one_or_many")]
     pub baseurl: Vec<String>,
     /// Address of a metalink.
     pub metalink: Option<String>,
     /// Address of a list of mirrors.
     pub mirrorlist: Option<String>,
-    /// Files with armored public keys; `builder:/PATH` is a file of the builder image.
+    /// Where packages stay that the repository has replaced: an address with the variables of [`crate::fetch`].
+    pub archive: Option<String>,
+    /// Files with armored public keys, relative to the definition's directory; `builder:/PATH` is a file of the builder
+    /// image.
     pub gpg_keys: Vec<String>,
     /// Whether the metadata itself is signed and must verify.
     #[serde(default)]
@@ -92,24 +98,45 @@ impl Definition {
         let path = find(image, directory)?;
         let mut files = Vec::new();
         let merged = read_with_includes(&path, &mut Vec::new(), &mut files)?;
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        merged.check(name, files).with_context(|| format!("checking the definition {}", path.display()))
+        merged.check(&path, files).with_context(|| format!("checking the definition {}", path.display()))
+    }
+
+    /// Where a path of the definition leads.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.directory.join(path)
+    }
+
+    /// The address of a repository that a `baseurl` names: an URL as it stands, or the path of a directory.
+    pub fn base_url(&self, baseurl: &str) -> String {
+        if baseurl.contains("://") { baseurl.to_owned() } else { self.path(baseurl).to_string_lossy().into_owned() }
+    }
+
+    /// Where the image's lock belongs: beside its definition.
+    pub fn lock_path(&self) -> PathBuf {
+        self.path(format!("{}.lock", self.name))
     }
 
     /// The image's own selection with those of `profiles` added in the given order.
     ///
     /// # Errors
     /// Fails when a profile is not defined, naming those that are.
-    pub fn select(&self, profiles: &[String]) -> Result<Selection> {
+    pub fn select<'p>(&self, profiles: impl IntoIterator<Item = &'p String>) -> Result<Selection> {
         let mut selection = self.selection.clone();
         for name in profiles {
-            let Some(profile) = self.profiles.get(name) else {
-                let known: Vec<&str> = self.profiles.keys().map(String::as_str).collect();
-                bail!("image {} has no profile {name:?}; its profiles are: {}", self.name, known.join(", "));
-            };
-            selection.extend(profile.clone());
+            selection.extend(self.profile(name)?.clone());
         }
         Ok(selection)
+    }
+
+    /// The profile `name`.
+    ///
+    /// # Errors
+    /// Fails when it is not defined, naming those that are.
+    pub fn profile(&self, name: &str) -> Result<&Selection> {
+        self.profiles.get(name).with_context(|| {
+            let known: Vec<&str> = self.profiles.keys().map(String::as_str).collect();
+            format!("image {} has no profile {name:?}; its profiles are: {}", self.name, known.join(", "))
+        })
     }
 }
 
@@ -185,7 +212,7 @@ impl RawDefinition {
         })
     }
 
-    /// Makes what the file says relative to itself absolute.
+    /// Puts `directory`, that of the file, before what the file says relative to itself.
     fn resolve_paths(&mut self, directory: &Path) {
         for tree in &mut self.extra_trees {
             *tree = directory.join(&*tree);
@@ -222,7 +249,8 @@ impl RawDefinition {
         self.output.compression = later.output.compression.or(self.output.compression.take());
     }
 
-    fn check(self, name: String, files: Vec<PathBuf>) -> Result<Definition> {
+    /// Checks the merged definition of the file `path`; `files` were read.
+    fn check(self, path: &Path, files: Vec<PathBuf>) -> Result<Definition> {
         for (id, repository) in &self.repos {
             repository.check().with_context(|| format!("in [repos.{id}]"))?;
         }
@@ -233,8 +261,10 @@ impl RawDefinition {
             bail!("[packages] install is empty: name at least systemd");
         }
         let compression = self.output.compression.as_deref().unwrap_or("zstd");
+        let file = files.last().context("a definition is at least one file")?;
         Ok(Definition {
-            name,
+            name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            directory: file.parent().unwrap_or(Path::new("/")).to_owned(),
             builder_image: self.builder.image.context("[builder] image is missing")?,
             releasever: self.releasever.context("releasever is missing, such as releasever = \"44\"")?,
             repositories: self.repos,
@@ -334,8 +364,8 @@ fn read_with_includes(path: &Path, open: &mut Vec<PathBuf>, files: &mut Vec<Path
     let text = fs::read_to_string(&path).with_context(|| format!("reading the definition {}", path.display()))?;
     let mut own = RawDefinition::parse(&text).with_context(|| format!("reading the definition {}", path.display()))?;
     let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
-    own.resolve_paths(&directory);
     open.push(path.clone());
+    own.resolve_paths(&way_between(&open[0], &path)?);
     let mut merged = RawDefinition::default();
     for include in &own.include {
         let included = read_with_includes(&directory.join(include), open, files)
@@ -346,6 +376,13 @@ fn read_with_includes(path: &Path, open: &mut Vec<PathBuf>, files: &mut Vec<Path
     merged.extend(own);
     files.push(path);
     Ok(merged)
+}
+
+/// The way from the directory of the file `main` to that of `included`; both are canonical.
+fn way_between(main: &Path, included: &Path) -> Result<PathBuf> {
+    let directory = |file: &Path| file.parent().unwrap_or(Path::new("/")).to_owned();
+    pathdiff::diff_paths(directory(included), directory(main))
+        .with_context(|| format!("there is no way from {} to {}", main.display(), included.display()))
 }
 
 /// The right key nearest to the unknown one that a message of serde's speaks of.
@@ -397,9 +434,21 @@ modules = ["dm-thin-pool"]
         let definition = Definition::load("a", directory.path()).unwrap();
         let base = fs::canonicalize(directory.path()).unwrap().join("images");
         let repository = &definition.repositories["fedora"];
-        assert_eq!(repository.baseurl, [base.join("repo").to_str().unwrap()]);
-        assert_eq!(repository.gpg_keys, [base.join("keys/a.asc").to_str().unwrap(), "builder:/etc/key"]);
+        assert_eq!(repository.baseurl, ["repo"]);
+        assert_eq!(definition.base_url("repo"), base.join("repo").to_str().unwrap());
+        assert_eq!(definition.base_url("https://a.example/repo"), "https://a.example/repo");
+        assert_eq!(repository.gpg_keys, ["keys/a.asc", "builder:/etc/key"]);
         assert_eq!(repository.priority, 99);
+        assert_eq!(definition.lock_path(), base.join("a.lock"));
+    }
+
+    #[test]
+    fn paths_of_included_files_lead_from_the_definition_to_them() {
+        let directory = images(&[("a.toml", "include = [\"../other/b.toml\"]\n")]);
+        fs::create_dir(directory.path().join("other")).unwrap();
+        fs::write(directory.path().join("other/b.toml"), MINIMAL).unwrap();
+        let definition = Definition::load("a", directory.path()).unwrap();
+        assert_eq!(definition.repositories["fedora"].baseurl, ["../other/repo"]);
     }
 
     #[test]

@@ -10,7 +10,8 @@ use std::fmt::Write as _;
 use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
-use crate::definition::{BUILDER_FILE, Repository, Selection};
+use crate::definition::{BUILDER_FILE, Repository};
+use crate::repository::nevra;
 
 /// Where everything that is handed to a container lies in it.
 pub const CONTAINER_DIRECTORY: &str = "ocinitrd";
@@ -30,7 +31,7 @@ pub struct InstalledPackage {
     /// The package's name.
     pub name: String,
     /// 0 where the package has none.
-    pub epoch: u64,
+    pub epoch: u32,
     /// Upstream's version.
     pub version: String,
     /// The distribution's release.
@@ -47,11 +48,18 @@ pub struct InstalledPackage {
     pub build_time: u64,
 }
 
-/// The `[main]` section that both the solve and the installation use.
+impl InstalledPackage {
+    /// `NAME-[EPOCH:]VERSION-RELEASE.ARCH`, an epoch of 0 left out.
+    pub fn nevra(&self) -> String {
+        nevra(&self.name, self.epoch, &self.version, &self.release, &self.arch)
+    }
+}
+
+/// The `[main]` section that both the solve and the installation use; packages in `exclude` are never chosen.
 ///
 /// dnf4 does not know `system_cachedir` and dnf5 ignores `zchunk` for local repositories: neither minds.
-pub fn configuration(selection: &Selection) -> String {
-    let excluded = selection.exclude.join(" ");
+pub fn configuration(exclude: &[String]) -> String {
+    let excluded = exclude.join(" ");
     let directory = CONTAINER_DIRECTORY;
     format!(
         "[main]\n\
@@ -110,9 +118,28 @@ pub fn builder_keys(repositories: &BTreeMap<String, Repository>) -> String {
     text
 }
 
-/// Lines `NAME [KVER]` for the kernel packages to be found: the newest, or those of one kernel.
-pub fn kernel_packages(packages: &[String], kernel_version: Option<&str>) -> String {
-    packages.iter().map(|package| format!("{package} {}\n", kernel_version.unwrap_or_default())).collect()
+/// Lines `KERNEL NAME [KVER]` for the packages to be found for each kernel, which are counted from 0: those of the newest,
+/// or those of one version.
+pub fn kernel_packages(packages: &[String], kernels: &[Option<String>]) -> String {
+    let mut text = String::new();
+    for (kernel, version) in kernels.iter().enumerate() {
+        for package in packages {
+            let _ = writeln!(text, "{kernel} {package} {}", version.as_deref().unwrap_or_default());
+        }
+    }
+    text
+}
+
+/// The names of the packages that were asked for, from the table in which both dnfs show what they would do. The others
+/// are below the heading `Installing dependencies:`.
+pub fn requested(log: &str) -> BTreeSet<String> {
+    let table = log.lines().skip_while(|line| *line != "Installing:").skip(1);
+    table.map_while(|line| line.strip_prefix(' ')).filter_map(first_word).map(str::to_owned).collect()
+}
+
+/// Of a row; a row that was broken goes on further to the right.
+fn first_word(row: &str) -> Option<&str> {
+    if row.starts_with(' ') { None } else { row.split_whitespace().next() }
 }
 
 /// How the lines begin by which both dnfs tell how they get on, and the advice for people at a terminal.
@@ -165,21 +192,64 @@ pub fn parse_solution(text: &str) -> Result<BTreeSet<Chosen>> {
     Ok(chosen)
 }
 
-/// Reads what was found for [`kernel_packages`]: lines `NAME EPOCH VERSION RELEASE ARCH REPOSITORY`.
+/// What dnf would change in a root that has packages.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Change {
+    /// Packages that come, also in the place of others.
+    pub installed: BTreeSet<Chosen>,
+    /// Packages that go, as `NAME-[EPOCH:]VERSION-RELEASE.ARCH`.
+    pub removed: BTreeSet<String>,
+}
+
+/// Reads the solver's result for a root that has packages: lines `install NEW@REPOSITORY`, `erase OLD@@System`, and
+/// `upgrade OLD@@System NEW@REPOSITORY` with other verbs for other kinds of replacement.
 ///
 /// # Errors
 /// Fails on a line of another form.
-pub fn parse_kernel_packages(text: &str) -> Result<BTreeSet<Chosen>> {
-    text.lines().map(parse_kernel_package).collect()
+pub fn parse_change(text: &str) -> Result<Change> {
+    let mut change = Change::default();
+    for line in text.lines().filter(|line| !line.is_empty()) {
+        let packages = line.split(' ').skip(1);
+        for package in packages {
+            let (nevra, repository) = package
+                .split_once("@@System")
+                .map(|(nevra, _)| (nevra, None))
+                .or_else(|| package.rsplit_once('@').map(|(nevra, repository)| (nevra, Some(repository))))
+                .with_context(|| format!("reading the solver's result: {line:?} names no repository"))?;
+            match repository {
+                None => drop(change.removed.insert(nevra.to_owned())),
+                Some(repository) => {
+                    change.installed.insert(Chosen { repository: repository.to_owned(), nevra: nevra.to_owned() });
+                }
+            }
+        }
+    }
+    Ok(change)
 }
 
-fn parse_kernel_package(line: &str) -> Result<Chosen> {
+/// Reads what was found for [`kernel_packages`]: lines `KERNEL NAME EPOCH VERSION RELEASE ARCH REPOSITORY`. Returns the
+/// packages of each of `kernels` kernels.
+///
+/// # Errors
+/// Fails on a line of another form.
+pub fn parse_kernel_packages(text: &str, kernels: usize) -> Result<Vec<BTreeSet<Chosen>>> {
+    let mut found = vec![BTreeSet::new(); kernels];
+    for line in text.lines() {
+        let (kernel, package) = parse_kernel_package(line)?;
+        found.get_mut(kernel).with_context(|| format!("dnf answered for an unknown kernel: {line:?}"))?.insert(package);
+    }
+    Ok(found)
+}
+
+fn parse_kernel_package(line: &str) -> Result<(usize, Chosen)> {
     let words: Vec<&str> = line.split(' ').collect();
-    let [name, epoch, version, release, arch, repository] = words[..] else {
-        bail!("reading dnf's answer to the kernel query: {line:?} does not have six words");
+    let [kernel, name, epoch, version, release, arch, repository] = words[..] else {
+        bail!("reading dnf's answer to the kernel query: {line:?} does not have seven words");
     };
+    let kernel = kernel.parse().with_context(|| format!("reading dnf's answer to the kernel query: {line:?}"))?;
     let epoch = if epoch == "0" { String::new() } else { format!("{epoch}:") };
-    Ok(Chosen { repository: repository.to_owned(), nevra: format!("{name}-{epoch}{version}-{release}.{arch}") })
+    let nevra = format!("{name}-{epoch}{version}-{release}.{arch}");
+    Ok((kernel, Chosen { repository: repository.to_owned(), nevra }))
 }
 
 /// Reads the inventory that the install script wrote: tab-separated, one package a line.
@@ -198,11 +268,11 @@ fn parse_installed_package(line: &str) -> Result<InstalledPackage> {
         bail!("reading the package inventory: {line:?} does not have nine fields");
     };
     let number = |field: &str, what: &str| {
-        field.parse().with_context(|| format!("reading the package inventory: {what} {field:?} of {name}"))
+        field.parse::<u64>().with_context(|| format!("reading the package inventory: {what} {field:?} of {name}"))
     };
     Ok(InstalledPackage {
         name: name.to_owned(),
-        epoch: number(epoch, "epoch")?,
+        epoch: u32::try_from(number(epoch, "epoch")?).context("reading the package inventory: an epoch is too big")?,
         version: version.to_owned(),
         release: release.to_owned(),
         arch: arch.to_owned(),
@@ -222,6 +292,7 @@ mod tests {
             baseurl: vec!["/srv/repo".to_owned()],
             metalink: None,
             mirrorlist: None,
+            archive: None,
             gpg_keys: keys.iter().map(|key| (*key).to_owned()).collect(),
             repo_gpgcheck: true,
             filelists: false,
@@ -263,10 +334,13 @@ mod tests {
 
     #[test]
     fn kernel_packages_leave_epoch_zero_out() {
-        let chosen = parse_kernel_packages("kernel-core 0 6.12.1 1 x86_64 f\nk 3 1 1 noarch f\n").unwrap();
-        let nevras: Vec<&str> = chosen.iter().map(|package| package.nevra.as_str()).collect();
-        assert_eq!(nevras, ["k-3:1-1.noarch", "kernel-core-6.12.1-1.x86_64"]);
-        assert!(parse_kernel_packages("kernel-core 6.12.1\n").is_err());
+        let text = "0 kernel-core 0 6.12.1 1 x86_64 f\n0 k 3 1 1 noarch f\n1 kernel-core 0 6.11.9 1 x86_64 f\n";
+        let chosen = parse_kernel_packages(text, 2).unwrap();
+        let nevras = |kernel: usize| chosen[kernel].iter().map(|one| one.nevra.as_str()).collect::<Vec<_>>();
+        assert_eq!(nevras(0), ["k-3:1-1.noarch", "kernel-core-6.12.1-1.x86_64"]);
+        assert_eq!(nevras(1), ["kernel-core-6.11.9-1.x86_64"]);
+        assert!(parse_kernel_packages("0 kernel-core 6.12.1\n", 1).is_err());
+        assert!(parse_kernel_packages(text, 1).is_err());
     }
 
     #[test]
@@ -284,6 +358,38 @@ mod tests {
             assert_eq!(complaints(log), "No match for argument: vim-minimal");
         }
         assert_eq!(complaints("Repositories loaded.\n"), "Repositories loaded.");
+    }
+
+    #[test]
+    fn requested_packages_are_those_of_the_first_table() {
+        let five = "Package              Arch   Version    Repository      Size\n\
+                    Installing:\n bash                x86_64 5.2.37-2   offline      6.9 MiB\n\
+                    \x20util-linux-core      x86_64 2.41-5     offline      4.9 MiB\n\
+                    Installing dependencies:\n glibc               x86_64 2.41-12    offline     13.9 MiB\n\n\
+                    Transaction Summary:\n Installing:  3 packages\n\nOperation aborted by the user.\n";
+        let four = "Dependencies resolved.\n=====\n Package      Architecture Version  Repository  Size\n=====\n\
+                    Installing:\n bash    x86_64  5.2.37-2  offline  1.6 M\n util-linux-core\n\
+                    \x20        x86_64  2.41-5  offline  1.0 M\n\
+                    Installing dependencies:\n glibc   x86_64  2.41-12  offline  3.0 M\n\nOperation aborted.\n";
+        for log in [five, four] {
+            assert_eq!(requested(log).into_iter().collect::<Vec<_>>(), ["bash", "util-linux-core"]);
+        }
+        assert!(requested("Nothing to do.\n").is_empty());
+    }
+
+    #[test]
+    fn changes_tell_what_comes_and_what_goes() {
+        let text = "upgrade a-1-1.noarch@@System a-2:2-1.noarch@up\nerase b-1-1.x86_64@@System\n\
+                    install c@d-1-1.noarch@fedora\n";
+        let change = parse_change(text).unwrap();
+        let chosen = |repository: &str, nevra: &str| Chosen { repository: repository.into(), nevra: nevra.into() };
+        assert_eq!(
+            change.installed,
+            BTreeSet::from([chosen("up", "a-2:2-1.noarch"), chosen("fedora", "c@d-1-1.noarch")])
+        );
+        assert_eq!(change.removed, BTreeSet::from(["a-1-1.noarch".to_owned(), "b-1-1.x86_64".to_owned()]));
+        assert_eq!(parse_change("").unwrap(), Change::default());
+        assert!(parse_change("upgrade a\n").is_err());
     }
 
     #[test]

@@ -4,76 +4,171 @@
 //! in the store, each under its SHA-256. Signatures are verified where rpm runs, not here.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::download::{Downloader, Meter};
 use crate::format::checksum::Checksum;
 use crate::format::digest::Digest;
+use crate::format::openpgp::Fingerprint;
 use crate::progress::Progress;
-use crate::repository::{Package, join};
+use crate::repository::{Package, Variables, join, substitute};
 use crate::store::{Expected, Store};
 
 /// Downloads at a time: enough to hide latency, few enough for a mirror not to mind.
 const PARALLEL: usize = 4;
 
-/// The base URLs of repositories by their id, the preferred first.
-pub type BaseUrls = BTreeMap<String, Vec<String>>;
+/// A package, and where its rpm file may be, the preferred place first.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// The package.
+    pub package: Package,
+    /// URLs and paths of the same file.
+    pub locations: Vec<String>,
+}
 
-/// Fetches the packages that the store does not have yet.
+/// Where the rpm files of a repository may be.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// Directories of this host with rpm files.
+    pub directories: Vec<PathBuf>,
+    /// The base URLs of repositories by id, the preferred first.
+    pub base_urls: BTreeMap<String, Vec<String>>,
+    /// The archives of repositories by id: addresses with variables, see [`Places::of`].
+    pub archives: BTreeMap<String, String>,
+}
+
+impl Places {
+    /// Where `package` may be. An archive has the package under `$name`, `$version`, `$release`, `$arch`, `$source_name`,
+    /// `$source_version`, `$source_release` (of the source rpm), `$file` (the rpm file's name) and, if it is known which
+    /// key signed it, `$keyid` (the last eight hex digits of the key's fingerprint), as koji keeps signed packages.
+    ///
+    /// # Errors
+    /// Fails when the package's repository is not known, and on an unknown variable.
+    pub fn of(&self, package: &Package, key: Option<&Fingerprint>) -> Result<Vec<String>> {
+        let mut locations = self.files(package);
+        if package.location.contains("://") {
+            locations.push(package.location.clone());
+        } else {
+            let Some(base_urls) = self.base_urls.get(&package.repository) else {
+                bail!("package {} is of repository {}, which is not known", package.nevra(), package.repository);
+            };
+            locations.extend(base_urls.iter().map(|base_url| join(base_url, &package.location)));
+        }
+        if let (Some(archive), Some(key)) = (self.archives.get(&package.repository), key) {
+            let variables = archive_variables(package, key);
+            let location = substitute(archive, &variables);
+            locations.push(location.with_context(|| format!("in archive of [repos.{}]", package.repository))?);
+        }
+        Ok(locations)
+    }
+
+    /// In the directories that have a file of its name.
+    fn files(&self, package: &Package) -> Vec<String> {
+        let names = BTreeSet::from([file_name(package), proper_file_name(package)]);
+        let paths = self.directories.iter().flat_map(|directory| names.iter().map(move |name| directory.join(name)));
+        paths.filter(|path| path.is_file()).map(|path| path.to_string_lossy().into_owned()).collect()
+    }
+}
+
+/// The name of the rpm file in its repository.
+fn file_name(package: &Package) -> String {
+    package.location.rsplit('/').next().unwrap_or_default().to_owned()
+}
+
+/// The name that rpm itself gives to a package's file: without an epoch.
+pub fn proper_file_name(package: &Package) -> String {
+    format!("{}-{}-{}.{}.rpm", package.name, package.version, package.release, package.arch)
+}
+
+fn archive_variables(package: &Package, key: &Fingerprint) -> Variables {
+    let source = package.source_rpm.strip_suffix(".src.rpm").unwrap_or(&package.source_rpm);
+    let mut source = source.rsplitn(3, '-');
+    let mut part = || source.next().unwrap_or_default().to_owned();
+    let (source_release, source_version, source_name) = (part(), part(), part());
+    let fingerprint = key.to_string();
+    let keyid = fingerprint[fingerprint.len().saturating_sub(8)..].to_owned();
+    let values = [
+        ("name", package.name.clone()),
+        ("version", package.version.clone()),
+        ("release", package.release.clone()),
+        ("arch", package.arch.clone()),
+        ("file", proper_file_name(package)),
+        ("source_name", source_name),
+        ("source_version", source_version),
+        ("source_release", source_release),
+        ("keyid", keyid),
+    ];
+    values.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// Fetches the packages that the store does not have yet, for the image `image`.
 ///
 /// # Errors
 /// Fails at the first package that no location has rightly, naming it and each location with its cause; what was
 /// fetched until then stays, also of packages under way.
 pub async fn fetch(
-    packages: &[Package],
-    base_urls: &BaseUrls,
+    wanted: &[Wanted],
+    image: &str,
     store: &Store,
     downloader: &Downloader,
     progress: &Progress,
 ) -> Result<()> {
-    let missing = missing(packages, store);
+    discard_damaged(wanted, store, progress)?;
+    let missing = missing(wanted, store);
     if missing.is_empty() {
         return Ok(());
     }
-    let total_bytes = missing.iter().map(|package| package.size_bytes).sum();
+    let total_bytes = missing.iter().map(|wanted| wanted.package.size_bytes).sum();
     let meter = Meter::new(progress.stage("fetching packages", Some(total_bytes)));
-    stream::iter(missing.iter().map(|package| fetch_one(package, base_urls, store, downloader, &meter)))
+    stream::iter(missing.iter().map(|wanted| fetch_one(wanted, image, store, downloader, &meter)))
         .buffer_unordered(PARALLEL)
         .try_collect::<Vec<Digest>>()
         .await?;
-    meter.into_stage().finish(&format!("{} of {} packages", missing.len(), packages.len()));
+    meter.into_stage().finish(&format!("{} of {} packages", missing.len(), wanted.len()));
+    Ok(())
+}
+
+/// What is there already is trusted no more than what is fetched.
+fn discard_damaged(wanted: &[Wanted], store: &Store, progress: &Progress) -> Result<()> {
+    for Wanted { package, .. } in wanted {
+        if store.discard_if_damaged(&package.checksum)? {
+            progress.warn(&format!("the store's copy of {} was damaged and is fetched again", package.nevra()));
+        }
+    }
     Ok(())
 }
 
 /// Those that the store does not have, each content once.
-fn missing<'p>(packages: &'p [Package], store: &Store) -> Vec<&'p Package> {
+fn missing<'w>(wanted: &'w [Wanted], store: &Store) -> Vec<&'w Wanted> {
     let mut seen = BTreeSet::new();
-    packages.iter().filter(|package| !store.contains(&package.checksum) && seen.insert(package.checksum)).collect()
+    let is_missing = |wanted: &&Wanted| {
+        let checksum = wanted.package.checksum;
+        !store.contains(&checksum) && seen.insert(checksum)
+    };
+    wanted.iter().filter(is_missing).collect()
 }
 
 async fn fetch_one(
-    package: &Package,
-    base_urls: &BaseUrls,
+    wanted: &Wanted,
+    image: &str,
     store: &Store,
     downloader: &Downloader,
     meter: &Meter,
 ) -> Result<Digest> {
+    let package = &wanted.package;
     let what = format!("package {} of repository {}", package.nevra(), package.repository);
     let expected = Expected { checksum: Checksum::Sha256(package.checksum), size_bytes: Some(package.size_bytes) };
-    let locations = locations(package, base_urls)?;
-    downloader.store(&what, &locations, &expected, store, meter).await
-}
-
-fn locations(package: &Package, base_urls: &BaseUrls) -> Result<Vec<String>> {
-    if package.location.contains("://") {
-        return Ok(vec![package.location.clone()]);
-    }
-    match base_urls.get(&package.repository) {
-        Some(base_urls) => Ok(base_urls.iter().map(|base_url| join(base_url, &package.location)).collect()),
-        None => bail!("package {} is of repository {}, which is not known", package.nevra(), package.repository),
-    }
+    let fetched = downloader.store(&what, &wanted.locations, &expected, store, meter).await;
+    fetched.map_err(|error| {
+        anyhow!(
+            "{error:#}\nif the repository has replaced the package meanwhile, renew it with: ocinitrd update {image} {}; \
+             or give a directory that has its rpm file with --rpm-dir",
+            package.name
+        )
+    })
 }
 
 #[cfg(test)]
@@ -99,10 +194,18 @@ mod tests {
         }
     }
 
-    async fn run(packages: &[Package], directories: &[&std::path::Path], store: &Store) -> Result<()> {
+    fn places(directories: &[&std::path::Path]) -> Places {
         let urls = directories.iter().map(|path| path.to_str().unwrap().to_owned()).collect();
-        let base_urls = BaseUrls::from([("r".to_owned(), urls)]);
-        fetch(packages, &base_urls, store, &Downloader::default(), &Progress::new(Verbosity::Quiet)).await
+        Places { base_urls: BTreeMap::from([("r".to_owned(), urls)]), ..Places::default() }
+    }
+
+    async fn run(packages: &[Package], directories: &[&std::path::Path], store: &Store) -> Result<()> {
+        let places = places(directories);
+        let wanted: Vec<Wanted> = packages
+            .iter()
+            .map(|package| Wanted { package: package.clone(), locations: places.of(package, None).unwrap() })
+            .collect();
+        fetch(&wanted, "test", store, &Downloader::default(), &Progress::new(Verbosity::Quiet)).await
     }
 
     #[tokio::test]
@@ -137,7 +240,9 @@ mod tests {
                 "fetching package alpha-1-1.noarch of repository r failed:\n  \
                  {here}/alpha.rpm: the file there has 5 bytes instead of 11\n  \
                  {here}/absent/alpha.rpm: No such file or directory (os error 2)\n\
-                 check the repository's URL in the definition; if its packages were replaced meanwhile, run this again"
+                 check the repository's URL in the definition\n\
+                 if the repository has replaced the package meanwhile, renew it with: ocinitrd update test alpha; \
+                 or give a directory that has its rpm file with --rpm-dir"
             )
         );
         assert!(!store.contains(&packages[0].checksum));
@@ -146,7 +251,31 @@ mod tests {
 
     #[test]
     fn packages_of_an_unknown_repository_are_refused_and_whole_urls_are_kept() {
-        assert!(locations(&package(b"", "a.rpm"), &BaseUrls::new()).is_err());
-        assert_eq!(locations(&package(b"", "https://a/b.rpm"), &BaseUrls::new()).unwrap(), ["https://a/b.rpm"]);
+        assert!(Places::default().of(&package(b"", "a.rpm"), None).is_err());
+        assert_eq!(Places::default().of(&package(b"", "https://a/b.rpm"), None).unwrap(), ["https://a/b.rpm"]);
+    }
+
+    #[test]
+    fn archive_comes_last_and_directories_first() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("alpha-1-1.noarch.rpm"), "").unwrap();
+        let archive =
+            "https://koji.example/$source_name/$source_version/$source_release/data/signed/$keyid/$arch/$file";
+        let places = Places {
+            directories: vec![directory.path().to_owned()],
+            archives: BTreeMap::from([("r".to_owned(), archive.to_owned())]),
+            ..places(&[std::path::Path::new("/srv/repo")])
+        };
+        let package = Package { source_rpm: "al-pha-1.0-2.fc44.src.rpm".into(), ..package(b"", "a/alpha.rpm") };
+        let key = "36f612dcf27f7d1a48a835e4dbfcf71c6d9f90a6".parse().unwrap();
+        let file = directory.path().join("alpha-1-1.noarch.rpm");
+        assert_eq!(
+            places.of(&package, Some(&key)).unwrap(),
+            [
+                file.to_str().unwrap(),
+                "/srv/repo/a/alpha.rpm",
+                "https://koji.example/al-pha/1.0/2.fc44/data/signed/6d9f90a6/noarch/alpha-1-1.noarch.rpm"
+            ]
+        );
     }
 }

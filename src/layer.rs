@@ -66,6 +66,8 @@ pub struct Layer {
     pub size_bytes: u64,
     /// The digest of the uncompressed archive.
     pub diff_id: Digest,
+    /// The uncompressed archive.
+    pub spool: Arc<File>,
     /// Oddities that a person should know, one line each.
     pub warnings: Vec<String>,
 }
@@ -111,7 +113,7 @@ impl Layer {
         let input = BufReader::with_capacity(CHUNK_BYTES, Tee { source: input, copy });
         let (Contents { tree, warnings }, input) = Contents::read_archive(input, spool, rules)?;
         let (_, diff_id, size_bytes) = input.into_inner().copy.finish();
-        Ok(Layer { tree, digest: diff_id, size_bytes, diff_id, warnings })
+        Ok(Layer { tree, digest: diff_id, size_bytes, diff_id, spool: Arc::clone(spool), warnings })
     }
 }
 

@@ -6,16 +6,19 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`cli`], [`commands`] | the command line; each command reads as its pipeline |
-//! | [`definition`] | `images/NAME.toml` to a checked [`definition::Definition`] |
-//! | [`store`] | blobs by sha256, what stages keep, and their removal |
+//! | [`output`] | outputs that appear whole or not at all |
+//! | [`definition`], [`extra_tree`] | `images/NAME.toml` to a checked [`definition::Definition`]; the directories it lays over a tree |
+//! | [`store`], [`cache`] | blobs by sha256, what stages keep, and their removal; results of earlier builds by what they were made from |
 //! | [`download`] | one file, over its mirrors, into the store |
 //! | [`repository`] | repository metadata, fetched and verified |
+//! | [`lock`] | `images/NAME.lock`: exactly which builder, repositories, keys and packages |
 //! | [`dnf`] | the definition as dnf's settings; what dnf and rpm print as values |
 //! | [`fetch`] | packages, verified, in the content store |
 //! | [`engine`] | containers: podman's API, and the doctor's findings about the host |
 //! | [`layer`] | a tar stream to a spooled, checked layer |
 //! | [`steps`] | what runs in containers: solve, verify, install |
 //! | [`rpm_package`] | an rpm file: its header, its signer, and its payload as a stream |
+//! | [`signatures`], [`resolution`] | who signed an rpm, verified; a definition to what is locked |
 //! | [`exchange`] | the store's rpms under their names, out to a directory and in from one |
 //! | [`kernel`] | kernel rpms to a tree, without their scriptlets |
 //! | [`tree`] | file system trees: metadata in memory, bytes in their spool |
@@ -24,7 +27,6 @@
 //! | [`microcode`] | the processors' microcode of a tree, as the kernel finds it early |
 //! | [`segment`] | trees to cpio segments to an initrd |
 //! | [`oci`], [`directory`] | the other forms of a tree: an OCI image layout, a directory |
-//! | [`output`] | outputs that appear whole or not at all |
 //! | [`manifest`] | the record of what went in and what came out |
 //! | [`inspect`] | what is in an initrd, anyone's |
 //! | [`compare`] | what differs between two initrds, two outputs, or an output and its manifest |
@@ -36,6 +38,7 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 pub mod boot;
+pub mod cache;
 pub mod cli;
 pub mod commands;
 pub mod compare;
@@ -45,12 +48,14 @@ pub mod dnf;
 pub mod download;
 pub mod engine;
 pub mod exchange;
+pub mod extra_tree;
 pub mod fetch;
 pub mod finish;
 pub mod format;
 pub mod inspect;
 pub mod kernel;
 pub mod layer;
+pub mod lock;
 pub mod manifest;
 pub mod microcode;
 pub mod modules;
@@ -59,8 +64,10 @@ pub mod output;
 pub mod process;
 pub mod progress;
 pub mod repository;
+pub mod resolution;
 pub mod rpm_package;
 pub mod segment;
+pub mod signatures;
 pub mod steps;
 pub mod store;
 pub mod tree;

@@ -25,16 +25,18 @@ pub struct Manifest {
     pub schema: u32,
     /// The version of ocinitrd that wrote it.
     pub ocinitrd_version: String,
+    /// A digest of that program's source.
+    pub ocinitrd_source: Digest,
     /// The image's name.
     pub image: String,
     /// The architecture, in rpm's spelling.
     pub architecture: String,
     /// Whether the packages came from a lock file.
     pub locked: bool,
+    /// A digest of all that decided on the outputs.
+    pub inputs: Digest,
     /// The time stamp of everything, in seconds since 1970-01-01 UTC.
     pub epoch: u64,
-    /// What `uname -r` says under the kernel.
-    pub kernel_version: String,
     /// The container that ran dnf.
     pub builder: Builder,
     /// What was asked for.
@@ -43,10 +45,8 @@ pub struct Manifest {
     pub repositories: BTreeMap<String, Digest>,
     /// The packages installed into the base, sorted by name.
     pub packages: Vec<InstalledPackage>,
-    /// The packages whose payload is the kernel layer, sorted by name.
-    pub kernel_packages: Vec<InstalledPackage>,
-    /// The segments of the initrd in their order.
-    pub segments: Vec<Segment>,
+    /// The kernels, sorted by version.
+    pub kernels: Vec<Kernel>,
     /// Every file of the output directory but this one, sorted by path.
     pub outputs: Vec<Output>,
 }
@@ -56,8 +56,10 @@ pub struct Manifest {
 pub struct Builder {
     /// The image as the definition pins it.
     pub image: String,
-    /// The digest it is pinned by.
+    /// The digest it is pinned by: of an index over platforms, or of one platform's manifest.
     pub digest: Digest,
+    /// The digest of the manifest of the architecture.
+    pub platform_digest: Digest,
     /// What its rpm and dnf say of their versions, a line each.
     pub tools: Vec<String>,
 }
@@ -67,12 +69,33 @@ pub struct Builder {
 pub struct Options {
     /// The profiles, in the order given.
     pub profiles: Vec<String>,
+    /// The forms of the main output (`cpio`, `directory`, `oci`), sorted.
+    pub formats: Vec<String>,
+    /// Whether each segment was written as a file too.
+    pub segments: bool,
+    /// The name of the main output, where it is not the default one.
+    pub output_name: Option<String>,
     /// How the initrd is compressed.
     pub compression: String,
     /// The patterns that chose the kernel modules.
     pub modules: Vec<String>,
     /// Whether modules stay compressed as the distribution ships them.
     pub keep_module_compression: bool,
+}
+
+/// A kernel, and the initrd for it.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Kernel {
+    /// What `uname -r` says under it.
+    pub version: String,
+    /// The path of its image, relative to the output directory.
+    pub image: String,
+    /// The path of its initrd, if one was asked for.
+    pub initrd: Option<String>,
+    /// The segments of the initrd in their order.
+    pub segments: Vec<Segment>,
+    /// The packages whose payload it is, sorted by name.
+    pub packages: Vec<InstalledPackage>,
 }
 
 /// One segment of the initrd.
@@ -103,11 +126,26 @@ pub struct Output {
     pub sha256: Digest,
 }
 
+impl Kernel {
+    /// Where each segment starts in the initrd and where the last one ends, in bytes; none where the sizes are no sizes of
+    /// one file.
+    pub fn segment_offsets(&self) -> Option<(Vec<u64>, u64)> {
+        let mut end: u64 = 0;
+        let offsets = self.segments.iter().map(|segment| {
+            let offset = end.checked_next_multiple_of(ALIGNMENT_BYTES)?;
+            end = offset.checked_add(segment.size_bytes)?;
+            Some(offset)
+        });
+        let offsets = offsets.collect::<Option<Vec<_>>>()?;
+        Some((offsets, end))
+    }
+}
+
 /// A package that was not installed by rpm, as its repository describes it.
 pub fn package(package: &Package) -> InstalledPackage {
     InstalledPackage {
         name: package.name.clone(),
-        epoch: package.epoch.into(),
+        epoch: package.epoch,
         version: package.version.clone(),
         release: package.release.clone(),
         arch: package.arch.clone(),
@@ -127,25 +165,6 @@ impl Manifest {
         let mut json = serde_json::to_vec_pretty(self).context("writing the manifest as JSON")?;
         json.push(b'\n');
         Ok(json)
-    }
-
-    /// The output that is the initrd: the one as long as the segments come to. None if there are no segments.
-    pub fn initrd(&self) -> Option<&Output> {
-        let last = self.segments.last()?;
-        let size_bytes = self.segment_offsets()?.last()?.checked_add(last.size_bytes)?;
-        // What is below a directory is a layout's.
-        self.outputs.iter().find(|output| output.size_bytes == size_bytes && !output.path.contains('/'))
-    }
-
-    /// Where each segment starts in the initrd, in bytes; none where the sizes are no sizes of one file.
-    pub fn segment_offsets(&self) -> Option<Vec<u64>> {
-        let mut end: u64 = 0;
-        let offsets = self.segments.iter().map(|segment| {
-            let offset = end.checked_next_multiple_of(ALIGNMENT_BYTES)?;
-            end = offset.checked_add(segment.size_bytes)?;
-            Some(offset)
-        });
-        offsets.collect()
     }
 
     /// Reads what [`Manifest::to_json`] wrote.

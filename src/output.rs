@@ -126,6 +126,44 @@ impl OutputDirectory {
     }
 }
 
+/// A directory for what is needed for a while: it goes with all in it when this is dropped, and when the process is told
+/// to end.
+#[derive(Debug)]
+pub struct TemporaryDirectory {
+    name: TemporaryName,
+}
+
+impl TemporaryDirectory {
+    /// Makes one in `parent`, for this user only. Its name begins with `prefix`.
+    ///
+    /// # Errors
+    /// Fails when it cannot be made.
+    pub fn create(parent: &Path, prefix: &str) -> Result<Self> {
+        let name = TemporaryName::make(|| {
+            fs::create_dir_all(parent)?;
+            let mut builder = tempfile::Builder::new();
+            builder.permissions(Permissions::from_mode(0o700));
+            Ok(((), builder.prefix(prefix).tempdir_in(parent)?.keep()))
+        });
+        let ((), name) = name.with_context(|| format!("making a temporary directory in {}", parent.display()))?;
+        Ok(TemporaryDirectory { name })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.name.path()
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// Fails when something in it cannot be removed.
+    pub fn close(self) -> Result<()> {
+        let path = self.path().to_owned();
+        self.name.close().with_context(|| format!("removing the temporary directory {}", path.display()))
+    }
+}
+
 /// Finished outputs that appear together, or not at all when dropped.
 #[derive(Default)]
 pub struct Outputs {
@@ -374,6 +412,26 @@ mod tests {
         let (mut file, name) = TemporaryName::make(make).unwrap();
         file.write_all(content.as_bytes()).unwrap();
         OutputFile { target: target.to_owned(), file, name: Some(name) }
+    }
+
+    #[test]
+    fn a_temporary_directory_goes_with_all_in_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let parent = directory.path().join("made/for/it");
+        for close in [true, false] {
+            let temporary = TemporaryDirectory::create(&parent, "work-").unwrap();
+            assert!(names(&parent)[0].starts_with("work-"));
+            let mode = fs::metadata(temporary.path()).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700);
+            fs::create_dir(temporary.path().join("inner")).unwrap();
+            fs::write(temporary.path().join("inner/file"), "data").unwrap();
+            if close {
+                temporary.close().unwrap()
+            } else {
+                drop(temporary)
+            }
+            assert_eq!(names(&parent), [""; 0]);
+        }
     }
 
     #[test]

@@ -6,8 +6,9 @@ const ALWAYS: &str =
     "console=ttyS0 panic=-1 loglevel=7 printk.time=1 printk.devkmsg=on audit=0 lsm=capability mitigations=off";
 
 /// Options of a guest whose init is systemd: one status line for each unit, with its name, whole, and without control sequences.
+/// Devices may take a minute in a guest without KVM on a busy host.
 const SYSTEMD: &str = "systemd.show_status=1 systemd.status_unit_format=combined systemd.log_color=0 TERM=dumb \
-    systemd.tty.columns.console=240 systemd.tty.rows.console=50 systemd.default_device_timeout_sec=45";
+    systemd.tty.columns.console=240 systemd.tty.rows.console=50 systemd.default_device_timeout_sec=120";
 
 /// The command line of a guest that boots the initrd under test: later options override earlier ones.
 pub fn of_target(scenario: &str, append: &[String]) -> String {
@@ -35,7 +36,7 @@ mod tests {
     fn what_is_appended_comes_last() {
         let line = of_target("root=LABEL=x rw", &["root=LABEL=y".to_owned(), "quiet".to_owned()]);
         assert!(line.starts_with("console=ttyS0 panic=-1 "), "{line}");
-        assert!(line.ends_with(" systemd.default_device_timeout_sec=45 root=LABEL=x rw root=LABEL=y quiet"), "{line}");
+        assert!(line.ends_with(" systemd.default_device_timeout_sec=120 root=LABEL=x rw root=LABEL=y quiet"), "{line}");
         assert!(!line.contains("  ") && line.len() < 1024, "{line}");
     }
 

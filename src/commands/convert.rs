@@ -20,14 +20,14 @@ use crate::tree::Tree;
 
 use super::surroundings;
 
-/// Arguments of `ocinitrd convert`.
+/// Turn a layer (tar, OCI layout, OCI archive) into an initrd.
+///
+/// Owners, modes, hard links and devices are kept. Extended attributes are not: an initrd cannot hold them.
+///
+/// The unpacked archive is kept in an unnamed file in $TMPDIR [default: /var/tmp] while it is read. A plain archive that is a
+/// file is read where it is.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Owners, modes, hard links and devices are kept. Extended attributes are not: an initrd cannot hold them.
-
-The unpacked archive is kept in an unnamed file in $TMPDIR [default: /var/tmp] while it is read. A plain archive that \
-is a file is read where it is.
-
+#[command(after_long_help = "\
 Examples:
   podman export CONTAINER | ocinitrd convert - -o initrd
   ocinitrd convert layer.tar.gz -o initrd --compress zstd:19

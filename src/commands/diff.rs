@@ -13,20 +13,24 @@ use crate::progress::Progress;
 
 const TWO_OF_A_KIND: &str = "give two initrds, or two output directories of `ocinitrd build` or their manifest.json";
 
-/// Arguments of `ocinitrd diff`.
+/// Say what differs between two initrds, or between two outputs of a build.
+///
+/// Initrds, anyone's, are compared segment by segment and entry by entry: type, mode, uid, gid, mtime, device numbers, link
+/// target, which names are of one file, size, and from which byte on the contents differ. Where a segment has the same entries
+/// in other bytes, it is said from where on and why: compression, order, headers. Of a segment that is only in one initrd the
+/// entries are not listed.
+///
+/// Of outputs and manifests first the packages, the kernels, the builder, the options, the repositories and the digests of all
+/// listed outputs are compared, then the initrds: where there are several kernels, those of the same kernel. A kernel that is
+/// only on one side is one line.
+///
+/// Exits with 1 if anything differs, with 0 if nothing does.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "\
-Initrds, anyone's, are compared segment by segment and entry by entry: type, mode, uid, gid, mtime, device numbers, \
-link target, which names are of one file, size, and from which byte on the contents differ. Where a segment has the \
-same entries in other bytes, it is said from where on and why: compression, order, headers. Of a segment that is only \
-in one initrd the entries are not listed. Of outputs and manifests first the packages, the kernel, the builder, the \
-options, the repositories and the digests of all listed outputs are compared, then the initrds.
-
-Exits with 1 if anything differs, with 0 if nothing does.
-
-JSON: count, unpack_alike, not_compared, and differences, each with subject (manifest, package, kernel_package, \
-output, recorded_segment, segment, entry, initrd) and what names it, field (presence if it is only on one side), the \
-values a and b, and for bytes offset and cause (compression, order, headers).
+#[command(after_long_help = "\
+JSON: count, unpack_alike, not_compared, and differences, each with subject (manifest, package, kernel, \
+kernel_package, output, recorded_segment, segment, entry, initrd) and what names it, kernel (a version, where there \
+are several), field (presence if it is only on one side), the values a and b, and for bytes offset and cause \
+(compression, order, headers).
 
 Examples:
   ocinitrd diff /boot/initrd.img-6.12.1 /boot/initrd.img-6.12.2
@@ -88,7 +92,11 @@ fn kind(path: &Path) -> Result<Kind> {
     Ok(if is_json { Kind::Output } else { Kind::Initrd })
 }
 
-fn write_text(output: &mut dyn Write, comparison: &Comparison) -> io::Result<()> {
+/// Writes a line for each difference, and one with their number.
+///
+/// # Errors
+/// Fails when `output` does.
+pub fn write_text(output: &mut dyn Write, comparison: &Comparison) -> io::Result<()> {
     for difference in &comparison.differences {
         writeln!(output, "{difference}")?;
     }

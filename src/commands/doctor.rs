@@ -11,7 +11,9 @@ use crate::engine::doctor::{EngineFacts, Finding, State, examine};
 use crate::engine::{Cancellation, Engine, NoEngine};
 use crate::progress::Progress;
 
-/// Says which container engine is used and why, and judges sub-ids, cgroups, limits, QEMU, KVM and disk space.
+/// Say what this host lacks for building and booting, and how to cure it.
+///
+/// Tells which container engine is used and why, and judges sub-ids, cgroups, limits, QEMU, KVM and disk space.
 ///
 /// Exits with 0 if a build can work here and with 1 if not. Changes nothing.
 #[derive(Debug, clap::Args)]

@@ -6,10 +6,17 @@ pub mod build;
 pub mod convert;
 pub mod diff;
 pub mod doctor;
+pub mod fetch;
 pub mod inspect;
+pub mod lock;
+pub mod locking;
+pub mod rebuild;
 pub mod store;
+pub mod supplies;
 pub mod surroundings;
+pub mod update;
 pub mod verify;
+pub mod workshop;
 
 use std::process::ExitCode;
 
@@ -30,9 +37,12 @@ pub fn run(command_line: &CommandLine) -> Result<ExitCode> {
         Command::Convert(arguments) => convert::run(arguments, &progress),
         Command::Diff(arguments) => diff::run(arguments, &progress),
         Command::Doctor(arguments) => runtime()?.block_on(doctor::run(arguments, &progress)),
+        Command::Fetch(arguments) => runtime()?.block_on(fetch::run(arguments, &progress)),
+        Command::Update(arguments) => runtime()?.block_on(update::run(arguments, &progress)),
+        Command::Lock(arguments) => runtime()?.block_on(lock::run(arguments, &progress)),
         Command::Inspect(arguments) => inspect::run(arguments, &progress),
         Command::Store(arguments) => store::run(arguments, &progress),
-        Command::Verify(arguments) => verify::run(arguments, &progress),
+        Command::Verify(arguments) => runtime()?.block_on(verify::run(arguments, &progress)),
     }
 }
 

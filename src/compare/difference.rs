@@ -19,6 +19,9 @@ pub(super) const PADDING: &str = "padding_bytes";
 /// Something that is not the same in A and B. Sizes and offsets are in bytes, modes are octal text.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Difference {
+    /// The version of the kernel that it is about, where one side has several.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kernel: Option<String>,
     /// What differs.
     #[serde(flatten)]
     pub subject: Subject,
@@ -47,6 +50,8 @@ pub enum Subject {
         /// `NAME.ARCH`.
         name: String,
     },
+    /// A kernel; its version stands beside it, except where both sides have one only.
+    Kernel,
     /// A package of the kernel layer.
     KernelPackage {
         /// `NAME.ARCH`.
@@ -106,7 +111,13 @@ pub enum Cause {
 impl Difference {
     /// A field with two values.
     pub(super) fn new(subject: Subject, field: &str, a: impl Into<Value>, b: impl Into<Value>) -> Self {
-        Difference { subject, field: field.to_owned(), a: a.into(), b: b.into(), offset: None, cause: None }
+        let (a, b) = (a.into(), b.into());
+        Difference { kernel: None, subject, field: field.to_owned(), a, b, offset: None, cause: None }
+    }
+
+    /// The same, said of the kernel of that version.
+    pub(super) fn of_kernel(self, version: Option<&str>) -> Self {
+        Difference { kernel: version.map(str::to_owned), ..self }
     }
 
     /// What is only on one side, with a word on it.
@@ -117,9 +128,11 @@ impl Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.subject {
-            Subject::Manifest => {}
-            subject => write!(formatter, "{subject}: ")?,
+        match (&self.subject, self.kernel.as_deref().map(Printable)) {
+            (Subject::Manifest, _) => {}
+            (Subject::Kernel, Some(version)) => write!(formatter, "kernel {version}: ")?,
+            (subject, Some(version)) => write!(formatter, "kernel {version}, {subject}: ")?,
+            (subject, None) => write!(formatter, "{subject}: ")?,
         }
         let offset = self.offset.unwrap_or_default();
         let (a, b) = (Shown(&self.a), Shown(&self.b));
@@ -148,6 +161,7 @@ impl fmt::Display for Subject {
         match self {
             Subject::Manifest => formatter.write_str("manifest"),
             Subject::Package { name } => write!(formatter, "package {}", Printable(name)),
+            Subject::Kernel => formatter.write_str("kernel"),
             Subject::KernelPackage { name } => write!(formatter, "kernel package {}", Printable(name)),
             Subject::Output { path } => write!(formatter, "output {}", Printable(path)),
             Subject::RecordedSegment { name } => write!(formatter, "segment {}", Printable(name)),

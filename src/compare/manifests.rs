@@ -10,18 +10,38 @@ use serde_json::Value;
 
 use super::difference::{Difference, Subject};
 use crate::dnf::InstalledPackage;
-use crate::manifest::Manifest;
+use crate::manifest::{Kernel, Manifest};
 
 /// The keys that are lists of things with names.
-const LISTS: [&str; 4] = ["packages", "kernel_packages", "segments", "outputs"];
+const LISTS: [&str; 3] = ["packages", "kernels", "outputs"];
+
+/// A kernel on one side or both.
+pub(super) struct KernelPair<'m> {
+    /// The version, where it has to be told which kernel is meant.
+    pub version: Option<&'m str>,
+    /// In A.
+    pub a: Option<&'m Kernel>,
+    /// In B.
+    pub b: Option<&'m Kernel>,
+}
+
+/// The kernels of the same version. Where each side has one only, these are a pair: they are for the same purpose.
+pub(super) fn kernels<'m>(a: &'m Manifest, b: &'m Manifest) -> Vec<KernelPair<'m>> {
+    if let ([a], [b]) = (&a.kernels[..], &b.kernels[..]) {
+        return vec![KernelPair { version: None, a: Some(a), b: Some(b) }];
+    }
+    let versions: BTreeSet<&str> = a.kernels.iter().chain(&b.kernels).map(|kernel| kernel.version.as_str()).collect();
+    let find = |manifest: &'m Manifest, version| manifest.kernels.iter().find(|kernel| kernel.version == version);
+    let pair = |version| KernelPair { version: Some(version), a: find(a, version), b: find(b, version) };
+    versions.into_iter().map(pair).collect()
+}
 
 /// All that two manifests record differently but their segments.
 pub(super) fn compare(a: &Manifest, b: &Manifest) -> Result<Vec<Difference>> {
     let mut differences = compare_keys(a, b)?;
     let package = |name: &str| Subject::Package { name: name.to_owned() };
     differences.extend(compare_packages(&a.packages, &b.packages, package));
-    let kernel_package = |name: &str| Subject::KernelPackage { name: name.to_owned() };
-    differences.extend(compare_packages(&a.kernel_packages, &b.kernel_packages, kernel_package));
+    differences.extend(kernels(a, b).iter().flat_map(compare_kernels));
     let outputs = |manifest: &Manifest| {
         let described = manifest.outputs.iter().map(|output| {
             let facts = vec![("size_bytes", output.size_bytes.into()), ("sha256", output.sha256.to_string().into())];
@@ -33,10 +53,34 @@ pub(super) fn compare(a: &Manifest, b: &Manifest) -> Result<Vec<Difference>> {
     Ok(differences)
 }
 
-/// The recorded segments, by name.
-pub(super) fn compare_segments(a: &Manifest, b: &Manifest) -> Result<Vec<Difference>> {
-    let segments = |manifest: &Manifest| -> Result<BTreeMap<String, Listed>> {
-        let listed = manifest.segments.iter().map(|segment| {
+/// What is recorded of a kernel, but its segments.
+fn compare_kernels(pair: &KernelPair<'_>) -> Vec<Difference> {
+    let differences = match (pair.a, pair.b) {
+        (Some(a), Some(b)) => {
+            let fields = [
+                ("version", Value::from(a.version.as_str()), Value::from(b.version.as_str())),
+                ("image", a.image.as_str().into(), b.image.as_str().into()),
+                ("initrd", a.initrd.as_deref().into(), b.initrd.as_deref().into()),
+            ];
+            let differing = fields.into_iter().filter(|(_, value_a, value_b)| value_a != value_b);
+            let fields =
+                differing.map(|(field, value_a, value_b)| Difference::new(Subject::Kernel, field, value_a, value_b));
+            let package = |name: &str| Subject::KernelPackage { name: name.to_owned() };
+            fields.chain(compare_packages(&a.packages, &b.packages, package)).collect()
+        }
+        (a, b) => {
+            let described =
+                |kernel: Option<&Kernel>| kernel.map(|kernel| format!("{} packages", kernel.packages.len()));
+            vec![Difference::presence(Subject::Kernel, described(a), described(b))]
+        }
+    };
+    differences.into_iter().map(|difference| difference.of_kernel(pair.version)).collect()
+}
+
+/// The recorded segments of two kernels, by name.
+pub(super) fn compare_segments(a: &Kernel, b: &Kernel) -> Result<Vec<Difference>> {
+    let segments = |kernel: &Kernel| -> Result<BTreeMap<String, Listed>> {
+        let listed = kernel.segments.iter().map(|segment| {
             let mut facts = keys(segment)?;
             facts.remove("name");
             let description = format!("{} entries, {} bytes", segment.entries, segment.size_bytes);

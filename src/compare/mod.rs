@@ -16,6 +16,9 @@ mod verification;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::manifest::Kernel;
+use manifests::KernelPair;
+
 pub use difference::{Cause, Difference, SegmentPlace, Subject};
 pub use initrd::initrds;
 pub use recorded::Recorded;
@@ -26,7 +29,7 @@ pub use verification::{Finding, Problem, Verification, verify};
 pub struct Comparison {
     /// How many differences there are.
     pub count: usize,
-    /// Whether both initrds unpack to the same file system; none if no initrds were compared.
+    /// Whether both initrds, those of each kernel, unpack to the same file system; none if no initrds were compared.
     pub unpack_alike: Option<bool>,
     /// What could not be compared, and why.
     pub not_compared: Vec<String>,
@@ -38,27 +41,49 @@ impl Comparison {
     fn new(differences: Vec<Difference>, unpack_alike: Option<bool>) -> Self {
         Comparison { count: differences.len(), unpack_alike, not_compared: Vec::new(), differences }
     }
+
+    /// Adds what was found of the kernel of that version.
+    fn add(&mut self, other: Comparison, version: Option<&str>) {
+        self.count += other.count;
+        self.unpack_alike = match (self.unpack_alike, other.unpack_alike) {
+            (Some(one), Some(other)) => Some(one && other),
+            (one, other) => one.or(other),
+        };
+        let of_kernel = |text: String| version.map_or(text.clone(), |version| format!("kernel {version}, {text}"));
+        self.not_compared.extend(other.not_compared.into_iter().map(of_kernel));
+        self.differences.extend(other.differences.into_iter().map(|difference| difference.of_kernel(version)));
+    }
 }
 
-/// Compares what two manifests record, and then their initrds, entry by entry.
+/// Compares what two manifests record, and then the initrds of each kernel, entry by entry.
 ///
 /// Where only manifests were given and an initrd is not beside one of them, the recorded segments are compared instead.
 ///
 /// # Errors
 /// Fails when an initrd cannot be read or is damaged, and when that of an output directory is missing.
 pub fn outputs(a: &Recorded, b: &Recorded) -> Result<Comparison> {
-    let mut differences = manifests::compare(&a.manifest, &b.manifest)?;
-    let (initrd_a, initrd_b) = (a.initrd()?, b.initrd()?);
-    if let (Some(initrd_a), Some(initrd_b)) = (&initrd_a, &initrd_b) {
-        let files = initrds(initrd_a, initrd_b).context("comparing the initrds")?;
-        differences.extend(files.differences);
-        return Ok(Comparison::new(differences, files.unpack_alike));
+    let mut comparison = Comparison::new(manifests::compare(&a.manifest, &b.manifest)?, None);
+    for KernelPair { version, a: kernel_a, b: kernel_b } in manifests::kernels(&a.manifest, &b.manifest) {
+        if let (Some(kernel_a), Some(kernel_b)) = (kernel_a, kernel_b) {
+            let of_kernel = compare_kernel((a, kernel_a), (b, kernel_b))?;
+            comparison.add(of_kernel, version);
+        }
     }
-    differences.extend(manifests::compare_segments(&a.manifest, &b.manifest)?);
-    let expected = a.manifest.initrd().is_some() || b.manifest.initrd().is_some();
-    let missing = [(a, initrd_a), (b, initrd_b)].into_iter().filter(|(_, initrd)| expected && initrd.is_none());
-    let not_compared = missing.map(|(side, _)| format!("the initrd's entries: {}", side.without_initrd())).collect();
-    Ok(Comparison { not_compared, ..Comparison::new(differences, None) })
+    Ok(comparison)
+}
+
+/// Compares the initrds of two kernels, or what is recorded of them.
+fn compare_kernel(a: (&Recorded, &Kernel), b: (&Recorded, &Kernel)) -> Result<Comparison> {
+    let sides = [a, b];
+    let files = [a.0.initrd(a.1)?, b.0.initrd(b.1)?];
+    if let [Some(initrd_a), Some(initrd_b)] = &files {
+        return initrds(initrd_a, initrd_b).context("comparing the initrds");
+    }
+    let expected = sides.iter().any(|(_, kernel)| kernel.initrd.is_some());
+    let missing = sides.iter().zip(&files).filter(|(_, initrd)| expected && initrd.is_none());
+    let why = |side: &Recorded, kernel: &Kernel| format!("the initrd's entries: {}", side.without_initrd(kernel));
+    let not_compared = missing.map(|((side, kernel), _)| why(side, kernel)).collect();
+    Ok(Comparison { not_compared, ..Comparison::new(manifests::compare_segments(a.1, b.1)?, None) })
 }
 
 #[cfg(test)]

@@ -1,12 +1,13 @@
 //! An output directory of `build` by its manifest: a path in, the checked manifest and where its files lie out.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::manifest::{FILE_NAME, Manifest};
+use crate::manifest::{FILE_NAME, Kernel, Manifest, Output};
 
 /// A manifest, and the directory whose files it lists.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ impl Recorded {
     ///
     /// # Errors
     /// Fails when there is none, when it is no manifest or one of another schema, and when it lists paths that lead out
-    /// of its directory.
+    /// of its directory or has a kernel twice.
     pub fn open(path: &Path) -> Result<Self> {
         let is_directory = path.is_dir();
         let file = if is_directory { path.join(FILE_NAME) } else { path.to_owned() };
@@ -36,17 +37,14 @@ impl Recorded {
         };
         let manifest = Manifest::parse(&json)
             .with_context(|| format!("taking {} for the manifest of an `ocinitrd build`", file.display()))?;
-        for output in &manifest.outputs {
-            let is_within = Path::new(&output.path).components().all(|part| matches!(part, Component::Normal(_)));
-            ensure!(
-                is_within && !output.path.is_empty(),
-                "{} lists {:?}, which is no path in its directory: ocinitrd did not write it so",
-                file.display(),
-                output.path
-            );
-        }
+        check(&manifest).with_context(|| format!("reading {}, which ocinitrd did not write so", file.display()))?;
         let directory = file.parent().map(Path::to_owned).unwrap_or_default();
         Ok(Recorded { manifest, directory, is_directory })
+    }
+
+    /// The same as if only the manifest had been given: an initrd that is not there is then no error.
+    pub fn manifest_only(self) -> Self {
+        Recorded { is_directory: false, ..self }
     }
 
     /// Where an output lies.
@@ -54,9 +52,9 @@ impl Recorded {
         self.directory.join(output)
     }
 
-    /// The initrd's file; none if the manifest lists none, or only the manifest was given and the file is not beside it.
-    pub(super) fn initrd(&self) -> Result<Option<PathBuf>> {
-        let Some(path) = self.manifest.initrd().map(|output| self.place(&output.path)) else { return Ok(None) };
+    /// The file of a kernel's initrd; none if it has none, or only the manifest was given and the file is not beside it.
+    pub(super) fn initrd(&self, kernel: &Kernel) -> Result<Option<PathBuf>> {
+        let Some(path) = kernel.initrd.as_ref().map(|path| self.place(path)) else { return Ok(None) };
         if path.is_file() {
             return Ok(Some(path));
         }
@@ -69,10 +67,27 @@ impl Recorded {
     }
 
     /// Why [`Recorded::initrd`] gave none.
-    pub(super) fn without_initrd(&self) -> String {
-        match self.manifest.initrd() {
-            Some(output) => format!("there is no file {}", self.place(&output.path).display()),
+    pub(super) fn without_initrd(&self, kernel: &Kernel) -> String {
+        match &kernel.initrd {
+            Some(path) => format!("there is no file {}", self.place(path).display()),
             None => format!("the manifest in {} lists no initrd", self.directory.display()),
         }
     }
+}
+
+/// What holds of every manifest that a build writes, and what is read here relies on.
+fn check(manifest: &Manifest) -> Result<()> {
+    for Output { path, .. } in &manifest.outputs {
+        let is_within = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
+        ensure!(is_within && !path.is_empty(), "it lists {path:?}, which is no path in its directory");
+    }
+    let mut versions = BTreeSet::new();
+    for Kernel { version, image, initrd, .. } in &manifest.kernels {
+        ensure!(versions.insert(version), "it has the kernel {version} twice");
+        for path in initrd.iter().chain([image]) {
+            let is_listed = manifest.outputs.iter().any(|output| output.path == *path);
+            ensure!(is_listed, "{path:?} of the kernel {version} is none of its outputs");
+        }
+    }
+    Ok(())
 }

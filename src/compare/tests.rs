@@ -373,18 +373,24 @@ fn json_has_the_documented_keys() {
 
 const MANIFEST_A: &str = r#"{
     "schema": 1, "ocinitrd_version": "0.1.0", "image": "fedora-44", "architecture": "x86_64", "locked": false,
-    "epoch": 1700000000, "kernel_version": "6.12.1",
-    "builder": {"image": "fedora:44", "digest": "sha256:0000000000000000000000000000000000000000000000000000000000000000", "tools": ["rpm 6"]},
-    "options": {"profiles": [], "compression": "zstd:3", "modules": ["default"], "keep_module_compression": false},
+    "epoch": 1700000000,
+    "ocinitrd_source": "sha256:5555555555555555555555555555555555555555555555555555555555555555",
+    "inputs": "sha256:6666666666666666666666666666666666666666666666666666666666666666",
+    "builder": {"image": "fedora:44", "digest": "sha256:0000000000000000000000000000000000000000000000000000000000000000",
+        "platform_digest": "sha256:7777777777777777777777777777777777777777777777777777777777777777", "tools": ["rpm 6"]},
+    "options": {"profiles": [], "formats": ["cpio"], "segments": false, "output_name": null, "compression": "zstd:3", "modules": ["default"], "keep_module_compression": false},
     "repositories": {"fedora": "sha256:1111111111111111111111111111111111111111111111111111111111111111"},
     "packages": [
         {"name": "bash", "epoch": 0, "version": "5.2", "release": "1.fc44", "arch": "x86_64", "source_rpm": "bash-5.2.src.rpm", "license": "GPL", "installed_size_bytes": 100, "build_time": 5},
         {"name": "gone", "epoch": 2, "version": "1", "release": "1", "arch": "noarch", "source_rpm": "gone.src.rpm", "license": "MIT", "installed_size_bytes": 7, "build_time": 5}
     ],
-    "kernel_packages": [
-        {"name": "kernel-core", "epoch": 0, "version": "6.12.1", "release": "1", "arch": "x86_64", "source_rpm": "kernel.src.rpm", "license": "GPL", "installed_size_bytes": 1000, "build_time": 5}
-    ],
-    "segments": [{"name": "base", "compression": "zstd:3", "entries": 4, "size_bytes": 9, "unpacked_size_bytes": 20, "sha256": "sha256:2222222222222222222222222222222222222222222222222222222222222222"}],
+    "kernels": [{
+        "version": "6.12.1", "image": "vmlinuz", "initrd": "initrd",
+        "segments": [{"name": "base", "compression": "zstd:3", "entries": 4, "size_bytes": 9, "unpacked_size_bytes": 20, "sha256": "sha256:2222222222222222222222222222222222222222222222222222222222222222"}],
+        "packages": [
+            {"name": "kernel-core", "epoch": 0, "version": "6.12.1", "release": "1", "arch": "x86_64", "source_rpm": "kernel.src.rpm", "license": "GPL", "installed_size_bytes": 1000, "build_time": 5}
+        ]
+    }],
     "outputs": [{"path": "initrd", "size_bytes": 9, "sha256": "sha256:4444444444444444444444444444444444444444444444444444444444444444"},
         {"path": "vmlinuz", "size_bytes": 3, "sha256": "sha256:3333333333333333333333333333333333333333333333333333333333333333"}]
 }"#;
@@ -399,7 +405,7 @@ fn recorded(directory: &TempDir, name: &str, json: &str) -> Recorded {
 fn manifests_are_compared_key_by_key_and_package_by_package() {
     let mut b: Manifest = Manifest::parse(MANIFEST_A.as_bytes()).unwrap();
     b.epoch += 1;
-    b.kernel_version = "6.12.2".to_owned();
+    b.kernels[0].version = "6.12.2".to_owned();
     b.builder.digest = Digest::of(b"");
     b.options.profiles.push("lvm".to_owned());
     b.repositories.insert("updates".to_owned(), Digest::of(b""));
@@ -407,9 +413,9 @@ fn manifests_are_compared_key_by_key_and_package_by_package() {
     rebuilt.build_time = 6;
     let new = crate::dnf::InstalledPackage { name: "new".to_owned(), epoch: 1, ..rebuilt.clone() };
     b.packages = vec![new, rebuilt];
-    b.kernel_packages[0].version = "6.12.2".to_owned();
-    b.kernel_packages[0].installed_size_bytes = 1001;
-    b.segments[0].entries = 5;
+    b.kernels[0].packages[0].version = "6.12.2".to_owned();
+    b.kernels[0].packages[0].installed_size_bytes = 1001;
+    b.kernels[0].segments[0].entries = 5;
     b.outputs[1].sha256 = Digest::of(b"");
     b.outputs.push(crate::manifest::Output {
         path: "oci/index.json".to_owned(),
@@ -423,12 +429,12 @@ fn manifests_are_compared_key_by_key_and_package_by_package() {
     insta::assert_snapshot!(text(&comparison).replace(&Digest::of(b"").to_string(), "EMPTY"), @r#"
     builder.digest: sha256:0000000000000000000000000000000000000000000000000000000000000000 -> EMPTY
     epoch: 1700000000 -> 1700000001
-    kernel_version: 6.12.1 -> 6.12.2
     options.profiles: [] -> ["lvm"]
     repositories.updates: none -> EMPTY
     package bash.x86_64: build time 5 -> 6
     package gone.noarch: only in A (2:1-1, 7 bytes)
     package new.x86_64: only in B (1:5.2-1.fc44, 100 bytes)
+    kernel: version 6.12.1 -> 6.12.2
     kernel package kernel-core.x86_64: version 6.12.1-1 -> 6.12.2-1
     kernel package kernel-core.x86_64: installed size 1000 -> 1001 bytes
     output oci/index.json: only in B (1 bytes)
@@ -443,6 +449,68 @@ fn manifests_are_compared_key_by_key_and_package_by_package() {
     );
     let same = outputs(&a, &a).unwrap();
     assert_eq!((same.count, same.not_compared.len()), (0, 2));
+}
+
+#[test]
+fn kernels_are_compared_with_those_of_the_same_version() {
+    let directory = TempDir::new().unwrap();
+    let output = |name: &str, kernels: &[(&str, &str)]| {
+        let path = directory.path().join(name);
+        fs::create_dir(&path).unwrap();
+        let mut manifest = Manifest::parse(MANIFEST_A.as_bytes()).unwrap();
+        let (kernel, output) = (manifest.kernels.remove(0), manifest.outputs.remove(0));
+        manifest.outputs.clear();
+        for (version, data) in kernels {
+            let [image, initrd] = ["vmlinuz", "initrd"].map(|name| format!("{name}-{version}"));
+            let bytes = [archive(&base()), archive(&[entry("lib", FILE, data)])].concat();
+            fs::write(path.join(&initrd), &bytes).unwrap();
+            for path in [&image, &initrd] {
+                manifest.outputs.push(crate::manifest::Output { path: path.clone(), ..output.clone() });
+            }
+            let version = (*version).to_owned();
+            manifest.kernels.push(crate::manifest::Kernel { version, image, initrd: Some(initrd), ..kernel.clone() });
+        }
+        fs::write(path.join("manifest.json"), manifest.to_json().unwrap()).unwrap();
+        Recorded::open(&path).unwrap()
+    };
+    let a = output("a", &[("6.1", "same"), ("6.2", "one"), ("6.3", "same")]);
+    let b = output("b", &[("6.2", "ore"), ("6.3", "same"), ("6.4", "same")]);
+    let comparison = outputs(&a, &b).unwrap();
+    insta::assert_snapshot!(text(&comparison), @"
+    kernel 6.1: only in A (1 packages)
+    kernel 6.4: only in B (1 packages)
+    output initrd-6.1: only in A (9 bytes)
+    output initrd-6.4: only in B (9 bytes)
+    output vmlinuz-6.1: only in A (9 bytes)
+    output vmlinuz-6.4: only in B (9 bytes)
+    kernel 6.2, segment 2 (none), entry lib: content differs from byte 1 on
+    ");
+    assert_eq!((comparison.count, comparison.unpack_alike), (7, Some(false)));
+    let json = serde_json::to_value(comparison.differences.last().unwrap()).unwrap();
+    assert_eq!((&json["kernel"], &json["subject"], &json["offset"]), (&"6.2".into(), &"entry".into(), &1.into()));
+
+    fs::remove_file(directory.path().join("b/initrd-6.3")).unwrap();
+    let error = outputs(&a, &b).unwrap_err().to_string();
+    assert!(error.contains("b/initrd-6.3, which manifest.json lists"), "{error}");
+    let b = Recorded::open(&directory.path().join("b/manifest.json")).unwrap();
+    let comparison = outputs(&a, &b).unwrap();
+    let found = comparison.not_compared.join("\n").replace(directory.path().to_str().unwrap(), "DIR");
+    assert_eq!(found, "kernel 6.3, the initrd's entries: there is no file DIR/b/initrd-6.3");
+}
+
+#[test]
+fn outputs_without_an_initrd_are_compared_by_what_is_recorded() {
+    let directory = TempDir::new().unwrap();
+    let mut manifest = Manifest::parse(MANIFEST_A.as_bytes()).unwrap();
+    manifest.kernels[0].initrd = None;
+    manifest.kernels[0].segments.clear();
+    let json = |manifest: &Manifest| String::from_utf8(manifest.to_json().unwrap()).unwrap();
+    let a = recorded(&directory, "a.json", &json(&manifest));
+    manifest.outputs[0].size_bytes += 1;
+    let b = recorded(&directory, "b.json", &json(&manifest));
+    let comparison = outputs(&a, &b).unwrap();
+    assert_eq!(text(&comparison), "output initrd: size 9 -> 10 bytes\n");
+    assert_eq!((comparison.unpack_alike, comparison.not_compared.len()), (None, 0));
 }
 
 #[test]
@@ -475,6 +543,8 @@ fn manifests_of_others_are_refused() {
         error.replace(directory.path().to_str().unwrap(), "DIR")
     };
     let lists = |path: &str| refusal(&MANIFEST_A.replace("vmlinuz", path));
+    let mut twice = Manifest::parse(MANIFEST_A.as_bytes()).unwrap();
+    twice.kernels.push(twice.kernels[0].clone());
     let all = [
         refusal("{}"),
         refusal(&MANIFEST_A[..500]),
@@ -482,14 +552,18 @@ fn manifests_of_others_are_refused() {
         lists("../vmlinuz"),
         lists("/etc/passwd"),
         lists(""),
+        refusal(&MANIFEST_A.replace("\"initrd\": \"initrd\"", "\"initrd\": \"../initrd\"")),
+        refusal(&String::from_utf8(twice.to_json().unwrap()).unwrap()),
     ];
     insta::assert_snapshot!(all.join("\n"), @r#"
     taking DIR/manifest.json for the manifest of an `ocinitrd build`: reading the manifest: missing field `schema` at line 1 column 2
-    taking DIR/manifest.json for the manifest of an `ocinitrd build`: reading the manifest: EOF while parsing a string at line 6 column 74
+    taking DIR/manifest.json for the manifest of an `ocinitrd build`: reading the manifest: EOF while parsing a string at line 7 column 52
     taking DIR/manifest.json for the manifest of an `ocinitrd build`: the manifest has schema 9, this ocinitrd reads 1: use the version that wrote it (0.1.0)
-    DIR/manifest.json lists "../vmlinuz", which is no path in its directory: ocinitrd did not write it so
-    DIR/manifest.json lists "/etc/passwd", which is no path in its directory: ocinitrd did not write it so
-    DIR/manifest.json lists "", which is no path in its directory: ocinitrd did not write it so
+    reading DIR/manifest.json, which ocinitrd did not write so: it lists "../vmlinuz", which is no path in its directory
+    reading DIR/manifest.json, which ocinitrd did not write so: it lists "/etc/passwd", which is no path in its directory
+    reading DIR/manifest.json, which ocinitrd did not write so: it lists "", which is no path in its directory
+    reading DIR/manifest.json, which ocinitrd did not write so: "../initrd" of the kernel 6.12.1 is none of its outputs
+    reading DIR/manifest.json, which ocinitrd did not write so: it has the kernel 6.12.1 twice
     "#);
     let empty = TempDir::new().unwrap();
     let error = Recorded::open(empty.path()).unwrap_err().to_string();

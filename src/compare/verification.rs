@@ -13,7 +13,7 @@ use super::difference::Printable;
 use super::recorded::Recorded;
 use crate::directory;
 use crate::format::digest::Digest;
-use crate::manifest::{FILE_NAME, Output};
+use crate::manifest::{FILE_NAME, Kernel, Output};
 
 /// What became of each listed output.
 #[derive(Debug, Serialize)]
@@ -22,7 +22,7 @@ pub struct Verification {
     pub ok: bool,
     /// How many outputs the manifest lists.
     pub outputs: usize,
-    /// How many segments of the initrd it lists.
+    /// How many segments of initrds it lists.
     pub segments: usize,
     /// What is not as recorded, or could not be checked, by output.
     pub findings: Vec<Finding>,
@@ -31,7 +31,7 @@ pub struct Verification {
 /// Something that is not as the manifest records it.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Finding {
-    /// The output's path as listed, or `manifest.json`.
+    /// The output's path as listed.
     pub output: String,
     /// The segment of the initrd, if it is about one.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -61,7 +61,7 @@ pub enum Problem {
         /// As found.
         found: Digest,
     },
-    /// No listed output has the size that the segments come to.
+    /// The segments listed for it come to another size than it is listed with.
     Segments,
     /// It could not be checked; it may be right or wrong.
     NotChecked {
@@ -85,14 +85,12 @@ pub fn verify(recorded: &Recorded) -> Result<Verification> {
             .unwrap_or_else(|error| vec![Problem::NotChecked { reason: format!("{error:#}") }]);
         let finding = |problem| Finding { output: output.path.clone(), segment: None, problem };
         findings.extend(problems.into_iter().map(finding));
-        if manifest.initrd().is_some_and(|initrd| initrd.path == output.path) {
-            findings.extend(check_segments(recorded, output));
+        let is_its_own = |kernel: &&Kernel| kernel.initrd.as_ref() == Some(&output.path);
+        for kernel in manifest.kernels.iter().filter(is_its_own) {
+            findings.extend(check_segments(recorded, kernel, output));
         }
     }
-    if manifest.initrd().is_none() && !manifest.segments.is_empty() {
-        findings.push(Finding { output: FILE_NAME.to_owned(), segment: None, problem: Problem::Segments });
-    }
-    let (outputs, segments) = (manifest.outputs.len(), manifest.segments.len());
+    let (outputs, segments) = (manifest.outputs.len(), manifest.kernels.iter().map(|one| one.segments.len()).sum());
     Ok(Verification { ok: findings.is_empty(), outputs, segments, findings })
 }
 
@@ -133,15 +131,18 @@ fn compared(recorded_bytes: u64, found_bytes: u64, recorded: Digest, found: Dige
     size.into_iter().chain(digest).collect()
 }
 
-/// The ranges of the initrd that are its segments; nothing if it is missing, which is told already.
-fn check_segments(recorded: &Recorded, initrd: &Output) -> Vec<Finding> {
+/// The ranges of a kernel's initrd that are its segments; nothing if it is missing, which is told already.
+fn check_segments(recorded: &Recorded, kernel: &Kernel, initrd: &Output) -> Vec<Finding> {
     let path = recorded.place(&initrd.path);
     if !path.is_file() {
         return Vec::new();
     }
-    let offsets = recorded.manifest.segment_offsets().unwrap_or_default();
+    let offsets = match kernel.segment_offsets() {
+        Some((offsets, end)) if end == initrd.size_bytes => offsets,
+        _ => return vec![Finding { output: initrd.path.clone(), segment: None, problem: Problem::Segments }],
+    };
     let mut findings = Vec::new();
-    for (segment, offset) in recorded.manifest.segments.iter().zip(offsets) {
+    for (segment, offset) in kernel.segments.iter().zip(offsets) {
         let read = range(&path, offset, segment.size_bytes)
             .and_then(|bytes| Digest::of_reader(bytes).with_context(|| format!("reading {}", path.display())));
         let problems = match read {
@@ -164,7 +165,7 @@ impl std::fmt::Display for Finding {
             Problem::Missing => formatter.write_str(": missing"),
             Problem::Size { recorded, found } => write!(formatter, ": {found} bytes instead of {recorded}"),
             Problem::Sha256 { recorded, found } => write!(formatter, ": {found} instead of {recorded}"),
-            Problem::Segments => formatter.write_str(": no output has the size that the segments listed come to"),
+            Problem::Segments => formatter.write_str(": the segments listed do not come to its size"),
             Problem::NotChecked { reason } => write!(formatter, ": not checked: {reason}"),
         }
     }

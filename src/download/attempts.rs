@@ -156,10 +156,7 @@ impl<'d> Attempts<'d> {
             lines.push(format!("  and {more} more locations, which failed too or were not tried"));
         }
         lines.push(match self.passing_failures {
-            0 => {
-                "check the repository's URL in the definition; if its packages were replaced meanwhile, run this again"
-                    .into()
-            }
+            0 => "check the repository's URL in the definition".into(),
             _ => "check the network, the proxy (https_proxy, no_proxy) and the certificates (SSL_CERT_FILE)".into(),
         });
         anyhow!(lines.join("\n"))
@@ -229,7 +226,7 @@ mod tests {
             attempts.into_error().to_string(),
             "fetching alpha of repository r failed:\n  https://me:***@a/file: HTTP status 404\n  \
              /nowhere/file: HTTP status 404\n\
-             check the repository's URL in the definition; if its packages were replaced meanwhile, run this again"
+             check the repository's URL in the definition"
         );
     }
 

@@ -48,6 +48,7 @@ impl Default for Patience {
 #[derive(Debug, Default)]
 pub struct Downloader {
     patience: Patience,
+    offline: bool,
     client: OnceLock<Client>,
     /// Failures by server.
     penalties: Mutex<BTreeMap<String, u32>>,
@@ -95,6 +96,11 @@ impl Downloader {
         Downloader { patience, ..Downloader::default() }
     }
 
+    /// The same downloader, which never asks a server: only files of this host are read.
+    pub fn offline(self) -> Self {
+        Downloader { offline: true, ..self }
+    }
+
     /// Fetches a small text of at most `limit_bytes` into memory, from the first of `locations` whose bytes `check`
     /// accepts. Returns the bytes and the index of that location. `what` names the file in the error.
     ///
@@ -111,6 +117,7 @@ impl Downloader {
         while let Some((index, address)) = attempts.next().await {
             let outcome = match &address {
                 Address::File(path) => read_file(path, limit_bytes),
+                Address::Http(_) if self.offline => Err(not_asked()),
                 Address::Http(url) => self.read_http(url, limit_bytes).await,
             };
             match outcome.and_then(|bytes| check(&bytes).map(|()| bytes).map_err(Failure::Final)) {
@@ -173,6 +180,7 @@ impl Downloader {
                 (partial, copied) = blocking(partial, move |partial| copy_file(partial, &path)).await?;
                 copied
             }
+            Address::Http(_) if self.offline => Err(not_asked()),
             Address::Http(url) => self.receive(url, &mut partial, expected, counted).await,
         };
         if let Err(failure) = received {
@@ -181,6 +189,10 @@ impl Downloader {
         let (partial, completion) = blocking(partial, Partial::complete).await?;
         Ok((partial, verdict(completion?, expected, resumed)))
     }
+}
+
+fn not_asked() -> Failure {
+    Failure::Final(anyhow!("not asked, because of --offline"))
 }
 
 enum Claim {

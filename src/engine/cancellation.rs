@@ -93,6 +93,19 @@ impl Cancellation {
         (Cancellation { state }, Trigger { state: sender })
     }
 
+    /// Does `work`, unless the run is asked to end before it is done: then `work` is dropped where it stands. Not for work
+    /// that has to tidy up, as jobs of an engine have, which listen themselves.
+    ///
+    /// # Errors
+    /// Fails with what `work` failed with, or with [`Interrupted`].
+    pub async fn unless<T>(&self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            biased;
+            interrupted = self.cancelled() => Err(interrupted.into()),
+            done = work => done,
+        }
+    }
+
     /// Listens for SIGHUP, SIGINT and SIGTERM from now on. Needs a tokio runtime.
     ///
     /// # Errors

@@ -33,8 +33,8 @@ pub struct Image {
 /// Finds the image in the engine's storage or pulls it.
 pub(super) async fn ensure(client: &Client, reference: &ImageReference, progress: &Progress) -> Result<Image> {
     let pinned = reference.pinned();
-    if let Some(found) = client.inspect_image(&pinned).await.with_context(|| format!("looking for image {pinned}"))? {
-        return describe(reference, found);
+    if let Some(image) = find(client, reference).await? {
+        return Ok(image);
     }
     if reference.registry() == "localhost" {
         bail!(
@@ -50,6 +50,13 @@ pub(super) async fn ensure(client: &Client, reference: &ImageReference, progress
         Some(found) => describe(reference, found),
         None => bail!("pulling {reference}: the engine reported no error, but has no image of that digest afterwards"),
     }
+}
+
+/// Finds the image in the engine's storage.
+pub(super) async fn find(client: &Client, reference: &ImageReference) -> Result<Option<Image>> {
+    let pinned = reference.pinned();
+    let found = client.inspect_image(&pinned).await.with_context(|| format!("looking for image {pinned}"))?;
+    found.map(|found| describe(reference, found)).transpose()
 }
 
 fn describe(reference: &ImageReference, found: StoredImage) -> Result<Image> {

@@ -185,6 +185,16 @@ impl Engine {
         }
     }
 
+    /// Finds an image in the engine's storage.
+    ///
+    /// # Errors
+    /// Fails when it is not there, the digest differs, or the engine goes away.
+    pub async fn find_image(&self, reference: &ImageReference) -> Result<Image> {
+        image::find(&self.client, reference).await?.with_context(|| {
+            format!("image {reference} is not in this engine's storage, and --offline forbids to pull it: run podman pull {reference}")
+        })
+    }
+
     /// Removes the containers of runs that were killed. Those of runs that live are never touched.
     async fn remove_leftovers(&self, progress: &Progress) -> Result<()> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("reading the clock")?;

@@ -13,11 +13,13 @@ mod source;
 mod xml;
 
 use std::collections::BTreeSet;
+use std::io::Read;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::download::{Downloader, Meter};
+use crate::format::checksum::Checksum;
 use crate::format::digest::Digest;
 use crate::progress::Progress;
 use crate::store::{Expected, Store};
@@ -82,7 +84,7 @@ fn is_safe_path(path: &str) -> bool {
 /// when `repo_gpgcheck` is on and there is no signature; on metadata that cannot be verified; when the store fails.
 pub async fn fetch(source: &Source, store: &Store, downloader: &Downloader, progress: &Progress) -> Result<Metadata> {
     source.check()?;
-    let index = fetch_index(source, downloader).await?;
+    let index = fetch_index(source, store, downloader).await?;
     let mut files = vec![index.keep(store, "repomd", REPOMD_PATH, &index.repomd)?];
     if source.repo_gpgcheck {
         let signature = fetch_signature(source, &index.base_urls[0], downloader).await?;
@@ -128,18 +130,31 @@ impl Index {
     }
 }
 
-async fn fetch_index(source: &Source, downloader: &Downloader) -> Result<Index> {
-    let (mut base_urls, generations) = locate(source, downloader).await?;
+async fn fetch_index(source: &Source, store: &Store, downloader: &Downloader) -> Result<Index> {
+    let (mut base_urls, mut generations) = locate(source, downloader).await?;
+    if let Some(pinned) = &source.pinned {
+        if store.contains(pinned) {
+            return Ok(Index { repomd: read_blob(store, pinned)?, base_urls });
+        }
+        generations = vec![Expected { checksum: Checksum::Sha256(*pinned), size_bytes: None }];
+    }
+    let vouching = if source.pinned.is_some() { "the lock names" } else { "the metalink lists" };
     let what = format!("repomd.xml of repository {}", source.id);
     let locations: Vec<String> = base_urls.iter().map(|base_url| join(base_url, REPOMD_PATH)).collect();
     let (repomd, server) = downloader
         .read(&what, &locations, TEXT_MAX_BYTES, |bytes| {
-            check_generation(bytes, &generations)?;
+            check_generation(bytes, &generations, vouching)?;
             repomd::parse(bytes, |kind| kind == "primary").map(drop)
         })
         .await?;
     base_urls[..=server].rotate_right(1);
     Ok(Index { repomd, base_urls })
+}
+
+fn read_blob(store: &Store, digest: &Digest) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    store.read(digest)?.read_to_end(&mut bytes).with_context(|| format!("reading {digest} from the store"))?;
+    Ok(bytes)
 }
 
 /// The base URLs, and the `repomd.xml` that a metalink vouches for; none without a metalink.
@@ -165,11 +180,12 @@ async fn locate(source: &Source, downloader: &Downloader) -> Result<(Vec<String>
     }
 }
 
-fn check_generation(bytes: &[u8], generations: &[Expected]) -> Result<()> {
+/// Refuses what is none of the `repomd.xml` that the metalink or the lock, `vouching` for them, names.
+fn check_generation(bytes: &[u8], generations: &[Expected], vouching: &str) -> Result<()> {
     if generations.is_empty() || generations.iter().any(|generation| generation.check(bytes).is_ok()) {
         return Ok(());
     }
-    bail!("it is none of the {} that the metalink lists: the mirror is out of date, or changed it", generations.len())
+    bail!("it is none of the {} that {vouching}: the mirror is out of date, or changed it", generations.len())
 }
 
 /// From the server that had `repomd.xml`: another one may have the signature of another generation.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::format::digest::Digest;
+
 /// Values by variable name, such as `releasever`, `basearch` and `arch`.
 pub type Variables = BTreeMap<String, String>;
 
@@ -14,10 +16,10 @@ pub struct Source {
     pub id: String,
     /// Where it is.
     pub location: Location,
-    /// The armored public keys that sign its packages, and its metadata if `repo_gpgcheck` is on.
-    pub gpg_keys: Vec<String>,
     /// Whether its metadata is signed: then the signature is fetched too. It is verified where dnf runs.
     pub repo_gpgcheck: bool,
+    /// The digest that its `repomd.xml` must have, where an earlier state of the repository is wanted.
+    pub pinned: Option<Digest>,
     /// Whether the lists of all files of all packages are needed: when packages are asked for by paths, by those that
     /// depend on paths outside `/etc` and the `bin` directories, and by dnf before 4.18. They are the biggest files.
     pub filelists: bool,

@@ -1,14 +1,14 @@
 //! The files that a step finds in its container, as one tar stream.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use crate::dnf::CONTAINER_DIRECTORY;
+use crate::extra_tree::{self, Content};
 
 /// Files and directories below `/ocinitrd`, in the order in which they were added.
 #[derive(Debug, Default)]
@@ -61,38 +61,19 @@ impl Input {
         self.add(path.trim_start_matches('/'), 0o644, Source::Bytes(content.into()));
     }
 
-    /// Adds all that is below the directory `tree` of this host, as `path` below `/ocinitrd`. Of the modes only whether
-    /// a file is executable counts, as in git: the rest depends on the umask of who checked it out.
+    /// Adds an extra tree as `path` below `/ocinitrd`.
     ///
     /// # Errors
-    /// Fails when the directory cannot be read or holds anything but files, directories and symlinks.
+    /// As [`extra_tree::read`].
     pub fn tree(&mut self, path: &str, tree: &Path) -> Result<()> {
-        self.walk(&Path::new(CONTAINER_DIRECTORY).join(path), tree)
-    }
-
-    fn walk(&mut self, path: &Path, directory: &Path) -> Result<()> {
-        let reading = || format!("reading the extra tree {}", directory.display());
-        let mut entries =
-            fs::read_dir(directory).with_context(reading)?.collect::<io::Result<Vec<_>>>().with_context(reading)?;
-        entries.sort_by_key(fs::DirEntry::file_name);
-        for entry in entries {
-            let path = path.join(entry.file_name());
-            let metadata = entry.metadata().with_context(reading)?;
-            if metadata.is_dir() {
-                self.members.push(Member { path: path.clone(), mode: 0o755, source: Source::Directory });
-                self.walk(&path, &entry.path())?;
-            } else if metadata.is_symlink() {
-                let target = fs::read_link(entry.path()).with_context(reading)?;
-                self.members.push(Member { path, mode: 0o777, source: Source::Symlink(target) });
-            } else if metadata.is_file() {
-                let mode = if metadata.permissions().mode() & 0o100 == 0 { 0o644 } else { 0o755 };
-                self.members.push(Member { path, mode, source: Source::File(entry.path()) });
-            } else {
-                anyhow::bail!(
-                    "{} is no file, directory or symlink: an extra tree cannot hold it",
-                    entry.path().display()
-                );
-            }
+        let directory = Path::new(CONTAINER_DIRECTORY).join(path);
+        for member in extra_tree::read(tree)? {
+            let source = match member.content {
+                Content::Directory => Source::Directory,
+                Content::File(path) => Source::File(path),
+                Content::Symlink(target) => Source::Symlink(target),
+            };
+            self.members.push(Member { path: directory.join(member.path), mode: member.mode, source });
         }
         Ok(())
     }
@@ -151,14 +132,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn modes_are_gits_and_owners_root_whatever_the_umask() {
+    fn an_extra_tree_is_sent_as_roots_with_the_modes_that_count() {
         let directory = tempfile::tempdir().unwrap();
-        let script = directory.path().join("run");
-        fs::write(&script, "x").unwrap();
-        fs::set_permissions(&script, fs::Permissions::from_mode(0o700)).unwrap();
-        fs::write(directory.path().join("rules"), "y").unwrap();
-        fs::set_permissions(directory.path().join("rules"), fs::Permissions::from_mode(0o600)).unwrap();
-        std::os::unix::fs::symlink("run", directory.path().join("link")).unwrap();
+        std::fs::write(directory.path().join("rules"), "y").unwrap();
+        std::os::unix::fs::symlink("rules", directory.path().join("link")).unwrap();
         let mut input = Input::with_script("step.sh", "true");
         input.tree("extra", directory.path()).unwrap();
         let mut stream = Vec::new();
@@ -178,7 +155,6 @@ mod tests {
             ("ocinitrd/step.sh", 0o644),
             ("ocinitrd/extra/link", 0o777),
             ("ocinitrd/extra/rules", 0o644),
-            ("ocinitrd/extra/run", 0o755),
         ];
         assert_eq!(listing, expected.map(|(path, mode)| (path.to_owned(), mode, 0)));
     }

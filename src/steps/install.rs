@@ -34,6 +34,8 @@ pub struct Request<'a> {
     pub rpms: &'a [(String, PathBuf)],
     /// The time that scriptlets and rpm's database record, in seconds.
     pub epoch: u64,
+    /// How the exported tree is read.
+    pub rules: Rules,
     /// Where the tree's files are spooled.
     pub spool_directory: &'a Path,
 }
@@ -47,7 +49,7 @@ pub async fn install(engine: &Engine, image: &Image, request: &Request<'_>, prog
     let mut inventory = Vec::new();
     let (reader, mut writer) = io::pipe().context("making a pipe for the exported tree")?;
     let spool_directory = request.spool_directory.to_owned();
-    let rules = Rules { add_missing_parents: Some(request.epoch), ..Rules::root_filesystem() };
+    let rules = request.rules;
     let reading = tokio::task::spawn_blocking(move || Layer::read(reader, &spool_directory, &rules));
     let job = Job {
         image,
@@ -89,7 +91,7 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 fn input(request: &Request<'_>) -> Result<Input> {
     let mut input = Input::with_script("install.sh", include_str!("install.sh"));
     input.bytes_at("etc/rpm/macros.ocinitrd", super::RPM_MACROS);
-    input.bytes("dnf.conf", dnf::configuration(request.selection));
+    input.bytes("dnf.conf", dnf::configuration(&request.selection.exclude));
     input.bytes("releasever", request.releasever);
     input.directory("extra");
     let trees: BTreeSet<&PathBuf> = request.selection.extra_trees.iter().collect();

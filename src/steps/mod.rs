@@ -4,19 +4,20 @@
 //! leaves there. The files are sent as a tar stream, so that the engine may be on another host.
 
 pub mod install;
+pub mod renew;
 pub mod solve;
 pub mod verify;
 
 mod input;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::definition::{BUILDER_FILE, Repository};
+use crate::definition::{BUILDER_FILE, Definition, Repository};
 use crate::dnf;
 use crate::engine::Output;
 
@@ -59,19 +60,50 @@ const RPM_MACROS: &str = "%__transaction_unshare %{nil}\n\
                           %_netsharedpath /proc:/sys:/dev\n\
                           %_pkgverify_level none\n";
 
-/// Adds the repositories' keys: files of the host by content, those of the builder image by their path in it.
-fn add_keys(input: &mut Input, repositories: &BTreeMap<String, Repository>) -> Result<()> {
+/// Adds the keys that the definition names: files of the host by content, those of the builder image by their path in it.
+fn add_definition_keys(
+    input: &mut Input,
+    definition: &Definition,
+    repositories: &BTreeMap<String, Repository>,
+) -> Result<()> {
     input.directory("keys");
     input.bytes("builder-keys", dnf::builder_keys(repositories));
     for (id, repository) in repositories {
         for (position, key) in repository.gpg_keys.iter().enumerate() {
             if !key.starts_with(BUILDER_FILE) {
-                let armored = fs::read(key).with_context(|| format!("reading the key {key} of [repos.{id}]"))?;
+                let armored = fs::read(definition.path(key));
+                let armored = armored.with_context(|| format!("reading the key {key} of [repos.{id}]"))?;
                 input.bytes(&format!("keys/{}", dnf::key_file_name(id, position)), armored);
             }
         }
     }
     Ok(())
+}
+
+/// Adds repositories with their metadata (repository id, path below it, where it lies on this host) and keys.
+fn add_repositories(
+    input: &mut Input,
+    definition: &Definition,
+    repositories: &BTreeMap<String, Repository>,
+    metadata: &[(String, String, PathBuf)],
+) -> Result<()> {
+    input.directory("repos.d");
+    input.bytes("repos.d/ocinitrd.repo", dnf::repositories_file(repositories));
+    add_definition_keys(input, definition, repositories)?;
+    input.directory("repos");
+    for id in repositories.keys() {
+        input.directory(&format!("repos/{id}"));
+        input.directory(&format!("repos/{id}/repodata"));
+    }
+    for (id, path, host_path) in metadata {
+        input.file(&format!("repos/{id}/{path}"), host_path);
+    }
+    Ok(())
+}
+
+/// Each word once and sorted: the order of a definition must not matter to dnf.
+fn lines(words: &BTreeSet<String>) -> String {
+    words.iter().map(|word| format!("{word}\n")).collect()
 }
 
 /// Adds rpms below `rpms`: file name in the container, path on this host.

@@ -1,11 +1,12 @@
-//! Definition and metadata to the packages that dnf chooses, and the rpms of the kernel.
+//! Definition and metadata to the packages that dnf chooses, and the rpms of the kernels.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
-use crate::definition::{Repository, Selection};
+use crate::definition::{Definition, Repository, Selection};
 use crate::dnf::{self, Chosen};
 use crate::engine::{Engine, Image, Job};
 use crate::progress::Progress;
@@ -15,29 +16,38 @@ use super::input::Input;
 /// What is to be solved.
 #[derive(Debug)]
 pub struct Request<'a> {
-    /// The repositories by id.
+    /// The definition, for its keys and kernel packages.
+    pub definition: &'a Definition,
+    /// The repositories by id, their variables replaced.
     pub repositories: &'a BTreeMap<String, Repository>,
     /// The files of each repository's metadata: repository id, path below it, where it lies on this host.
     pub metadata: &'a [(String, String, PathBuf)],
-    /// What dnf calls `releasever`.
-    pub releasever: &'a str,
-    /// What is to be installed.
-    pub selection: &'a Selection,
-    /// The packages of the kernel.
-    pub kernel_packages: &'a [String],
-    /// The kernel wanted; the newest if none is.
-    pub kernel_version: Option<&'a str>,
+    /// What is to be installed, each for itself.
+    pub selections: &'a [Selection],
+    /// The kernels wanted: a version, or none for the newest.
+    pub kernels: &'a [Option<String>],
 }
 
-/// What dnf chose.
+/// What dnf chose, and what the builder image has.
 #[derive(Debug)]
 pub struct Solution {
-    /// The packages of the base.
-    pub packages: BTreeSet<Chosen>,
-    /// The packages of the kernel.
-    pub kernel_packages: BTreeSet<Chosen>,
+    /// For each selection.
+    pub sets: Vec<Set>,
+    /// For each kernel its packages.
+    pub kernels: Vec<BTreeSet<Chosen>>,
     /// What the builder's rpm and dnf say of their versions, a line each.
     pub builder_tools: Vec<String>,
+    /// The keys of the repositories, those of the builder image too, by [`dnf::key_file_name`].
+    pub keys: BTreeMap<String, Vec<u8>>,
+}
+
+/// What dnf chose for one selection.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Set {
+    /// All packages.
+    pub packages: BTreeSet<Chosen>,
+    /// The names of those that were asked for; the others are their dependencies.
+    pub requested: BTreeSet<String>,
 }
 
 /// Lets dnf solve in a container of `image`.
@@ -46,7 +56,17 @@ pub struct Solution {
 /// Fails with dnf's own words when it finds no solution, and when the container cannot be run.
 pub async fn solve(engine: &Engine, image: &Image, request: &Request<'_>, progress: &Progress) -> Result<Solution> {
     let input = input(request)?;
-    let (mut solution, mut kernel, mut tools) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut kernel, mut tools, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+    let mut sets: Vec<(Vec<u8>, Vec<u8>)> = vec![(Vec::new(), Vec::new()); request.selections.len()];
+    let mut outputs = vec![
+        super::output("kernel", &mut kernel),
+        super::output("builder", &mut tools),
+        super::output("keys.tar", &mut keys),
+    ];
+    for (position, (solution, log)) in sets.iter_mut().enumerate() {
+        outputs.push(super::output(&format!("{position}.solution"), solution));
+        outputs.push(super::output(&format!("{position}.log"), log));
+    }
     let job = Job {
         image,
         name: "solve",
@@ -55,46 +75,50 @@ pub async fn solve(engine: &Engine, image: &Image, request: &Request<'_>, progre
         capabilities: Vec::new(),
         memory_limit_bytes: None,
         input: Box::new(move |writer| input.write(writer)),
-        outputs: vec![
-            super::output("solution", &mut solution),
-            super::output("kernel", &mut kernel),
-            super::output("builder", &mut tools),
-        ],
+        outputs,
     };
     let result = engine.run(job, progress).await?;
     if result.exit_code != 0 {
         bail!("dnf found no solution for the packages of the image:\n{}", dnf::complaints(&result.log));
     }
     Ok(Solution {
-        packages: dnf::parse_solution(&super::text(solution)?)?,
-        kernel_packages: dnf::parse_kernel_packages(&super::text(kernel)?)?,
+        sets: sets.into_iter().map(set).collect::<Result<_>>()?,
+        kernels: dnf::parse_kernel_packages(&super::text(kernel)?, request.kernels.len())?,
         builder_tools: super::text(tools)?.lines().map(str::to_owned).collect(),
+        keys: read_keys(&keys).context("reading the keys of the repositories")?,
     })
 }
 
-fn input(request: &Request<'_>) -> Result<Input> {
-    let mut input = Input::with_script("solve.sh", include_str!("solve.sh"));
-    input.bytes_at("etc/rpm/macros.ocinitrd", super::RPM_MACROS);
-    input.bytes("dnf.conf", dnf::configuration(request.selection));
-    input.bytes("releasever", request.releasever);
-    input.bytes("packages", lines(&request.selection.install));
-    input.bytes("kernel-packages", dnf::kernel_packages(request.kernel_packages, request.kernel_version));
-    input.directory("repos.d");
-    input.bytes("repos.d/ocinitrd.repo", dnf::repositories_file(request.repositories));
-    super::add_keys(&mut input, request.repositories)?;
-    input.directory("repos");
-    for id in request.repositories.keys() {
-        input.directory(&format!("repos/{id}"));
-        input.directory(&format!("repos/{id}/repodata"));
-    }
-    for (id, path, host_path) in request.metadata {
-        input.file(&format!("repos/{id}/{path}"), host_path);
-    }
-    Ok(input)
+fn set((solution, log): (Vec<u8>, Vec<u8>)) -> Result<Set> {
+    Ok(Set { packages: dnf::parse_solution(&super::text(solution)?)?, requested: dnf::requested(&super::text(log)?) })
 }
 
-/// Each word once and sorted: the order of a definition must not matter to dnf.
-fn lines(words: &[String]) -> String {
-    let sorted: BTreeSet<&str> = words.iter().map(String::as_str).collect();
-    sorted.into_iter().map(|word| format!("{word}\n")).collect()
+fn read_keys(archive: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
+    let mut keys = BTreeMap::new();
+    for entry in tar::Archive::new(archive).entries()? {
+        let mut entry = entry?;
+        if let Some(name) = entry.path()?.file_name().and_then(|name| name.to_str()).map(str::to_owned) {
+            let mut bytes = Vec::new();
+            entry.read_to_end(&mut bytes)?;
+            keys.insert(name, bytes);
+        }
+    }
+    Ok(keys)
+}
+
+fn input(request: &Request<'_>) -> Result<Input> {
+    let Request { definition, repositories, .. } = request;
+    let mut input = Input::with_script("solve.sh", include_str!("solve.sh"));
+    input.bytes_at("etc/rpm/macros.ocinitrd", super::RPM_MACROS);
+    input.bytes("dnf.conf", dnf::configuration(&[]));
+    input.bytes("releasever", definition.releasever.as_str());
+    input.bytes("kernel-packages", dnf::kernel_packages(&definition.kernel_packages, request.kernels));
+    input.directory("sets");
+    for (position, selection) in request.selections.iter().enumerate() {
+        input.directory(&format!("sets/{position}"));
+        input.bytes(&format!("sets/{position}/dnf.conf"), dnf::configuration(&selection.exclude));
+        input.bytes(&format!("sets/{position}/packages"), super::lines(&selection.install.iter().cloned().collect()));
+    }
+    super::add_repositories(&mut input, definition, repositories, request.metadata)?;
+    Ok(input)
 }

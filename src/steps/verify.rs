@@ -1,30 +1,32 @@
-//! Rpms to the certainty that a key of the definition signed each of them.
+//! Rpms to the certainty that one of some keys signed each of them.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use crate::definition::Repository;
 use crate::engine::{Engine, Image, Job};
 use crate::progress::Progress;
 
 use super::input::Input;
 
-/// Lets rpm's own verifier check `rpms` (file name in the container, path on this host) against the keys of all
-/// `repositories`, and against no other key.
+/// Lets rpm's own verifier check `rpms` (file name in the container, path on this host) against `keys` (armored, by any
+/// name), and against no other key.
 ///
 /// # Errors
 /// Fails when an rpm is unsigned, signed by another key or damaged, naming each such rpm.
 pub async fn verify(
     engine: &Engine,
     image: &Image,
-    repositories: &BTreeMap<String, Repository>,
+    keys: &BTreeMap<String, String>,
     rpms: &[(String, PathBuf)],
     progress: &Progress,
 ) -> Result<()> {
     let mut input = Input::with_script("verify.sh", include_str!("verify.sh"));
-    super::add_keys(&mut input, repositories)?;
+    input.directory("keys");
+    for (name, armored) in keys {
+        input.bytes(&format!("keys/{name}.asc"), armored.as_str());
+    }
     super::add_rpms(&mut input, rpms);
     let job = Job {
         image,

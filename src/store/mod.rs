@@ -92,13 +92,13 @@ impl Store {
         let path = self.path(digest);
         let is_there = path.is_file();
         if is_there {
-            self.touch(&path);
+            Store::touch(&path);
         }
         is_there
     }
 
     /// Records that a file of the store is used now; costs a look at it, and once a day a change of its time.
-    pub fn touch(&self, path: &Path) {
+    pub fn touch(path: &Path) {
         // What cannot be marked, such as another user's file, can be used all the same.
         let _ = record_use(path, SystemTime::now());
     }
@@ -118,8 +118,26 @@ impl Store {
     pub fn read(&self, digest: &Digest) -> Result<File> {
         let path = self.path(digest);
         let file = File::open(&path).with_context(|| format!("reading {} from the store", path.display()))?;
-        self.touch(&path);
+        Store::touch(&path);
         Ok(file)
+    }
+
+    /// Reads the blob of `digest`, if it is there, and removes it if it is damaged. Tells whether it was.
+    ///
+    /// # Errors
+    /// Fails when it cannot be read, or is damaged and cannot be removed.
+    pub fn discard_if_damaged(&self, digest: &Digest) -> Result<bool> {
+        if !self.contains(digest) {
+            return Ok(false);
+        }
+        let path = self.path(digest);
+        let (found, _) =
+            Digest::of_reader(self.read(digest)?).with_context(|| format!("reading {}", path.display()))?;
+        if found == *digest {
+            return Ok(false);
+        }
+        fs::remove_file(&path).map_err(|error| explain(&self.root, "removing", &path, error))?;
+        Ok(true)
     }
 
     /// The size of the blob of `digest` in bytes.
@@ -243,6 +261,17 @@ mod tests {
 
     fn partials(store: &Store) -> usize {
         fs::read_dir(store.partials()).unwrap().count()
+    }
+
+    #[test]
+    fn a_damaged_blob_is_discarded_and_a_whole_one_stays() {
+        let (_directory, store) = store();
+        let digest = store.insert(b"initrd").unwrap();
+        assert!(!store.discard_if_damaged(&digest).unwrap() && store.contains(&digest));
+        fs::remove_file(store.path(&digest)).unwrap();
+        assert!(!store.discard_if_damaged(&digest).unwrap());
+        fs::write(store.path(&digest), b"initrD").unwrap();
+        assert!(store.discard_if_damaged(&digest).unwrap() && !store.contains(&digest));
     }
 
     #[test]

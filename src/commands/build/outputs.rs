@@ -5,39 +5,49 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
+use crate::cache;
+use crate::commands::workshop::architecture;
 use crate::directory;
-use crate::engine::Image;
 use crate::format::compress::Compression;
 use crate::format::digest::{Digest, Hasher};
-use crate::manifest::{self, Builder, Manifest, Options, Output, Segment};
+use crate::lock::Section;
+use crate::manifest::{self, Builder, Manifest, Options, Output};
 use crate::oci;
 use crate::oci::layout::{LayoutOptions, write_layout};
 use crate::output::{
     MODE_PRIVATE, MODE_PUBLIC, OutputDirectory, OutputFile, Outputs, Replaces, check_directory_replaceable,
 };
 use crate::progress::Progress;
-use crate::segment::{Assembler, SegmentFacts};
+use crate::segment::Assembler;
 use crate::tree::Tree;
 
-use super::inputs::Inputs;
-use super::plan::Plan;
-use super::trees::Trees;
-use super::{Format, Workshop};
+use super::Format;
+use super::base::FinishedBase;
+use super::kernels::FinishedKernel;
+use super::part::Part;
+use super::plan::{Plan, suffixed};
+use super::recipe::Recipe;
 
 const BUFFER_BYTES: usize = 1 << 20;
 
 /// The level of an OCI layer's gzip: layers are stored once and read often, but nobody waits for a smaller one.
 const LAYER_COMPRESSION: Compression = Compression::Gzip(6);
 
-/// Writes the outputs asked for, vmlinuz and the manifest; they appear together.
+/// Writes the outputs asked for, the kernels' images and the manifest; they appear together.
 ///
 /// # Errors
 /// Fails when something cannot be written; then nothing has appeared.
-pub fn write(workshop: &Workshop<'_>, image: &Image, inputs: &Inputs, trees: &Trees) -> Result<Manifest> {
-    let Workshop { plan, progress, .. } = workshop;
-    Writing::begin(plan, trees, progress)?.all(image, inputs)
+pub fn write(
+    plan: &Plan,
+    section: &Section,
+    recipe: &Recipe<'_>,
+    base: &FinishedBase,
+    kernels: &[FinishedKernel],
+    progress: &Progress,
+) -> Result<Manifest> {
+    Writing::begin(plan, recipe, base, kernels, progress)?.all(section)
 }
 
 /// Prints what was written and how to boot it, or the manifest.
@@ -59,42 +69,65 @@ pub fn report(plan: &Plan, manifest: &Manifest, json: bool) -> Result<()> {
             .context("printing the result")?;
     }
     if plan.formats.contains(&Format::Oci) {
-        let path = plan.output_directory.join(plan.output_name(Format::Oci));
+        let path = plan.output_directory.join(plan.output_name(Format::Oci, None));
         writeln!(stdout, "{0}  podman pull oci:{0}", path.display()).context("printing the result")?;
     }
     writeln!(stdout, "{}", plan.output_directory.join(manifest::FILE_NAME).display()).context("printing the result")
 }
 
+/// The manifest of the outputs that are there already, if they are what this recipe gives and nobody changed them.
+pub fn earlier(plan: &Plan, recipe: &Recipe<'_>) -> Option<Manifest> {
+    let manifest = read_manifest(plan).filter(|manifest| manifest.inputs == recipe.inputs)?;
+    // Of a tree in a directory it cannot be told whether it was changed.
+    if plan.formats.contains(&Format::Directory) {
+        return None;
+    }
+    manifest.outputs.iter().all(|output| is_there(plan, output)).then_some(manifest)
+}
+
+fn read_manifest(plan: &Plan) -> Option<Manifest> {
+    let json = fs::read(plan.output_directory.join(manifest::FILE_NAME)).ok()?;
+    Manifest::parse(&json).ok()
+}
+
+fn is_there(plan: &Plan, output: &Output) -> bool {
+    let Ok(file) = File::open(plan.output_directory.join(&output.path)) else { return false };
+    Digest::of_reader(file).is_ok_and(|(sha256, _)| sha256 == output.sha256)
+}
+
 /// Outputs under way.
 struct Writing<'a> {
     plan: &'a Plan,
-    trees: &'a Trees,
+    recipe: &'a Recipe<'a>,
+    base: &'a FinishedBase,
+    kernels: &'a [FinishedKernel],
     progress: &'a Progress,
     outputs: Outputs,
     listed: Vec<Output>,
-    segments: Vec<Segment>,
 }
 
 impl<'a> Writing<'a> {
-    fn begin(plan: &'a Plan, trees: &'a Trees, progress: &'a Progress) -> Result<Self> {
+    fn begin(
+        plan: &'a Plan,
+        recipe: &'a Recipe<'a>,
+        base: &'a FinishedBase,
+        kernels: &'a [FinishedKernel],
+        progress: &'a Progress,
+    ) -> Result<Self> {
         fs::create_dir_all(&plan.output_directory)
             .with_context(|| format!("creating the output directory {}", plan.output_directory.display()))?;
-        let (outputs, listed, segments) = (Outputs::new(), Vec::new(), Vec::new());
-        Ok(Writing { plan, trees, progress, outputs, listed, segments })
+        let (outputs, listed) = (Outputs::new(), Vec::new());
+        Ok(Writing { plan, recipe, base, kernels, progress, outputs, listed })
     }
 
-    fn all(mut self, image: &Image, inputs: &Inputs) -> Result<Manifest> {
-        let whole = whole_tree(self.trees)?;
-        for format in &self.plan.formats {
-            match format {
-                Format::Cpio => self.initrd()?,
-                Format::Oci => self.oci(&whole)?,
-                Format::Directory => self.directory(&whole)?,
-            }
-        }
-        self.kernel_image()?;
+    fn all(mut self, section: &Section) -> Result<Manifest> {
+        let kernels = self.kernels.iter().enumerate().map(|(position, kernel)| self.kernel(position, kernel));
+        let kernels = kernels.collect::<Result<Vec<_>>>()?;
+        self.segments()?;
+        self.trees()?;
+        self.tell();
         self.listed.sort_by(|one, other| one.path.cmp(&other.path));
-        let manifest = self.manifest(image, inputs);
+        let manifest = self.manifest(section, kernels);
         let mut file = OutputFile::create(&self.plan.output_directory.join(manifest::FILE_NAME), MODE_PUBLIC)?;
         file.write_all(&manifest.to_json()?).context("writing the manifest")?;
         self.outputs.add_file(file)?;
@@ -102,37 +135,80 @@ impl<'a> Writing<'a> {
         Ok(manifest)
     }
 
-    fn initrd(&mut self) -> Result<()> {
-        let stage = self.progress.stage(&format!("compressing ({})", self.plan.compression), None);
-        let name = self.plan.output_name(Format::Cpio);
-        let file = OutputFile::create(&self.plan.output_directory.join(&name), MODE_PRIVATE)?;
+    /// The image and the initrd of a kernel.
+    fn kernel(&mut self, position: usize, kernel: &FinishedKernel) -> Result<manifest::Kernel> {
+        let suffix = self.recipe.suffix(position);
+        let image = suffixed("vmlinuz", suffix);
+        self.copy(&image, &kernel.image.file, &kernel.image.sha256, MODE_PUBLIC)?;
+        let (mut initrd, mut segments) = (None, Vec::new());
+        if self.plan.formats.contains(&Format::Cpio) {
+            let name = self.plan.output_name(Format::Cpio, suffix);
+            let parts = [&kernel.microcode, &self.base.segment, &kernel.segment];
+            let parts: Vec<&Part> = parts.into_iter().flatten().collect();
+            self.initrd(&name, &parts)?;
+            segments = parts.into_iter().map(listed_segment).collect();
+            initrd = Some(name);
+        }
+        let packages = self.recipe.kernels[position].1.iter().map(|package| manifest::package(&package.package()));
+        Ok(manifest::Kernel { version: kernel.version.clone(), image, initrd, segments, packages: packages.collect() })
+    }
+
+    fn initrd(&mut self, name: &str, parts: &[&Part]) -> Result<()> {
+        let file = OutputFile::create(&self.plan.output_directory.join(name), MODE_PRIVATE)?;
         let mut assembler = Assembler::new(BufWriter::with_capacity(BUFFER_BYTES, file));
-        for (segment, tree) in [("base", &self.trees.base), ("modules", &self.trees.modules)] {
-            let compression = self.plan.segment_compression(segment);
-            let facts = assembler.add_tree(segment, tree, compression)?;
-            self.segments.push(listed_segment(segment, compression, &facts));
+        for part in parts {
+            let segment = assembler.add_finished(part.name, read_again(&part.file)?)?;
+            ensure!(segment.digest == part.facts.sha256, "the cached segment {} changed: run this again", part.name);
         }
         let (writer, initrd) = assembler.finish();
         let file = writer.into_inner().map_err(io::IntoInnerError::into_error).context("writing the initrd")?;
         self.outputs.add_file(file)?;
-        self.listed.push(Output { path: name, size_bytes: initrd.size_bytes, sha256: initrd.digest });
-        stage.finish(&format!("{:.1} MB", initrd.size_bytes as f64 / 1e6));
-        self.warn_of_attributes();
+        self.listed.push(Output { path: name.to_owned(), size_bytes: initrd.size_bytes, sha256: initrd.digest });
         Ok(())
     }
 
-    fn begin_directory(&self, format: Format) -> Result<(String, OutputDirectory)> {
-        let name = self.plan.output_name(format);
-        let directory = OutputDirectory::create(&self.plan.output_directory.join(&name), replaces(self.plan, &name))?;
-        Ok((name, directory))
+    /// The segments as files of their own.
+    fn segments(&mut self) -> Result<()> {
+        if !self.plan.segments {
+            return Ok(());
+        }
+        let base = self.base.segment.iter().map(|part| (part, None));
+        let of_kernel = |kernel: &'a FinishedKernel| {
+            let parts = [&kernel.microcode, &kernel.segment].into_iter().flatten();
+            parts.map(|part| (part, Some(kernel.version.as_str())))
+        };
+        let modules = self.kernels.iter().flat_map(of_kernel);
+        for (part, kernel) in base.chain(modules) {
+            let name = segment_file_name(part, kernel);
+            self.copy(&name, &part.file, &part.facts.sha256, MODE_PRIVATE)?;
+        }
+        Ok(())
+    }
+
+    fn copy(&mut self, name: &str, from: &File, sha256: &Digest, mode: u32) -> Result<()> {
+        let file = OutputFile::create(&self.plan.output_directory.join(name), mode)?;
+        let mut hasher = Hasher::new(file);
+        io::copy(&mut read_again(from)?, &mut hasher).with_context(|| format!("writing {name}"))?;
+        let (file, digest, size_bytes) = hasher.finish();
+        ensure!(digest == *sha256, "what the cache had for {name} changed: run this again");
+        self.outputs.add_file(file)?;
+        self.listed.push(Output { path: name.to_owned(), size_bytes, sha256: digest });
+        Ok(())
+    }
+
+    /// What the warnings say is said once, however many kernels they concern.
+    fn tell(&self) {
+        let mut warnings: Vec<&String> = self.kernels.iter().flat_map(|kernel| &kernel.warnings).collect();
+        warnings.dedup();
+        warnings.into_iter().for_each(|warning| self.progress.warn(warning));
+        if self.plan.wants_segments() {
+            self.warn_of_attributes();
+        }
     }
 
     fn warn_of_attributes(&self) {
-        let entries = [&self.trees.base, &self.trees.modules].into_iter().flat_map(Tree::iter);
-        let attributes: Vec<String> = entries
-            .flat_map(|(path, entry)| entry.xattrs.keys().map(move |name| (path, name)))
-            .map(|(path, name)| format!("{} of /{}", name.escape_ascii(), path.escape_ascii()))
-            .collect();
+        let parts = self.base.segment.iter().chain(self.kernels.iter().filter_map(|kernel| kernel.segment.as_ref()));
+        let attributes: Vec<&String> = parts.flat_map(|part| &part.facts.lost_attributes).collect();
         let (Some(first), count) = (attributes.first(), attributes.len()) else { return };
         let more = if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
         self.progress.warn(&format!(
@@ -140,17 +216,39 @@ impl<'a> Writing<'a> {
         ));
     }
 
+    /// The formats that hold the tree itself.
+    fn trees(&mut self) -> Result<()> {
+        if !self.plan.wants_tree() {
+            return Ok(());
+        }
+        let whole = whole_tree(self.base, self.kernels)?;
+        if self.plan.formats.contains(&Format::Oci) {
+            self.oci(&whole)?;
+        }
+        if self.plan.formats.contains(&Format::Directory) {
+            self.directory(&whole)?;
+        }
+        Ok(())
+    }
+
+    fn begin_directory(&self, format: Format) -> Result<(String, OutputDirectory)> {
+        let name = self.plan.output_name(format, None);
+        let directory = OutputDirectory::create(&self.plan.output_directory.join(&name), replaces(self.plan, &name))?;
+        Ok((name, directory))
+    }
+
     fn oci(&mut self, whole: &Tree) -> Result<()> {
         let stage = self.progress.stage("writing the OCI layout", None);
         let (name, directory) = self.begin_directory(Format::Oci)?;
+        let versions: Vec<&str> = self.kernels.iter().map(|kernel| kernel.version.as_str()).collect();
         let options = LayoutOptions {
-            architecture: oci::architecture(std::env::consts::ARCH).to_owned(),
-            epoch: self.trees.epoch,
+            architecture: oci::architecture(architecture()).to_owned(),
+            epoch: self.recipe.epoch,
             compression: LAYER_COMPRESSION,
             command: vec!["/bin/bash".to_owned()],
             annotations: BTreeMap::from([
-                ("org.ocinitrd.image".to_owned(), self.plan.definition.name.clone()),
-                ("org.ocinitrd.kernel-version".to_owned(), self.trees.kernel_version.clone()),
+                ("org.ocinitrd.image".to_owned(), self.plan.image.clone()),
+                ("org.ocinitrd.kernel-version".to_owned(), versions.join(" ")),
             ]),
             reference: None,
         };
@@ -184,60 +282,69 @@ impl<'a> Writing<'a> {
         Ok(())
     }
 
-    fn kernel_image(&mut self) -> Result<()> {
-        let file = OutputFile::create(&self.plan.output_directory.join("vmlinuz"), MODE_PUBLIC)?;
-        let mut hasher = Hasher::new(file);
-        io::copy(&mut self.trees.kernel_image.reader(), &mut hasher).context("writing vmlinuz")?;
-        let (file, sha256, size_bytes) = hasher.finish();
-        self.outputs.add_file(file)?;
-        self.listed.push(Output { path: "vmlinuz".to_owned(), size_bytes, sha256 });
-        Ok(())
-    }
-
-    fn manifest(&self, image: &Image, inputs: &Inputs) -> Manifest {
+    fn manifest(&self, section: &Section, kernels: Vec<manifest::Kernel>) -> Manifest {
         Manifest {
             schema: manifest::SCHEMA,
             ocinitrd_version: env!("CARGO_PKG_VERSION").to_owned(),
-            image: self.plan.definition.name.clone(),
-            architecture: std::env::consts::ARCH.to_owned(),
-            locked: false,
-            epoch: self.trees.epoch,
-            kernel_version: self.trees.kernel_version.clone(),
+            ocinitrd_source: cache::source_digest(),
+            image: self.plan.image.clone(),
+            architecture: architecture().to_owned(),
+            locked: true,
+            inputs: self.recipe.inputs,
+            epoch: self.recipe.epoch,
             builder: Builder {
-                image: image.reference.clone(),
-                digest: image.digest,
-                tools: inputs.builder_tools.clone(),
+                image: section.builder.image.clone(),
+                digest: section.builder.digest,
+                platform_digest: section.builder.platform_digest,
+                tools: section.builder.tools.clone(),
             },
             options: Options {
                 profiles: self.plan.profiles.clone(),
+                formats: self.plan.formats.iter().map(|format| format.name()).collect(),
+                segments: self.plan.segments,
+                output_name: self.plan.output_name.clone(),
                 compression: self.plan.compression.to_string(),
                 modules: self.plan.selection.modules.clone(),
-                keep_module_compression: self.plan.definition.keep_module_compression,
+                keep_module_compression: self.plan.keep_module_compression,
             },
-            repositories: inputs.repositories.clone(),
-            packages: self.trees.packages.clone(),
-            kernel_packages: inputs.kernel_packages.iter().map(manifest::package).collect(),
-            segments: self.segments.clone(),
+            repositories: section.repos.iter().map(|(id, repository)| (id.clone(), repository.repomd)).collect(),
+            packages: self.recipe.packages.iter().map(|package| manifest::package(&package.package())).collect(),
+            kernels,
             outputs: self.listed.clone(),
         }
     }
 }
 
-/// What the kernel sees after unpacking both segments.
-fn whole_tree(trees: &Trees) -> Result<Tree> {
-    let mut whole = trees.base.clone();
-    whole.merge(trees.modules.clone()).context("joining the base and the kernel's modules")?;
+/// A file of the cache from its start, whoever read it before.
+fn read_again(file: &File) -> Result<File> {
+    let mut file = file.try_clone().context("reading from the cache")?;
+    io::Seek::rewind(&mut file).context("reading from the cache")?;
+    Ok(file)
+}
+
+/// What the kernels see after unpacking all segments.
+fn whole_tree(base: &FinishedBase, kernels: &[FinishedKernel]) -> Result<Tree> {
+    let mut whole = base.tree.clone().context("the tree of the base is asked for and not there")?;
+    for tree in kernels.iter().filter_map(|kernel| kernel.tree.as_ref()) {
+        whole.merge(tree.clone()).context("joining the base and the kernels' modules")?;
+    }
     Ok(whole)
 }
 
-fn listed_segment(name: &str, compression: Compression, facts: &SegmentFacts) -> Segment {
-    Segment {
-        name: name.to_owned(),
-        compression: compression.to_string(),
-        entries: facts.entries as u64,
-        size_bytes: facts.size_bytes,
-        unpacked_size_bytes: facts.unpacked_bytes,
-        sha256: facts.digest,
+/// `base.cpio.zst`, `modules-KVER.cpio`.
+fn segment_file_name(part: &Part, kernel: Option<&str>) -> String {
+    let extension = part.compression.extension();
+    format!("{}.cpio{extension}", suffixed(part.name, kernel))
+}
+
+fn listed_segment(part: &Part) -> manifest::Segment {
+    manifest::Segment {
+        name: part.name.to_owned(),
+        compression: part.compression.to_string(),
+        entries: part.facts.entries,
+        size_bytes: part.facts.size_bytes,
+        unpacked_size_bytes: part.facts.unpacked_size_bytes,
+        sha256: part.facts.sha256,
     }
 }
 
@@ -260,10 +367,8 @@ fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
 
 /// Whether a directory of that name is an output of an earlier build: then the manifest beside it lists it.
 fn replaces(plan: &Plan, name: &str) -> Replaces {
-    let manifest =
-        fs::read(plan.output_directory.join(manifest::FILE_NAME)).ok().and_then(|json| Manifest::parse(&json).ok());
     let is_listed = |output: &Output| output.path.split('/').next() == Some(name);
-    match manifest {
+    match read_manifest(plan) {
         Some(manifest) if manifest.outputs.iter().any(is_listed) => Replaces::Earlier,
         _ => Replaces::Nothing,
     }
@@ -288,7 +393,7 @@ pub fn check(plan: &Plan) -> Result<()> {
         format!("the output directory {} cannot be written into; give another with --output-dir", directory.display())
     })?;
     for format in plan.formats.iter().filter(|format| **format != Format::Cpio) {
-        let name = plan.output_name(*format);
+        let name = plan.output_name(*format, None);
         check_directory_replaceable(&directory.join(&name), replaces(plan, &name))?;
     }
     Ok(())

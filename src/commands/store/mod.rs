@@ -2,6 +2,7 @@
 
 mod report;
 
+use std::collections::BTreeMap;
 use std::io::{self, Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,7 +12,9 @@ use anyhow::{Context, Result, bail};
 
 use super::surroundings::cache_directory;
 use crate::exchange::{self, Counts};
+use crate::fetch;
 use crate::format::digest::Digest;
+use crate::lock::Lock;
 use crate::progress::Progress;
 use crate::store::{Expiry, Item, Kind, Store};
 use report::{Listed, Listing, Verified, Wrong};
@@ -40,7 +43,7 @@ enum Action {
     ///
     /// What builds keep is named by what it was made from, and cannot be checked so.
     Verify(VerifyArguments),
-    /// Copy all rpms into a directory as NAME-VERSION-RELEASE.ARCH.rpm.
+    /// Copy all rpms, or those of a lock, into a directory as NAME-VERSION-RELEASE.ARCH.rpm.
     ///
     /// The content of each is verified, and each file appears whole or not at all. Those that are there already and are the
     /// same stay as they are; where others have the same names, nothing is copied. On file systems that can share blocks
@@ -88,6 +91,9 @@ struct ExportArguments {
     /// Where to; it must be there
     #[arg(value_name = "DIR")]
     directory: PathBuf,
+    /// Export what this lock names, and nothing else; may be repeated
+    #[arg(long = "lock", value_name = "FILE")]
+    locks: Vec<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -180,11 +186,26 @@ fn blob(item: Item) -> Option<(Digest, Item)> {
 fn export(arguments: &ExportArguments, store: &Store, progress: &Progress) -> Result<ExitCode> {
     let directory = arguments.directory.display();
     let mut stage = progress.stage("exporting", None);
-    let files = exchange::rpms(store)?;
+    let files = match &arguments.locks[..] {
+        [] => exchange::rpms(store)?,
+        locks => named_by(locks)?,
+    };
     let Counts { new, present } = exchange::export(&files, store, &arguments.directory, &mut stage)?;
     stage.finish(&format!("{new} files"));
     print(&format!("{new} packages written to {directory}, {present} were there already\n"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The rpms that locks name, for every architecture, by the names of their files.
+fn named_by(locks: &[PathBuf]) -> Result<BTreeMap<String, Digest>> {
+    let mut files = BTreeMap::new();
+    for path in locks {
+        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let lock = Lock::parse(&text).with_context(|| format!("reading {}", path.display()))?;
+        let packages = lock.arch.values().flat_map(|section| &section.packages);
+        files.extend(packages.map(|locked| (fetch::proper_file_name(&locked.package()), locked.sha256)));
+    }
+    Ok(files)
 }
 
 fn import(arguments: &ImportArguments, store: &Store, progress: &Progress) -> Result<ExitCode> {

@@ -49,6 +49,17 @@ impl Compression {
         }
     }
 
+    /// What is added to a file's name, with its dot; nothing without compression.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Compression::Zstd(_) => ".zst",
+            Compression::Xz(_) => ".xz",
+            Compression::Gzip(_) => ".gz",
+            Compression::Lz4 => ".lz4",
+            Compression::None => "",
+        }
+    }
+
     fn level_is_valid(self) -> bool {
         match self {
             Compression::Zstd(level) => (1..=22).contains(&level),

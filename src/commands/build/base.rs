@@ -1,0 +1,186 @@
+//! The base of an initrd: all that does not depend on the kernel.
+//!
+//! Taken from the cache as far as an earlier build left it: the segment, or the installed tree, from which another segment
+//! can be made without a container. Otherwise the packages are fetched, verified and installed.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::cache::{Cache, Kind};
+use crate::commands::supplies;
+use crate::commands::workshop::Workshop;
+use crate::finish;
+use crate::format::digest::Digest;
+use crate::layer::{Contents, Rules};
+use crate::lock::{LockedPackage, Section};
+use crate::progress::Progress;
+use crate::signatures::rpm_file;
+use crate::steps::install::{self, Installed};
+use crate::tree::Tree;
+
+use super::part::Part;
+use super::plan::Plan;
+use super::recipe::Recipe;
+
+const FIRMWARE_DIRECTORY: &[u8] = b"usr/lib/firmware";
+
+/// What the cache keeps of an installed tree.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct LayerFacts {
+    /// The tar archive of it.
+    tar: Digest,
+    /// A digest of the firmware in it, if there is any.
+    firmware: Option<Digest>,
+    /// What a person should know of how it was read, a line each.
+    warnings: Vec<String>,
+}
+
+/// The base, with what is left to do.
+#[derive(Debug)]
+pub struct Base {
+    /// What is known of the installed tree.
+    layer: LayerFacts,
+    /// The installed tree, where something is still to be made of it.
+    tree: Option<Tree>,
+    /// The segment, if it is there already.
+    segment: Option<Part>,
+}
+
+/// The base, done.
+#[derive(Debug)]
+pub struct FinishedBase {
+    /// The segment, if segments are asked for.
+    pub segment: Option<Part>,
+    /// The tree without its firmware, where it was needed.
+    pub tree: Option<Tree>,
+    /// The firmware that the base's packages bring: which of it is needed depends on the kernel.
+    pub firmware: Tree,
+}
+
+/// Provides the base: what the cache has of it, or the installed tree.
+///
+/// # Errors
+/// Fails when a package cannot be had, does not verify, or cannot be installed.
+pub async fn provide(workshop: &Workshop<'_>, plan: &Plan, section: &Section, recipe: &Recipe<'_>) -> Result<Base> {
+    let cache = &workshop.results;
+    let Some(layer) = cache.record::<LayerFacts>(Kind::Layer, &recipe.layer) else {
+        let (layer, tree) = install(workshop, plan, section, recipe).await?;
+        return Ok(Base { layer, tree: Some(tree), segment: None });
+    };
+    let segment = match plan.wants_segments() {
+        true => Part::cached(cache, &recipe.base, "base", plan.compression)?,
+        false => None,
+    };
+    let needs_tree = plan.wants_tree() || (plan.wants_segments() && segment.is_none());
+    let mut base = Base { layer, tree: None, segment };
+    if needs_tree {
+        base.provide_tree(workshop, plan, section, recipe).await?;
+    }
+    Ok(base)
+}
+
+/// How the installed tree is read.
+fn rules(epoch: u64) -> Rules {
+    Rules { add_missing_parents: Some(epoch), ..Rules::root_filesystem() }
+}
+
+/// Installs the packages, and leaves the tree in the cache.
+async fn install(
+    workshop: &Workshop<'_>,
+    plan: &Plan,
+    section: &Section,
+    recipe: &Recipe<'_>,
+) -> Result<(LayerFacts, Tree)> {
+    supplies::provide(workshop, section, &recipe.packages).await?;
+    let builder = workshop.builder().await?;
+    let rpms: Vec<(String, PathBuf)> =
+        recipe.packages.iter().map(|locked| rpm_file(&locked.package(), &workshop.store)).collect();
+    let request = install::Request {
+        selection: &plan.selection,
+        releasever: &plan.releasever,
+        rpms: &rpms,
+        epoch: recipe.epoch,
+        rules: rules(recipe.epoch),
+        spool_directory: workshop.store.root(),
+    };
+    let stage = workshop.progress.stage("installing", None);
+    let Installed { layer, packages } =
+        install::install(&builder.engine, &builder.image, &request, workshop.progress).await?;
+    stage.finish(&format!("{} packages, {} entries", packages.len(), layer.tree.len()));
+    check_installed(&recipe.packages, &packages)?;
+    let cache = &workshop.results;
+    cache.take(&layer.spool, &layer.diff_id)?;
+    let firmware = layer.tree.clone().split_off(FIRMWARE_DIRECTORY);
+    let firmware =
+        (!firmware.is_empty()).then(|| firmware.digest()).transpose().context("reading the installed tree")?;
+    let facts = LayerFacts { tar: layer.diff_id, firmware, warnings: layer.warnings };
+    cache.keep(Kind::Layer, &recipe.layer, &facts)?;
+    Ok((facts, layer.tree))
+}
+
+/// dnf has no repository to take anything else from; this makes sure of it.
+fn check_installed(locked: &[&LockedPackage], installed: &[crate::dnf::InstalledPackage]) -> Result<()> {
+    let locked: BTreeSet<String> = locked.iter().map(|package| package.nevra()).collect();
+    let installed: BTreeSet<String> = installed.iter().map(crate::dnf::InstalledPackage::nevra).collect();
+    let differing: Vec<&str> = locked.symmetric_difference(&installed).map(String::as_str).collect();
+    ensure!(
+        differing.is_empty(),
+        "the installed packages are not those of the lock; they differ in {}",
+        differing.join(", ")
+    );
+    Ok(())
+}
+
+impl Base {
+    /// A digest of the firmware that the base's packages bring, if there is any.
+    pub fn firmware(&self) -> Option<Digest> {
+        self.layer.firmware
+    }
+
+    /// Provides the installed tree too: from the cache, or by installing once more.
+    ///
+    /// # Errors
+    /// As [`provide`].
+    pub async fn provide_tree(
+        &mut self,
+        workshop: &Workshop<'_>,
+        plan: &Plan,
+        section: &Section,
+        recipe: &Recipe<'_>,
+    ) -> Result<()> {
+        if self.tree.is_some() {
+            return Ok(());
+        }
+        if let Some(tar) = workshop.results.data(&self.layer.tar)? {
+            let contents = Contents::read_file(tar, workshop.store.root(), &rules(recipe.epoch));
+            self.tree = Some(contents.context("reading the installed tree from the cache")?.tree);
+            return Ok(());
+        }
+        let (layer, tree) = install(workshop, plan, section, recipe).await?;
+        (self.layer, self.tree) = (layer, Some(tree));
+        Ok(())
+    }
+
+    /// Makes of the installed tree what is still missing.
+    ///
+    /// # Errors
+    /// Fails when the tree is no initrd, or something cannot be written.
+    pub fn finish(self, plan: &Plan, recipe: &Recipe<'_>, cache: &Cache, progress: &Progress) -> Result<FinishedBase> {
+        self.layer.warnings.iter().for_each(|warning| progress.warn(warning));
+        let Some(mut tree) = self.tree else {
+            return Ok(FinishedBase { segment: self.segment, tree: None, firmware: Tree::new() });
+        };
+        finish::finish(&mut tree, &plan.selection.remove_files, recipe.epoch)?;
+        let firmware = tree.split_off(FIRMWARE_DIRECTORY);
+        let segment = match self.segment {
+            None if plan.wants_segments() => {
+                Some(Part::make(cache, &recipe.base, "base", &tree, plan.compression, Vec::new(), progress)?)
+            }
+            segment => segment,
+        };
+        Ok(FinishedBase { segment, tree: Some(tree), firmware })
+    }
+}

@@ -1,0 +1,95 @@
+//! One segment of an initrd, made or taken from the cache.
+
+use std::fs::File;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::cache::{Cache, Kind};
+use crate::format::compress::Compression;
+use crate::format::digest::Digest;
+use crate::progress::Progress;
+use crate::segment::write_segment;
+use crate::tree::Tree;
+
+/// A finished segment.
+#[derive(Debug)]
+pub struct Part {
+    /// What it is called: `base`, `modules`.
+    pub name: &'static str,
+    /// How it is compressed.
+    pub compression: Compression,
+    /// What is known of it.
+    pub facts: Facts,
+    /// Its bytes.
+    pub file: File,
+}
+
+/// What the cache keeps of a segment.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Facts {
+    /// How many entries it has.
+    pub entries: u64,
+    /// Its size when unpacked by the kernel, in bytes.
+    pub unpacked_size_bytes: u64,
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// Its digest.
+    pub sha256: Digest,
+    /// The extended attributes that it cannot hold, a text each.
+    pub lost_attributes: Vec<String>,
+    /// What a person should know of how it was made, a line each.
+    pub warnings: Vec<String>,
+}
+
+impl Part {
+    /// The segment of that key, if an earlier build left it.
+    ///
+    /// # Errors
+    /// Fails when the cache cannot be read.
+    pub fn cached(cache: &Cache, key: &Digest, name: &'static str, compression: Compression) -> Result<Option<Part>> {
+        let Some(facts) = cache.record::<Facts>(Kind::Segment, key) else { return Ok(None) };
+        let file = cache.data(&facts.sha256)?;
+        Ok(file.map(|file| Part { name, compression, facts, file }))
+    }
+
+    /// Makes the segment of a tree and leaves it in the cache.
+    ///
+    /// # Errors
+    /// Fails when it cannot be written.
+    pub fn make(
+        cache: &Cache,
+        key: &Digest,
+        name: &'static str,
+        tree: &Tree,
+        compression: Compression,
+        warnings: Vec<String>,
+        progress: &Progress,
+    ) -> Result<Part> {
+        let stage = progress.stage(&format!("compressing {name} ({compression})"), None);
+        let mut data = cache.new_data()?;
+        let written =
+            write_segment(tree, compression, &mut data).with_context(|| format!("writing the segment {name}"))?;
+        let (sha256, size_bytes) = data.finish()?;
+        let facts = Facts {
+            entries: written.entries as u64,
+            unpacked_size_bytes: written.unpacked_bytes,
+            size_bytes,
+            sha256,
+            lost_attributes: attributes(tree),
+            warnings,
+        };
+        cache.keep(Kind::Segment, key, &facts)?;
+        stage.finish(&format!("{:.1} MB", size_bytes as f64 / 1e6));
+        let file = cache.data(&sha256)?.context("what was just written to the cache is gone")?;
+        Ok(Part { name, compression, facts, file })
+    }
+}
+
+/// The extended attributes in a tree; those of a file with several names count once.
+fn attributes(tree: &Tree) -> Vec<String> {
+    tree.iter()
+        .flat_map(|(path, entry)| entry.xattrs.keys().map(move |name| (path, name)))
+        .map(|(path, name)| format!("{} of /{}", name.escape_ascii(), path.escape_ascii()))
+        .collect()
+}

@@ -1,0 +1,47 @@
+//! `ocinitrd fetch`: all that a lock names into the store, verified.
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::definition::Definition;
+use crate::progress::Progress;
+
+use super::lock::tell;
+use super::locking::{self, Needs, Renewal};
+use super::supplies;
+use super::workshop::{SupplyOptions, Workshop, architecture};
+
+/// Fetch the packages that an image's lock names, and verify them.
+///
+/// Afterwards `ocinitrd build --offline` needs no network. Every rpm is checked against the digest and the size in the lock,
+/// and its signature against the locked keys. What is there already is not fetched again, and a download that was
+/// interrupted goes on where it ended. The builder image is pulled too.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The image: NAME for images/NAME.toml, or the path of a definition.
+    #[arg(default_value = "fedora-44")]
+    image: String,
+
+    #[command(flatten)]
+    supply: SupplyOptions,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Fails when the lock is not fresh, and when something cannot be had or does not verify.
+pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
+    let directory = std::env::current_dir().context("finding the current directory")?;
+    let definition = Definition::load(&arguments.image, &directory)?;
+    let workshop = Workshop::open(definition, &arguments.supply, progress)?;
+    let lock = locking::load(&workshop)?;
+    let needs = lock.arch.get(architecture()).map(Needs::of).unwrap_or_default();
+    let section = locking::provide(&workshop, &needs, Renewal::Forbidden).await?;
+    let packages: Vec<_> = section.packages.iter().collect();
+    workshop.builder().await?;
+    supplies::provide(&workshop, &section, &packages).await?;
+    let size_bytes: u64 = packages.iter().map(|package| package.size).sum();
+    tell(&format!("{} packages, {:.1} MB, all verified", packages.len(), size_bytes as f64 / 1e6))?;
+    Ok(ExitCode::SUCCESS)
+}

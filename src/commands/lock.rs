@@ -1,0 +1,92 @@
+//! `ocinitrd lock`: which packages an image is made from, to the bit.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::definition::Definition;
+use crate::progress::Progress;
+
+use super::locking::{self, Needs, Renewal};
+use super::workshop::{SupplyOptions, Workshop, architecture};
+
+/// Solve for the packages of an image and write images/IMAGE.lock.
+///
+/// A lock that is fresh stays as it is. One that is out of date is renewed from the repositories as it knows them, so that no
+/// package changes without need; `ocinitrd update` takes what is new. What the lock names is fetched, and its signatures are
+/// verified.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The image: NAME for images/NAME.toml, or the path of a definition.
+    #[arg(default_value = "fedora-44")]
+    image: String,
+
+    /// Lock the packages for these profiles too; several are separated by commas.
+    #[arg(long = "profile", value_name = "PROFILE", value_delimiter = ',')]
+    profiles: Vec<String>,
+
+    /// Lock this kernel too; may be repeated [default: the newest of the repositories].
+    #[arg(short, long = "kernel-version", value_name = "KVER")]
+    kernel_versions: Vec<String>,
+
+    /// Only say whether the lock is fresh, and which input of it changed; exit with 1 if it is not. Nothing is solved.
+    #[arg(long)]
+    check: bool,
+
+    #[command(flatten)]
+    supply: SupplyOptions,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Fails when there is no solution, or what is needed cannot be had, read or written.
+pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
+    let directory = std::env::current_dir().context("finding the current directory")?;
+    let definition = Definition::load(&arguments.image, &directory)?;
+    let needs = needs(&definition, &arguments.profiles, &arguments.kernel_versions)?;
+    let workshop = Workshop::open(definition, &arguments.supply, progress)?;
+    if arguments.check {
+        return check(&workshop, &needs);
+    }
+    let path = workshop.lock_name();
+    let section = locking::provide(&workshop, &needs, Renewal::Written).await?;
+    tell(&format!("{path}  {} packages, kernels: {}", section.packages.len(), section.kernel_versions().join(", ")))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What is needed of a lock for these profiles and kernels.
+///
+/// # Errors
+/// Fails on a profile that the definition does not have.
+pub fn needs(definition: &Definition, profiles: &[String], kernel_versions: &[String]) -> Result<Needs> {
+    definition.select(profiles)?;
+    let kernels = match kernel_versions {
+        [] => BTreeSet::from([None]),
+        versions => versions.iter().cloned().map(Some).collect(),
+    };
+    Ok(Needs { profiles: profiles.iter().cloned().collect(), kernels })
+}
+
+fn check(workshop: &Workshop<'_>, needs: &Needs) -> Result<ExitCode> {
+    let lock = locking::load(workshop)?;
+    let lacks = locking::lacks(workshop, lock.arch.get(architecture()), needs)?;
+    let path = workshop.lock_name();
+    if lacks.is_empty() {
+        tell(&format!("{path}: fresh"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let cure = lacks.cure(&workshop.definition.name);
+    tell(&format!("{path}: not fresh: {}; to renew it: {cure}", lacks.reasons()))?;
+    Ok(ExitCode::FAILURE)
+}
+
+/// Prints a line of the result.
+///
+/// # Errors
+/// Fails when standard output is closed.
+pub fn tell(line: &str) -> Result<()> {
+    writeln!(std::io::stdout().lock(), "{line}").context("printing the result")
+}

@@ -1,0 +1,251 @@
+//! The lock that a command works from: the one that is there, if it is fresh, or else one that is made.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result, bail};
+
+use crate::lock::{Changes, Difference, Inputs, Lock, Section};
+use crate::oci::rfc3339;
+use crate::resolution::{self, Request};
+
+use super::workshop::{Workshop, architecture};
+
+/// What of a lock a command needs.
+#[derive(Clone, Debug, Default)]
+pub struct Needs {
+    /// The profiles.
+    pub profiles: BTreeSet<String>,
+    /// The kernels by version; none stands for the newest.
+    pub kernels: BTreeSet<Option<String>>,
+}
+
+impl Needs {
+    /// What a section has: nothing more is needed.
+    pub fn of(section: &Section) -> Needs {
+        let profiles = section.solutions.first().map(|solution| solution.profiles.clone());
+        Needs { profiles: profiles.unwrap_or_default(), kernels: BTreeSet::new() }
+    }
+}
+
+/// What may be done about a lock that does not serve.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Renewal {
+    /// Nothing.
+    Forbidden,
+    /// It is made or renewed, and used even where it cannot be written.
+    Used,
+    /// It is made or renewed, and must be written.
+    Written,
+}
+
+/// Why a lock does not serve.
+#[derive(Debug)]
+pub struct Lacks {
+    no_lock: bool,
+    changes: Changes,
+    profiles: Option<BTreeSet<String>>,
+    kernels: BTreeSet<Option<String>>,
+}
+
+impl Lacks {
+    /// Whether it serves as it is.
+    pub fn is_empty(&self) -> bool {
+        !self.no_lock && self.changes.is_empty() && self.only_contents()
+    }
+
+    /// Whether dnf needs not solve.
+    fn only_contents(&self) -> bool {
+        !self.no_lock && self.changes.packages.is_empty() && self.profiles.is_none() && self.kernels.is_empty()
+    }
+
+    /// What is wrong with the lock of `image`, for people.
+    pub fn reasons(&self) -> String {
+        if self.no_lock {
+            return format!("it does not exist for {}", architecture());
+        }
+        let mut reasons: Vec<String> = self.changes.names().iter().map(|name| format!("{name} changed")).collect();
+        if let Some(profiles) = &self.profiles {
+            reasons.push(format!("it has no packages for {}", profiles_text(profiles)));
+        }
+        for kernel in &self.kernels {
+            reasons.push(match kernel {
+                Some(version) => format!("it has no kernel {version}"),
+                None => "it does not have the newest kernel".to_owned(),
+            });
+        }
+        reasons.join(", ")
+    }
+
+    /// The command that makes up for it.
+    pub fn cure(&self, image: &str) -> String {
+        let mut cure = format!("ocinitrd lock {image}");
+        if let Some(profiles) = self.profiles.as_ref().filter(|profiles| !profiles.is_empty()) {
+            let _ = write!(cure, " --profile {}", words(profiles));
+        }
+        for version in self.kernels.iter().flatten() {
+            let _ = write!(cure, " --kernel-version {version}");
+        }
+        cure
+    }
+}
+
+fn words(profiles: &BTreeSet<String>) -> String {
+    profiles.iter().map(String::as_str).collect::<Vec<_>>().join(",")
+}
+
+fn profiles_text(profiles: &BTreeSet<String>) -> String {
+    match profiles.len() {
+        0 => "the image without profiles".to_owned(),
+        1 => format!("the profile {}", words(profiles)),
+        _ => format!("the profiles {} together", words(profiles)),
+    }
+}
+
+/// The lock file of the image as it is.
+///
+/// # Errors
+/// As [`Lock::load`].
+pub fn load(workshop: &Workshop<'_>) -> Result<Lock> {
+    let definition = &workshop.definition;
+    Ok(Lock::load(&definition.lock_path(), &definition.name)?.unwrap_or_else(|| Lock::new(&definition.name)))
+}
+
+/// What a section lacks of the needs.
+///
+/// # Errors
+/// Fails when an input of the definition cannot be read.
+pub fn lacks(workshop: &Workshop<'_>, section: Option<&Section>, needs: &Needs) -> Result<Lacks> {
+    let Some(section) = section else {
+        let (profiles, kernels) = (Some(needs.profiles.clone()), needs.kernels.clone());
+        return Ok(Lacks { no_lock: true, changes: Changes::default(), profiles, kernels });
+    };
+    let current = Inputs::of(&workshop.definition, &known_profiles(workshop, section.profiles()))?;
+    let missing = |kernel: &&Option<String>| section.kernel(kernel.as_deref()).is_none();
+    let no_solution = section.solution(&needs.profiles).is_none();
+    Ok(Lacks {
+        no_lock: false,
+        changes: section.inputs.changes(&current),
+        profiles: no_solution.then(|| needs.profiles.clone()),
+        kernels: wanted_kernels(workshop, needs).iter().filter(missing).cloned().collect(),
+    })
+}
+
+/// An image without kernel packages has no kernel.
+fn wanted_kernels(workshop: &Workshop<'_>, needs: &Needs) -> BTreeSet<Option<String>> {
+    if workshop.definition.kernel_packages.is_empty() { BTreeSet::new() } else { needs.kernels.clone() }
+}
+
+/// A profile that the definition has no more changes the inputs, and is not solved for again.
+fn known_profiles(workshop: &Workshop<'_>, profiles: BTreeSet<String>) -> BTreeSet<String> {
+    profiles.into_iter().filter(|profile| workshop.definition.profiles.contains_key(profile)).collect()
+}
+
+/// The section of the lock that serves `needs`; the lock is made or renewed if need be and `renewal` allows it.
+///
+/// # Errors
+/// Fails when the lock does not serve and is not to be renewed, and when it cannot be made.
+pub async fn provide(workshop: &Workshop<'_>, needs: &Needs, renewal: Renewal) -> Result<Section> {
+    let section = find_or_make(workshop, needs, renewal).await?;
+    warn_of_clock(workshop, &section)?;
+    Ok(section)
+}
+
+/// A clock that is behind makes certificates and signatures look as if they were from the future.
+fn warn_of_clock(workshop: &Workshop<'_>, section: &Section) -> Result<()> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("reading the clock")?.as_secs();
+    let newest = section.packages.iter().map(|package| package.build_time).max().unwrap_or(0);
+    if now < newest {
+        workshop.progress.warn(&format!(
+            "the clock of this machine says {}, before the newest package was built ({}): set it, or certificates and \
+             signatures may be refused",
+            rfc3339(now),
+            rfc3339(newest)
+        ));
+    }
+    Ok(())
+}
+
+async fn find_or_make(workshop: &Workshop<'_>, needs: &Needs, renewal: Renewal) -> Result<Section> {
+    let (definition, progress) = (&workshop.definition, workshop.progress);
+    let path = workshop.lock_name();
+    let mut lock = load(workshop)?;
+    let before = lock.arch.remove(architecture());
+    let lacks = lacks(workshop, before.as_ref(), needs)?;
+    let before = match before {
+        Some(section) if lacks.is_empty() => return Ok(section),
+        before => before,
+    };
+    if renewal == Renewal::Forbidden {
+        bail!(
+            "the lock {path} does not serve: {}; it is not renewed here: run {}",
+            lacks.reasons(),
+            lacks.cure(&definition.name)
+        );
+    }
+    let section = match &before {
+        Some(section) if lacks.only_contents() => {
+            let inputs = Inputs::of(definition, &known_profiles(workshop, section.profiles()))?;
+            progress.note(&format!("{path}: renewed without solving, since {}", lacks.reasons()));
+            Section { inputs, ..section.clone() }
+        }
+        _ => solve(workshop, before.as_ref(), needs, &lacks).await?,
+    };
+    match save(workshop, lock, section.clone()) {
+        Err(error) if renewal == Renewal::Used => progress.warn(&format!("the lock is used, but not kept: {error:#}")),
+        saved => saved?,
+    }
+    Ok(section)
+}
+
+/// Solves for what is needed and for what the lock has already, from the repositories as the lock has them.
+async fn solve(workshop: &Workshop<'_>, before: Option<&Section>, needs: &Needs, lacks: &Lacks) -> Result<Section> {
+    let builder = workshop.builder().await?;
+    let request = request(workshop, before, needs);
+    let state = before.map(|before| unchanged_repositories(before, &lacks.changes));
+    let site = workshop.site(builder);
+    let section = resolution::resolve(&site, &request, state.as_ref()).await?;
+    let path = workshop.lock_name();
+    workshop.progress.note(&match before {
+        None => format!("{path}: made, {} packages", section.packages.len()),
+        Some(before) => {
+            let difference = Difference::between(Some(before), &section);
+            format!("{path}: renewed, since {}\n{difference}", lacks.reasons())
+        }
+    });
+    Ok(section)
+}
+
+/// All that `needs` and the lock's earlier state ask for.
+pub fn request(workshop: &Workshop<'_>, before: Option<&Section>, needs: &Needs) -> Request {
+    let mut request = Request { profiles: BTreeSet::from([needs.profiles.clone()]), kernels: needs.kernels.clone() };
+    if let Some(section) = before {
+        let profiles = section.solutions.iter().map(|solution| &solution.profiles);
+        let is_known = |profiles: &&BTreeSet<String>| {
+            profiles.iter().all(|profile| workshop.definition.profiles.contains_key(profile))
+        };
+        request.profiles.extend(profiles.filter(is_known).cloned());
+        request.kernels.extend(section.kernels.iter().map(|one| one.by_version.then(|| one.version.clone())));
+    }
+    if workshop.definition.kernel_packages.is_empty() {
+        request.kernels.clear();
+    }
+    request
+}
+
+/// The lock without the repositories that the definition describes otherwise now: these are taken as they are.
+fn unchanged_repositories(before: &Section, changes: &Changes) -> Section {
+    let mut state = before.clone();
+    state.repos.retain(|id, _| !changes.packages.contains(&format!("[repos.{id}]")));
+    state
+}
+
+/// Writes the lock with this section.
+///
+/// # Errors
+/// Fails when the file cannot be written.
+pub fn save(workshop: &Workshop<'_>, mut lock: Lock, section: Section) -> Result<()> {
+    lock.arch.insert(architecture().to_owned(), section);
+    lock.save(&workshop.definition.lock_path()).context("writing the lock")
+}

@@ -1,0 +1,187 @@
+//! A manifest to a build of the same image anew, and in what the two differ.
+//!
+//! The build has nothing from earlier ones but the packages in the store; its outputs and results are removed.
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+
+use crate::compare::{self, Comparison, Difference, Recorded, Subject};
+use crate::manifest::Manifest;
+use crate::output::TemporaryDirectory;
+use crate::progress::Progress;
+
+use super::build::{self, Plan};
+use super::locking::Renewal;
+use super::surroundings::{self, EngineOption};
+use super::workshop::{Workshop, architecture};
+
+/// What of a manifest tells only which program wrote it and that something was another input: of that
+/// [`Rebuild::other_inputs`] says more.
+const PROVENANCE: [&str; 3] = ["inputs", "ocinitrd_source", "ocinitrd_version"];
+
+/// What came of building anew.
+#[derive(Debug, Serialize)]
+pub struct Rebuild {
+    /// In which kinds of inputs the builds differ, a text each; empty if they had the same.
+    pub other_inputs: Vec<String>,
+    /// In what the outputs differ, and what else the manifests record; A is what was recorded.
+    #[serde(flatten)]
+    pub comparison: Comparison,
+}
+
+impl Rebuild {
+    /// Whether it is the same to the bit. Another version of the program may well make the same.
+    pub fn is_equal(&self) -> bool {
+        self.comparison.differences.is_empty() && self.comparison.not_compared.is_empty()
+    }
+}
+
+/// Builds `image`, or the one that the manifest names, as the manifest records it, and compares the outputs.
+///
+/// # Errors
+/// Fails when the definition or its lock does not serve, a package is not in the store, or the build fails.
+pub async fn rebuild(
+    recorded: &Recorded,
+    image: Option<&str>,
+    engine: &EngineOption,
+    progress: &Progress,
+) -> Result<Rebuild> {
+    let manifest = &recorded.manifest;
+    ensure!(
+        manifest.architecture == architecture(),
+        "the outputs are for {0}, this host builds for {1}: build them anew on a host of {0}",
+        manifest.architecture,
+        architecture()
+    );
+    // A manifest is somebody else's word: it may name an image of ours, and no file.
+    ensure!(
+        image.is_some() || !(manifest.image.contains('/') || manifest.image.ends_with(".toml")),
+        "the manifest has the image {:?}, which is no name of one: give --image",
+        manifest.image
+    );
+    let image = image.unwrap_or(&manifest.image);
+    let temporary = TemporaryDirectory::create(&surroundings::cache_directory(), "rebuild-")?;
+    let outputs = temporary.path().join("outputs");
+    let arguments = build::Arguments::as_recorded(manifest, image.to_owned(), outputs.clone(), engine.clone())?;
+    let directory = std::env::current_dir().context("finding the current directory")?;
+    let building = || format!("building {image} anew");
+    let (definition, plan) = Plan::new(&arguments, &directory)
+        .with_context(|| format!("{} (--image names another definition)", building()))?;
+    let workshop = Workshop::open(definition, &arguments.supply, progress)?;
+    let workshop = workshop.with_results_in(&temporary.path().join("results"));
+    build::carry_out(&plan, workshop, Renewal::Forbidden).await.with_context(building)?;
+
+    let rebuilt = Recorded::open(&outputs)?;
+    let comparison = compare::outputs(recorded, &rebuilt).context("comparing the outputs with those built anew")?;
+    temporary.close()?;
+    Ok(judge(manifest, &rebuilt.manifest, comparison))
+}
+
+fn judge(recorded: &Manifest, rebuilt: &Manifest, mut comparison: Comparison) -> Rebuild {
+    let tells_nothing = |difference: &Difference| {
+        difference.subject == Subject::Manifest && PROVENANCE.contains(&difference.field.as_str())
+    };
+    comparison.differences.retain(|difference| !tells_nothing(difference));
+    comparison.count = comparison.differences.len();
+    Rebuild { other_inputs: other_inputs(recorded, rebuilt, &comparison.differences), comparison }
+}
+
+/// Why the digests of all inputs are not the same.
+fn other_inputs(recorded: &Manifest, rebuilt: &Manifest, differences: &[Difference]) -> Vec<String> {
+    if recorded.inputs == rebuilt.inputs {
+        return Vec::new();
+    }
+    let mut others = Vec::new();
+    if recorded.ocinitrd_source != rebuilt.ocinitrd_source {
+        let (theirs, own) = (&recorded.ocinitrd_version, &rebuilt.ocinitrd_version);
+        let versions = if theirs == own { String::new() } else { format!(" ({theirs}; this is {own})") };
+        others.push(format!("another version of ocinitrd{versions}"));
+    }
+    if differences.iter().any(is_locked) {
+        others.push("another lock".to_owned());
+    }
+    let is_defined = |difference: &Difference| {
+        difference.subject == Subject::Manifest
+            && (difference.field == "image" || difference.field.starts_with("options."))
+    };
+    if differences.iter().any(is_defined) {
+        others.push("another definition".to_owned());
+    }
+    if others.is_empty() {
+        others.push("something in the definition or the lock that the manifest does not record".to_owned());
+    }
+    others
+}
+
+/// Whether a lock decides on it.
+fn is_locked(difference: &Difference) -> bool {
+    match difference.subject {
+        Subject::Package { .. } | Subject::KernelPackage { .. } | Subject::Kernel => true,
+        Subject::Manifest => ["builder.", "repositories."].iter().any(|outer| difference.field.starts_with(outer)),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::format::digest::Digest;
+
+    fn manifest(change: impl FnOnce(&mut Value)) -> Manifest {
+        let digest = |text: &str| Digest::of(text.as_bytes());
+        let mut json = json!({
+            "schema": 1, "ocinitrd_version": "1.0", "ocinitrd_source": digest("source"), "image": "small",
+            "architecture": "x86_64", "locked": true, "inputs": digest("inputs"), "epoch": 5,
+            "builder": {"image": "builder", "digest": digest("a"), "platform_digest": digest("b"), "tools": []},
+            "options": {"profiles": [], "formats": ["cpio"], "segments": false, "output_name": null,
+                "compression": "zstd:3", "modules": [], "keep_module_compression": true},
+            "repositories": {"fedora": digest("repomd")}, "packages": [], "kernels": [], "outputs": [],
+        });
+        change(&mut json);
+        Manifest::parse(json.to_string().as_bytes()).unwrap()
+    }
+
+    fn judged(change: impl FnOnce(&mut Value)) -> (Vec<String>, Vec<String>) {
+        let directory = tempfile::tempdir().unwrap();
+        let recorded = |name: &str, manifest: &Manifest| {
+            let path = directory.path().join(name);
+            std::fs::write(&path, manifest.to_json().unwrap()).unwrap();
+            Recorded::open(&path).unwrap()
+        };
+        let (a, b) = (recorded("a", &manifest(|_| ())), recorded("b", &manifest(change)));
+        let rebuild = judge(&a.manifest, &b.manifest, compare::outputs(&a, &b).unwrap());
+        assert_eq!(rebuild.is_equal(), rebuild.comparison.count == 0);
+        (rebuild.other_inputs, rebuild.comparison.differences.iter().map(ToString::to_string).collect())
+    }
+
+    #[test]
+    fn what_made_the_inputs_differ_is_named() {
+        let other = Digest::of(b"other");
+        let nothing: (Vec<String>, Vec<String>) = (Vec::new(), Vec::new());
+        assert_eq!(judged(|_| ()), nothing);
+        let (others, differences) = judged(|manifest| {
+            manifest["inputs"] = json!(other);
+            manifest["ocinitrd_source"] = json!(other);
+            manifest["ocinitrd_version"] = json!("1.1");
+        });
+        assert_eq!(others, ["another version of ocinitrd (1.0; this is 1.1)"]);
+        assert_eq!(differences, [""; 0], "another program that makes the same is no difference");
+        let (others, differences) = judged(|manifest| {
+            manifest["inputs"] = json!(other);
+            manifest["builder"]["tools"] = json!(["rpm 6"]);
+            manifest["options"]["modules"] = json!(["xfs"]);
+        });
+        assert_eq!(others, ["another lock", "another definition"]);
+        assert_eq!(differences, ["builder.tools: [] -> [\"rpm 6\"]", "options.modules: [] -> [\"xfs\"]"]);
+        let (others, _) = judged(|manifest| manifest["inputs"] = json!(other));
+        assert_eq!(others, ["something in the definition or the lock that the manifest does not record"]);
+    }
+
+    #[test]
+    fn manifest_that_was_changed_by_hand_has_the_same_inputs_and_is_not_equal() {
+        let (others, differences) = judged(|manifest| manifest["epoch"] = json!(6));
+        assert_eq!((others.len(), differences), (0, vec!["epoch: 5 -> 6".to_owned()]));
+    }
+}

@@ -1,0 +1,33 @@
+//! Locked packages to rpms in the store whose signatures were verified.
+
+use anyhow::Result;
+
+use super::workshop::Workshop;
+use crate::fetch::{self, Wanted};
+use crate::format::openpgp::Fingerprint;
+use crate::lock::{LockedPackage, Section};
+use crate::repository::Package;
+use crate::{resolution, signatures};
+
+/// Fetches `packages` of `section` as far as the store lacks them, and verifies what was not verified before. An engine
+/// is needed only for the latter.
+///
+/// # Errors
+/// Fails when a package cannot be had, or does not verify.
+pub async fn provide(workshop: &Workshop<'_>, section: &Section, packages: &[&LockedPackage]) -> Result<()> {
+    let Workshop { definition, store, downloader, progress, .. } = workshop;
+    let places = resolution::places(definition, &section.repos, &workshop.supply.rpm_directories);
+    let wanted = |locked: &&LockedPackage| {
+        let package = locked.package();
+        Ok(Wanted { locations: places.of(&package, Some(&locked.key))?, package })
+    };
+    let wanted = packages.iter().map(wanted).collect::<Result<Vec<_>>>()?;
+    workshop.cancellation.unless(fetch::fetch(&wanted, &definition.name, store, downloader, progress)).await?;
+    let signed: Vec<(&Package, &Fingerprint)> =
+        wanted.iter().zip(packages).map(|(wanted, locked)| (&wanted.package, &locked.key)).collect();
+    if signatures::unverified(&section.keys, &signed, store).is_empty() {
+        return Ok(());
+    }
+    let builder = workshop.builder().await?;
+    signatures::verify(&builder.engine, &builder.image, &section.keys, &signed, store, progress).await
+}

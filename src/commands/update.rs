@@ -1,0 +1,114 @@
+//! `ocinitrd update`: an image's lock, renewed from what its repositories have now.
+
+use std::collections::BTreeSet;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+
+use crate::definition::Definition;
+use crate::lock::{Difference, Section};
+use crate::progress::Progress;
+use crate::resolution::{self, Request};
+
+use super::lock::tell;
+use super::locking::{self, Needs};
+use super::supplies;
+use super::workshop::{SupplyOptions, Workshop, architecture};
+
+/// Renew the packages in an image's lock.
+///
+/// Without names all of them, with the newest kernel; kernels that were locked by their version stay. With names only these
+/// packages and what they force to change. Prints what was added, removed and changed.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The image: NAME for images/NAME.toml, or the path of a definition.
+    #[arg(default_value = "fedora-44")]
+    image: String,
+
+    /// Packages to renew [default: all].
+    #[arg(value_name = "PACKAGE")]
+    packages: Vec<String>,
+
+    /// Print what would change, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
+
+    /// Print the difference as JSON; sizes are in bytes.
+    #[arg(long)]
+    json: bool,
+
+    #[command(flatten)]
+    supply: SupplyOptions,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Fails when there is no solution, a name is not in the lock, or what is needed cannot be had, read or written.
+pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
+    let directory = std::env::current_dir().context("finding the current directory")?;
+    let definition = Definition::load(&arguments.image, &directory)?;
+    let workshop = Workshop::open(definition, &arguments.supply, progress)?;
+    let mut lock = locking::load(&workshop)?;
+    let before = lock.arch.remove(architecture());
+    let after = match &arguments.packages[..] {
+        [] => renew_all(&workshop, before.as_ref()).await?,
+        names => renew_some(&workshop, before.as_ref(), names).await?,
+    };
+    let difference = Difference::between(before.as_ref(), &after);
+    if !arguments.dry_run && before.as_ref() != Some(&after) {
+        locking::save(&workshop, lock, after)?;
+    }
+    tell(&match arguments.json {
+        true => serde_json::to_string_pretty(&difference).context("writing the difference as JSON")?,
+        false => difference.to_string(),
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn renew_all(workshop: &Workshop<'_>, before: Option<&Section>) -> Result<Section> {
+    let kernels = match before {
+        Some(before) if before.kernel(None).is_none() => BTreeSet::new(),
+        _ => BTreeSet::from([None]),
+    };
+    let profiles = BTreeSet::new();
+    let Request { profiles, .. } = locking::request(workshop, before, &Needs { profiles, kernels: BTreeSet::new() });
+    let kernels = if workshop.definition.kernel_packages.is_empty() { BTreeSet::new() } else { kernels };
+    let site = workshop.site(workshop.builder().await?);
+    let mut after = resolution::resolve(&site, &Request { profiles, kernels }, None).await?;
+    if let Some(before) = before {
+        after.keep_kernels_by_version(before)?;
+    }
+    Ok(after)
+}
+
+async fn renew_some(workshop: &Workshop<'_>, before: Option<&Section>, names: &[String]) -> Result<Section> {
+    let image = &workshop.definition.name;
+    let Some(before) = before else {
+        bail!("the image {image} has no lock yet, so there is nothing to renew: run ocinitrd lock {image}");
+    };
+    let lacks = locking::lacks(workshop, Some(before), &Needs::of(before))?;
+    if !lacks.is_empty() {
+        bail!("the lock of {image} is not fresh: {}; first run {}", lacks.reasons(), lacks.cure(image));
+    }
+    let names: BTreeSet<String> = names.iter().cloned().collect();
+    for name in &names {
+        if !before.packages.iter().any(|package| package.name == *name) {
+            bail!("the lock of {image} has no package {name}{}", nearest(before, name));
+        }
+    }
+    // dnf reads from the rpms what must not change.
+    let kept: Vec<_> = before.packages.iter().collect();
+    supplies::provide(workshop, before, &kept).await?;
+    let site = workshop.site(workshop.builder().await?);
+    resolution::renew(&site, before, &names).await
+}
+
+fn nearest(section: &Section, name: &str) -> String {
+    let names: BTreeSet<&str> = section.packages.iter().map(|package| package.name.as_str()).collect();
+    let nearest = names.into_iter().map(|other| (strsim::damerau_levenshtein(name, other), other)).min();
+    nearest
+        .filter(|(distance, _)| *distance <= 3)
+        .map(|(_, other)| format!("; did you mean {other}?"))
+        .unwrap_or_default()
+}

@@ -1,0 +1,159 @@
+//! What the commands that lock, fetch and build work with: the definition, the store, and an engine once it is needed.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use tokio::sync::OnceCell;
+
+use crate::cache::Cache;
+use crate::definition::Definition;
+use crate::download::{Downloader, Patience};
+use crate::engine::doctor::{self, EngineFacts};
+use crate::engine::{Cancellation, Engine, Image, ImageReference, NoEngine};
+use crate::progress::Progress;
+use crate::resolution::Site;
+use crate::store::Store;
+
+use super::surroundings::{self, EngineOption};
+
+/// Where packages may come from, and what runs the containers.
+#[derive(Clone, Debug, clap::Args)]
+pub struct SupplyOptions {
+    /// The engine that is wished for.
+    #[command(flatten)]
+    pub engine: EngineOption,
+
+    /// Use no network at all: everything must be in the store, in --rpm-dir or in local repositories, and the builder image
+    /// in the engine's storage.
+    #[arg(long)]
+    pub offline: bool,
+
+    /// A directory with rpm files, to be looked into before any server is asked; what counts is the digest in the lock. May
+    /// be repeated.
+    #[arg(long = "rpm-dir", value_name = "DIR")]
+    pub rpm_directories: Vec<PathBuf>,
+}
+
+/// What runs dnf and rpm.
+#[derive(Debug)]
+pub struct Builder {
+    /// The engine.
+    pub engine: Engine,
+    /// The builder image, which the engine has.
+    pub image: Image,
+}
+
+/// What every stage works with.
+pub struct Workshop<'a> {
+    /// The definition.
+    pub definition: Definition,
+    /// The store.
+    pub store: Store,
+    /// Results of earlier builds.
+    pub results: Cache,
+    /// Who is told.
+    pub progress: &'a Progress,
+    /// Whether the run is to end.
+    pub cancellation: Cancellation,
+    /// Where packages may come from, and the engine that is wished for.
+    pub supply: SupplyOptions,
+    /// What fetches.
+    pub downloader: Downloader,
+    builder: OnceCell<Builder>,
+}
+
+/// The architecture that is built for, in rpm's spelling.
+pub fn architecture() -> &'static str {
+    std::env::consts::ARCH
+}
+
+impl<'a> Workshop<'a> {
+    /// Opens the store. No engine is looked for yet.
+    ///
+    /// # Errors
+    /// Fails when the store cannot be opened, or a directory of `--rpm-dir` is none.
+    pub fn open(definition: Definition, supply: &SupplyOptions, progress: &'a Progress) -> Result<Self> {
+        for directory in &supply.rpm_directories {
+            if !directory.is_dir() {
+                bail!("--rpm-dir {}: there is no such directory", directory.display());
+            }
+        }
+        let downloader = Downloader::new(Patience::default());
+        let store = Store::open(&surroundings::cache_directory())?;
+        Ok(Workshop {
+            definition,
+            results: Cache::of(&store),
+            store,
+            progress,
+            cancellation: Cancellation::on_signals()?,
+            supply: supply.clone(),
+            downloader: if supply.offline { downloader.offline() } else { downloader },
+            builder: OnceCell::new(),
+        })
+    }
+
+    /// Keeps results in `directory`, which has none yet: nothing that an earlier build made is taken. Packages in the
+    /// store, and that their signatures were verified, are no results of builds.
+    pub fn with_results_in(self, directory: &Path) -> Self {
+        Workshop { results: Cache::at(directory), ..self }
+    }
+
+    /// The engine with the builder image; looked for when it is needed first.
+    ///
+    /// # Errors
+    /// Fails when no engine answers, the host cannot build, or the image cannot be had.
+    pub async fn builder(&self) -> Result<&Builder> {
+        self.builder.get_or_try_init(|| self.open_builder()).await
+    }
+
+    /// Lets go of the engine: a service that was started for this run ends.
+    pub fn dismiss_builder(&mut self) {
+        self.builder.take();
+    }
+
+    /// The path of the lock for people: as short as it can be.
+    pub fn lock_name(&self) -> String {
+        let path = self.definition.lock_path();
+        let here = std::env::current_dir().and_then(std::fs::canonicalize);
+        let short = here.ok().and_then(|here| path.strip_prefix(here).ok().map(ToOwned::to_owned));
+        short.unwrap_or(path).display().to_string()
+    }
+
+    /// What resolving works with.
+    pub fn site<'s>(&'s self, builder: &'s Builder) -> Site<'s> {
+        Site {
+            definition: &self.definition,
+            engine: &builder.engine,
+            image: &builder.image,
+            store: &self.store,
+            downloader: &self.downloader,
+            rpm_directories: &self.supply.rpm_directories,
+            cancellation: &self.cancellation,
+            progress: self.progress,
+        }
+    }
+
+    async fn open_builder(&self) -> Result<Builder> {
+        let reference: ImageReference = self.definition.builder_image.parse().context("in [builder] image")?;
+        let engine = self.open_engine().await?;
+        let image = match self.supply.offline {
+            true => engine.find_image(&reference).await?,
+            false => engine.ensure_image(&reference, self.progress).await?,
+        };
+        Ok(Builder { engine, image })
+    }
+
+    /// Opens the engine and refuses, in the doctor's words, a host that cannot build.
+    async fn open_engine(&self) -> Result<Engine> {
+        let host = surroundings::host();
+        let engine = match Engine::open(&self.supply.engine.surroundings()?, &self.cancellation, self.progress).await {
+            Ok(engine) => engine,
+            Err(error) => match error.downcast_ref::<NoEngine>() {
+                Some(missing) => bail!("{missing}\n    cure: {}", doctor::cure_for(&host, missing)),
+                None => return Err(error),
+            },
+        };
+        doctor::preflight(&host, &EngineFacts::from(&engine))?;
+        Ok(engine)
+    }
+}

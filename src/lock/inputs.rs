@@ -1,0 +1,135 @@
+//! What a lock was made from: every input of a definition by name, with a digest of what it says.
+//!
+//! Two kinds are told apart. Some inputs decide which packages there are: if one of them changes, dnf has to solve
+//! again. The others decide what is made of the packages: a lock that is out of date by these only is renewed without.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::definition::{BUILDER_FILE, Definition, Selection};
+use crate::extra_tree;
+use crate::format::digest::Digest;
+
+/// Digests by the name of the input: where it stands in the definition.
+type Digests = BTreeMap<String, Digest>;
+
+/// The inputs of a definition, with those of some of its profiles.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Inputs {
+    /// Those that decide on the packages.
+    pub packages: Digests,
+    /// Those that decide on what is made of the packages.
+    pub contents: Digests,
+}
+
+/// The names of the inputs in which two differ, sorted.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Changes {
+    /// Of those that decide on the packages.
+    pub packages: Vec<String>,
+    /// Of those that decide on what is made of the packages.
+    pub contents: Vec<String>,
+}
+
+impl Changes {
+    /// Whether nothing changed.
+    pub fn is_empty(&self) -> bool {
+        self.packages.is_empty() && self.contents.is_empty()
+    }
+
+    /// All names.
+    pub fn names(&self) -> Vec<&str> {
+        self.packages.iter().chain(&self.contents).map(String::as_str).collect()
+    }
+}
+
+impl Inputs {
+    /// The inputs of `definition` as it is now, with those of `profiles`.
+    ///
+    /// # Errors
+    /// Fails when a key or an extra tree cannot be read, and on a profile that the definition does not have.
+    pub fn of(definition: &Definition, profiles: &BTreeSet<String>) -> Result<Inputs> {
+        let mut inputs = Inputs::default();
+        inputs.package("[builder] image", &json!(definition.builder_image));
+        inputs.package("releasever", &json!(definition.releasever));
+        inputs.repositories(definition)?;
+        inputs.package("[kernel] packages", &json!(sorted(&definition.kernel_packages)));
+        inputs.content("[kernel] keep_compression", &json!(definition.keep_module_compression));
+        inputs.content("[output] compression", &json!(definition.compression.to_string()));
+        let places = Places { packages: "[packages]", kernel: "[kernel]", extra_trees: "extra_trees" };
+        inputs.selection(definition, &places, &definition.selection)?;
+        for name in profiles {
+            let place = format!("[profiles.{name}]");
+            let profile = definition.profile(name)?;
+            let extra_trees = format!("{place} extra_trees");
+            let places = Places { packages: &place, kernel: &place, extra_trees: &extra_trees };
+            inputs.selection(definition, &places, profile)?;
+        }
+        Ok(inputs)
+    }
+
+    /// In what `other` differs from these.
+    pub fn changes(&self, other: &Inputs) -> Changes {
+        Changes {
+            packages: differing(&self.packages, &other.packages),
+            contents: differing(&self.contents, &other.contents),
+        }
+    }
+
+    fn repositories(&mut self, definition: &Definition) -> Result<()> {
+        for (id, repository) in &definition.repositories {
+            self.package(&format!("[repos.{id}]"), &json!(repository));
+            for key in repository.gpg_keys.iter().filter(|key| !key.starts_with(BUILDER_FILE)) {
+                let text = fs::read(definition.path(key));
+                let text = text.with_context(|| format!("reading the key {key} of [repos.{id}]"))?;
+                self.packages.insert(format!("the key {key}"), Digest::of(&text));
+            }
+        }
+        Ok(())
+    }
+
+    fn selection(&mut self, definition: &Definition, places: &Places<'_>, selection: &Selection) -> Result<()> {
+        let Places { packages, kernel, .. } = places;
+        self.package(&format!("{packages} install"), &json!(sorted(&selection.install)));
+        self.package(&format!("{packages} exclude"), &json!(sorted(&selection.exclude)));
+        self.content(&format!("{packages} remove_files"), &json!(sorted(&selection.remove_files)));
+        // The order of patterns counts.
+        self.content(&format!("{kernel} modules"), &json!(selection.modules));
+        self.content(&format!("{kernel} firmware"), &json!(selection.firmware));
+        self.content(places.extra_trees, &json!(selection.extra_trees));
+        for tree in &selection.extra_trees {
+            let digest = extra_tree::digest(&definition.path(tree))?;
+            self.contents.insert(format!("the extra tree {}", tree.display()), digest);
+        }
+        Ok(())
+    }
+
+    fn package(&mut self, name: &str, value: &Value) {
+        self.packages.insert(name.to_owned(), Digest::of(value.to_string().as_bytes()));
+    }
+
+    fn content(&mut self, name: &str, value: &Value) {
+        self.contents.insert(name.to_owned(), Digest::of(value.to_string().as_bytes()));
+    }
+}
+
+/// How the places of a selection are called.
+struct Places<'a> {
+    packages: &'a str,
+    kernel: &'a str,
+    extra_trees: &'a str,
+}
+
+fn sorted(words: &[String]) -> BTreeSet<&str> {
+    words.iter().map(String::as_str).collect()
+}
+
+fn differing(one: &Digests, other: &Digests) -> Vec<String> {
+    let names: BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    names.into_iter().filter(|name| one.get(*name) != other.get(*name)).cloned().collect()
+}

@@ -1,0 +1,85 @@
+//! Solved sets, metadata and the names of some packages to what has to change in each set so that these are renewed.
+
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+
+use crate::definition::{Definition, Repository, Selection};
+use crate::dnf::{self, Change};
+use crate::engine::{Engine, Image, Job};
+use crate::progress::Progress;
+
+use super::input::Input;
+
+/// What is to be renewed.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// The definition, for its keys.
+    pub definition: &'a Definition,
+    /// The repositories by id, their variables replaced.
+    pub repositories: &'a BTreeMap<String, Repository>,
+    /// The files of each repository's metadata: repository id, path below it, where it lies on this host.
+    pub metadata: &'a [(String, String, PathBuf)],
+    /// The sets.
+    pub sets: &'a [Set<'a>],
+    /// The rpms of all sets: file name in the container, path on this host.
+    pub rpms: &'a [(String, PathBuf)],
+}
+
+/// A set of packages.
+#[derive(Debug)]
+pub struct Set<'a> {
+    /// What it was solved for.
+    pub selection: &'a Selection,
+    /// The names of its rpms in the container.
+    pub installed: BTreeSet<String>,
+    /// The packages of it that are to be renewed.
+    pub names: BTreeSet<String>,
+}
+
+/// Lets dnf find out in a container of `image`. Returns what changes in each set.
+///
+/// # Errors
+/// Fails with dnf's own words when it finds no solution, and when the container cannot be run.
+pub async fn renew(engine: &Engine, image: &Image, request: &Request<'_>, progress: &Progress) -> Result<Vec<Change>> {
+    let input = input(request)?;
+    let mut solutions: Vec<Vec<u8>> = vec![Vec::new(); request.sets.len()];
+    let outputs = solutions.iter_mut().enumerate();
+    let outputs =
+        outputs.map(|(position, solution)| super::output(&format!("{position}.solution"), solution)).collect();
+    let job = Job {
+        image,
+        name: "renew",
+        command: super::command("/bin/sh", "renew.sh"),
+        environment: super::environment(None),
+        capabilities: vec!["SYS_CHROOT".to_owned()],
+        memory_limit_bytes: None,
+        input: Box::new(move |writer| input.write(writer)),
+        outputs,
+    };
+    let result = engine.run(job, progress).await?;
+    if result.exit_code != 0 {
+        bail!("dnf found no solution that renews the packages:\n{}", dnf::complaints(&result.log));
+    }
+    let read = |solution: Vec<u8>| dnf::parse_change(&super::text(solution)?);
+    solutions.into_iter().map(read).collect::<Result<_>>().context("reading what dnf would change")
+}
+
+fn input(request: &Request<'_>) -> Result<Input> {
+    let Request { definition, repositories, .. } = request;
+    let mut input = Input::with_script("renew.sh", include_str!("renew.sh"));
+    input.bytes_at("etc/rpm/macros.ocinitrd", super::RPM_MACROS);
+    input.bytes("releasever", definition.releasever.as_str());
+    input.directory("sets");
+    for (position, set) in request.sets.iter().enumerate() {
+        input.directory(&format!("sets/{position}"));
+        input.bytes(&format!("sets/{position}/dnf.conf"), dnf::configuration(&set.selection.exclude));
+        input.bytes(&format!("sets/{position}/installed"), super::lines(&set.installed));
+        input.bytes(&format!("sets/{position}/names"), super::lines(&set.names));
+    }
+    super::add_repositories(&mut input, definition, repositories, request.metadata)?;
+    super::add_rpms(&mut input, request.rpms);
+    Ok(input)
+}
