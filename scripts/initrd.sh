@@ -22,6 +22,8 @@ if [ -z "$image" ]; then
 fi
 if [ "$image" = offline ]; then
     make --no-print-directory offline
+    # The repository is made on this machine: when it is made anew, so is the lock.
+    [ images/offline.lock -nt target/offline/repo/repodata/repomd.xml ] || rm -f images/offline.lock
 fi
 
 "$ocinitrd" build "$image" --output-dir "out/$image"

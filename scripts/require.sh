@@ -15,6 +15,7 @@ crun                crun                   crun
 debian-archive-keyring  debian-archive-keyring  debian-keyring
 depmod              kmod                   kmod
 dracut              dracut-core            dracut
+faketime            faketime               libfaketime
 gpg                 gnupg                  gnupg2
 libc-headers        libc6-dev              glibc-devel
 lz4                 lz4                    lz4

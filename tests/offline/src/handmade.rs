@@ -204,6 +204,25 @@ pub fn signature_sample(name: &str) -> Package {
     noarch(name, "A package whose signature is not what it should be", &[("/etc/signature-sample", "\n", 0o644)])
 }
 
+/// Version `version` of packages that are to be updated: the sample forces one of its dependencies to the same version, and
+/// not the other.
+pub fn update_samples(version: u32) -> Vec<Package> {
+    let made = |name: &str| {
+        let evr = Evr { epoch: 0, version: version.to_string(), release: "1".to_owned() };
+        let path = format!("/usr/share/{name}/version");
+        let mut package = noarch(name, "A package that is updated", &[(&path, &format!("{version}\n"), 0o644)]);
+        package.source_rpm = format!("{name}-{}.src.rpm", evr.without_epoch());
+        package.provides = own_name(name, &evr, "noarch");
+        package.build_time = EPOCH + version;
+        package.evr = evr;
+        package
+    };
+    let (forced, other) = (made("update-forced"), made("update-other"));
+    let mut sample = made("update-sample");
+    sample.requires = vec![Dependency::equal("update-forced", &forced.evr), Dependency::any("update-other")];
+    vec![sample, forced, other]
+}
+
 fn noarch(name: &str, summary: &str, files: &[(&str, &str, u16)]) -> Package {
     let evr = Evr { epoch: 0, version: RELEASE.to_owned(), release: "1.offline".to_owned() };
     Package {

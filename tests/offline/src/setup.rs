@@ -125,9 +125,11 @@ impl Setup {
         self.write("keys/foreign.asc", &foreign.public_key()?)?;
 
         let sample = handmade::signature_sample;
-        self.make_sample("repo-scriptlet", &handmade::scriptlet_failure(), Some(&signer), &signer)?;
-        self.make_sample("repo-unsigned", &sample("unsigned-sample"), None, &signer)?;
-        self.make_sample("repo-foreign", &sample("foreign-key-sample"), Some(&foreign), &signer)?;
+        self.make_samples("repo-scriptlet", &[handmade::scriptlet_failure()], Some(&signer), &signer)?;
+        self.make_samples("repo-unsigned", &[sample("unsigned-sample")], None, &signer)?;
+        self.make_samples("repo-foreign", &[sample("foreign-key-sample")], Some(&foreign), &signer)?;
+        self.make_samples("repo-update-1", &handmade::update_samples(1), Some(&signer), &signer)?;
+        self.make_samples("repo-update-2", &handmade::update_samples(2), Some(&signer), &signer)?;
         self.make_main(mapping, archive, selection, &public_key, &signer)?;
 
         self.write("resolved.json", &format!("{:#}\n", selection.record()))?;
@@ -158,9 +160,15 @@ impl Setup {
         repository.finish(Some(signer), signer)
     }
 
-    fn make_sample(&self, name: &str, package: &Package, packages: Option<&Signer>, metadata: &Signer) -> Result<()> {
+    fn make_samples(
+        &self,
+        name: &str,
+        samples: &[Package],
+        packages: Option<&Signer>,
+        metadata: &Signer,
+    ) -> Result<()> {
         let mut repository = Repository::begin(&self.directory.join(name))?;
-        repository.add(package)?;
+        samples.iter().try_for_each(|package| repository.add(package))?;
         repository.finish(packages, metadata)
     }
 
