@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::engine;
 use crate::fixture::{self, names, succeed};
-use crate::images::{SMALL, build_test, small_image, varied};
+use crate::images::{SMALL, build_test, command_test, small_image, varied};
 
 fn insist_on_root() {
     assert!(fixture::is_root(), "this test takes root; leave it out with --skip as_root::");
@@ -77,4 +77,41 @@ fn the_engines_tests_pass_without_root_rights_too() {
     );
     let said = fixture::succeed(&mut fixture::as_rootless_user(words));
     assert!(said.contains("test result: ok. 6 passed; 0 failed"), "{said}");
+}
+
+#[test]
+fn a_locked_build_works_where_there_is_no_network_at_all() {
+    insist_on_root();
+    let image = small_image("dnf5", "repo-foreign", SMALL);
+    succeed(&mut command_test(image.path(), "lock"));
+    let mut build = Command::new("unshare");
+    build.args([
+        "--net",
+        env!("CARGO_BIN_EXE_ocinitrd"),
+        "build",
+        "test",
+        "--locked",
+        "--offline",
+        "--engine",
+        "podman",
+    ]);
+    succeed(build.current_dir(image.path()).env("XDG_CACHE_HOME", image.path().join(fixture::CACHE)));
+    assert_eq!(names(&image.path().join("test")), ["initrd", "manifest.json", "vmlinuz"]);
+}
+
+#[test]
+fn a_disk_that_is_full_while_packages_are_fetched_is_named_with_what_helps() {
+    insist_on_root();
+    let image = small_image("dnf5", "repo-foreign", SMALL);
+    succeed(&mut command_test(image.path(), "lock"));
+    let cache = image.path().join(fixture::CACHE);
+    fs::remove_dir_all(&cache).unwrap();
+    fs::create_dir(&cache).unwrap();
+    succeed(Command::new("mount").args(["-t", "tmpfs", "-o", "size=20m", "none"]).arg(&cache));
+    let built = build_test(image.path()).arg("--locked").output().unwrap();
+    let error = fixture::stderr(&built);
+    succeed(Command::new("umount").arg(&cache));
+    assert_eq!(built.status.code(), Some(1), "{error}");
+    assert!(error.contains("No space left on device") && error.contains("XDG_CACHE_HOME"), "{error}");
+    assert_eq!(names(image.path()), ["images"], "{error}");
 }

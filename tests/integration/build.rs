@@ -32,7 +32,7 @@ fn outputs_are_those_of_the_manifest_and_the_initrd_is_private() {
     }
     let mode = fs::metadata(directory.join("initrd")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
-    assert_eq!(manifest["locked"], false);
+    assert_eq!(manifest["locked"], true);
     let epoch = manifest["packages"].as_array().unwrap().iter().map(|p| p["build_time"].as_u64().unwrap()).max();
     assert_eq!(manifest["epoch"].as_u64(), epoch);
 }
@@ -181,12 +181,12 @@ fn the_kernel_that_is_asked_for_is_the_one_built_for() {
     for builder in ["dnf5", "dnf4"] {
         let image = small_image(builder, "repo-foreign", SMALL);
         succeed(&mut build_test(image.path()));
-        let newest = manifest(&image.path().join("test"))["kernel_version"].as_str().unwrap().to_owned();
+        let newest = manifest(&image.path().join("test"))["kernels"][0]["version"].as_str().unwrap().to_owned();
         let wanted = newest.replacen(newest.split('+').next().unwrap(), oldest, 1);
         assert_ne!(wanted, newest, "the repository holds one kernel only: it cannot show this");
         succeed(build_test(image.path()).args(["-k", &wanted]));
         let output = image.path().join("test");
-        assert_eq!(manifest(&output)["kernel_version"], wanted);
+        assert_eq!(manifest(&output)["kernels"][0]["version"], wanted);
         let listing = succeed(ocinitrd().args(["inspect", "--list"]).arg(output.join("initrd")));
         assert!(listing.contains(&format!("usr/lib/modules/{wanted}/modules.dep")), "{wanted}");
         assert!(!listing.contains(&newest), "{newest}");
@@ -207,17 +207,19 @@ fn kernel_that_is_not_there_is_named_with_those_that_are() {
 }
 
 #[test]
-fn several_kernels_need_a_choice() {
+fn packages_of_several_kernels_are_refused() {
     let image = changed_image("[\"kernel-cloud-core\"]", "[\"kernel-cloud-core\", \"kernel-modules-core\"]");
     let error = build_error(image.path(), &[]);
-    assert!(error.contains("the packages hold several kernels: choose one with --kernel-version"), "{error}");
+    assert!(error.contains("hold several kernels: 6."), "{error}");
 }
 
 #[test]
 fn no_kernel_package_is_an_error() {
-    let image = changed_image("[\"kernel-cloud-core\"]", "[\"bash\"]");
-    let error = build_error(image.path(), &[]);
-    assert!(error.contains("the packages hold no kernel"), "{error}");
+    for (packages, message) in [("[\"bash\"]", "hold no kernel image"), ("[]", "the image test has no kernel")] {
+        let image = changed_image("[\"kernel-cloud-core\"]", packages);
+        let error = build_error(image.path(), &[]);
+        assert!(error.contains(message), "{error}");
+    }
 }
 
 #[test]
@@ -243,6 +245,32 @@ fn firmware_is_what_the_modules_and_the_definition_ask_for_whoever_brings_it() {
     let listing = succeed(ocinitrd().args(["inspect", "--list"]).arg(output.join("initrd")));
     assert!(listing.contains("usr/lib/firmware/wanted/a.bin") && !listing.contains("unwanted.bin"), "{listing}");
     assert_eq!(listing.matches(" usr/lib/firmware\n").count(), 1, "it is in the modules segment alone: {listing}");
+}
+
+#[test]
+fn microcode_of_any_package_is_the_first_segment_and_plain() {
+    let image = changed_image("releasever", "extra_trees = [\"tree\"]\nreleasever");
+    let firmware = image.path().join("images/tree/usr/lib/firmware/intel-ucode");
+    fs::create_dir_all(&firmware).unwrap();
+    // The version of the header, as every update begins.
+    let update = [&[1, 0, 0, 0][..], &[0x5a; 1020]].concat();
+    fs::write(firmware.join("06-01-02"), &update).unwrap();
+    for _ in 0..2 {
+        succeed(build_test(image.path()).arg("--segments"));
+        let initrd = image.path().join("test/initrd");
+        let report: serde_json::Value =
+            serde_json::from_str(&succeed(ocinitrd().args(["inspect", "--json", "--list"]).arg(&initrd))).unwrap();
+        let segments = report["segments"].as_array().unwrap();
+        assert_eq!((segments.len(), &segments[0]["codec"]), (3, &"none".into()), "{report}");
+        assert_eq!(segments[0]["microcode"], true, "{report}");
+        let listed = report["list"].as_array().unwrap();
+        assert!(listed.iter().any(|one| one["path"] == "kernel/x86/microcode/GenuineIntel.bin"), "{listed:?}");
+        assert!(!listed.iter().any(|one| one["path"].as_str().unwrap().contains("intel-ucode/")), "{listed:?}");
+        let bytes = fs::read(&initrd).unwrap();
+        assert!(bytes.windows(update.len()).any(|window| window == update));
+        // Also when all segments come from the cache.
+        fs::remove_dir_all(image.path().join("test")).unwrap();
+    }
 }
 
 #[test]

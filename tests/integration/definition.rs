@@ -1,7 +1,6 @@
 //! Definitions as the command line meets them: the messages, the exit codes, and that nothing is written.
 
 use std::fs;
-use std::path::Path;
 
 use crate::fixture;
 
@@ -75,7 +74,11 @@ fn every_shipped_image_is_read() {
         let definition = ocinitrd::definition::Definition::load(name, fixture::checkout()).unwrap();
         for profile in ["lvm", "raid", "network", "nfs", "pkcs11", "plymouth"] {
             let selection = definition.select(&[profile.to_owned()]).unwrap();
-            assert!(selection.extra_trees.iter().all(|tree| Path::new(tree).is_dir()), "{:?}", selection.extra_trees);
+            assert!(
+                selection.extra_trees.iter().all(|tree| definition.path(tree).is_dir()),
+                "{:?}",
+                selection.extra_trees
+            );
         }
     }
 }

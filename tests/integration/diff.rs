@@ -182,13 +182,13 @@ fn outputs_are_compared_by_manifest_and_by_initrd() {
     let a = place.output("a", [&base, &place.initrd("modules-a", modules("module"), "none")]);
     let b = place.output("b", [&base, &place.initrd("modules-b", modules("mOdule"), "none")]);
     let mut manifest = read_manifest(&b);
-    manifest.kernel_version = "6.12.2".to_owned();
+    manifest.kernels[0].version = "6.12.2".to_owned();
     manifest.packages[0].version = "5.3".to_owned();
     write_manifest(&b, &manifest);
     let initrds = [&a, &b].map(|output| Digest::of(&fs::read(output.join("initrd")).unwrap()).to_string());
     let expected = format!(
-        "kernel_version: 6.12.1 -> 6.12.2\n\
-         package bash.x86_64: version 5.2-1 -> 5.3-1\n\
+        "package bash.x86_64: version 5.2-1 -> 5.3-1\n\
+         kernel: version 6.12.1 -> 6.12.2\n\
          output initrd: digest {} -> {}\n\
          segment 2 (none), entry lib/a.ko: content differs from byte 1 on\n\
          4 differences\n",

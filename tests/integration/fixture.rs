@@ -43,7 +43,13 @@ pub fn offline_output() -> PathBuf {
     static OUTPUT: OnceLock<PathBuf> = OnceLock::new();
     OUTPUT
         .get_or_init(|| {
-            offline_directory();
+            // The repository may have been made anew since an earlier run.
+            let lock = checkout().join("images/offline.lock");
+            let repomd = offline_directory().join("repo/repodata/repomd.xml");
+            let changed = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+            if changed(&lock) < changed(&repomd) {
+                let _ = fs::remove_file(&lock);
+            }
             let directory = checkout().join("target/test-output/offline");
             succeed(ocinitrd().args(["build", "offline", "-t", "cpio,oci", "-O"]).arg(&directory));
             directory
@@ -75,11 +81,14 @@ pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The names in a directory, sorted.
+/// The name of a cache directory of a test's own.
+pub const CACHE: &str = ".cache";
+
+/// The names in a directory, sorted; a test's own cache is not counted.
 pub fn names(directory: &Path) -> Vec<String> {
     let listing = fs::read_dir(directory).unwrap();
-    let mut names: Vec<String> =
-        listing.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect();
+    let names = listing.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+    let mut names: Vec<String> = names.filter(|name| name != CACHE).collect();
     names.sort();
     names
 }

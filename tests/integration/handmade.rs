@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ocinitrd::dnf::InstalledPackage;
 use ocinitrd::format::digest::Digest;
-use ocinitrd::manifest::{Builder, Manifest, Options, Output, Segment};
+use ocinitrd::manifest::{Builder, Kernel, Manifest, Options, Output, Segment};
 use ocinitrd::segment::Assembler;
 use tar::{EntryType, Header};
 use tempfile::TempDir;
@@ -106,8 +106,15 @@ impl Place {
             unpacked_size_bytes: 1,
             sha256: segment.digest,
         });
-        let manifest = Manifest {
+        let kernel = Kernel {
+            version: "6.12.1".to_owned(),
+            image: "vmlinuz".to_owned(),
+            initrd: Some("initrd".to_owned()),
             segments: segments.collect(),
+            packages: Vec::new(),
+        };
+        let manifest = Manifest {
+            kernels: vec![kernel],
             outputs: paths.into_iter().map(|path| listed(&output, path)).collect(),
             ..manifest()
         };
@@ -134,14 +141,23 @@ fn manifest() -> Manifest {
     Manifest {
         schema: ocinitrd::manifest::SCHEMA,
         ocinitrd_version: "0.1.0".to_owned(),
+        ocinitrd_source: Digest::of(b"source"),
         image: "handmade".to_owned(),
         architecture: "x86_64".to_owned(),
         locked: false,
+        inputs: Digest::of(b"inputs"),
         epoch: 0,
-        kernel_version: "6.12.1".to_owned(),
-        builder: Builder { image: "builder".to_owned(), digest: Digest::of(b"builder"), tools: Vec::new() },
+        builder: Builder {
+            image: "builder".to_owned(),
+            digest: Digest::of(b"builder"),
+            platform_digest: Digest::of(b"platform"),
+            tools: Vec::new(),
+        },
         options: Options {
             profiles: Vec::new(),
+            formats: vec!["cpio".to_owned(), "oci".to_owned()],
+            segments: false,
+            output_name: None,
             compression: "zstd:3".to_owned(),
             modules: Vec::new(),
             keep_module_compression: false,
@@ -158,8 +174,7 @@ fn manifest() -> Manifest {
             installed_size_bytes: 1000,
             build_time: 0,
         }],
-        kernel_packages: Vec::new(),
-        segments: Vec::new(),
+        kernels: Vec::new(),
         outputs: Vec::new(),
     }
 }

@@ -52,16 +52,44 @@ pub fn change(image: &tempfile::TempDir, from: &str, to: &str) {
     fs::write(&definition, text.replace(from, to)).unwrap();
 }
 
+/// An image whose second repository is a directory of its own, with the packages that `from` of it has.
+pub fn image_with_samples(from: &str) -> tempfile::TempDir {
+    let image = small_image("dnf5", "repo-foreign", &format!("{SMALL}, \"update-sample\""));
+    let second = image.path().join("second");
+    let offline = fixture::offline_directory();
+    change(&image, &format!("{}/repo-foreign", offline.display()), second.to_str().unwrap());
+    serve(&second, from);
+    image
+}
+
+/// Lets the directory have what the repository `from` has.
+pub fn serve(directory: &Path, from: &str) {
+    let _ = fs::remove_dir_all(directory);
+    succeed(Command::new("cp").arg("-rT").arg(fixture::offline_directory().join(from)).arg(directory));
+}
+
 /// What a build says of itself.
 pub fn manifest(directory: &Path) -> Value {
     serde_json::from_slice(&fs::read(directory.join("manifest.json")).unwrap()).unwrap()
 }
 
+/// `ocinitrd COMMAND test` in the directory of an image, with a cache of its own: what another test built is not taken
+/// from it.
+pub fn command_test(directory: &Path, command: &str) -> Command {
+    let mut words = ocinitrd();
+    words.args([command, "test"]).current_dir(directory).env("XDG_CACHE_HOME", directory.join(fixture::CACHE));
+    words
+}
+
 /// `ocinitrd build test` in the directory of an image.
 pub fn build_test(directory: &Path) -> Command {
-    let mut command = ocinitrd();
-    command.args(["build", "test"]).current_dir(directory);
-    command
+    command_test(directory, "build")
+}
+
+/// `ocinitrd build test` that finds nothing in a cache.
+pub fn build_test_anew(directory: &Path) -> Command {
+    let _ = fs::remove_dir_all(directory.join(fixture::CACHE).join("ocinitrd/cache"));
+    build_test(directory)
 }
 
 /// Runs the build `variation` and returns the outputs that it put in `name` below `directory`.

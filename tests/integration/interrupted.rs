@@ -3,18 +3,22 @@
 
 use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::engine::{TcpService, children, containers, eventually};
-use crate::fixture::{names, succeed};
-use crate::images::{SMALL, build_test, small_image, varied};
+use crate::fixture::{CACHE, names, succeed};
+use crate::images::{SMALL, build_test, build_test_anew, command_test, small_image, varied};
 
 /// A build that has come to the job `job`.
 fn build_in_job(directory: &Path, job: &str) -> Child {
-    let child = build_test(directory).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    in_job(build_test(directory), job)
+}
+
+fn in_job(mut build: Command, job: &str) -> Child {
+    let child = build.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let own = format!("{job}-{}", child.id());
     eventually(&format!("the build comes to {job}"), Duration::from_secs(120), || !containers(&own).is_empty());
     child
@@ -45,13 +49,11 @@ fn a_signal_ends_a_build_in_every_job_and_nothing_stays() {
 #[test]
 fn a_signal_ends_a_build_that_compresses_and_nothing_stays() {
     let image = small_image("dnf5", "repo-foreign", SMALL);
-    for (arguments, signal, code) in
-        [(["--compress", "xz:9"], Signal::INT, 130), (["-t", "oci,directory"], Signal::TERM, 143)]
-    {
-        let mut build = build_test(image.path());
+    for (arguments, signal, code) in [(["--compress", "xz:9"], Signal::INT, 130), (["-t", "oci"], Signal::TERM, 143)] {
+        let mut build = build_test_anew(image.path());
         let mut build = build.args(arguments).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let mut narration = BufReader::new(build.stderr.take().unwrap()).lines().map_while(Result::ok);
-        assert!(narration.any(|line| line.starts_with("selecting modules: ")));
+        assert!(narration.any(|line| line.starts_with("installing: ")));
         std::thread::sleep(Duration::from_millis(300));
         let signalled = Instant::now();
         kill_process(Pid::from_child(&build), signal).unwrap();
@@ -60,6 +62,33 @@ fn a_signal_ends_a_build_that_compresses_and_nothing_stays() {
         assert!(signalled.elapsed() < Duration::from_secs(10), "{said:#?}");
         assert_eq!(names(image.path()), ["images"], "{said:#?}");
     }
+}
+
+#[test]
+fn a_signal_ends_a_rebuild_and_nothing_stays() {
+    let image = small_image("dnf5", "repo-foreign", SMALL);
+    succeed(&mut build_test(image.path()));
+    let rebuild = || {
+        let mut command = command_test(image.path(), "verify");
+        command.arg("--rebuild");
+        command
+    };
+    let left = || names(&image.path().join(CACHE).join("ocinitrd"));
+    let installing = in_job(rebuild(), "install");
+    let id = installing.id();
+    assert!(left().iter().any(|name| name.starts_with("rebuild-")));
+    kill_process(Pid::from_child(&installing), Signal::TERM).unwrap();
+    let (exit_code, said) = end(installing);
+    assert_eq!((exit_code, containers(&format!("install-{id}")).len()), (Some(143), 0), "{said}");
+    assert_eq!(left(), ["blobs", "cache", "partial"], "{said}");
+
+    let mut writing = rebuild().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut narration = BufReader::new(writing.stderr.take().unwrap()).lines().map_while(Result::ok);
+    assert!(narration.any(|line| line.starts_with("installing: ")));
+    kill_process(Pid::from_child(&writing), Signal::INT).unwrap();
+    let said: Vec<String> = narration.collect();
+    assert_eq!(writing.wait().unwrap().code(), Some(130), "{said:#?}");
+    assert_eq!(left(), ["blobs", "cache", "partial"], "{said:#?}");
 }
 
 #[test]
@@ -95,7 +124,7 @@ fn an_engine_over_tcp_builds_the_same_bytes() {
     let image = small_image("dnf5", "repo-foreign", SMALL);
     let reference = varied(image.path(), "test", build_test(image.path()));
     let service = TcpService::start();
-    let remote = build_test(image.path()).args(["-O", "remote", "--engine", &service.url]).output().unwrap();
+    let remote = build_test_anew(image.path()).args(["-O", "remote", "--engine", &service.url]).output().unwrap();
     let said = String::from_utf8_lossy(&remote.stderr);
     assert!(remote.status.success() && said.contains(&service.url), "{said}");
     for (name, bytes) in &reference {

@@ -1,6 +1,6 @@
 //! Repositories over HTTP as they are and as they fail: metadata, packages, mirrors, resumption.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use ocinitrd::download::{Downloader, Patience};
-use ocinitrd::fetch::{self, BaseUrls};
+use ocinitrd::fetch::{self, Places, Wanted};
 use ocinitrd::format::digest::Digest;
 use ocinitrd::progress::{Progress, Verbosity};
 use ocinitrd::repository::{self, Location, Metadata, Package, Source};
@@ -86,9 +86,10 @@ impl Setting {
     }
 
     async fn fetch(&self, package: &Package, base_urls: &[String]) -> anyhow::Result<()> {
-        let base_urls = BaseUrls::from([("fixture".to_owned(), base_urls.to_vec())]);
-        let progress = Progress::new(Verbosity::Quiet);
-        fetch::fetch(std::slice::from_ref(package), &base_urls, &self.store, &self.downloader, &progress).await
+        let base_urls = BTreeMap::from([("fixture".to_owned(), base_urls.to_vec())]);
+        let places = Places { base_urls, ..Places::default() };
+        let wanted = [Wanted { locations: places.of(package, None)?, package: package.clone() }];
+        fetch::fetch(&wanted, "test", &self.store, &self.downloader, &Progress::new(Verbosity::Quiet)).await
     }
 
     async fn fetch_error(&self, package: &Package, base_urls: &[String]) -> String {
@@ -122,7 +123,7 @@ impl Setting {
 }
 
 fn source(location: Location) -> Source {
-    Source { id: "fixture".to_owned(), location, gpg_keys: Vec::new(), repo_gpgcheck: false, filelists: false }
+    Source { id: "fixture".to_owned(), location, repo_gpgcheck: false, pinned: None, filelists: false }
 }
 
 fn repomd_digest() -> Digest {
@@ -307,7 +308,9 @@ async fn server_errors_are_tried_again_and_named_when_they_stay() {
         format!(
             "fetching package {ALPHA} of repository fixture failed:\n  {first}: HTTP status 500 Internal Server Error\n  \
              {second}: HTTP status 404 Not Found\n\
-             check the network, the proxy (https_proxy, no_proxy) and the certificates (SSL_CERT_FILE)"
+             check the network, the proxy (https_proxy, no_proxy) and the certificates (SSL_CERT_FILE)\n\
+             if the repository has replaced the package meanwhile, renew it with: ocinitrd update test alpha; or give a \
+             directory that has its rpm file with --rpm-dir"
         )
     );
 }

@@ -5,11 +5,13 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ocinitrd::manifest::Output;
+use ocinitrd::format::digest::Digest;
+use ocinitrd::manifest::{Kernel, Output};
 use ocinitrd::tree::{Content, Entry, Tree};
 
-use crate::fixture::{fail, is_root, ocinitrd, stderr, stdout, succeed};
-use crate::handmade::{Place, directory, file, read_manifest, write_manifest};
+use crate::fixture::{self, fail, is_root, names, ocinitrd, stderr, stdout, succeed};
+use crate::handmade::{Place, directory, file, listed, read_manifest, write_manifest};
+use crate::images::{SMALL, build_test, change, command_test, image_with_samples, serve, small_image};
 
 fn verify(output: &Path) -> Command {
     let mut command = ocinitrd();
@@ -128,13 +130,13 @@ fn initrd_that_is_cut_off_or_missing_is_told_segment_by_segment() {
 }
 
 #[test]
-fn manifest_whose_segments_are_those_of_no_output_is_told() {
+fn manifest_whose_segments_do_not_come_to_the_initrd_is_told() {
     let place = Place::new();
     let output = output(&place);
     let mut manifest = read_manifest(&output);
-    manifest.segments[0].size_bytes = u64::MAX;
+    manifest.kernels[0].segments[0].size_bytes = u64::MAX;
     write_manifest(&output, &manifest);
-    let expected = "manifest.json: no output has the size that the segments listed come to\n1 finding";
+    let expected = "initrd: the segments listed do not come to its size\n1 finding";
     assert_eq!(findings(&place, &output), expected);
 }
 
@@ -187,10 +189,10 @@ fn damaged_or_foreign_manifest_is_an_error() {
         place.shortened(&fail(&mut verify(&output.join("oci")))),
     ];
     insta::assert_snapshot!(all.concat(), @r#"
-    error: taking DIR/out/manifest.json for the manifest of an `ocinitrd build`: reading the manifest: EOF while parsing a value at line 6 column 1
+    error: taking DIR/out/manifest.json for the manifest of an `ocinitrd build`: reading the manifest: EOF while parsing a string at line 4 column 52
     error: taking DIR/out/manifest.json for the manifest of an `ocinitrd build`: reading the manifest: missing field `schema` at line 1 column 20
     error: taking DIR/out/manifest.json for the manifest of an `ocinitrd build`: the manifest has schema 2, this ocinitrd reads 1: use the version that wrote it (0.1.0)
-    error: DIR/out/manifest.json lists "../vmlinuz", which is no path in its directory: ocinitrd did not write it so
+    error: reading DIR/out/manifest.json, which ocinitrd did not write so: it lists "../vmlinuz", which is no path in its directory
     error: reading DIR/missing: No such file or directory (os error 2)
     error: DIR/out/oci holds no manifest.json; give an output directory of `ocinitrd build`
     "#);
@@ -209,4 +211,146 @@ fn closed_standard_output_does_not_change_the_exit_code() {
     drop(child.stdout.take());
     let answer = child.wait_with_output().unwrap();
     assert_eq!((answer.status.code(), stderr(&answer).as_str()), (Some(1), ""));
+}
+
+#[test]
+fn initrd_of_each_kernel_is_checked_by_its_own_segments() {
+    let place = Place::new();
+    let output = output(&place);
+    fs::copy(output.join("initrd"), output.join("initrd-6.12.2")).unwrap();
+    let mut manifest = read_manifest(&output);
+    manifest.outputs.push(listed(&output, "initrd-6.12.2"));
+    let second = Kernel {
+        version: "6.12.2".to_owned(),
+        initrd: Some("initrd-6.12.2".to_owned()),
+        ..manifest.kernels[0].clone()
+    };
+    manifest.kernels.push(second);
+    write_manifest(&output, &manifest);
+    assert_eq!(place.shortened(&succeed(&mut verify(&output))), "DIR/out: 5 outputs and 4 segments as recorded\n");
+    manifest.kernels[1].segments[0].sha256 = Digest::of(b"");
+    write_manifest(&output, &manifest);
+    assert_eq!(findings(&place, &output), "initrd-6.12.2, segment base: DIGEST instead of DIGEST\n1 finding");
+}
+
+#[test]
+fn output_without_an_initrd_is_right_without_segments() {
+    let place = Place::new();
+    let output = output(&place);
+    let mut manifest = read_manifest(&output);
+    manifest.kernels[0].initrd = None;
+    manifest.kernels[0].segments.clear();
+    manifest.outputs.retain(|output| output.path != "initrd");
+    write_manifest(&output, &manifest);
+    assert_eq!(place.shortened(&succeed(&mut verify(&output))), "DIR/out: 3 outputs and 0 segments as recorded\n");
+}
+
+/// `ocinitrd verify test --rebuild` of what `build_test` built.
+fn rebuild(image: &Path) -> Command {
+    let mut command = command_test(image, "verify");
+    command.arg("--rebuild");
+    command
+}
+
+/// Every file below a directory with the digest of its content.
+fn files(directory: &Path) -> Vec<(PathBuf, Digest)> {
+    let (mut files, mut open) = (Vec::new(), vec![directory.to_owned()]);
+    while let Some(directory) = open.pop() {
+        for path in names(&directory).iter().map(|name| directory.join(name)) {
+            match path.is_dir() {
+                true => open.push(path),
+                false => files.push((path.clone(), Digest::of(&fs::read(path).unwrap()))),
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+#[test]
+fn build_that_is_made_anew_is_the_same_and_leaves_nothing() {
+    let image = small_image("dnf5", "repo-foreign", SMALL);
+    change(&image, "[kernel]", "[profiles.pager]\ninstall = [\"less\"]\n[kernel]");
+    let options = ["--profile", "pager", "-t", "oci", "--segments", "--compress", "gzip:1", "--epoch", "1700000000"];
+    succeed(build_test(image.path()).args(options).args(["-o", "layout"]));
+    let cache = image.path().join(fixture::CACHE);
+    let before = (files(image.path()), files(&cache));
+    // No other lock, and no network, is needed.
+    let answer = rebuild(image.path()).output().unwrap();
+    let said = stderr(&answer);
+    let outputs = read_manifest(&image.path().join("test")).outputs.len();
+    let expected = format!("test: {outputs} outputs and 0 segments as recorded, and built anew the same to the bit\n");
+    assert_eq!((stdout(&answer), answer.status.code()), (expected, Some(0)), "{said}");
+    for stage in ["installing: ", "selecting modules: ", "compressing base (gzip:1): "] {
+        assert!(said.contains(stage), "{stage} was taken from an earlier build: {said}");
+    }
+    assert!(before == (files(image.path()), files(&cache)), "a rebuild changes nothing");
+    assert_eq!(names(&cache.join("ocinitrd")), ["blobs", "cache", "partial"]);
+}
+
+/// Flips a bit of the byte at `offset` of the file `path` in the plain segment that begins at `start` of the initrd.
+fn flip(initrd: &mut [u8], start: usize, path: &str, offset: usize) {
+    let name = format!("{path}\0").into_bytes();
+    let position = initrd[start..].windows(name.len()).position(|bytes| bytes == name).unwrap();
+    let content = start + (position + name.len()).next_multiple_of(4);
+    initrd[content + offset] ^= 1;
+}
+
+#[test]
+fn byte_that_no_build_makes_is_found_though_the_manifest_has_its_digest() {
+    let image = small_image("dnf5", "repo-foreign", SMALL);
+    succeed(&mut build_test(image.path()));
+    let output = image.path().join("test");
+    let mut manifest = read_manifest(&output);
+    let recorded = manifest.outputs[0].sha256;
+    let kernel = &mut manifest.kernels[0];
+    let start = usize::try_from(kernel.segments[0].size_bytes).unwrap().next_multiple_of(4);
+    let changed = format!("usr/lib/modules/{}/modules.dep", kernel.version);
+    let mut initrd = fs::read(output.join("initrd")).unwrap();
+    flip(&mut initrd, start, &changed, 3);
+    fs::write(output.join("initrd"), &initrd).unwrap();
+    kernel.segments[1].sha256 = Digest::of(&initrd[start..]);
+    manifest.outputs[0] = listed(&output, "initrd");
+    let forged = manifest.outputs[0].sha256;
+    write_manifest(&output, &manifest);
+    succeed(&mut command_test(image.path(), "verify"));
+
+    let answer = rebuild(image.path()).output().unwrap();
+    let expected = format!(
+        "output initrd: digest {forged} -> {recorded}\n\
+         segment 2 (none), entry {changed}: content differs from byte 3 on\n\
+         2 differences\n"
+    );
+    assert_eq!((stdout(&answer), answer.status.code()), (expected, Some(1)), "{}", stderr(&answer));
+}
+
+#[test]
+fn output_of_another_lock_is_told_with_the_packages_that_differ() {
+    let image = image_with_samples("repo-update-1");
+    succeed(&mut build_test(image.path()));
+    serve(&image.path().join("second"), "repo-update-2");
+    succeed(&mut command_test(image.path(), "update"));
+    succeed(&mut command_test(image.path(), "fetch"));
+    let answer = rebuild(image.path()).arg("--json").output().unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+    assert_eq!((answer.status.code(), &json["ok"]), (Some(1), &false.into()), "{}", stderr(&answer));
+    assert_eq!(json["findings"], serde_json::json!([]));
+    assert_eq!(json["rebuild"]["other_inputs"], serde_json::json!(["another lock"]));
+    let differences = json["rebuild"]["differences"].as_array().unwrap();
+    assert_eq!(json["rebuild"]["count"], differences.len());
+    let package = |difference: &&serde_json::Value| difference["subject"] == "package";
+    let packages: Vec<_> = differences.iter().filter(package).map(|package| &package["name"]).collect();
+    assert_eq!(packages, ["update-forced.noarch", "update-other.noarch", "update-sample.noarch"]);
+    let sample = differences.iter().find(|difference| difference["name"] == "update-sample.noarch").unwrap();
+    assert_eq!((&sample["field"], &sample["a"], &sample["b"]), (&"version".into(), &"1-1".into(), &"2-1".into()));
+
+    change(&image, "\"bash\"", "\"bash\", \"less\"");
+    let error = fail(&mut rebuild(image.path()));
+    assert!(error.contains("building test anew: the lock ") && error.contains("[packages] install changed"), "{error}");
+    fs::remove_file(image.path().join("images/test.lock")).unwrap();
+    let error = fail(&mut rebuild(image.path()));
+    assert!(error.contains("does not serve: it does not exist") && error.contains("run ocinitrd lock test"), "{error}");
+    let error = fail(rebuild(image.path()).args(["--image", "other"]));
+    assert!(error.contains("building other anew (--image names another definition): "), "{error}");
+    assert_eq!(names(&image.path().join(fixture::CACHE).join("ocinitrd")), ["blobs", "cache", "partial"]);
 }
