@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::surroundings::cache_directory;
 use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Subject, Task, scenario};
 use crate::engine::Cancellation;
+use crate::manifest::Manifest;
 use crate::progress::Progress;
 
 /// Boot what was built in QEMU, against a root device made for it.
@@ -24,13 +25,16 @@ use crate::progress::Progress;
 /// ocinitrd boot --kernel /boot/vmlinuz --initrd /boot/initrd.img --console
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
-    /// The output directory of `ocinitrd build`, which holds vmlinuz and initrd
+    /// The output directory of `ocinitrd build`
     #[arg(value_name = "OUT", required_unless_present_any = ["list", "initrd"])]
     output: Option<PathBuf>,
-    /// The kernel image [default: OUT/vmlinuz]
+    /// Of an output with several kernels the one to boot, as `uname -r` prints it
+    #[arg(short, long, value_name = "KVER", requires = "output")]
+    kernel_version: Option<String>,
+    /// The kernel image [default: that of OUT's manifest, or OUT/vmlinuz]
     #[arg(long, value_name = "FILE")]
     kernel: Option<PathBuf>,
-    /// The initrd, anyone's [default: OUT/initrd]
+    /// The initrd, anyone's [default: that of OUT's manifest, or OUT/initrd]
     #[arg(long, value_name = "FILE", requires = "kernel")]
     initrd: Option<PathBuf>,
     /// Make the disks with the programs of another output directory, for an initrd that lacks bash, mke2fs and the like
@@ -40,7 +44,7 @@ pub struct Arguments {
     #[arg(long = "root", value_name = "SCENARIO", default_value = "plain")]
     roots: Vec<String>,
     /// The longest that one guest may take, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "180", value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    #[arg(long, value_name = "SECONDS", default_value = "240", value_parser = clap::value_parser!(u64).range(1..=86_400))]
     timeout: u64,
     /// Kernel options behind all others; may be given several times
     #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
@@ -125,11 +129,39 @@ fn is_ok(finding: &Finding) -> bool {
 }
 
 fn subject(arguments: &Arguments) -> Result<Subject> {
-    let part = |given: &Option<PathBuf>, name: &str| {
-        let in_output = || Some(arguments.output.as_ref()?.join(name));
-        given.clone().or_else(in_output).with_context(|| format!("no {name} is given: use --kernel FILE --initrd FILE"))
+    let built = arguments.output.as_deref().map(|output| built(output, arguments.kernel_version.as_deref()));
+    let (kernel, initrd) = match built.transpose()? {
+        Some(Subject { kernel, initrd }) => (Some(kernel), Some(initrd)),
+        None => (None, None),
     };
-    existing(part(&arguments.kernel, "vmlinuz")?, part(&arguments.initrd, "initrd")?)
+    let part = |given: &Option<PathBuf>, of_output: Option<PathBuf>, name: &str| {
+        given.clone().or(of_output).with_context(|| format!("no {name} is given: use --kernel FILE --initrd FILE"))
+    };
+    existing(part(&arguments.kernel, kernel, "kernel")?, part(&arguments.initrd, initrd, "initrd")?)
+}
+
+/// What an output directory holds for a kernel. Without a manifest the files have their usual names.
+fn built(output: &Path, kernel_version: Option<&str>) -> Result<Subject> {
+    let path = output.join("manifest.json");
+    let Ok(json) = std::fs::read(&path) else {
+        return Ok(Subject { kernel: output.join("vmlinuz"), initrd: output.join("initrd") });
+    };
+    let manifest = Manifest::parse(&json).with_context(|| format!("reading {}", path.display()))?;
+    let versions: Vec<&str> = manifest.kernels.iter().map(|kernel| kernel.version.as_str()).collect();
+    let there_are = format!("{} holds {}", output.display(), versions.join(", "));
+    let kernel = match (kernel_version, &manifest.kernels[..]) {
+        (None, [kernel]) => kernel,
+        (None, _) => bail!("choose a kernel with --kernel-version: {there_are}"),
+        (Some(version), kernels) => {
+            let found = kernels.iter().find(|kernel| kernel.version == version);
+            found.with_context(|| format!("there is no kernel {version}: {there_are}"))?
+        }
+    };
+    let initrd = kernel
+        .initrd
+        .as_ref()
+        .with_context(|| format!("{} holds no initrd: build it with the format cpio", output.display()))?;
+    Ok(Subject { kernel: output.join(&kernel.image), initrd: output.join(initrd) })
 }
 
 fn existing(kernel: PathBuf, initrd: PathBuf) -> Result<Subject> {
@@ -146,7 +178,8 @@ fn existing(kernel: PathBuf, initrd: PathBuf) -> Result<Subject> {
 
 fn options<'a>(arguments: &Arguments, interrupted: &'a (dyn Fn() -> Result<()> + Sync)) -> Result<Options<'a>> {
     let beside = arguments.output.as_deref().unwrap_or(Path::new("."));
-    let maker = arguments.disks_by.as_ref().map(|output| existing(output.join("vmlinuz"), output.join("initrd")));
+    let maker =
+        arguments.disks_by.as_ref().map(|output| built(output, None).and_then(|one| existing(one.kernel, one.initrd)));
     Ok(Options {
         maker: maker.transpose()?,
         timeout: Duration::from_secs(arguments.timeout),

@@ -142,6 +142,38 @@ fn what_is_not_there_is_named() {
 }
 
 #[test]
+fn of_several_kernels_one_is_chosen_and_its_files_are_those_of_the_manifest() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("out");
+    let json = fs::read_to_string(offline_output().join("manifest.json")).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let kernel = manifest["kernels"][0].clone();
+    let of_version = |version: &str, initrd: serde_json::Value| {
+        let mut kernel = kernel.clone();
+        kernel["version"] = version.into();
+        kernel["image"] = format!("vmlinuz-{version}").into();
+        kernel["initrd"] = initrd;
+        kernel["segments"] = serde_json::json!([]);
+        kernel
+    };
+    manifest["kernels"] =
+        vec![of_version("6.1", "initrd-6.1".into()), of_version("6.2", serde_json::Value::Null)].into();
+    manifest["outputs"] = ["initrd-6.1", "vmlinuz-6.1", "vmlinuz-6.2"]
+        .map(|path| serde_json::json!({"path": path, "size_bytes": 0, "sha256": manifest["inputs"]}))
+        .to_vec()
+        .into();
+    fs::create_dir(&output).unwrap();
+    fs::write(output.join("manifest.json"), manifest.to_string()).unwrap();
+    let error = |arguments: &[&str]| stderr(&run(boot(&output, "missing").args(arguments), 1));
+    assert!(error(&[]).contains("choose a kernel with --kernel-version: "), "{}", error(&[]));
+    assert!(
+        error(&["-k", "6.3"]).contains("there is no kernel 6.3") && error(&["-k", "6.3"]).contains("holds 6.1, 6.2")
+    );
+    assert!(error(&["-k", "6.1"]).contains("there is no file") && error(&["-k", "6.1"]).contains("vmlinuz-6.1"));
+    assert!(error(&["-k", "6.2"]).contains("holds no initrd"), "{}", error(&["-k", "6.2"]));
+}
+
+#[test]
 fn list_describes_every_scenario() {
     let text = stdout(&run(ocinitrd().args(["boot", "--list"]), 0));
     for name in ["ext4-uuid", "ext4-label", "ext4-partuuid", "absent-root", "plain", "all"] {
