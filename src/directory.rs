@@ -99,7 +99,7 @@ fn finish_entry(place: &Path, entry: &Entry) -> io::Result<()> {
 }
 
 /// The digest ([`Tree::digest`]) of the tree that `directory` holds, and the sum of its files' sizes in bytes. It is that of
-/// the tree that [`write`] was given if all could be set; SELinux labels are left out of account.
+/// the tree that [`write()`] was given if all could be set; SELinux labels are left out of account.
 ///
 /// # Errors
 /// Fails when something cannot be read, and on a socket, which no tree holds.
