@@ -46,7 +46,7 @@ test: rust test-programs check ## all tests: needs podman and QEMU, installs wha
 test-matrix: test ## what is too long for every change
 	cargo test --locked --test integration -- --ignored
 
-bench: rust test-programs ## the measurements of docs/benchmarks.md
+bench: rust test-programs offline ## the measurements of docs/benchmarks.md
 	cargo build --release --locked
 	tests/bench/run.sh $(OCINITRD)
 

@@ -14,6 +14,10 @@ echo "## Kernel modules: kept as shipped, or decompressed"
 "$here/modules.sh" | sed 's/^/    /'
 echo
 echo "## Stages of a build"
-output=$(mktemp -d)
-trap 'rm -rf "$output"' EXIT
-"$ocinitrd" build offline -t cpio,oci -O "$output/offline" 2>&1 > /dev/null | sed 's/^/    /'
+"$here/stages.sh" "$ocinitrd"
+echo
+echo "## Codecs and levels"
+"$here/compression.sh" "$ocinitrd"
+echo
+echo "## Beside mkosi and dracut"
+"$here/rivals.sh" "$ocinitrd"

@@ -1,0 +1,225 @@
+#!/bin/bash
+# Times and sizes of `ocinitrd build offline` beside mkosi and dracut building theirs, in containers. Prints Markdown tables.
+#
+# Usage: rivals.sh [OCINITRD]      default: target/release/ocinitrd
+#
+# The rivals are those of Debian trixie, in the image localhost/ocinitrd/bench-rivals, which is made once (3 minutes, from Debian's archive: that
+# of DEBIAN_MIRROR or of this machine's apt); `podman rmi` it to have it made anew. In it is what they need without a network: Debian's packages
+# for mkosi's initrd as a mirror in a directory, and Debian's generic kernel. The offline repository is mounted. Four builds take turns, 3 times:
+#   ours          all anew, rpms fetched and verified, kernel from its rpms
+#   mkosi-rpms    the packages of ours, from the same repository, with dnf 4
+#   mkosi-debs    mkosi's own initrd definition, from Debian's packages, with apt
+#   dracut        --no-hostonly, with the parts below
+# and dracut-host, a small host-only one with the modules of host.modules. Compression is zstd -3 for the times, zstd -19 for the sizes.
+# mkosi needs a privileged container; where that cannot be had its rows are left out, and that is said.
+set -euo pipefail
+# shellcheck source=tests/bench/common.sh
+. "$(dirname "$0")/common.sh"
+
+RUNS=${OCINITRD_BENCH_RUNS:-3}
+SIZE_LEVEL=${OCINITRD_BENCH_SIZE_LEVEL:-19}
+# The digit is raised when what is in the image changes.
+IMAGE=localhost/ocinitrd/bench-rivals:1
+SUITE=trixie
+PACKAGES=mkosi,dracut,dracut-network,cryptsetup,systemd-cryptsetup,lvm2,mdadm,nfs-common,btrfs-progs,dosfstools,xfsprogs,tpm2-tools
+PACKAGES+=,libfido2-1,zstd,dpkg-dev,jq,systemd-sysv,systemd-container,systemd-resolved,iproute2,iputils-arping,dhcpcd-base,dnf,rpm
+DRACUT_PARTS="systemd systemd-cryptsetup lvm crypt mdraid nfs btrfs resume"
+DRACUT_HOST_PARTS="systemd base rootfs-block kernel-modules fs-lib udev-rules shutdown"
+MKOSI=/usr/lib/python3/dist-packages/mkosi/resources/mkosi-initrd
+
+# Shell text for the root directory $1 of the image: the kernel, the mirror, and mkosi's definition without its package names.
+CUSTOMIZE='
+set -eu
+cat > "$1/customize" <<"END"
+set -eu
+cd /tmp
+apt="apt-get -qq -o APT::Sandbox::User=root"
+$apt download $(apt-cache depends linux-image-amd64 | sed -n "s/ *Depends: //p")
+dpkg-deb -x linux-image-*.deb kernel
+version=$(ls kernel/usr/lib/modules)
+mkdir -p /usr/lib/modules
+mv "kernel/usr/lib/modules/$version" /usr/lib/modules/
+mv "kernel/boot/vmlinuz-$version" "/usr/lib/modules/$version/vmlinuz"
+depmod "$version"
+rm -rf kernel linux-image-*.deb
+
+mkdir -p /mirror/partial
+cd /mirror
+mkosi --directory= --include=mkosi-initrd --distribution=debian --release=SUITE --json summary > /tmp/summary.json
+$apt -o Dir::State::status=/dev/null -o Dir::Cache::archives=/mirror -y --no-install-recommends --download-only \
+    install "?essential" base-files $(jq -r ".Images[0].Packages[]" /tmp/summary.json)
+rm -rf partial lock
+index=main/binary-amd64
+mkdir -p dists/SUITE/$index
+dpkg-scanpackages . /dev/null > dists/SUITE/$index/Packages 2> /dev/null
+{
+    printf "Suite: SUITE\nCodename: SUITE\nArchitectures: amd64\nComponents: main\nDate: %s\nSHA256:\n" "$(date -Ru)"
+    echo " $(sha256sum < dists/SUITE/$index/Packages | cut -d" " -f1) $(stat -c %s dists/SUITE/$index/Packages) $index/Packages"
+} > dists/SUITE/Release
+
+cp -r MKOSI /mkosi-initrd
+find /mkosi-initrd -name "*.conf" | while read -r file; do
+    awk "/^(Remove)?Packages=/ { skip = 1; next } /^[^ \t#]/ { skip = 0 } !skip" "$file" > /tmp/conf
+    cp /tmp/conf "$file"
+done
+END
+sed -i "s,SUITE,$SUITE,g; s,MKOSI,$MKOSI,g" "$1/customize"
+chroot "$1" sh /customize
+rm "$1/customize"
+'
+
+mirror() {
+    local site=${DEBIAN_MIRROR-}
+    [ -n "$site" ] || site=$(apt-get indextargets --format '$(SITE)' 2>/dev/null | sed 's,/*$,,' | grep -m 1 '/debian$') || true
+    [ -n "$site" ] || { echo "$0: Debian's archive is not known: set DEBIAN_MIRROR to the address of a mirror" >&2; exit 1; }
+    echo "deb [signed-by=$(keyring)] $site $SUITE main"
+}
+
+# The offline repository's set-up has found a newer one, where it was needed.
+keyring() {
+    local newer=${OCINITRD_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ocinitrd-tests}/apt/archive-keyring.gpg
+    if [ -e "$newer" ]; then echo "$newer"; else echo /usr/share/keyrings/debian-archive-keyring.gpg; fi
+}
+
+make_image() {
+    podman image exists "$IMAGE" && return
+    echo "making the image $IMAGE, which takes some minutes" >&2
+    SUITE=$SUITE MKOSI=$MKOSI mmdebstrap --quiet --variant=minbase --architectures=amd64 --include="$PACKAGES" \
+        --aptopt='Acquire::Check-Valid-Until "false"' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
+        --customize-hook="$CUSTOMIZE" "$SUITE" "$work/rivals.tar" "$(mirror)" >&2
+    podman import --quiet "$work/rivals.tar" "$IMAGE" >/dev/null
+    rm "$work/rivals.tar"
+}
+
+# contained SHELL_TEXT [OPTION]...: the podman command that runs it in the image, as words in the array `command`. Results are in /out.
+contained() {
+    local text=$1
+    shift
+    command=(podman run --rm --network=none --ulimit nofile=4096:4096 --ulimit nproc=4096:4096 -v "$work/out-rivals:/out"
+        -v "$checkout/target/offline/repo:/repo:ro" -v "$checkout/target/offline/keys/offline.asc:/offline.asc:ro" "$@" "$IMAGE" bash -ec
+        "kernel=\$(ls /usr/lib/modules); cd /root; $text")
+}
+
+# mkosi NAME DEFINITION LEVEL OPTIONS: as mkosi-initrd calls it, but for the modules: those of its definition, not those of this host.
+mkosi() {
+    contained "install -D /offline.asc /usr/share/distribution-gpg-keys/fedora/RPM-GPG-KEY-fedora-44-primary
+        mkosi --force --directory= --include=$2 --format=cpio --output=$1 --output-directory=/root/made --build-sources= \
+            --workspace-dir=/var/tmp --extra-tree=/usr/lib/modules/\$kernel:/usr/lib/modules/\$kernel '--kernel-modules-exclude=.*' \
+            --compress-output=zstd --compress-level=$3 $4 build
+        cp -L made/$1 /out/$1" --privileged
+}
+
+# dracut NAME LEVEL OPTIONS
+dracut() {
+    contained "dracut --force --quiet --no-hostonly-cmdline --kver \$kernel --compress 'zstd -$2 -T0' $3 /out/$1"
+}
+
+# command_of NAME LEVEL: into the array `command`.
+command_of() {
+    local level=$2 names
+    case $1 in
+    ours) command=("$ocinitrd" build "$work/images/offline.toml" -O "$work/out-ours" --segments --locked --engine podman --compress "zstd:$2") ;;
+    mkosi-rpms)
+        names=$(sed 's/^/--package=/' "$work/packages" | tr '\n' ' ')
+        mkosi "$1" /mkosi-initrd "$level" "--distribution=fedora --release=44 --local-mirror=file:///repo $names" ;;
+    mkosi-debs)
+        mkosi "$1" mkosi-initrd "$level" \
+            "--distribution=debian --release=$SUITE --local-mirror=file:///mirror --repository-key-check=no" ;;
+    dracut) dracut "$1" "$level" "--no-hostonly --add '$DRACUT_PARTS'" ;;
+    dracut-host)
+        dracut "$1" "$level" "--hostonly --no-hostonly-default-device -m '$DRACUT_HOST_PARTS' \
+            --drivers '$(sed '/^#/d' "$checkout/tests/bench/host.modules" | tr '\n' ' ')'" ;;
+    esac
+}
+
+# turn NAME LEVEL: one build, measured.
+turn() {
+    [ "$1" != ours ] || { forget_results; rm -rf "$work/out-ours"; }
+    command_of "$1" "$2"
+    run_measured "$1" "${command[@]}"
+}
+
+prepare() {
+    mkdir "$work/out-rivals"
+    make_image
+    definition offline
+    run_measured prepare "$ocinitrd" build "$work/images/offline.toml" -O "$work/out-ours" --engine podman
+    rm -f "$work/prepare.times"
+    # The packages of the base, as dnf takes them.
+    sed -n '/^  "packages"/,/^  \]/s/^ *"name": "\(.*\)",*$/\1/p' "$work/out-ours/manifest.json" >"$work/packages"
+    [ -s "$work/packages" ] || { echo "$0: the manifest names no packages" >&2; exit 1; }
+}
+
+# A rival that cannot run here is left out, aloud.
+try_rivals() {
+    local name
+    rivals=()
+    for name in mkosi-rpms mkosi-debs dracut dracut-host; do
+        if turn "$name" 3; then
+            rivals+=("$name")
+        else
+            left_out+=("$name")
+        fi
+        rm -f "$work/$name.times"
+    done
+}
+
+initrd_of() {
+    if [ "$1" = ours ]; then echo "$work/out-ours/initrd"; else echo "$work/out-rivals/$1"; fi
+}
+
+modules_in() {
+    "$ocinitrd" inspect --list "$(initrd_of "$1")" | grep -c '\.ko\(\.[a-z0-9]*\)*$' || true
+}
+
+time_row() {
+    awk -v name="$1" -v wall="$(median "$1" 1)" -v cpu="$(median "$1" 2)" -v our_wall="$(median ours 1)" -v our_cpu="$(median ours 2)" \
+        -v modules="$(modules_in "$1")" \
+        'BEGIN { printf "| %s | %.1f s | %.1f s | %d | %.2f | %.2f |\n", name, wall, cpu, modules, our_wall / wall, our_cpu / cpu }'
+}
+
+size_row() {
+    echo "| $1 | $2 | $(megabytes "${@:3}") MB |"
+}
+
+ocinitrd=$(realpath "${1:-$checkout/target/release/ocinitrd}")
+require_offline
+work=$(mktemp -d "${TMPDIR:-/var/tmp}/ocinitrd-bench.XXXXXX")
+trap 'rm -rf "$work"' EXIT
+# Not the user's: set after the keyring's place was told by it.
+cache_home=$work/cache
+left_out=()
+command=()
+keyring >/dev/null
+make_image
+export XDG_CACHE_HOME=$cache_home
+prepare
+try_rivals
+for _ in $(seq "$RUNS"); do
+    for name in ours "${rivals[@]}"; do
+        turn "$name" 3
+    done
+done
+
+echo "$(machine), median of $RUNS runs that take turns, zstd -3; $(wc -l <"$work/packages") packages in ours and mkosi-rpms:"
+echo
+echo "| | time | CPU time | modules | ours / this, time | ours / this, CPU |"
+echo "|---|---:|---:|---:|---:|---:|"
+for name in ours "${rivals[@]}"; do
+    time_row "$name"
+done
+for name in "${left_out[@]}"; do
+    echo "| $name: could not run here, see the standard error | | | | | |"
+done
+
+for name in ours "${rivals[@]}"; do
+    turn "$name" "$SIZE_LEVEL"
+done
+echo
+echo "| | modules | size, zstd -$SIZE_LEVEL |"
+echo "|---|---:|---:|"
+size_row "ours, base segment" 0 "$work"/out-ours/base.cpio*
+size_row "ours, modules segment" "$(modules_in ours)" "$work"/out-ours/modules-*.cpio*
+for name in ours "${rivals[@]}"; do
+    size_row "$name" "$(modules_in "$name")" "$(initrd_of "$name")"
+done
