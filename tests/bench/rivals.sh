@@ -5,12 +5,14 @@
 #
 # The rivals are those of Debian trixie, in the image localhost/ocinitrd/bench-rivals, which is made once (3 minutes, from Debian's archive: that
 # of DEBIAN_MIRROR or of this machine's apt); `podman rmi` it to have it made anew. In it is what they need without a network: Debian's packages
-# for mkosi's initrd as a mirror in a directory, and Debian's generic kernel. The offline repository is mounted. Four builds take turns, 3 times:
+# for mkosi's initrd as a mirror in a directory, and Debian's generic kernel. The offline repository is mounted. Builds take turns, 3 times:
 #   ours          all anew, rpms fetched and verified, kernel from its rpms
+#   ours-host     another selection of modules, that of host.modules, over the base of `ours`
 #   mkosi-rpms    the packages of ours, from the same repository, with dnf 4
 #   mkosi-debs    mkosi's own initrd definition, from Debian's packages, with apt
 #   dracut        --no-hostonly, with the parts below
-# and dracut-host, a small host-only one with the modules of host.modules. Compression is zstd -3 for the times, zstd -19 for the sizes.
+#   dracut-host   --hostonly, small, with the modules of host.modules
+# Compression is zstd -3 for the times, zstd -19 for the sizes.
 # mkosi needs a privileged container; where that cannot be had its rows are left out, and that is said.
 set -euo pipefail
 # shellcheck source=tests/bench/common.sh
@@ -27,10 +29,8 @@ DRACUT_PARTS="systemd systemd-cryptsetup lvm crypt mdraid nfs btrfs resume"
 DRACUT_HOST_PARTS="systemd base rootfs-block kernel-modules fs-lib udev-rules shutdown"
 MKOSI=/usr/lib/python3/dist-packages/mkosi/resources/mkosi-initrd
 
-# Shell text for the root directory $1 of the image: the kernel, the mirror, and mkosi's definition without its package names.
+# Shell text that runs in the image: the kernel, the mirror, and mkosi's definition without its package names.
 CUSTOMIZE='
-set -eu
-cat > "$1/customize" <<"END"
 set -eu
 cd /tmp
 apt="apt-get -qq -o APT::Sandbox::User=root"
@@ -62,10 +62,6 @@ find /mkosi-initrd -name "*.conf" | while read -r file; do
     awk "/^(Remove)?Packages=/ { skip = 1; next } /^[^ \t#]/ { skip = 0 } !skip" "$file" > /tmp/conf
     cp /tmp/conf "$file"
 done
-END
-sed -i "s,SUITE,$SUITE,g; s,MKOSI,$MKOSI,g" "$1/customize"
-chroot "$1" sh /customize
-rm "$1/customize"
 '
 
 mirror() {
@@ -84,9 +80,11 @@ keyring() {
 make_image() {
     podman image exists "$IMAGE" && return
     echo "making the image $IMAGE, which takes some minutes" >&2
-    SUITE=$SUITE MKOSI=$MKOSI mmdebstrap --quiet --variant=minbase --architectures=amd64 --include="$PACKAGES" \
+    echo "$CUSTOMIZE" | sed "s,SUITE,$SUITE,g; s,MKOSI,$MKOSI,g" >"$work/customize"
+    mmdebstrap --quiet --variant=minbase --architectures=amd64 --include="$PACKAGES" \
         --aptopt='Acquire::Check-Valid-Until "false"' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
-        --customize-hook="$CUSTOMIZE" "$SUITE" "$work/rivals.tar" "$(mirror)" >&2
+        --customize-hook="cp '$work/customize' \"\$1/\" && chroot \"\$1\" sh /customize && rm \"\$1/customize\"" \
+        "$SUITE" "$work/rivals.tar" "$(mirror)" >&2
     podman import --quiet "$work/rivals.tar" "$IMAGE" >/dev/null
     rm "$work/rivals.tar"
 }
@@ -119,6 +117,7 @@ command_of() {
     local level=$2 names
     case $1 in
     ours) command=("$ocinitrd" build "$work/images/offline.toml" -O "$work/out-ours" --segments --locked --engine podman --compress "zstd:$2") ;;
+    ours-host) command=("$ocinitrd" build "$work/images/host.toml" -O "$work/out-ours-host" --locked --engine podman) ;;
     mkosi-rpms)
         names=$(sed 's/^/--package=/' "$work/packages" | tr '\n' ' ')
         mkosi "$1" /mkosi-initrd "$level" "--distribution=fedora --release=44 --local-mirror=file:///repo $names" ;;
@@ -134,15 +133,34 @@ command_of() {
 
 # turn NAME LEVEL: one build, measured.
 turn() {
-    [ "$1" != ours ] || { forget_results; rm -rf "$work/out-ours"; }
+    case $1 in
+    ours) forget_results && rm -rf "$work/out-ours" ;;
+    # The base was just made by `ours`, and nothing of the kernel is to be.
+    ours-host) rm -rf "$work/cache/ocinitrd/cache/kernel" "$work/out-ours-host" ;;
+    esac
     command_of "$1" "$2"
     run_measured "$1" "${command[@]}"
 }
 
+# turns LEVEL NAME...: of those names that are in `running`. What cannot run here is left out from then on, aloud.
+turns() {
+    local level=$1 name
+    shift
+    for name in "$@"; do
+        [[ " ${running[*]} " == *" $name "* ]] || continue
+        turn "$name" "$level" && continue
+        [[ $name != ours* ]] || exit 1
+        echo "$0: $name cannot run here, it is left out" >&2
+        left_out+=("$name")
+        mapfile -t running < <(printf '%s\n' "${running[@]}" | grep -vx "$name")
+    done
+}
+
 prepare() {
     mkdir "$work/out-rivals"
-    make_image
     definition offline
+    definition host '[kernel]' "modules = $(host_modules)"
+    run_measured prepare "$ocinitrd" lock "$work/images/host.toml" --engine podman
     run_measured prepare "$ocinitrd" build "$work/images/offline.toml" -O "$work/out-ours" --engine podman
     rm -f "$work/prepare.times"
     # The packages of the base, as dnf takes them.
@@ -150,32 +168,22 @@ prepare() {
     [ -s "$work/packages" ] || { echo "$0: the manifest names no packages" >&2; exit 1; }
 }
 
-# A rival that cannot run here is left out, aloud.
-try_rivals() {
-    local name
-    rivals=()
-    for name in mkosi-rpms mkosi-debs dracut dracut-host; do
-        if turn "$name" 3; then
-            rivals+=("$name")
-        else
-            left_out+=("$name")
-        fi
-        rm -f "$work/$name.times"
-    done
-}
-
 initrd_of() {
-    if [ "$1" = ours ]; then echo "$work/out-ours/initrd"; else echo "$work/out-rivals/$1"; fi
+    case $1 in
+    ours*) echo "$work/out-$1/initrd" ;;
+    *) echo "$work/out-rivals/$1" ;;
+    esac
 }
 
 modules_in() {
     "$ocinitrd" inspect --list "$(initrd_of "$1")" | grep -c '\.ko\(\.[a-z0-9]*\)*$' || true
 }
 
+# time_row NAME COUNTERPART: the ratios are those of our counterpart to it.
 time_row() {
-    awk -v name="$1" -v wall="$(median "$1" 1)" -v cpu="$(median "$1" 2)" -v our_wall="$(median ours 1)" -v our_cpu="$(median ours 2)" \
-        -v modules="$(modules_in "$1")" \
-        'BEGIN { printf "| %s | %.1f s | %.1f s | %d | %.2f | %.2f |\n", name, wall, cpu, modules, our_wall / wall, our_cpu / cpu }'
+    awk -v name="$1" -v wall="$(median "$1" 1)" -v cpu="$(median "$1" 2)" -v our_wall="$(median "$2" 1)" -v our_cpu="$(median "$2" 2)" \
+        -v modules="$(modules_in "$1")" -v ours="$2" \
+        'BEGIN { printf "| %s | %.1f s | %.1f s | %d | %s | %.2f | %.2f |\n", name, wall, cpu, modules, ours, our_wall / wall, our_cpu / cpu }'
 }
 
 size_row() {
@@ -188,38 +196,35 @@ work=$(mktemp -d "${TMPDIR:-/var/tmp}/ocinitrd-bench.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 # Not the user's: set after the keyring's place was told by it.
 cache_home=$work/cache
-left_out=()
-command=()
-keyring >/dev/null
 make_image
 export XDG_CACHE_HOME=$cache_home
+left_out=()
+running=(ours ours-host mkosi-rpms mkosi-debs dracut dracut-host)
 prepare
-try_rivals
 for _ in $(seq "$RUNS"); do
-    for name in ours "${rivals[@]}"; do
-        turn "$name" 3
-    done
+    turns 3 ours ours-host mkosi-rpms mkosi-debs dracut dracut-host
 done
 
 echo "$(machine), median of $RUNS runs that take turns, zstd -3; $(wc -l <"$work/packages") packages in ours and mkosi-rpms:"
 echo
-echo "| | time | CPU time | modules | ours / this, time | ours / this, CPU |"
-echo "|---|---:|---:|---:|---:|---:|"
-for name in ours "${rivals[@]}"; do
-    time_row "$name"
+echo "| | time | CPU time | modules | beside | its time / this | its CPU / this |"
+echo "|---|---:|---:|---:|---|---:|---:|"
+for name in "${running[@]}"; do
+    case $name in
+    *-host) time_row "$name" ours-host ;;
+    *) time_row "$name" ours ;;
+    esac
 done
 for name in "${left_out[@]}"; do
-    echo "| $name: could not run here, see the standard error | | | | | |"
+    echo "| $name: could not run here | | | | | | |"
 done
 
-for name in ours "${rivals[@]}"; do
-    turn "$name" "$SIZE_LEVEL"
-done
+turns "$SIZE_LEVEL" ours mkosi-rpms mkosi-debs dracut
 echo
 echo "| | modules | size, zstd -$SIZE_LEVEL |"
 echo "|---|---:|---:|"
 size_row "ours, base segment" 0 "$work"/out-ours/base.cpio*
 size_row "ours, modules segment" "$(modules_in ours)" "$work"/out-ours/modules-*.cpio*
-for name in ours "${rivals[@]}"; do
-    size_row "$name" "$(modules_in "$name")" "$(initrd_of "$name")"
+for name in "${running[@]}"; do
+    [[ $name == *-host ]] || size_row "$name" "$(modules_in "$name")" "$(initrd_of "$name")"
 done
