@@ -19,6 +19,7 @@ ocinitrd=$(realpath "${1:-$checkout/target/release/ocinitrd}")
 require_offline
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/ocinitrd-bench.XXXXXX")
 trap 'rm -rf "$work"' EXIT
+machine=$(machine)
 export XDG_CACHE_HOME=$work/cache
 
 make_layer() {
@@ -71,7 +72,7 @@ for codec in "${SLOW[@]}"; do
     measure_codec "$codec" 1
 done
 
-echo "Base segment of $(megabytes "$work/out/base.cpio") MB, $(machine), median of $RUNS runs (${SLOW[*]}: one run):"
+echo "Base segment of $(megabytes "$work/out/base.cpio") MB, $machine, median of $RUNS runs (${SLOW[*]}: one run):"
 echo
 echo "| codec:level | size | time | CPU time | CPU to decompress | same bytes with one CPU ($(megabytes "$work/part.tar") MB of it) |"
 echo "|---|---:|---:|---:|---:|---|"

@@ -194,6 +194,7 @@ ocinitrd=$(realpath "${1:-$checkout/target/release/ocinitrd}")
 require_offline
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/ocinitrd-bench.XXXXXX")
 trap 'rm -rf "$work"' EXIT
+machine=$(machine)
 # Not the user's: set after the keyring's place was told by it.
 cache_home=$work/cache
 make_image
@@ -205,7 +206,7 @@ for _ in $(seq "$RUNS"); do
     turns 3 ours ours-host mkosi-rpms mkosi-debs dracut dracut-host
 done
 
-echo "$(machine), median of $RUNS runs that take turns, zstd -3; $(wc -l <"$work/packages") packages in ours and mkosi-rpms:"
+echo "$machine, median of $RUNS runs that take turns, zstd -3; $(wc -l <"$work/packages") packages in ours and mkosi-rpms:"
 echo
 echo "| | time | CPU time | modules | beside | its time / this | its CPU / this |"
 echo "|---|---:|---:|---:|---|---:|---:|"

@@ -19,6 +19,7 @@ ocinitrd=$(realpath "${1:-$checkout/target/release/ocinitrd}")
 require_offline
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/ocinitrd-bench.XXXXXX")
 trap 'rm -rf "$work"' EXIT
+machine=$(machine)
 export XDG_CACHE_HOME=$work/cache
 
 # build ROW IMAGE [OPTION]...: an image whose lock is there.
@@ -88,7 +89,7 @@ for _ in $(seq "$RUNS"); do
     selected=$(sed -n 's/^selecting modules: \([0-9]*\) of .*/\1/p' "$work/host-kernel.log")
 done
 
-echo "$(machine), median of $RUNS runs:"
+echo "$machine, median of $RUNS runs:"
 echo
 echo "| build of \`offline\` | time | CPU time | containers |"
 echo "|---|---:|---:|---|"
