@@ -80,7 +80,7 @@ fn a_signal_ends_a_rebuild_and_nothing_stays() {
     kill_process(Pid::from_child(&installing), Signal::TERM).unwrap();
     let (exit_code, said) = end(installing);
     assert_eq!((exit_code, containers(&format!("install-{id}")).len()), (Some(143), 0), "{said}");
-    assert_eq!(left(), ["blobs", "cache", "partial"], "{said}");
+    assert_eq!(left(), ["blobs", "cache", "lock", "partial"], "{said}");
 
     let mut writing = rebuild().stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let mut narration = BufReader::new(writing.stderr.take().unwrap()).lines().map_while(Result::ok);
@@ -88,7 +88,7 @@ fn a_signal_ends_a_rebuild_and_nothing_stays() {
     kill_process(Pid::from_child(&writing), Signal::INT).unwrap();
     let said: Vec<String> = narration.collect();
     assert_eq!(writing.wait().unwrap().code(), Some(130), "{said:#?}");
-    assert_eq!(left(), ["blobs", "cache", "partial"], "{said:#?}");
+    assert_eq!(left(), ["blobs", "cache", "lock", "partial"], "{said:#?}");
 }
 
 #[test]
