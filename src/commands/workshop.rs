@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use tokio::sync::OnceCell;
 
 use crate::cache::Cache;
@@ -73,10 +73,10 @@ impl<'a> Workshop<'a> {
     /// # Errors
     /// Fails when the store cannot be opened, or a directory of `--rpm-dir` is none.
     pub fn open(definition: Definition, supply: &SupplyOptions, progress: &'a Progress) -> Result<Self> {
-        for directory in &supply.rpm_directories {
-            if !directory.is_dir() {
-                bail!("--rpm-dir {}: there is no such directory", directory.display());
-            }
+        let mut supply = supply.clone();
+        for directory in &mut supply.rpm_directories {
+            ensure!(directory.is_dir(), "--rpm-dir {}: there is no such directory", directory.display());
+            *directory = std::path::absolute(&*directory).context("finding the current directory")?;
         }
         let downloader = Downloader::new(Patience::default());
         let store = Store::open(&surroundings::cache_directory())?;
@@ -86,8 +86,8 @@ impl<'a> Workshop<'a> {
             store,
             progress,
             cancellation: Cancellation::on_signals()?,
-            supply: supply.clone(),
             downloader: if supply.offline { downloader.offline() } else { downloader },
+            supply,
             builder: OnceCell::new(),
         })
     }

@@ -286,7 +286,7 @@ fn build_that_is_made_anew_is_the_same_and_leaves_nothing() {
         assert!(said.contains(stage), "{stage} was taken from an earlier build: {said}");
     }
     assert!(before == (files(image.path()), files(&cache)), "a rebuild changes nothing");
-    assert_eq!(names(&cache.join("ocinitrd")), ["blobs", "cache", "partial"]);
+    assert_eq!(names(&cache.join("ocinitrd")), ["blobs", "cache", "lock", "partial"]);
 }
 
 /// Flips a bit of the byte at `offset` of the file `path` in the plain segment that begins at `start` of the initrd.
@@ -353,5 +353,5 @@ fn output_of_another_lock_is_told_with_the_packages_that_differ() {
     assert!(error.contains("does not serve: it does not exist") && error.contains("run ocinitrd lock test"), "{error}");
     let error = fail(rebuild(image.path()).args(["--image", "other"]));
     assert!(error.contains("building other anew (--image names another definition): "), "{error}");
-    assert_eq!(names(&image.path().join(fixture::CACHE).join("ocinitrd")), ["blobs", "cache", "partial"]);
+    assert_eq!(names(&image.path().join(fixture::CACHE).join("ocinitrd")), ["blobs", "cache", "lock", "partial"]);
 }
