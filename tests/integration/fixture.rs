@@ -51,6 +51,8 @@ pub fn offline_output() -> PathBuf {
                 let _ = fs::remove_file(&lock);
             }
             let directory = checkout().join("target/test-output/offline");
+            // That of another version may have a manifest that is none any more.
+            let _ = fs::remove_dir_all(&directory);
             succeed(ocinitrd().args(["build", "offline", "-t", "cpio,oci", "-O"]).arg(&directory));
             directory
         })
