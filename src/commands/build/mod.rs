@@ -71,7 +71,7 @@ pub struct Arguments {
     #[arg(short = 't', long = "format", value_enum, value_delimiter = ',', default_value = "cpio")]
     pub formats: Vec<Format>,
 
-    /// Also write each segment of the initrd as a file: base, and modules for each kernel.
+    /// Also write each segment of the initrd as a file: base, and for each kernel modules and, if there is any, microcode.
     #[arg(long)]
     pub segments: bool,
 
