@@ -19,6 +19,8 @@
 //! | [`steps`] | what runs in containers: solve, verify, install |
 //! | [`rpm_package`] | an rpm file: its header, its signer, and its payload as a stream |
 //! | [`signatures`], [`resolution`] | who signed an rpm, verified; a definition to what is locked |
+//! | [`workshop`] | what locking, fetching and building work with: definition, store, and an engine once it is needed |
+//! | [`supplies`], [`locking`] | locked packages to verified rpms; the lock that a command works from |
 //! | [`exchange`] | the store's rpms under their names, out to a directory and in from one |
 //! | [`kernel`] | kernel rpms to a tree, without their scriptlets |
 //! | [`tree`] | file system trees: metadata in memory, bytes in their spool |
@@ -28,8 +30,9 @@
 //! | [`segment`] | trees to cpio segments to an initrd |
 //! | [`oci`], [`directory`] | the other forms of a tree: an OCI image layout, a directory |
 //! | [`manifest`] | the record of what went in and what came out |
+//! | [`build`] | a lock to outputs, through all of these, with what earlier builds left |
 //! | [`inspect`] | what is in an initrd, anyone's |
-//! | [`compare`] | what differs between two initrds, two outputs, or an output and its manifest |
+//! | [`compare`], [`rebuild`] | what differs between two initrds, two outputs, or an output and its manifest; or from a build anew |
 //! | [`boot`] | the result, started in QEMU against a root device |
 //! | [`mod@format`] | cpio, compression, digests, OpenPGP: know nothing of initrds |
 //! | [`process`], [`progress`] | the one place that spawns programs; the one that narrates |
@@ -38,6 +41,7 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 pub mod boot;
+pub mod build;
 pub mod cache;
 pub mod cli;
 pub mod commands;
@@ -56,6 +60,7 @@ pub mod inspect;
 pub mod kernel;
 pub mod layer;
 pub mod lock;
+pub mod locking;
 pub mod manifest;
 pub mod microcode;
 pub mod modules;
@@ -63,6 +68,7 @@ pub mod oci;
 pub mod output;
 pub mod process;
 pub mod progress;
+pub mod rebuild;
 pub mod repository;
 pub mod resolution;
 pub mod rpm_package;
@@ -70,4 +76,6 @@ pub mod segment;
 pub mod signatures;
 pub mod steps;
 pub mod store;
+pub mod supplies;
 pub mod tree;
+pub mod workshop;

@@ -2,15 +2,15 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
-use crate::definition::Definition;
+use crate::locking::{self, Needs, Renewal};
 use crate::progress::Progress;
+use crate::supplies;
+use crate::workshop::architecture;
 
 use super::lock::tell;
-use super::locking::{self, Needs, Renewal};
-use super::supplies;
-use super::workshop::{SupplyOptions, Workshop, architecture};
+use super::supply::SupplyOptions;
 
 /// Fetch the packages that an image's lock names, and verify them.
 ///
@@ -32,15 +32,13 @@ pub struct Arguments {
 /// # Errors
 /// Fails when the lock is not fresh, and when something cannot be had or does not verify.
 pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
-    let directory = std::env::current_dir().context("finding the current directory")?;
-    let definition = Definition::load(&arguments.image, &directory)?;
-    let workshop = Workshop::open(definition, &arguments.supply, progress)?;
+    let workshop = arguments.supply.open_workshop(&arguments.image, progress)?;
     let lock = locking::load(&workshop)?;
     let needs = lock.arch.get(architecture()).map(Needs::of).unwrap_or_default();
     let section = locking::provide(&workshop, &needs, Renewal::Forbidden).await?;
-    let packages: Vec<_> = section.packages.iter().collect();
     workshop.builder().await?;
-    supplies::provide(&workshop, &section, &packages).await?;
+    supplies::provide(&workshop, &section, &section.packages).await?;
+    let packages = &section.packages;
     let size_bytes: u64 = packages.iter().map(|package| package.size).sum();
     tell(&format!("{} packages, {:.1} MB, all verified", packages.len(), size_bytes as f64 / 1e6))?;
     Ok(ExitCode::SUCCESS)

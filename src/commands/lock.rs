@@ -7,10 +7,11 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use crate::definition::Definition;
+use crate::locking::{self, Needs, Renewal};
 use crate::progress::Progress;
+use crate::workshop::{Workshop, architecture};
 
-use super::locking::{self, Needs, Renewal};
-use super::workshop::{SupplyOptions, Workshop, architecture};
+use super::supply::SupplyOptions;
 
 /// Solve for the packages of an image and write images/IMAGE.lock.
 ///
@@ -44,10 +45,8 @@ pub struct Arguments {
 /// # Errors
 /// Fails when there is no solution, or what is needed cannot be had, read or written.
 pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
-    let directory = std::env::current_dir().context("finding the current directory")?;
-    let definition = Definition::load(&arguments.image, &directory)?;
-    let needs = needs(&definition, &arguments.profiles, &arguments.kernel_versions)?;
-    let workshop = Workshop::open(definition, &arguments.supply, progress)?;
+    let workshop = arguments.supply.open_workshop(&arguments.image, progress)?;
+    let needs = needs(&workshop.definition, &arguments.profiles, &arguments.kernel_versions)?;
     if arguments.check {
         return check(&workshop, &needs);
     }

@@ -9,14 +9,11 @@ pub mod doctor;
 pub mod fetch;
 pub mod inspect;
 pub mod lock;
-pub mod locking;
-pub mod rebuild;
 pub mod store;
-pub mod supplies;
+pub mod supply;
 pub mod surroundings;
 pub mod update;
 pub mod verify;
-pub mod workshop;
 
 use std::process::ExitCode;
 

@@ -5,15 +5,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
-use crate::definition::Definition;
 use crate::lock::{Difference, Section};
+use crate::locking::{self, Needs};
 use crate::progress::Progress;
 use crate::resolution::{self, Request};
+use crate::supplies;
+use crate::workshop::{Workshop, architecture};
 
 use super::lock::tell;
-use super::locking::{self, Needs};
-use super::supplies;
-use super::workshop::{SupplyOptions, Workshop, architecture};
+use super::supply::SupplyOptions;
 
 /// Renew the packages in an image's lock.
 ///
@@ -46,9 +46,7 @@ pub struct Arguments {
 /// # Errors
 /// Fails when there is no solution, a name is not in the lock, or what is needed cannot be had, read or written.
 pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
-    let directory = std::env::current_dir().context("finding the current directory")?;
-    let definition = Definition::load(&arguments.image, &directory)?;
-    let workshop = Workshop::open(definition, &arguments.supply, progress)?;
+    let workshop = arguments.supply.open_workshop(&arguments.image, progress)?;
     let mut lock = locking::load(&workshop)?;
     let before = lock.arch.remove(architecture());
     let after = match &arguments.packages[..] {
@@ -98,8 +96,7 @@ async fn renew_some(workshop: &Workshop<'_>, before: Option<&Section>, names: &[
         }
     }
     // dnf reads from the rpms what must not change.
-    let kept: Vec<_> = before.packages.iter().collect();
-    supplies::provide(workshop, before, &kept).await?;
+    supplies::provide(workshop, before, &before.packages).await?;
     let site = workshop.site(workshop.builder().await?);
     resolution::renew(&site, before, &names).await
 }

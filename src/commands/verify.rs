@@ -4,14 +4,16 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::rebuild::{self, Rebuild};
-use super::surroundings::EngineOption;
-use super::{answer, diff};
 use crate::compare::{self, Recorded, Verification};
 use crate::progress::Progress;
+use crate::rebuild::{self, Rebuild};
+
+use super::supply::{SupplyOptions, load_definition};
+use super::surroundings::EngineOption;
+use super::{answer, diff};
 
 /// Check that an output is what its manifest records, and what a build makes again.
 ///
@@ -73,7 +75,7 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
         answer::print(|output| write_findings(output, &verification))?;
     }
     let rebuild = match arguments.rebuild {
-        true => Some(rebuild::rebuild(&recorded, arguments.image.as_deref(), &arguments.engine, progress).await?),
+        true => Some(build_anew(arguments, &recorded, progress).await?),
         false => None,
     };
     verification.ok &= rebuild.as_ref().is_none_or(Rebuild::is_equal);
@@ -82,6 +84,15 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
         false => write_text(output, arguments, &verification, rebuild.as_ref()),
     })?;
     Ok(if verification.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn build_anew(arguments: &Arguments, recorded: &Recorded, progress: &Progress) -> Result<Rebuild> {
+    let image = rebuild::image(&recorded.manifest, arguments.image.as_deref())?;
+    let definition =
+        load_definition(image).with_context(|| format!("building {image} anew (--image names another definition)"))?;
+    let supply = SupplyOptions { engine: arguments.engine.clone(), offline: true, rpm_directories: Vec::new() };
+    let rebuilt = rebuild::rebuild(recorded, definition, supply.supply()?, progress).await;
+    rebuilt.with_context(|| format!("building {image} anew"))
 }
 
 fn write_findings(output: &mut dyn Write, verification: &Verification) -> io::Result<()> {

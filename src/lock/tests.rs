@@ -1,5 +1,10 @@
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::definition::Definition;
+use crate::dnf::Change;
+use crate::format::digest::Digest;
+use crate::format::openpgp::Fingerprint;
 
 const KEY: &str = "36f612dcf27f7d1a48a835e4dbfcf71c6d9f90a6";
 

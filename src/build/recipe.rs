@@ -1,21 +1,25 @@
 //! The plan and the lock as what decides about each result: the packages, the kernels, and the keys of the cache.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::cache::{self, Kind};
 use crate::format::digest::Digest;
-use crate::lock::{Kernel, LockedPackage, Section, Solution};
+use crate::lock::{self, LockedPackage, Section, Solution};
+use crate::workshop::architecture;
 
 use super::plan::{Kernels, Plan};
 
 /// What a build is made of.
 #[derive(Debug)]
-pub struct Recipe<'s> {
+pub struct Recipe {
     /// The packages of the base.
-    pub packages: Vec<&'s LockedPackage>,
-    /// The kernels with their packages.
-    pub kernels: Vec<(&'s Kernel, Vec<&'s LockedPackage>)>,
+    pub packages: Vec<LockedPackage>,
+    /// The kernels.
+    pub kernels: Vec<Kernel>,
     /// The time stamp of everything, in seconds.
     pub epoch: u64,
     /// The key of the installed base.
@@ -26,17 +30,29 @@ pub struct Recipe<'s> {
     pub inputs: Digest,
 }
 
-impl<'s> Recipe<'s> {
+/// A kernel and the packages that it is made of.
+#[derive(Debug)]
+pub struct Kernel {
+    /// What `uname -r` prints under it.
+    pub version: String,
+    /// Its packages.
+    pub packages: Vec<LockedPackage>,
+}
+
+impl Recipe {
     /// What `plan` takes from `section`, which has all of it.
     ///
     /// # Errors
     /// Fails when the lock has no kernel.
-    pub fn new(plan: &Plan, section: &'s Section) -> Result<Self> {
+    pub fn new(plan: &Plan, section: &Section) -> Result<Self> {
         let solution = section.solution(&plan.needs().profiles).context("the lock has no packages for the profiles")?;
         let epoch = plan.explicit_epoch.unwrap_or(solution.epoch);
-        let packages = section.packages(&solution.packages);
-        let kernels: Vec<_> =
-            kernels(plan, section)?.into_iter().map(|kernel| (kernel, section.packages(&kernel.packages))).collect();
+        let packages = |nevras| -> Vec<LockedPackage> { section.packages(nevras).into_iter().cloned().collect() };
+        let kernels = kernels(plan, section)?
+            .into_iter()
+            .map(|kernel| Kernel { version: kernel.version.clone(), packages: packages(&kernel.packages) })
+            .collect();
+        let packages = packages(&solution.packages);
         let layer = cache::key(Kind::Layer, &layer_inputs(plan, section, solution, &packages, epoch));
         let base = cache::key(
             Kind::Segment,
@@ -52,13 +68,12 @@ impl<'s> Recipe<'s> {
     }
 
     /// The key of the modules segment of a kernel; `firmware` is the digest of the firmware that the base's packages bring.
-    pub fn modules(&self, plan: &Plan, kernel: usize, firmware: Option<Digest>) -> Digest {
-        let (kernel, packages) = &self.kernels[kernel];
+    pub fn modules(&self, plan: &Plan, kernel: &Kernel, firmware: Option<Digest>) -> Digest {
         cache::key(
             Kind::Segment,
             &json!({
                 "kernel": kernel.version,
-                "packages": digests(packages),
+                "packages": digests(&kernel.packages),
                 "base_firmware": firmware,
                 "remove_files": firmware.map(|_| &plan.selection.remove_files),
                 "modules": plan.selection.modules,
@@ -71,10 +86,9 @@ impl<'s> Recipe<'s> {
     }
 
     /// The key of a kernel's image, with which it is known whether there is microcode; `firmware` as for the modules.
-    pub fn image(&self, kernel: usize, firmware: Option<Digest>) -> Digest {
-        let (kernel, packages) = &self.kernels[kernel];
-        let inputs = json!({ "kernel": kernel.version, "packages": digests(packages), "base_firmware": firmware });
-        cache::key(Kind::Kernel, &inputs)
+    pub fn image(&self, kernel: &Kernel, firmware: Option<Digest>) -> Digest {
+        let packages = digests(&kernel.packages);
+        cache::key(Kind::Kernel, &json!({ "kernel": kernel.version, "packages": packages, "base_firmware": firmware }))
     }
 
     /// The key of the microcode segment beside the kernel's image of that key.
@@ -82,17 +96,17 @@ impl<'s> Recipe<'s> {
         cache::key(Kind::Segment, &json!({ "microcode": image, "epoch": self.epoch }))
     }
 
-    /// The kernel's version where outputs of several kernels have to be told apart.
-    pub fn suffix(&self, kernel: usize) -> Option<&str> {
-        (self.kernels.len() > 1).then(|| self.kernels[kernel].0.version.as_str())
+    /// A kernel's version where outputs of several kernels have to be told apart.
+    pub fn suffix<'v>(&self, version: &'v str) -> Option<&'v str> {
+        (self.kernels.len() > 1).then_some(version)
     }
 
     fn all_inputs(&self, plan: &Plan, section: &Section) -> Digest {
         let repos: Vec<_> = section.repos.iter().map(|(id, repository)| (id, repository.repomd)).collect();
-        let modules: Vec<Digest> = (0..self.kernels.len()).map(|kernel| self.modules(plan, kernel, None)).collect();
-        let formats: Vec<String> = plan.formats.iter().map(|format| format!("{format:?}")).collect();
+        let modules: Vec<Digest> = self.kernels.iter().map(|kernel| self.modules(plan, kernel, None)).collect();
+        let formats: Vec<&str> = plan.formats.iter().map(|format| format.name()).collect();
         // How a kernel was asked for is no input.
-        let kernels: Vec<_> = self.kernels.iter().map(|(kernel, packages)| (&kernel.version, packages)).collect();
+        let kernels: Vec<_> = self.kernels.iter().map(|kernel| (&kernel.version, &kernel.packages)).collect();
         let inputs = json!({
             "source": cache::SOURCE_DIGEST,
             "image": plan.image,
@@ -111,24 +125,24 @@ impl<'s> Recipe<'s> {
     }
 }
 
-fn layer_inputs(plan: &Plan, section: &Section, solution: &Solution, packages: &[&LockedPackage], epoch: u64) -> Value {
-    let tree = |tree: &std::path::PathBuf| &section.inputs.contents[&format!("the extra tree {}", tree.display())];
+fn layer_inputs(plan: &Plan, section: &Section, solution: &Solution, packages: &[LockedPackage], epoch: u64) -> Value {
+    let tree = |tree: &PathBuf| &section.inputs.contents[&format!("the extra tree {}", tree.display())];
     json!({
-        "architecture": crate::commands::workshop::architecture(),
+        "architecture": architecture(),
         "builder": section.builder.platform_digest,
         "releasever": plan.releasever,
         "solution": solution.packages,
         "packages": digests(packages),
-        "extra_trees": plan.extra_trees.iter().map(|one| (one, tree(one))).collect::<std::collections::BTreeMap<_, _>>(),
+        "extra_trees": plan.extra_trees.iter().map(|one| (one, tree(one))).collect::<BTreeMap<_, _>>(),
         "epoch": epoch,
     })
 }
 
-fn digests(packages: &[&LockedPackage]) -> Vec<Digest> {
+fn digests(packages: &[LockedPackage]) -> Vec<Digest> {
     packages.iter().map(|package| package.sha256).collect()
 }
 
-fn kernels<'s>(plan: &Plan, section: &'s Section) -> Result<Vec<&'s Kernel>> {
+fn kernels<'s>(plan: &Plan, section: &'s Section) -> Result<Vec<&'s lock::Kernel>> {
     let find = |version: Option<&str>| {
         section.kernel(version).with_context(|| match version {
             Some(version) => format!("the lock has no kernel {version}"),
@@ -152,7 +166,7 @@ fn kernels<'s>(plan: &Plan, section: &'s Section) -> Result<Vec<&'s Kernel>> {
 }
 
 /// The newest kernel may also have been asked for by its version.
-fn distinct(kernels: &[Kernel]) -> Vec<&Kernel> {
-    let mut seen = std::collections::BTreeSet::new();
+fn distinct(kernels: &[lock::Kernel]) -> Vec<&lock::Kernel> {
+    let mut seen = BTreeSet::new();
     kernels.iter().filter(|kernel| seen.insert(&kernel.version)).collect()
 }

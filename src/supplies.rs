@@ -2,11 +2,11 @@
 
 use anyhow::Result;
 
-use super::workshop::Workshop;
 use crate::fetch::{self, Wanted};
 use crate::format::openpgp::Fingerprint;
 use crate::lock::{LockedPackage, Section};
 use crate::repository::Package;
+use crate::workshop::Workshop;
 use crate::{resolution, signatures};
 
 /// Fetches `packages` of `section` as far as the store lacks them, and verifies what was not verified before. An engine
@@ -14,10 +14,10 @@ use crate::{resolution, signatures};
 ///
 /// # Errors
 /// Fails when a package cannot be had, or does not verify.
-pub async fn provide(workshop: &Workshop<'_>, section: &Section, packages: &[&LockedPackage]) -> Result<()> {
+pub async fn provide(workshop: &Workshop<'_>, section: &Section, packages: &[LockedPackage]) -> Result<()> {
     let Workshop { definition, store, downloader, progress, .. } = workshop;
     let places = resolution::places(definition, &section.repos, &workshop.supply.rpm_directories);
-    let wanted = |locked: &&LockedPackage| {
+    let wanted = |locked: &LockedPackage| {
         let package = locked.package();
         Ok(Wanted { locations: places.of(&package, Some(&locked.key))?, package })
     };

@@ -8,22 +8,18 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, Kind};
-use crate::commands::supplies;
-use crate::commands::workshop::{Workshop, architecture};
 use crate::format::compress::Compression;
 use crate::format::digest::Digest;
-use crate::lock::{LockedPackage, Section};
+use crate::lock::LockedPackage;
 use crate::modules::{self, KernelModules, Selection};
 use crate::tree::{Tree, is_within};
-use crate::{kernel, microcode};
+use crate::workshop::architecture;
+use crate::{kernel, microcode, supplies};
 
 use super::base::{Base, FinishedBase};
-use super::part::Part;
+use super::part::{Draft, Part};
 use super::plan::Plan;
-use super::recipe::Recipe;
-
-const FIRMWARE_DIRECTORY: &str = "usr/lib/firmware";
-const MICROCODE: &str = "microcode";
+use super::{Build, FIRMWARE_DIRECTORY, recipe};
 
 /// What the cache keeps of a kernel's image.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -48,13 +44,20 @@ pub struct Image {
 #[derive(Debug)]
 pub struct Kernel {
     version: String,
-    key: Digest,
-    image_key: Digest,
     rpms: Vec<PathBuf>,
+    drafts: Drafts,
     image: Option<Image>,
-    microcode_key: Digest,
     microcode: Option<Part>,
     segment: Option<Part>,
+}
+
+/// What can be made of a kernel.
+#[derive(Clone, Copy, Debug)]
+struct Drafts {
+    /// The digest of what the image is made from.
+    image: Digest,
+    microcode: Draft,
+    modules: Draft,
 }
 
 /// A kernel, done.
@@ -78,44 +81,52 @@ pub struct FinishedKernel {
 ///
 /// # Errors
 /// Fails when a package cannot be had, or does not verify.
-pub async fn provide(
-    workshop: &Workshop<'_>,
-    plan: &Plan,
-    section: &Section,
-    recipe: &Recipe<'_>,
-    base: &Base,
-) -> Result<Vec<Kernel>> {
-    let cache = &workshop.results;
+pub async fn provide(build: &Build<'_>, base: &Base) -> Result<Vec<Kernel>> {
     let mut kernels = Vec::new();
-    let mut missing: Vec<&LockedPackage> = Vec::new();
-    for (position, (locked, packages)) in recipe.kernels.iter().enumerate() {
-        let (key, image_key) =
-            (recipe.modules(plan, position, base.firmware()), recipe.image(position, base.firmware()));
-        let microcode_key = recipe.microcode(&image_key);
-        let cached = |key: &Digest, name, compression| match plan.wants_segments() {
-            true => Part::cached(cache, key, name, compression),
-            false => Ok(None),
-        };
-        let kernel = Kernel {
-            version: locked.version.clone(),
-            rpms: packages.iter().map(|package| workshop.store.path(&package.sha256)).collect(),
-            image: Image::cached(cache, &image_key)?,
-            microcode: cached(&microcode_key, MICROCODE, Compression::None)?,
-            segment: cached(&key, "modules", plan.modules_compression())?,
-            key,
-            image_key,
-            microcode_key,
-        };
-        if kernel.is_read_from_packages(plan) {
-            missing.extend(packages);
+    let mut missing: Vec<LockedPackage> = Vec::new();
+    for locked in &build.recipe.kernels {
+        let kernel = Kernel::cached(build, locked, base)?;
+        if kernel.is_read_from_packages(build.plan) {
+            missing.extend(locked.packages.iter().cloned());
         }
         kernels.push(kernel);
     }
-    supplies::provide(workshop, section, &missing).await?;
+    supplies::provide(&build.workshop, &build.section, &missing).await?;
     Ok(kernels)
 }
 
+impl Drafts {
+    fn new(build: &Build<'_>, kernel: &recipe::Kernel, firmware: Option<Digest>) -> Self {
+        let Build { plan, recipe, .. } = build;
+        let image = recipe.image(kernel, firmware);
+        // The kernel looks for microcode before it can decompress anything.
+        let microcode = Draft { name: "microcode", key: recipe.microcode(&image), compression: Compression::None };
+        let modules = Draft {
+            name: "modules",
+            key: recipe.modules(plan, kernel, firmware),
+            compression: plan.modules_compression(),
+        };
+        Drafts { image, microcode, modules }
+    }
+}
+
 impl Kernel {
+    /// What the cache has of a kernel.
+    fn cached(build: &Build<'_>, locked: &recipe::Kernel, base: &Base) -> Result<Self> {
+        let Build { workshop, plan, .. } = build;
+        let cache = &workshop.results;
+        let drafts = Drafts::new(build, locked, base.firmware());
+        let segment = |draft: &Draft| if plan.wants_segments() { draft.cached(cache) } else { Ok(None) };
+        Ok(Kernel {
+            version: locked.version.clone(),
+            rpms: locked.packages.iter().map(|package| workshop.store.path(&package.sha256)).collect(),
+            image: Image::cached(cache, &drafts.image)?,
+            microcode: segment(&drafts.microcode)?,
+            segment: segment(&drafts.modules)?,
+            drafts,
+        })
+    }
+
     /// Whether something of it is not in the cache.
     pub fn is_read_from_packages(&self, plan: &Plan) -> bool {
         let Some(image) = &self.image else { return true };
@@ -127,42 +138,39 @@ impl Kernel {
     ///
     /// # Errors
     /// Fails when the packages hold no kernel, one of them cannot be read, or something cannot be written.
-    pub fn finish(
-        self,
-        plan: &Plan,
-        epoch: u64,
-        base: &FinishedBase,
-        workshop: &Workshop<'_>,
-    ) -> Result<FinishedKernel> {
-        let (cache, progress) = (&workshop.results, workshop.progress);
-        if !self.is_read_from_packages(plan) {
-            let image = self.image.context("a kernel that is not read has its image")?;
-            let warnings = self.segment.iter().flat_map(|segment| segment.facts.warnings.clone()).collect();
-            let Kernel { version, microcode, segment, .. } = self;
-            return Ok(FinishedKernel { version, image, microcode, segment, tree: None, warnings });
+    pub fn finish(self, build: &Build<'_>, base: &FinishedBase) -> Result<FinishedKernel> {
+        if self.is_read_from_packages(build.plan) {
+            return self.read_packages(build, base);
         }
-        let mut tree = kernel::read_packages(&self.rpms, workshop.store.root(), progress)?;
+        let image = self.image.context("a kernel that is not read has its image")?;
+        let warnings = self.segment.iter().flat_map(|segment| segment.facts.warnings.clone()).collect();
+        let Kernel { version, microcode, segment, .. } = self;
+        Ok(FinishedKernel { version, image, microcode, segment, tree: None, warnings })
+    }
+
+    fn read_packages(self, build: &Build<'_>, base: &FinishedBase) -> Result<FinishedKernel> {
+        let Build { workshop, plan, recipe, .. } = build;
+        let epoch = recipe.epoch;
+        let mut tree = kernel::read_packages(&self.rpms, workshop.store.root(), workshop.progress)?;
         tree.merge(base.firmware.clone()).context("joining the firmware of the base's packages and of the kernel's")?;
         tree.set_times(epoch);
         let microcode_tree = microcode::microcode(&tree, architecture(), epoch)?;
         let image = match self.image {
             Some(image) => image,
-            None => Image::make(cache, &self.image_key, &tree, &self.version, microcode_tree.is_some())?,
+            None => {
+                let has_microcode = microcode_tree.is_some();
+                Image::make(&workshop.results, &self.drafts.image, &tree, &self.version, has_microcode)?
+            }
         };
         let microcode = match (self.microcode, microcode_tree) {
             (None, Some(tree)) if plan.wants_segments() => {
-                let (key, warnings) = (&self.microcode_key, Vec::new());
-                // The kernel looks for it before it can decompress anything.
-                Some(Part::make(cache, key, MICROCODE, &tree, Compression::None, warnings, progress)?)
+                Some(self.drafts.microcode.make(&tree, Vec::new(), workshop)?)
             }
             (microcode, _) => microcode,
         };
-        let (tree, warnings) = select(plan, tree, &self.version, epoch, workshop)?;
+        let (tree, warnings) = select(build, tree, &self.version)?;
         let segment = match self.segment {
-            None if plan.wants_segments() => {
-                let compression = plan.modules_compression();
-                Some(Part::make(cache, &self.key, "modules", &tree, compression, warnings.clone(), progress)?)
-            }
+            None if plan.wants_segments() => Some(self.drafts.modules.make(&tree, warnings.clone(), workshop)?),
             segment => segment,
         };
         Ok(FinishedKernel { version: self.version, image, microcode, segment, tree: Some(tree), warnings })
@@ -190,13 +198,8 @@ impl Image {
 }
 
 /// The modules segment's tree: what the patterns choose, what that needs, and its index; and what to tell of it.
-fn select(
-    plan: &Plan,
-    mut kernel: Tree,
-    version: &str,
-    epoch: u64,
-    workshop: &Workshop<'_>,
-) -> Result<(Tree, Vec<String>)> {
+fn select(build: &Build<'_>, mut kernel: Tree, version: &str) -> Result<(Tree, Vec<String>)> {
+    let Build { workshop, plan, recipe, .. } = build;
     let progress = workshop.progress;
     let stage = progress.stage("selecting modules", None);
     let available = KernelModules::open(&kernel, version)?;
@@ -205,7 +208,7 @@ fn select(
         modules::decompress(&mut kernel, &available, &mut selection, workshop.store.root())?;
     }
     let index = modules::index(&available, &selection)?;
-    modules::prune(&mut kernel, version, &selection, index, epoch)?;
+    modules::prune(&mut kernel, version, &selection, index, recipe.epoch)?;
     let kept = [format!("usr/lib/modules/{version}"), FIRMWARE_DIRECTORY.to_owned()];
     let is_on_the_way = |path: &[u8], kept: &[u8]| is_within(path, kept) || is_within(kept, path);
     kernel.retain(|path, _| kept.iter().any(|directory| is_on_the_way(path, directory.as_bytes())));

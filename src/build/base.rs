@@ -9,23 +9,19 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Cache, Kind};
-use crate::commands::supplies;
-use crate::commands::workshop::Workshop;
+use crate::cache::Kind;
+use crate::dnf::InstalledPackage;
 use crate::finish;
 use crate::format::digest::Digest;
 use crate::layer::{Contents, Rules};
-use crate::lock::{LockedPackage, Section};
-use crate::progress::Progress;
+use crate::lock::LockedPackage;
 use crate::signatures::rpm_file;
 use crate::steps::install::{self, Installed};
+use crate::supplies;
 use crate::tree::Tree;
 
-use super::part::Part;
-use super::plan::Plan;
-use super::recipe::Recipe;
-
-const FIRMWARE_DIRECTORY: &[u8] = b"usr/lib/firmware";
+use super::part::{Draft, Part};
+use super::{Build, FIRMWARE_DIRECTORY};
 
 /// What the cache keeps of an installed tree.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -64,22 +60,26 @@ pub struct FinishedBase {
 ///
 /// # Errors
 /// Fails when a package cannot be had, does not verify, or cannot be installed.
-pub async fn provide(workshop: &Workshop<'_>, plan: &Plan, section: &Section, recipe: &Recipe<'_>) -> Result<Base> {
-    let cache = &workshop.results;
-    let Some(layer) = cache.record::<LayerFacts>(Kind::Layer, &recipe.layer) else {
-        let (layer, tree) = install(workshop, plan, section, recipe).await?;
+pub async fn provide(build: &Build<'_>) -> Result<Base> {
+    let cache = &build.workshop.results;
+    let Some(layer) = cache.record::<LayerFacts>(Kind::Layer, &build.recipe.layer) else {
+        let (layer, tree) = install(build).await?;
         return Ok(Base { layer, tree: Some(tree), segment: None });
     };
-    let segment = match plan.wants_segments() {
-        true => Part::cached(cache, &recipe.base, "base", plan.compression)?,
+    let segment = match build.plan.wants_segments() {
+        true => draft(build).cached(cache)?,
         false => None,
     };
-    let needs_tree = plan.wants_tree() || (plan.wants_segments() && segment.is_none());
+    let needs_tree = build.plan.wants_tree() || (build.plan.wants_segments() && segment.is_none());
     let mut base = Base { layer, tree: None, segment };
     if needs_tree {
-        base.provide_tree(workshop, plan, section, recipe).await?;
+        base.provide_tree(build).await?;
     }
     Ok(base)
+}
+
+fn draft(build: &Build<'_>) -> Draft {
+    Draft { name: "base", key: build.recipe.base, compression: build.plan.compression }
 }
 
 /// How the installed tree is read.
@@ -88,12 +88,8 @@ fn rules(epoch: u64) -> Rules {
 }
 
 /// Installs the packages, and leaves the tree in the cache.
-async fn install(
-    workshop: &Workshop<'_>,
-    plan: &Plan,
-    section: &Section,
-    recipe: &Recipe<'_>,
-) -> Result<(LayerFacts, Tree)> {
+async fn install(build: &Build<'_>) -> Result<(LayerFacts, Tree)> {
+    let Build { workshop, plan, section, recipe } = build;
     supplies::provide(workshop, section, &recipe.packages).await?;
     let builder = workshop.builder().await?;
     let rpms: Vec<(String, PathBuf)> =
@@ -113,7 +109,7 @@ async fn install(
     check_installed(&recipe.packages, &packages)?;
     let cache = &workshop.results;
     cache.take(&layer.spool, &layer.diff_id)?;
-    let firmware = layer.tree.clone().split_off(FIRMWARE_DIRECTORY);
+    let firmware = layer.tree.clone().split_off(FIRMWARE_DIRECTORY.as_bytes());
     let firmware =
         (!firmware.is_empty()).then(|| firmware.digest()).transpose().context("reading the installed tree")?;
     let facts = LayerFacts { tar: layer.diff_id, firmware, warnings: layer.warnings };
@@ -122,9 +118,9 @@ async fn install(
 }
 
 /// dnf has no repository to take anything else from; this makes sure of it.
-fn check_installed(locked: &[&LockedPackage], installed: &[crate::dnf::InstalledPackage]) -> Result<()> {
-    let locked: BTreeSet<String> = locked.iter().map(|package| package.nevra()).collect();
-    let installed: BTreeSet<String> = installed.iter().map(crate::dnf::InstalledPackage::nevra).collect();
+fn check_installed(locked: &[LockedPackage], installed: &[InstalledPackage]) -> Result<()> {
+    let locked: BTreeSet<String> = locked.iter().map(LockedPackage::nevra).collect();
+    let installed: BTreeSet<String> = installed.iter().map(InstalledPackage::nevra).collect();
     let differing: Vec<&str> = locked.symmetric_difference(&installed).map(String::as_str).collect();
     ensure!(
         differing.is_empty(),
@@ -144,22 +140,17 @@ impl Base {
     ///
     /// # Errors
     /// As [`provide`].
-    pub async fn provide_tree(
-        &mut self,
-        workshop: &Workshop<'_>,
-        plan: &Plan,
-        section: &Section,
-        recipe: &Recipe<'_>,
-    ) -> Result<()> {
+    pub async fn provide_tree(&mut self, build: &Build<'_>) -> Result<()> {
         if self.tree.is_some() {
             return Ok(());
         }
+        let workshop = &build.workshop;
         if let Some(tar) = workshop.results.data(&self.layer.tar)? {
-            let contents = Contents::read_file(tar, workshop.store.root(), &rules(recipe.epoch));
+            let contents = Contents::read_file(tar, workshop.store.root(), &rules(build.recipe.epoch));
             self.tree = Some(contents.context("reading the installed tree from the cache")?.tree);
             return Ok(());
         }
-        let (layer, tree) = install(workshop, plan, section, recipe).await?;
+        let (layer, tree) = install(build).await?;
         (self.layer, self.tree) = (layer, Some(tree));
         Ok(())
     }
@@ -168,17 +159,15 @@ impl Base {
     ///
     /// # Errors
     /// Fails when the tree is no initrd, or something cannot be written.
-    pub fn finish(self, plan: &Plan, recipe: &Recipe<'_>, cache: &Cache, progress: &Progress) -> Result<FinishedBase> {
-        self.layer.warnings.iter().for_each(|warning| progress.warn(warning));
+    pub fn finish(self, build: &Build<'_>) -> Result<FinishedBase> {
+        self.layer.warnings.iter().for_each(|warning| build.workshop.progress.warn(warning));
         let Some(mut tree) = self.tree else {
             return Ok(FinishedBase { segment: self.segment, tree: None, firmware: Tree::new() });
         };
-        finish::finish(&mut tree, &plan.selection.remove_files, recipe.epoch)?;
-        let firmware = tree.split_off(FIRMWARE_DIRECTORY);
+        finish::finish(&mut tree, &build.plan.selection.remove_files, build.recipe.epoch)?;
+        let firmware = tree.split_off(FIRMWARE_DIRECTORY.as_bytes());
         let segment = match self.segment {
-            None if plan.wants_segments() => {
-                Some(Part::make(cache, &recipe.base, "base", &tree, plan.compression, Vec::new(), progress)?)
-            }
+            None if build.plan.wants_segments() => Some(draft(build).make(&tree, Vec::new(), &build.workshop)?),
             segment => segment,
         };
         Ok(FinishedBase { segment, tree: Some(tree), firmware })

@@ -9,8 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::lock::{Changes, Difference, Inputs, Lock, Section};
 use crate::oci::rfc3339;
 use crate::resolution::{self, Request};
-
-use super::workshop::{Workshop, architecture};
+use crate::workshop::{Workshop, architecture};
 
 /// What of a lock a command needs.
 #[derive(Clone, Debug, Default)]

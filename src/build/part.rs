@@ -8,14 +8,25 @@ use serde::{Deserialize, Serialize};
 use crate::cache::{Cache, Kind};
 use crate::format::compress::Compression;
 use crate::format::digest::Digest;
-use crate::progress::Progress;
 use crate::segment::write_segment;
 use crate::tree::Tree;
+use crate::workshop::Workshop;
+
+/// A segment that may be made.
+#[derive(Clone, Copy, Debug)]
+pub struct Draft {
+    /// What it is called: `base`, `modules`.
+    pub name: &'static str,
+    /// The digest of what it is made from.
+    pub key: Digest,
+    /// How it is compressed.
+    pub compression: Compression,
+}
 
 /// A finished segment.
 #[derive(Debug)]
 pub struct Part {
-    /// What it is called: `base`, `modules`.
+    /// What it is called.
     pub name: &'static str,
     /// How it is compressed.
     pub compression: Compression,
@@ -42,31 +53,24 @@ pub struct Facts {
     pub warnings: Vec<String>,
 }
 
-impl Part {
-    /// The segment of that key, if an earlier build left it.
+impl Draft {
+    /// The segment, if an earlier build left it.
     ///
     /// # Errors
     /// Fails when the cache cannot be read.
-    pub fn cached(cache: &Cache, key: &Digest, name: &'static str, compression: Compression) -> Result<Option<Part>> {
-        let Some(facts) = cache.record::<Facts>(Kind::Segment, key) else { return Ok(None) };
+    pub fn cached(&self, cache: &Cache) -> Result<Option<Part>> {
+        let Some(facts) = cache.record::<Facts>(Kind::Segment, &self.key) else { return Ok(None) };
         let file = cache.data(&facts.sha256)?;
-        Ok(file.map(|file| Part { name, compression, facts, file }))
+        Ok(file.map(|file| Part { name: self.name, compression: self.compression, facts, file }))
     }
 
-    /// Makes the segment of a tree and leaves it in the cache.
+    /// Makes the segment of its tree and leaves it in the cache; `warnings` tell of how the tree came about.
     ///
     /// # Errors
     /// Fails when it cannot be written.
-    pub fn make(
-        cache: &Cache,
-        key: &Digest,
-        name: &'static str,
-        tree: &Tree,
-        compression: Compression,
-        warnings: Vec<String>,
-        progress: &Progress,
-    ) -> Result<Part> {
-        let stage = progress.stage(&format!("compressing {name} ({compression})"), None);
+    pub fn make(&self, tree: &Tree, warnings: Vec<String>, workshop: &Workshop<'_>) -> Result<Part> {
+        let (name, compression, cache) = (self.name, self.compression, &workshop.results);
+        let stage = workshop.progress.stage(&format!("compressing {name} ({compression})"), None);
         let mut data = cache.new_data()?;
         let written =
             write_segment(tree, compression, &mut data).with_context(|| format!("writing the segment {name}"))?;
@@ -79,7 +83,7 @@ impl Part {
             lost_attributes: attributes(tree),
             warnings,
         };
-        cache.keep(Kind::Segment, key, &facts)?;
+        cache.keep(Kind::Segment, &self.key, &facts)?;
         stage.finish(&format!("{:.1} MB", size_bytes as f64 / 1e6));
         let file = cache.data(&sha256)?.context("what was just written to the cache is gone")?;
         Ok(Part { name, compression, facts, file })

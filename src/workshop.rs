@@ -1,36 +1,29 @@
-//! What the commands that lock, fetch and build work with: the definition, the store, and an engine once it is needed.
+//! What locking, fetching and building work with: the definition, the store, and an engine once it is needed.
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use tokio::sync::OnceCell;
 
 use crate::cache::Cache;
 use crate::definition::Definition;
 use crate::download::{Downloader, Patience};
-use crate::engine::doctor::{self, EngineFacts};
-use crate::engine::{Cancellation, Engine, Image, ImageReference, NoEngine};
+use crate::engine::doctor::{self, EngineFacts, Host};
+use crate::engine::{Cancellation, Engine, Image, ImageReference, NoEngine, Surroundings};
 use crate::progress::Progress;
 use crate::resolution::Site;
 use crate::store::Store;
 
-use super::surroundings::{self, EngineOption};
-
 /// Where packages may come from, and what runs the containers.
-#[derive(Clone, Debug, clap::Args)]
-pub struct SupplyOptions {
-    /// The engine that is wished for.
-    #[command(flatten)]
-    pub engine: EngineOption,
-
-    /// Use no network at all: everything must be in the store, in --rpm-dir or in local repositories, and the builder image
-    /// in the engine's storage.
-    #[arg(long)]
+#[derive(Clone, Debug)]
+pub struct Supply {
+    /// What decides about the engine.
+    pub surroundings: Surroundings,
+    /// This machine; the store is its cache directory.
+    pub host: Host,
+    /// Whether no network may be used at all.
     pub offline: bool,
-
-    /// A directory with rpm files, to be looked into before any server is asked; what counts is the digest in the lock. May
-    /// be repeated.
-    #[arg(long = "rpm-dir", value_name = "DIR")]
+    /// Directories with rpm files, looked into before any server is asked.
     pub rpm_directories: Vec<PathBuf>,
 }
 
@@ -56,7 +49,7 @@ pub struct Workshop<'a> {
     /// Whether the run is to end.
     pub cancellation: Cancellation,
     /// Where packages may come from, and the engine that is wished for.
-    pub supply: SupplyOptions,
+    pub supply: Supply,
     /// What fetches.
     pub downloader: Downloader,
     builder: OnceCell<Builder>,
@@ -71,15 +64,10 @@ impl<'a> Workshop<'a> {
     /// Opens the store. No engine is looked for yet.
     ///
     /// # Errors
-    /// Fails when the store cannot be opened, or a directory of `--rpm-dir` is none.
-    pub fn open(definition: Definition, supply: &SupplyOptions, progress: &'a Progress) -> Result<Self> {
-        let mut supply = supply.clone();
-        for directory in &mut supply.rpm_directories {
-            ensure!(directory.is_dir(), "--rpm-dir {}: there is no such directory", directory.display());
-            *directory = std::path::absolute(&*directory).context("finding the current directory")?;
-        }
+    /// Fails when the store cannot be opened.
+    pub fn open(definition: Definition, supply: Supply, progress: &'a Progress) -> Result<Self> {
         let downloader = Downloader::new(Patience::default());
-        let store = Store::open(&surroundings::cache_directory())?;
+        let store = Store::open(&supply.host.cache)?;
         Ok(Workshop {
             definition,
             results: Cache::of(&store),
@@ -145,15 +133,15 @@ impl<'a> Workshop<'a> {
 
     /// Opens the engine and refuses, in the doctor's words, a host that cannot build.
     async fn open_engine(&self) -> Result<Engine> {
-        let host = surroundings::host();
-        let engine = match Engine::open(&self.supply.engine.surroundings()?, &self.cancellation, self.progress).await {
+        let Supply { surroundings, host, .. } = &self.supply;
+        let engine = match Engine::open(surroundings, &self.cancellation, self.progress).await {
             Ok(engine) => engine,
             Err(error) => match error.downcast_ref::<NoEngine>() {
-                Some(missing) => bail!("{missing}\n    cure: {}", doctor::cure_for(&host, missing)),
+                Some(missing) => bail!("{missing}\n    cure: {}", doctor::cure_for(host, missing)),
                 None => return Err(error),
             },
         };
-        doctor::preflight(&host, &EngineFacts::from(&engine))?;
+        doctor::preflight(host, &EngineFacts::from(&engine))?;
         Ok(engine)
     }
 }

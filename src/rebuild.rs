@@ -5,15 +5,14 @@
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
+use crate::build::{self, Plan, Request};
 use crate::compare::{self, Comparison, Difference, Recorded, Subject};
+use crate::definition::Definition;
+use crate::locking::Renewal;
 use crate::manifest::Manifest;
 use crate::output::TemporaryDirectory;
 use crate::progress::Progress;
-
-use super::build::{self, Plan};
-use super::locking::Renewal;
-use super::surroundings::{self, EngineOption};
-use super::workshop::{Workshop, architecture};
+use crate::workshop::{Supply, Workshop, architecture};
 
 /// What of a manifest tells only which program wrote it and that something was another input: of that
 /// [`Rebuild::other_inputs`] says more.
@@ -36,17 +35,11 @@ impl Rebuild {
     }
 }
 
-/// Builds `image`, or the one that the manifest names, as the manifest records it, and compares the outputs.
+/// The image to build for a manifest: the one that is `given`, or the one that it names.
 ///
 /// # Errors
-/// Fails when the definition or its lock does not serve, a package is not in the store, or the build fails.
-pub async fn rebuild(
-    recorded: &Recorded,
-    image: Option<&str>,
-    engine: &EngineOption,
-    progress: &Progress,
-) -> Result<Rebuild> {
-    let manifest = &recorded.manifest;
+/// Fails when this host builds for another architecture, and when the manifest names none of our images.
+pub fn image<'a>(manifest: &'a Manifest, given: Option<&'a str>) -> Result<&'a str> {
     ensure!(
         manifest.architecture == architecture(),
         "the outputs are for {0}, this host builds for {1}: build them anew on a host of {0}",
@@ -55,21 +48,30 @@ pub async fn rebuild(
     );
     // A manifest is somebody else's word: it may name an image of ours, and no file.
     ensure!(
-        image.is_some() || !(manifest.image.contains('/') || manifest.image.ends_with(".toml")),
+        given.is_some() || !(manifest.image.contains('/') || manifest.image.ends_with(".toml")),
         "the manifest has the image {:?}, which is no name of one: give --image",
         manifest.image
     );
-    let image = image.unwrap_or(&manifest.image);
-    let temporary = TemporaryDirectory::create(&surroundings::cache_directory(), "rebuild-")?;
+    Ok(given.unwrap_or(&manifest.image))
+}
+
+/// Builds what `definition` describes as the manifest records it, from its lock, and compares the outputs.
+///
+/// # Errors
+/// Fails when the definition or its lock does not serve, a package is not in the store, or the build fails.
+pub async fn rebuild(
+    recorded: &Recorded,
+    definition: Definition,
+    supply: Supply,
+    progress: &Progress,
+) -> Result<Rebuild> {
+    let manifest = &recorded.manifest;
+    let temporary = TemporaryDirectory::create(&supply.host.cache, "rebuild-")?;
     let outputs = temporary.path().join("outputs");
-    let arguments = build::Arguments::as_recorded(manifest, image.to_owned(), outputs.clone(), engine.clone())?;
-    let directory = std::env::current_dir().context("finding the current directory")?;
-    let building = || format!("building {image} anew");
-    let (definition, plan) = Plan::new(&arguments, &directory)
-        .with_context(|| format!("{} (--image names another definition)", building()))?;
-    let workshop = Workshop::open(definition, &arguments.supply, progress)?;
+    let plan = Plan::new(Request::recorded(manifest, outputs.clone())?, &definition)?;
+    let workshop = Workshop::open(definition, supply, progress)?;
     let workshop = workshop.with_results_in(&temporary.path().join("results"));
-    build::carry_out(&plan, workshop, Renewal::Forbidden).await.with_context(building)?;
+    build::build(&plan, workshop, Renewal::Forbidden).await?;
 
     let rebuilt = Recorded::open(&outputs)?;
     let comparison = compare::outputs(recorded, &rebuilt).context("comparing the outputs with those built anew")?;

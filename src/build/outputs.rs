@@ -8,26 +8,26 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::cache;
-use crate::commands::workshop::architecture;
 use crate::directory;
+use crate::dnf::InstalledPackage;
 use crate::format::compress::Compression;
 use crate::format::digest::{Digest, Hasher};
-use crate::lock::Section;
+use crate::lock::LockedPackage;
 use crate::manifest::{self, Builder, Manifest, Options, Output};
 use crate::oci;
 use crate::oci::layout::{LayoutOptions, write_layout};
 use crate::output::{
     MODE_PRIVATE, MODE_PUBLIC, OutputDirectory, OutputFile, Outputs, Replaces, check_directory_replaceable,
 };
-use crate::progress::Progress;
 use crate::segment::Assembler;
 use crate::tree::Tree;
+use crate::workshop::architecture;
 
-use super::Format;
+use super::Build;
 use super::base::FinishedBase;
 use super::kernels::FinishedKernel;
 use super::part::Part;
-use super::plan::{Plan, suffixed};
+use super::plan::{Format, Plan, suffixed};
 use super::recipe::Recipe;
 
 const BUFFER_BYTES: usize = 1 << 20;
@@ -39,44 +39,12 @@ const LAYER_COMPRESSION: Compression = Compression::Gzip(6);
 ///
 /// # Errors
 /// Fails when something cannot be written; then nothing has appeared.
-pub fn write(
-    plan: &Plan,
-    section: &Section,
-    recipe: &Recipe<'_>,
-    base: &FinishedBase,
-    kernels: &[FinishedKernel],
-    progress: &Progress,
-) -> Result<Manifest> {
-    Writing::begin(plan, recipe, base, kernels, progress)?.all(section)
-}
-
-/// Prints what was written and how to boot it, or the manifest.
-///
-/// # Errors
-/// Fails when standard output is closed.
-pub fn report(plan: &Plan, manifest: &Manifest, json: bool) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    if json {
-        return stdout.write_all(&manifest.to_json()?).context("printing the manifest");
-    }
-    for output in &manifest.outputs {
-        // An OCI layout has several files; it is told as one.
-        if output.path.contains('/') {
-            continue;
-        }
-        let path = plan.output_directory.join(&output.path);
-        writeln!(stdout, "{}  {:.1} MB  {}", path.display(), output.size_bytes as f64 / 1e6, output.sha256)
-            .context("printing the result")?;
-    }
-    if plan.formats.contains(&Format::Oci) {
-        let path = plan.output_directory.join(plan.output_name(Format::Oci, None));
-        writeln!(stdout, "{0}  podman pull oci:{0}", path.display()).context("printing the result")?;
-    }
-    writeln!(stdout, "{}", plan.output_directory.join(manifest::FILE_NAME).display()).context("printing the result")
+pub fn write(build: &Build<'_>, base: &FinishedBase, kernels: &[FinishedKernel]) -> Result<Manifest> {
+    Writing::begin(build, base, kernels)?.all()
 }
 
 /// The manifest of the outputs that are there already, if they are what this recipe gives and nobody changed them.
-pub fn earlier(plan: &Plan, recipe: &Recipe<'_>) -> Option<Manifest> {
+pub fn earlier(plan: &Plan, recipe: &Recipe) -> Option<Manifest> {
     let manifest = read_manifest(plan).filter(|manifest| manifest.inputs == recipe.inputs)?;
     // Of a tree in a directory it cannot be told whether it was changed.
     if plan.formats.contains(&Format::Directory) {
@@ -97,64 +65,63 @@ fn is_there(plan: &Plan, output: &Output) -> bool {
 
 /// Outputs under way.
 struct Writing<'a> {
-    plan: &'a Plan,
-    recipe: &'a Recipe<'a>,
+    build: &'a Build<'a>,
     base: &'a FinishedBase,
     kernels: &'a [FinishedKernel],
-    progress: &'a Progress,
     outputs: Outputs,
     listed: Vec<Output>,
 }
 
 impl<'a> Writing<'a> {
-    fn begin(
-        plan: &'a Plan,
-        recipe: &'a Recipe<'a>,
-        base: &'a FinishedBase,
-        kernels: &'a [FinishedKernel],
-        progress: &'a Progress,
-    ) -> Result<Self> {
-        fs::create_dir_all(&plan.output_directory)
-            .with_context(|| format!("creating the output directory {}", plan.output_directory.display()))?;
-        let (outputs, listed) = (Outputs::new(), Vec::new());
-        Ok(Writing { plan, recipe, base, kernels, progress, outputs, listed })
+    fn begin(build: &'a Build<'a>, base: &'a FinishedBase, kernels: &'a [FinishedKernel]) -> Result<Self> {
+        let directory = &build.plan.output_directory;
+        fs::create_dir_all(directory)
+            .with_context(|| format!("creating the output directory {}", directory.display()))?;
+        Ok(Writing { build, base, kernels, outputs: Outputs::new(), listed: Vec::new() })
     }
 
-    fn all(mut self, section: &Section) -> Result<Manifest> {
-        let kernels = self.kernels.iter().enumerate().map(|(position, kernel)| self.kernel(position, kernel));
+    fn all(mut self) -> Result<Manifest> {
+        let kernels = self.kernels.iter().zip(&self.build.recipe.kernels);
+        let kernels = kernels.map(|(kernel, made_of)| self.kernel(kernel, &made_of.packages));
         let kernels = kernels.collect::<Result<Vec<_>>>()?;
         self.segments()?;
         self.trees()?;
         self.tell();
         self.listed.sort_by(|one, other| one.path.cmp(&other.path));
-        let manifest = self.manifest(section, kernels);
-        let mut file = OutputFile::create(&self.plan.output_directory.join(manifest::FILE_NAME), MODE_PUBLIC)?;
+        let manifest = self.manifest(kernels);
+        let mut file = OutputFile::create(&self.place(manifest::FILE_NAME), MODE_PUBLIC)?;
         file.write_all(&manifest.to_json()?).context("writing the manifest")?;
         self.outputs.add_file(file)?;
         self.outputs.commit()?;
         Ok(manifest)
     }
 
+    /// Where an output of that name is to be.
+    fn place(&self, name: &str) -> PathBuf {
+        self.build.plan.output_directory.join(name)
+    }
+
     /// The image and the initrd of a kernel.
-    fn kernel(&mut self, position: usize, kernel: &FinishedKernel) -> Result<manifest::Kernel> {
-        let suffix = self.recipe.suffix(position);
+    fn kernel(&mut self, kernel: &FinishedKernel, packages: &[LockedPackage]) -> Result<manifest::Kernel> {
+        let Build { plan, recipe, .. } = self.build;
+        let suffix = recipe.suffix(&kernel.version);
         let image = suffixed("vmlinuz", suffix);
         self.copy(&image, &kernel.image.file, &kernel.image.sha256, MODE_PUBLIC)?;
         let (mut initrd, mut segments) = (None, Vec::new());
-        if self.plan.formats.contains(&Format::Cpio) {
-            let name = self.plan.output_name(Format::Cpio, suffix);
+        if plan.formats.contains(&Format::Cpio) {
+            let name = plan.output_name(Format::Cpio, suffix);
             let parts = [&kernel.microcode, &self.base.segment, &kernel.segment];
             let parts: Vec<&Part> = parts.into_iter().flatten().collect();
             self.initrd(&name, &parts)?;
             segments = parts.into_iter().map(listed_segment).collect();
             initrd = Some(name);
         }
-        let packages = self.recipe.kernels[position].1.iter().map(|package| manifest::package(&package.package()));
-        Ok(manifest::Kernel { version: kernel.version.clone(), image, initrd, segments, packages: packages.collect() })
+        let packages = listed_packages(packages);
+        Ok(manifest::Kernel { version: kernel.version.clone(), image, initrd, segments, packages })
     }
 
     fn initrd(&mut self, name: &str, parts: &[&Part]) -> Result<()> {
-        let file = OutputFile::create(&self.plan.output_directory.join(name), MODE_PRIVATE)?;
+        let file = OutputFile::create(&self.place(name), MODE_PRIVATE)?;
         let mut assembler = Assembler::new(BufWriter::with_capacity(BUFFER_BYTES, file));
         for part in parts {
             let segment = assembler.add_finished(part.name, read_again(&part.file)?)?;
@@ -169,7 +136,7 @@ impl<'a> Writing<'a> {
 
     /// The segments as files of their own.
     fn segments(&mut self) -> Result<()> {
-        if !self.plan.segments {
+        if !self.build.plan.segments {
             return Ok(());
         }
         let base = self.base.segment.iter().map(|part| (part, None));
@@ -186,7 +153,7 @@ impl<'a> Writing<'a> {
     }
 
     fn copy(&mut self, name: &str, from: &File, sha256: &Digest, mode: u32) -> Result<()> {
-        let file = OutputFile::create(&self.plan.output_directory.join(name), mode)?;
+        let file = OutputFile::create(&self.place(name), mode)?;
         let mut hasher = Hasher::new(file);
         io::copy(&mut read_again(from)?, &mut hasher).with_context(|| format!("writing {name}"))?;
         let (file, digest, size_bytes) = hasher.finish();
@@ -200,8 +167,8 @@ impl<'a> Writing<'a> {
     fn tell(&self) {
         let mut warnings: Vec<&String> = self.kernels.iter().flat_map(|kernel| &kernel.warnings).collect();
         warnings.dedup();
-        warnings.into_iter().for_each(|warning| self.progress.warn(warning));
-        if self.plan.wants_segments() {
+        warnings.into_iter().for_each(|warning| self.build.workshop.progress.warn(warning));
+        if self.build.plan.wants_segments() {
             self.warn_of_attributes();
         }
     }
@@ -211,43 +178,43 @@ impl<'a> Writing<'a> {
         let attributes: Vec<&String> = parts.flat_map(|part| &part.facts.lost_attributes).collect();
         let (Some(first), count) = (attributes.first(), attributes.len()) else { return };
         let more = if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
-        self.progress.warn(&format!(
+        self.build.workshop.progress.warn(&format!(
             "cpio cannot hold extended attributes, such as file capabilities: the initrd lacks {first}{more}"
         ));
     }
 
     /// The formats that hold the tree itself.
     fn trees(&mut self) -> Result<()> {
-        if !self.plan.wants_tree() {
+        if !self.build.plan.wants_tree() {
             return Ok(());
         }
         let whole = whole_tree(self.base, self.kernels)?;
-        if self.plan.formats.contains(&Format::Oci) {
+        if self.build.plan.formats.contains(&Format::Oci) {
             self.oci(&whole)?;
         }
-        if self.plan.formats.contains(&Format::Directory) {
+        if self.build.plan.formats.contains(&Format::Directory) {
             self.directory(&whole)?;
         }
         Ok(())
     }
 
     fn begin_directory(&self, format: Format) -> Result<(String, OutputDirectory)> {
-        let name = self.plan.output_name(format, None);
-        let directory = OutputDirectory::create(&self.plan.output_directory.join(&name), replaces(self.plan, &name))?;
+        let name = self.build.plan.output_name(format, None);
+        let directory = OutputDirectory::create(&self.place(&name), replaces(self.build.plan, &name))?;
         Ok((name, directory))
     }
 
     fn oci(&mut self, whole: &Tree) -> Result<()> {
-        let stage = self.progress.stage("writing the OCI layout", None);
+        let stage = self.build.workshop.progress.stage("writing the OCI layout", None);
         let (name, directory) = self.begin_directory(Format::Oci)?;
         let versions: Vec<&str> = self.kernels.iter().map(|kernel| kernel.version.as_str()).collect();
         let options = LayoutOptions {
             architecture: oci::architecture(architecture()).to_owned(),
-            epoch: self.recipe.epoch,
+            epoch: self.build.recipe.epoch,
             compression: LAYER_COMPRESSION,
             command: vec!["/bin/bash".to_owned()],
             annotations: BTreeMap::from([
-                ("org.ocinitrd.image".to_owned(), self.plan.image.clone()),
+                ("org.ocinitrd.image".to_owned(), self.build.plan.image.clone()),
                 ("org.ocinitrd.kernel-version".to_owned(), versions.join(" ")),
             ]),
             reference: None,
@@ -267,7 +234,7 @@ impl<'a> Writing<'a> {
 
     /// Listed as one output: the sum of its files' sizes, and the digest of the tree.
     fn directory(&mut self, whole: &Tree) -> Result<()> {
-        let stage = self.progress.stage("writing the directory", None);
+        let stage = self.build.workshop.progress.stage("writing the directory", None);
         let (name, directory) = self.begin_directory(Format::Directory)?;
         let left_out = directory::write(whole, directory.path())?;
         let sha256 = whole.digest().context("reading the tree")?;
@@ -275,44 +242,53 @@ impl<'a> Writing<'a> {
         self.outputs.add_directory(directory)?;
         stage.finish(&format!("{} entries", whole.len()));
         if left_out > 0 {
-            self.progress.warn(&format!(
+            self.build.workshop.progress.warn(&format!(
                 "{left_out} owners, devices or attributes could not be set in the directory: that takes root"
             ));
         }
         Ok(())
     }
 
-    fn manifest(&self, section: &Section, kernels: Vec<manifest::Kernel>) -> Manifest {
+    fn manifest(&self, kernels: Vec<manifest::Kernel>) -> Manifest {
+        let Build { plan, section, recipe, .. } = self.build;
         Manifest {
             schema: manifest::SCHEMA,
             ocinitrd_version: env!("CARGO_PKG_VERSION").to_owned(),
             ocinitrd_source: cache::source_digest(),
-            image: self.plan.image.clone(),
+            image: plan.image.clone(),
             architecture: architecture().to_owned(),
             locked: true,
-            inputs: self.recipe.inputs,
-            epoch: self.recipe.epoch,
+            inputs: recipe.inputs,
+            epoch: recipe.epoch,
             builder: Builder {
                 image: section.builder.image.clone(),
                 digest: section.builder.digest,
                 platform_digest: section.builder.platform_digest,
                 tools: section.builder.tools.clone(),
             },
-            options: Options {
-                profiles: self.plan.profiles.clone(),
-                formats: self.plan.formats.iter().map(|format| format.name()).collect(),
-                segments: self.plan.segments,
-                output_name: self.plan.output_name.clone(),
-                compression: self.plan.compression.to_string(),
-                modules: self.plan.selection.modules.clone(),
-                keep_module_compression: self.plan.keep_module_compression,
-            },
+            options: options(plan),
             repositories: section.repos.iter().map(|(id, repository)| (id.clone(), repository.repomd)).collect(),
-            packages: self.recipe.packages.iter().map(|package| manifest::package(&package.package())).collect(),
+            packages: listed_packages(&recipe.packages),
             kernels,
             outputs: self.listed.clone(),
         }
     }
+}
+
+fn options(plan: &Plan) -> Options {
+    Options {
+        profiles: plan.profiles.clone(),
+        formats: plan.formats.iter().map(|format| format.name().to_owned()).collect(),
+        segments: plan.segments,
+        output_name: plan.output_name.clone(),
+        compression: plan.compression.to_string(),
+        modules: plan.selection.modules.clone(),
+        keep_module_compression: plan.keep_module_compression,
+    }
+}
+
+fn listed_packages(packages: &[LockedPackage]) -> Vec<InstalledPackage> {
+    packages.iter().map(|package| manifest::package(&package.package())).collect()
 }
 
 /// A file of the cache from its start, whoever read it before.

@@ -1,0 +1,96 @@
+//! What an image's lock names to the outputs of a build.
+//!
+//! Enters: a [`Plan`], and a [`Workshop`] with the definition it was made for. Leaves: the outputs, and the [`Manifest`] of
+//! them. What an earlier build of the same inputs made is taken from the cache, so that a container runs only when
+//! packages have to be solved for, verified or installed.
+
+mod base;
+mod kernels;
+mod outputs;
+mod part;
+mod plan;
+mod recipe;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+use crate::engine::Cancellation;
+use crate::lock::Section;
+use crate::locking::{self, Renewal};
+use crate::manifest::Manifest;
+use crate::output;
+use crate::workshop::Workshop;
+use base::Base;
+use kernels::Kernel;
+pub use outputs::check as check_outputs;
+pub use plan::{Format, Kernels, Plan, Request};
+use recipe::Recipe;
+
+/// Where the kernel finds firmware.
+const FIRMWARE_DIRECTORY: &str = "usr/lib/firmware";
+
+/// A build under way: what is to be made, of what, and with what.
+struct Build<'a> {
+    workshop: Workshop<'a>,
+    plan: &'a Plan,
+    section: Section,
+    recipe: Recipe,
+}
+
+/// Makes the outputs of the plan, unless they are there as an earlier build wrote them, and says what they are.
+///
+/// # Errors
+/// Fails when anything does; then no output was written and those of an earlier build are as they were.
+pub async fn build(plan: &Plan, workshop: Workshop<'_>, renewal: Renewal) -> Result<Manifest> {
+    let section = locking::provide(&workshop, &plan.needs(), renewal).await?;
+    let recipe = Recipe::new(plan, &section)?;
+    if let Some(manifest) = outputs::earlier(plan, &recipe) {
+        workshop.progress.note("nothing changed since the outputs were written");
+        return Ok(manifest);
+    }
+    make(Build { workshop, plan, section, recipe }).await
+}
+
+async fn make(mut build: Build<'_>) -> Result<Manifest> {
+    let mut base = base::provide(&build).await?;
+    let kernels = kernels::provide(&build, &base).await?;
+    if base.firmware().is_some() && kernels.iter().any(|kernel| kernel.is_read_from_packages(build.plan)) {
+        base.provide_tree(&build).await?;
+    }
+    // No container is needed any more; what follows does not wait, so it cannot be interrupted on its way.
+    build.workshop.dismiss_builder();
+    build.workshop.cancellation.check()?;
+    let directory = &build.plan.output_directory;
+    let made = (!directory.exists()).then(|| directory.clone());
+    tokio::spawn(end_when_cancelled(build.workshop.cancellation.clone(), made.clone()));
+    let written = finish(&build, base, kernels).inspect_err(|_| unmake(made.as_deref()));
+    if build.workshop.cancellation.check().is_err() {
+        // The process is about to end; an error here only says that what was under way has been removed.
+        std::future::pending::<()>().await;
+    }
+    written
+}
+
+/// What computes and writes.
+fn finish(build: &Build<'_>, base: Base, kernels: Vec<Kernel>) -> Result<Manifest> {
+    let base = base.finish(build)?;
+    let kernels = kernels.into_iter().map(|kernel| kernel.finish(build, &base)).collect::<Result<Vec<_>>>()?;
+    outputs::write(build, &base, &kernels)
+}
+
+/// Ends the process at the first signal. What is under way is removed, with the directory that was `made` for it;
+/// outputs that take their places do so first.
+async fn end_when_cancelled(cancellation: Cancellation, made: Option<PathBuf>) {
+    let interrupted = cancellation.cancelled().await;
+    tokio::task::block_in_place(output::abandon);
+    unmake(made.as_deref());
+    eprintln!("error: {interrupted}");
+    std::process::exit(interrupted.exit_code().into());
+}
+
+/// Removes an output directory that was made for nothing. It stays if somebody else has put something there.
+fn unmake(directory: Option<&Path>) {
+    let _ = directory.map(fs::remove_dir);
+}

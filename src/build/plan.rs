@@ -1,0 +1,231 @@
+//! What is asked for and the definition as one value: what is to be built.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::definition::{Definition, Selection};
+use crate::engine::ImageReference;
+use crate::format::compress::Compression;
+use crate::locking::Needs;
+use crate::manifest::Manifest;
+use crate::modules::{FirmwarePatterns, Patterns};
+
+/// Forms of the main output.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Format {
+    /// A compressed cpio archive, as boot loaders take it.
+    Cpio,
+    /// The unpacked tree.
+    Directory,
+    /// An OCI image layout of the tree.
+    Oci,
+}
+
+impl Format {
+    /// All of them.
+    pub const ALL: [Format; 3] = [Format::Cpio, Format::Directory, Format::Oci];
+
+    /// As it is written on the command line and in the manifest.
+    pub fn name(self) -> &'static str {
+        match self {
+            Format::Cpio => "cpio",
+            Format::Directory => "directory",
+            Format::Oci => "oci",
+        }
+    }
+
+    /// The file or directory that it is written into, if no other name is asked for.
+    fn default_output(self) -> &'static str {
+        match self {
+            Format::Cpio => "initrd",
+            Format::Directory => "root",
+            Format::Oci => "oci",
+        }
+    }
+}
+
+/// Which kernels are built for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Kernels {
+    /// The newest that is locked.
+    Newest,
+    /// These.
+    Versions(BTreeSet<String>),
+    /// All that are locked.
+    All,
+}
+
+/// What is asked for, beside what the definition says.
+#[derive(Debug)]
+pub struct Request {
+    /// The profiles.
+    pub profiles: Vec<String>,
+    /// The kernels.
+    pub kernels: Kernels,
+    /// What is written beside vmlinuz and the manifest.
+    pub formats: BTreeSet<Format>,
+    /// Whether each segment is written as a file too.
+    pub segments: bool,
+    /// The base segment's compression; without it, the definition's.
+    pub compression: Option<Compression>,
+    /// The time stamp of everything, in seconds since 1970-01-01 UTC; without it, that of the newest package.
+    pub epoch: Option<u64>,
+    /// The name of the main output, where it is not the default one.
+    pub output_name: Option<String>,
+    /// Where everything is written.
+    pub output_directory: PathBuf,
+}
+
+impl Request {
+    /// That of the build that `manifest` records, into `output_directory`.
+    ///
+    /// # Errors
+    /// Fails when the manifest has an option that no build can have.
+    pub fn recorded(manifest: &Manifest, output_directory: PathBuf) -> Result<Self> {
+        let options = &manifest.options;
+        let format = |name: &String| {
+            let known = Format::ALL.into_iter().find(|format| format.name() == name);
+            known.with_context(|| format!("the manifest has the format {name:?}, which this ocinitrd does not know"))
+        };
+        Ok(Request {
+            profiles: options.profiles.clone(),
+            kernels: Kernels::Versions(manifest.kernels.iter().map(|kernel| kernel.version.clone()).collect()),
+            formats: options.formats.iter().map(format).collect::<Result<_>>()?,
+            segments: options.segments,
+            compression: Some(options.compression.parse().context("reading options.compression of the manifest")?),
+            epoch: Some(manifest.epoch),
+            output_name: options.output_name.clone(),
+            output_directory,
+        })
+    }
+
+    /// The name of the main output must be one in the output directory that nothing else has.
+    fn check_output_name(&self) -> Result<()> {
+        let Some(name) = &self.output_name else { return Ok(()) };
+        if self.formats.len() > 1 {
+            bail!(
+                "--output names one output, but several formats are asked for: give one --format, or leave --output out"
+            );
+        }
+        ensure!(
+            !name.is_empty() && !name.contains('/') && name != "." && name != "..",
+            "--output {name:?} is no file name: the directory is given by --output-dir"
+        );
+        let is_taken =
+            ["vmlinuz", "manifest.json", "base.cpio", "modules.cpio"].iter().any(|taken| name.starts_with(taken));
+        ensure!(!is_taken, "--output {name} is the name of another output of every build: choose another name");
+        Ok(())
+    }
+}
+
+/// What is to be built. Nothing has been done yet.
+#[derive(Debug)]
+pub struct Plan {
+    /// The image's name.
+    pub image: String,
+    /// What dnf calls `releasever`.
+    pub releasever: String,
+    /// The definition with the profiles added to it; its extra trees are paths of this host.
+    pub selection: Selection,
+    /// The extra trees, as the definition names them.
+    pub extra_trees: Vec<PathBuf>,
+    /// The profiles asked for.
+    pub profiles: Vec<String>,
+    /// Which modules go in.
+    pub patterns: Patterns,
+    /// Which firmware goes in or stays out, beside what the modules ask for.
+    pub firmware: FirmwarePatterns,
+    /// Whether modules stay compressed as the distribution ships them.
+    pub keep_module_compression: bool,
+    /// The kernels asked for.
+    pub kernels: Kernels,
+    /// The base segment's compression.
+    pub compression: Compression,
+    /// What is written beside vmlinuz and the manifest.
+    pub formats: BTreeSet<Format>,
+    /// Whether each segment is written as a file too.
+    pub segments: bool,
+    /// The name of the main output, where it is not the default one.
+    pub output_name: Option<String>,
+    /// Where everything is written.
+    pub output_directory: PathBuf,
+    /// The time stamp asked for, in seconds.
+    pub explicit_epoch: Option<u64>,
+}
+
+impl Plan {
+    /// Joins what is asked for and the definition.
+    ///
+    /// # Errors
+    /// Fails on anything in either of them that cannot be meant.
+    pub fn new(request: Request, definition: &Definition) -> Result<Plan> {
+        let mut selection = definition.select(&request.profiles)?;
+        request.check_output_name()?;
+        let _: ImageReference = definition.builder_image.parse().context("in [builder] image")?;
+        ensure!(
+            !definition.kernel_packages.is_empty(),
+            "the image {} has no kernel: name its packages in [kernel] packages",
+            definition.name
+        );
+        let extra_trees = selection.extra_trees.clone();
+        for tree in &mut selection.extra_trees {
+            *tree = definition.path(&*tree);
+            ensure!(tree.is_dir(), "the extra tree {} of the definition is no directory that is there", tree.display());
+        }
+        Ok(Plan {
+            image: definition.name.clone(),
+            releasever: definition.releasever.clone(),
+            patterns: Patterns::parse(&selection.modules).context("in [kernel] modules")?,
+            firmware: FirmwarePatterns::parse(&selection.firmware).context("in [kernel] firmware")?,
+            selection,
+            extra_trees,
+            profiles: request.profiles,
+            keep_module_compression: definition.keep_module_compression,
+            kernels: request.kernels,
+            compression: request.compression.unwrap_or(definition.compression),
+            formats: request.formats,
+            segments: request.segments,
+            output_name: request.output_name,
+            output_directory: request.output_directory,
+            explicit_epoch: request.epoch,
+        })
+    }
+
+    /// What of a lock is needed.
+    pub fn needs(&self) -> Needs {
+        let kernels = match &self.kernels {
+            Kernels::Newest => BTreeSet::from([None]),
+            Kernels::Versions(versions) => versions.iter().cloned().map(Some).collect(),
+            Kernels::All => BTreeSet::new(),
+        };
+        Needs { profiles: self.profiles.iter().cloned().collect(), kernels }
+    }
+
+    /// The name of the main output of a format. With several kernels there is an initrd for each, `kernel` says for which.
+    pub fn output_name(&self, format: Format, kernel: Option<&str>) -> String {
+        suffixed(self.output_name.as_deref().unwrap_or(format.default_output()), kernel)
+    }
+
+    /// Whether the tree itself is asked for, beside its segments.
+    pub fn wants_tree(&self) -> bool {
+        self.formats.contains(&Format::Oci) || self.formats.contains(&Format::Directory)
+    }
+
+    /// Whether segments are asked for.
+    pub fn wants_segments(&self) -> bool {
+        self.segments || self.formats.contains(&Format::Cpio)
+    }
+
+    /// Modules that are compressed already do not compress again: their segment is stored plain, which the kernel
+    /// unpacks at the speed of copying.
+    pub fn modules_compression(&self) -> Compression {
+        if self.keep_module_compression { Compression::None } else { self.compression }
+    }
+}
+
+/// `NAME-KVER`, or the name alone.
+pub fn suffixed(name: &str, kernel: Option<&str>) -> String {
+    kernel.map_or_else(|| name.to_owned(), |kernel| format!("{name}-{kernel}"))
+}

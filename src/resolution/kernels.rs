@@ -1,0 +1,61 @@
+//! The kernels of a solution: which versions its packages are.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, bail};
+
+use super::{Packages, Request, nevras};
+use crate::format::digest::Digest;
+use crate::lock::Kernel;
+use crate::rpm_package::RpmPackage;
+use crate::steps::solve;
+use crate::store::Store;
+
+/// The kernels with their versions, which the files of their packages tell.
+pub(super) fn locked(
+    solution: &solve::Solution,
+    request: &Request,
+    packages: &Packages,
+    store: &Store,
+) -> Result<Vec<Kernel>> {
+    let mut kernels = Vec::new();
+    for (wanted, chosen) in request.kernels.iter().zip(&solution.kernels) {
+        if chosen.is_empty() {
+            continue;
+        }
+        let digests = chosen.iter().map(|one| packages[&one.nevra].checksum);
+        let version = kernel_version(digests, store)?;
+        kernels.push(Kernel { version, by_version: wanted.is_some(), packages: nevras(chosen) });
+    }
+    kernels.sort_by(|one, other| (&one.version, one.by_version).cmp(&(&other.version, other.by_version)));
+    Ok(kernels)
+}
+
+/// What `uname -r` prints under the kernel that these rpms are: the one directory that its image and modules lie in.
+fn kernel_version(digests: impl Iterator<Item = Digest>, store: &Store) -> Result<String> {
+    let (mut found, mut has_image) = (BTreeSet::new(), false);
+    for digest in digests {
+        let package = RpmPackage::open(&store.path(&digest))?;
+        for (version, file) in package.files.iter().filter_map(|file| kernel_file(&file.path)) {
+            found.insert(version.to_owned());
+            has_image |= file == "vmlinuz";
+        }
+    }
+    let versions: Vec<&str> = found.iter().map(String::as_str).collect();
+    match versions[..] {
+        [version] if has_image => Ok(version.to_owned()),
+        [] | [_] => bail!(
+            "the packages of [kernel] packages hold no kernel image (/lib/modules/KVER/vmlinuz): name the one that does"
+        ),
+        _ => bail!(
+            "the packages of [kernel] packages hold several kernels: {}; name packages of one kernel only",
+            versions.join(", ")
+        ),
+    }
+}
+
+/// The kernel that a file belongs to, and its path below the kernel's directory.
+fn kernel_file(path: &[u8]) -> Option<(&str, &str)> {
+    let path = std::str::from_utf8(path).ok()?;
+    path.strip_prefix("/usr").unwrap_or(path).strip_prefix("/lib/modules/")?.split_once('/')
+}

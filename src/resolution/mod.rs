@@ -1,0 +1,216 @@
+//! A definition and what its repositories have now to what is locked: solved, fetched, and verified.
+//!
+//! Enters: a definition, the sets of profiles and the kernels that are wanted, and maybe the lock that this adds to.
+//! Leaves: a [`Section`]; the rpms that it names are in the store, and the key that it names signed each of them.
+
+mod kernels;
+mod renewal;
+mod sources;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use anyhow::{Result, ensure};
+
+use crate::definition::{Definition, Repository};
+use crate::dnf::Chosen;
+use crate::download::Downloader;
+use crate::engine::{Cancellation, Engine, Image};
+use crate::fetch::{self, Wanted};
+use crate::format::openpgp::Fingerprint;
+use crate::lock::{self, Builder, Inputs, Key, LockedPackage, Reason, Section, Solution};
+use crate::progress::Progress;
+use crate::repository::{Metadata, Package};
+use crate::signatures;
+use crate::steps::solve;
+use crate::store::Store;
+pub use renewal::renew;
+pub use sources::places;
+
+/// Where it happens.
+#[derive(Clone, Copy)]
+pub struct Site<'a> {
+    /// The definition.
+    pub definition: &'a Definition,
+    /// The engine.
+    pub engine: &'a Engine,
+    /// The builder image.
+    pub image: &'a Image,
+    /// The store.
+    pub store: &'a Store,
+    /// What fetches.
+    pub downloader: &'a Downloader,
+    /// Directories that may have rpm files.
+    pub rpm_directories: &'a [PathBuf],
+    /// Whether the run is to end.
+    pub cancellation: &'a Cancellation,
+    /// Who is told.
+    pub progress: &'a Progress,
+}
+
+/// What is to be locked.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Request {
+    /// Sets of profiles; the empty one is the image alone.
+    pub profiles: BTreeSet<BTreeSet<String>>,
+    /// Kernels by version; none stands for the newest.
+    pub kernels: BTreeSet<Option<String>>,
+}
+
+/// What dnf chose, had and verified.
+struct Acquired {
+    packages: Packages,
+    repos: BTreeMap<String, lock::Repository>,
+    keys: BTreeMap<Fingerprint, Key>,
+    /// The key that signed each package.
+    signers: BTreeMap<String, Fingerprint>,
+}
+
+/// Solves, fetches and verifies. With `state` the repositories are taken as that lock has them.
+///
+/// # Errors
+/// Fails when a repository, or the state of it that is wanted, or a package cannot be had, when dnf finds no solution,
+/// and when a signature does not verify.
+pub async fn resolve(site: &Site<'_>, request: &Request, state: Option<&Section>) -> Result<Section> {
+    let repositories = sources::with_variables(site.definition)?;
+    let metadata = sources::fetch_metadata(site, &repositories, state).await?;
+    let solution = solve(site, &repositories, &metadata, request).await?;
+    let acquired = acquire(site, &repositories, &metadata, &solution).await?;
+    Ok(Section {
+        builder: builder(site.image, solution.builder_tools.clone()),
+        inputs: Inputs::of(site.definition, &request.profiles.iter().flatten().cloned().collect())?,
+        solutions: solutions(&solution, request, &acquired.packages),
+        kernels: kernels::locked(&solution, request, &acquired.packages, site.store)?,
+        packages: locked_packages(&solution, &acquired),
+        repos: acquired.repos,
+        keys: acquired.keys,
+    })
+}
+
+/// Fetches what dnf chose, and verifies it.
+async fn acquire(
+    site: &Site<'_>,
+    repositories: &BTreeMap<String, Repository>,
+    metadata: &[Metadata],
+    solution: &solve::Solution,
+) -> Result<Acquired> {
+    let packages = look_up(metadata, solution, site.store)?;
+    let keys = sources::keys(repositories, &solution.keys)?;
+    let repos = sources::locked_repositories(site.definition, repositories, metadata, &keys);
+    fetch(site, &repos, packages.values()).await?;
+    let signers = signatures::signers(packages.values(), &keys, site.store)?;
+    let keys = sources::locked_keys(&keys);
+    let signed: Vec<(&Package, &Fingerprint)> = packages.values().zip(signers.values()).collect();
+    signatures::verify(site.engine, site.image, &keys, &signed, site.store, site.progress).await?;
+    Ok(Acquired { packages, repos, keys, signers })
+}
+
+fn metadata_files(metadata: &[Metadata], store: &Store) -> Vec<(String, String, PathBuf)> {
+    let files = |one: &Metadata| -> Vec<(String, String, PathBuf)> {
+        one.files.iter().map(|file| (one.id.clone(), file.path.clone(), store.path(&file.digest))).collect()
+    };
+    metadata.iter().flat_map(files).collect()
+}
+
+/// The packages that dnf chose, by their `NAME-[EPOCH:]VERSION-RELEASE.ARCH`.
+type Packages = BTreeMap<String, Package>;
+
+fn builder(image: &Image, tools: Vec<String>) -> Builder {
+    Builder {
+        image: image.reference.clone(),
+        digest: image.digest,
+        platform_digest: image.platform_digest.unwrap_or(image.digest),
+        tools,
+    }
+}
+
+async fn solve(
+    site: &Site<'_>,
+    repositories: &BTreeMap<String, Repository>,
+    metadata: &[Metadata],
+    request: &Request,
+) -> Result<solve::Solution> {
+    // Metadata without a signature was vouched for by the lock.
+    let mut repositories = repositories.clone();
+    for one in metadata.iter().filter(|one| !one.files.iter().any(|file| file.kind == "signature")) {
+        repositories.entry(one.id.clone()).and_modify(|repository| repository.repo_gpgcheck = false);
+    }
+    let selections: Result<Vec<_>> = request.profiles.iter().map(|profiles| site.definition.select(profiles)).collect();
+    let kernels: Vec<Option<String>> = request.kernels.iter().cloned().collect();
+    let solved = solve::Request {
+        definition: site.definition,
+        repositories: &repositories,
+        metadata: &metadata_files(metadata, site.store),
+        selections: &selections?,
+        kernels: &kernels,
+    };
+    let stage = site.progress.stage("solving", None);
+    let solution = solve::solve(site.engine, site.image, &solved, site.progress).await?;
+    let packages: BTreeSet<&Chosen> = solution.sets.iter().flat_map(|set| &set.packages).collect();
+    let of_kernels: BTreeSet<&Chosen> = solution.kernels.iter().flatten().collect();
+    stage.finish(&format!("{} packages, {} of the kernel", packages.len(), of_kernels.len()));
+    Ok(solution)
+}
+
+/// What the metadata says of the packages that dnf chose by name.
+fn look_up(metadata: &[Metadata], solution: &solve::Solution, store: &Store) -> Result<Packages> {
+    let chosen: BTreeSet<&Chosen> =
+        solution.sets.iter().flat_map(|set| &set.packages).chain(solution.kernels.iter().flatten()).collect();
+    let mut packages = Packages::new();
+    for one in metadata {
+        let wanted: BTreeSet<String> =
+            chosen.iter().filter(|package| package.repository == one.id).map(|package| package.nevra.clone()).collect();
+        if !wanted.is_empty() {
+            packages.extend(one.packages(store, &wanted)?.into_iter().map(|package| (package.nevra(), package)));
+        }
+    }
+    ensure!(
+        packages.len() == chosen.len(),
+        "dnf chose {} packages, the metadata lists {} of them",
+        chosen.len(),
+        packages.len()
+    );
+    Ok(packages)
+}
+
+async fn fetch<'p>(
+    site: &Site<'_>,
+    repos: &BTreeMap<String, lock::Repository>,
+    packages: impl Iterator<Item = &'p Package>,
+) -> Result<()> {
+    let places = sources::places(site.definition, repos, site.rpm_directories);
+    let wanted: Result<Vec<Wanted>> =
+        packages.map(|package| Ok(Wanted { package: package.clone(), locations: places.of(package, None)? })).collect();
+    let wanted = wanted?;
+    let fetching = fetch::fetch(&wanted, &site.definition.name, site.store, site.downloader, site.progress);
+    site.cancellation.unless(fetching).await
+}
+
+fn nevras(chosen: &BTreeSet<Chosen>) -> BTreeSet<String> {
+    chosen.iter().map(|package| package.nevra.clone()).collect()
+}
+
+fn solutions(solution: &solve::Solution, request: &Request, packages: &Packages) -> Vec<Solution> {
+    let locked = |(profiles, set): (&BTreeSet<String>, &solve::Set)| {
+        let nevras = nevras(&set.packages);
+        let epoch = nevras.iter().map(|nevra| packages[nevra].build_time).max().unwrap_or(0);
+        Solution { profiles: profiles.clone(), epoch, packages: nevras }
+    };
+    request.profiles.iter().zip(&solution.sets).map(locked).collect()
+}
+
+fn locked_packages(solution: &solve::Solution, acquired: &Acquired) -> Vec<LockedPackage> {
+    let requested: BTreeSet<&String> = solution.sets.iter().flat_map(|set| &set.requested).collect();
+    let of_kernels: BTreeSet<&String> = solution.kernels.iter().flatten().map(|chosen| &chosen.nevra).collect();
+    let locked = |(nevra, package): (&String, &Package)| {
+        let reason = match (requested.contains(&package.name), of_kernels.contains(nevra)) {
+            (true, _) => Reason::User,
+            (_, true) => Reason::Kernel,
+            _ => Reason::Dependency,
+        };
+        LockedPackage::new(package, acquired.signers[nevra].clone(), reason)
+    };
+    let mut locked: Vec<LockedPackage> = acquired.packages.iter().map(locked).collect();
+    locked.sort_by_key(|package| (package.name.clone(), package.nevra()));
+    locked
+}
