@@ -57,10 +57,14 @@ impl Content {
     }
 }
 
-/// The rpms of the store by the names of their files.
+/// How many digits of a digest tell files of one package apart.
+const DIGITS: usize = 12;
+
+/// The rpms of the store by the names of their files. A package that was built twice has two files; the names of all but
+/// one also have the beginning of their digests.
 ///
 /// # Errors
-/// Fails when one cannot be read, when its name is none of a file, and when two have the same name.
+/// Fails when one cannot be read.
 pub fn rpms(store: &Store) -> Result<BTreeMap<String, Digest>> {
     let mut rpms = BTreeMap::new();
     for item in store.items()? {
@@ -68,18 +72,19 @@ pub fn rpms(store: &Store) -> Result<BTreeMap<String, Digest>> {
         match Content::of(&item.path)? {
             Content::Rpm(identity) => {
                 let name = identity.file_name();
-                if let Some(other) = rpms.insert(name.clone(), digest) {
-                    bail!(
-                        "the store has two packages that are {name}: {other} and {digest}; remove one of them from {}",
-                        item.path.parent().unwrap_or(&item.path).display()
-                    );
-                }
+                let is_taken = rpms.contains_key(&name);
+                rpms.insert(if is_taken { with_digest(&name, &digest) } else { name }, digest);
             }
             Content::DamagedRpm => bail!("{digest} is a damaged rpm file; remove it: ocinitrd store verify --remove"),
             Content::Metadata | Content::Other => {}
         }
     }
     Ok(rpms)
+}
+
+/// `bash-5.2-1.x86_64.0123456789ab.rpm`.
+fn with_digest(name: &str, digest: &Digest) -> String {
+    format!("{}.{}.rpm", name.strip_suffix(".rpm").unwrap_or(name), &digest.hex()[..DIGITS])
 }
 
 /// How many files are new where they were to go, and how many were there already.
@@ -97,7 +102,7 @@ pub struct Counts {
 /// # Errors
 /// Fails before anything is written when the directory is missing or other files have one of the names, naming them all.
 /// Fails when it is not writable, and when a blob is missing or damaged; what was copied until then stays.
-pub fn export(files: &BTreeMap<String, Digest>, store: &Store, directory: &Path, stage: &mut Stage) -> Result<Counts> {
+pub fn export(files: &BTreeMap<String, Digest>, store: &Store, directory: &Path, stage: &Stage) -> Result<Counts> {
     check_directory(directory)?;
     let missing = missing(files, directory)?;
     for (name, digest) in &missing {
@@ -164,7 +169,7 @@ pub struct Imported {
 /// # Errors
 /// Fails when the directory cannot be read or has no such file, and when the store cannot be written; what was imported
 /// until then stays.
-pub fn import(directory: &Path, store: &Store, stage: &mut Stage) -> Result<Imported> {
+pub fn import(directory: &Path, store: &Store, stage: &Stage) -> Result<Imported> {
     ensure!(directory.is_dir(), "there is no directory {}", directory.display());
     let mut paths = Vec::new();
     find_rpms(directory, &mut paths)?;
@@ -257,24 +262,24 @@ mod tests {
         let digests: Vec<Digest> = ["alpha", "beta"].map(|name| store.insert(&rpm_bytes(name)).unwrap()).to_vec();
         store.insert(b"something else").unwrap();
         let files = rpms(&store).unwrap();
-        assert_eq!(export(&files, &store, &directory, &mut stage()).unwrap(), Counts { new: 2, present: 0 });
+        assert_eq!(export(&files, &store, &directory, &stage()).unwrap(), Counts { new: 2, present: 0 });
         assert_eq!(names(&directory), ["alpha-1.2-3.fc44.x86_64.rpm", "beta-1.2-3.fc44.x86_64.rpm"]);
         fs::remove_file(directory.join("alpha-1.2-3.fc44.x86_64.rpm")).unwrap();
-        assert_eq!(export(&files, &store, &directory, &mut stage()).unwrap(), Counts { new: 1, present: 1 });
+        assert_eq!(export(&files, &store, &directory, &stage()).unwrap(), Counts { new: 1, present: 1 });
 
         let other = Store::open(&root.path().join("other")).unwrap();
         fs::create_dir(directory.join("below")).unwrap();
         fs::rename(directory.join("beta-1.2-3.fc44.x86_64.rpm"), directory.join("below/b.rpm")).unwrap();
         fs::write(directory.join("README"), "no rpm").unwrap();
         fs::write(directory.join("a.rpm"), "no rpm").unwrap();
-        let imported = import(&directory, &other, &mut stage()).unwrap();
+        let imported = import(&directory, &other, &stage()).unwrap();
         assert_eq!(imported.counts, Counts { new: 2, present: 0 });
         assert_eq!(
             imported.refused.iter().map(|(path, _)| path.clone()).collect::<Vec<_>>(),
             [directory.join("a.rpm")]
         );
         assert!(digests.iter().all(|digest| other.contains(digest)));
-        assert_eq!(import(&directory, &other, &mut stage()).unwrap().counts, Counts { new: 0, present: 2 });
+        assert_eq!(import(&directory, &other, &stage()).unwrap().counts, Counts { new: 0, present: 2 });
     }
 
     #[test]
@@ -285,14 +290,14 @@ mod tests {
         }
         fs::write(directory.join("beta-1.2-3.fc44.x86_64.rpm"), "mine").unwrap();
         fs::create_dir(directory.join("gamma-1.2-3.fc44.x86_64.rpm")).unwrap();
-        let error = export(&rpms(&store).unwrap(), &store, &directory, &mut stage()).unwrap_err().to_string();
+        let error = export(&rpms(&store).unwrap(), &store, &directory, &stage()).unwrap_err().to_string();
         assert!(error.contains("not replaced: beta-1.2-3.fc44.x86_64.rpm, gamma-1.2-3.fc44.x86_64.rpm; "), "{error}");
         assert_eq!(names(&directory).len(), 2);
         assert_eq!(fs::read(directory.join("beta-1.2-3.fc44.x86_64.rpm")).unwrap(), b"mine");
     }
 
     #[test]
-    fn damaged_and_ambiguous_packages_and_unsafe_names_are_refused() {
+    fn damaged_packages_and_unsafe_names_are_refused() {
         let (root, store, directory) = store();
         let digest = store.insert(&rpm_bytes("alpha")).unwrap();
         let files = rpms(&store).unwrap();
@@ -300,29 +305,31 @@ mod tests {
         fs::remove_file(&path).unwrap();
         fs::write(&path, &rpm_bytes("alpha")[..200]).unwrap();
         let message = |result: Result<Counts>| result.unwrap_err().to_string();
-        assert!(
-            message(export(&files, &store, &directory, &mut stage())).contains("run ocinitrd store verify --remove")
-        );
+        assert!(message(export(&files, &store, &directory, &stage())).contains("run ocinitrd store verify --remove"));
         assert!(rpms(&store).unwrap_err().to_string().contains("is a damaged rpm file"));
         for name in ["../a.rpm", ".a.rpm", ""] {
             let files = BTreeMap::from([(name.to_owned(), digest)]);
-            assert!(message(export(&files, &store, &directory, &mut stage())).ends_with("which is no name for a file"));
+            assert!(message(export(&files, &store, &directory, &stage())).ends_with("which is no name for a file"));
         }
         assert_eq!(names(&directory), [""; 0]);
         let absent = root.path().join("absent");
-        assert!(message(export(&files, &store, &absent, &mut stage())).contains("make it first: mkdir -p "));
-        assert!(import(&absent, &store, &mut stage()).unwrap_err().to_string().starts_with("there is no directory "));
-        assert!(
-            import(&directory, &store, &mut stage()).unwrap_err().to_string().starts_with("there is no *.rpm below ")
-        );
+        assert!(message(export(&files, &store, &absent, &stage())).contains("make it first: mkdir -p "));
+        assert!(import(&absent, &store, &stage()).unwrap_err().to_string().starts_with("there is no directory "));
+        assert!(import(&directory, &store, &stage()).unwrap_err().to_string().starts_with("there is no *.rpm below "));
+    }
 
-        let store = Store::open(&root.path().join("other")).unwrap();
-        store.insert(&rpm_bytes("alpha")).unwrap();
-        store.insert(&[rpm_bytes("alpha"), vec![0]].concat()).unwrap();
-        let error = rpms(&store).unwrap_err().to_string();
-        assert!(
-            error.starts_with("the store has two packages that are alpha-1.2-3.fc44.x86_64.rpm: sha256:"),
-            "{error}"
+    #[test]
+    fn package_that_was_built_twice_is_exported_twice() {
+        let (_root, store, directory) = store();
+        let mut digests =
+            [rpm_bytes("alpha"), [rpm_bytes("alpha"), vec![0]].concat()].map(|bytes| store.insert(&bytes).unwrap());
+        digests.sort();
+        let files = rpms(&store).unwrap();
+        let second = format!("alpha-1.2-3.fc44.x86_64.{}.rpm", &digests[1].hex()[..12]);
+        assert_eq!(
+            files,
+            BTreeMap::from([("alpha-1.2-3.fc44.x86_64.rpm".to_owned(), digests[0]), (second, digests[1])])
         );
+        assert_eq!(export(&files, &store, &directory, &stage()).unwrap(), Counts { new: 2, present: 0 });
     }
 }

@@ -66,10 +66,11 @@ pub async fn rebuild(
     progress: &Progress,
 ) -> Result<Rebuild> {
     let manifest = &recorded.manifest;
-    let temporary = TemporaryDirectory::create(&supply.host.cache, "rebuild-")?;
-    let outputs = temporary.path().join("outputs");
-    let plan = Plan::new(Request::recorded(manifest, outputs.clone())?, &definition)?;
     let workshop = Workshop::open(definition, supply, progress)?;
+    // In the store, whose `gc` removes what a killed process leaves.
+    let temporary = TemporaryDirectory::create(workshop.store.root(), ".tmp-rebuild-")?;
+    let outputs = temporary.path().join("outputs");
+    let plan = Plan::new(Request::recorded(manifest, outputs.clone())?, &workshop.definition)?;
     let workshop = workshop.with_results_in(&temporary.path().join("results"));
     build::build(&plan, workshop, Renewal::Forbidden).await?;
 

@@ -24,18 +24,18 @@ pub enum Kind {
     },
     /// A blob under way, or left by a download that was cut off: the name of its file, its checksum.
     Partial(String),
-    /// A temporary file, of a process that is at work or was killed: its name.
+    /// A temporary file or directory, of a process that is at work or was killed: its name.
     Temporary(String),
 }
 
-/// A file of the store.
+/// A file of the store, or a temporary directory.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Item {
     /// What it is.
     pub kind: Kind,
     /// Where it is.
     pub path: PathBuf,
-    /// Its size in bytes.
+    /// Its size in bytes, with all that is in it.
     pub size_bytes: u64,
     /// When it was last used, at most a day off.
     pub last_use: SystemTime,
@@ -62,7 +62,7 @@ impl Store {
         Ok(items)
     }
 
-    /// Adds the regular files of a directory that are of the store: those that `of_name` knows, and temporary ones.
+    /// Adds the regular files of a directory that are of the store: those that `of_name` knows; and what is temporary.
     fn collect(&self, directory: &Path, items: &mut Vec<Item>, of_name: impl Fn(&str) -> Option<Kind>) -> Result<()> {
         for (name, path) in names(directory).with_context(|| reading(directory))? {
             let kind = if is_temporary(&name) { Some(Kind::Temporary(name)) } else { of_name(&name) };
@@ -72,10 +72,13 @@ impl Store {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 result => result.with_context(|| reading(&path))?,
             };
-            if metadata.is_file() {
-                let last_use = metadata.modified().with_context(|| reading(&path))?;
-                items.push(Item { kind, path, size_bytes: metadata.len(), last_use });
-            }
+            let size_bytes = match &kind {
+                _ if metadata.is_file() => metadata.len(),
+                Kind::Temporary(_) if metadata.is_dir() => size_below(&path).with_context(|| reading(&path))?,
+                _ => continue,
+            };
+            let last_use = metadata.modified().with_context(|| reading(&path))?;
+            items.push(Item { kind, path, size_bytes, last_use });
         }
         Ok(())
     }
@@ -85,6 +88,23 @@ impl Store {
 fn is_temporary(name: &str) -> bool {
     let digest = name.strip_prefix('.').and_then(|rest| rest.split_once('.')).map(|(digest, _)| digest);
     name.starts_with(".tmp") || digest.is_some_and(|digest| Digest::from_hex(digest).is_some())
+}
+
+/// The sizes of all regular files below a directory, which another process may be removing.
+fn size_below(directory: &Path) -> io::Result<u64> {
+    let mut size_bytes = 0;
+    let mut open = vec![directory.to_owned()];
+    while let Some(directory) = open.pop() {
+        for (_, path) in names(&directory)? {
+            match fs::symlink_metadata(&path) {
+                Ok(metadata) if metadata.is_dir() => open.push(path),
+                Ok(metadata) if metadata.is_file() => size_bytes += metadata.len(),
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+    }
+    Ok(size_bytes)
 }
 
 fn reading(path: &Path) -> String {
@@ -123,6 +143,7 @@ mod tests {
             ("boot/file".to_owned(), "not of the store"),
             ("partial/sha256-00".to_owned(), "part"),
             (".tmpAbC".to_owned(), ".."),
+            (".tmp-rebuild/outputs/initrd".to_owned(), "..."),
             (".nobackup".to_owned(), "not of the store"),
         ] {
             let path = directory.path().join(path);
@@ -139,6 +160,7 @@ mod tests {
             (cached("segment"), 7),
             (Kind::Partial("sha256-00".to_owned()), 4),
             (temporary(&format!(".{}.AbC", key.hex())), 1),
+            (temporary(".tmp-rebuild"), 3),
             (temporary(".tmpAbC"), 2),
         ];
         assert_eq!(listed, expected);

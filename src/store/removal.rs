@@ -68,12 +68,13 @@ impl Alone {
         &self.store
     }
 
-    /// Removes a file of the store.
+    /// Removes a file of the store, or a temporary directory with all in it.
     ///
     /// # Errors
     /// Fails when it cannot be removed.
     pub fn remove(&self, item: &Item) -> Result<()> {
-        fs::remove_file(&item.path).map_err(|error| self.store.explain("removing", &item.path, error))
+        let removed = if item.path.is_dir() { fs::remove_dir_all(&item.path) } else { fs::remove_file(&item.path) };
+        removed.map_err(|error| self.store.explain("removing", &item.path, error))
     }
 }
 

@@ -76,7 +76,7 @@ fn a_signal_ends_a_rebuild_and_nothing_stays() {
     let left = || names(&image.path().join(CACHE).join("ocinitrd"));
     let installing = in_job(rebuild(), "install");
     let id = installing.id();
-    assert!(left().iter().any(|name| name.starts_with("rebuild-")));
+    assert!(left().iter().any(|name| name.starts_with(".tmp-rebuild-")));
     kill_process(Pid::from_child(&installing), Signal::TERM).unwrap();
     let (exit_code, said) = end(installing);
     assert_eq!((exit_code, containers(&format!("install-{id}")).len()), (Some(143), 0), "{said}");

@@ -152,7 +152,7 @@ fn sum(items: &[Item]) -> String {
 fn verify(arguments: &VerifyArguments, store: Store, progress: &Progress) -> Result<ExitCode> {
     let blobs: Vec<(Digest, Item)> = store.items()?.into_iter().filter_map(blob).collect();
     let size_bytes = blobs.iter().map(|(_, item)| item.size_bytes).sum();
-    let mut stage = progress.stage("verifying", Some(size_bytes));
+    let stage = progress.stage("verifying", Some(size_bytes));
     let mut wrong = Vec::new();
     for (digest, item) in &blobs {
         let found = std::fs::File::open(&item.path).and_then(Digest::of_reader);
@@ -185,12 +185,12 @@ fn blob(item: Item) -> Option<(Digest, Item)> {
 
 fn export(arguments: &ExportArguments, store: &Store, progress: &Progress) -> Result<ExitCode> {
     let directory = arguments.directory.display();
-    let mut stage = progress.stage("exporting", None);
+    let stage = progress.stage("exporting", None);
     let files = match &arguments.locks[..] {
         [] => exchange::rpms(store)?,
         locks => named_by(locks)?,
     };
-    let Counts { new, present } = exchange::export(&files, store, &arguments.directory, &mut stage)?;
+    let Counts { new, present } = exchange::export(&files, store, &arguments.directory, &stage)?;
     stage.finish(&format!("{new} files"));
     print(&format!("{new} packages written to {directory}, {present} were there already\n"))?;
     Ok(ExitCode::SUCCESS)
@@ -209,8 +209,8 @@ fn named_by(locks: &[PathBuf]) -> Result<BTreeMap<String, Digest>> {
 }
 
 fn import(arguments: &ImportArguments, store: &Store, progress: &Progress) -> Result<ExitCode> {
-    let mut stage = progress.stage("importing", None);
-    let imported = exchange::import(&arguments.directory, store, &mut stage)?;
+    let stage = progress.stage("importing", None);
+    let imported = exchange::import(&arguments.directory, store, &stage)?;
     let Counts { new, present } = imported.counts;
     stage.finish(&format!("{} files", new + present));
     print(&format!("{new} packages imported, {present} were there already\n"))?;
