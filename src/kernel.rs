@@ -1,8 +1,8 @@
 //! Kernel packages to a tree: their payload only, without scriptlets, so that no kernel has to be installed.
 //!
-//! Enters: rpm files whose signatures were verified. Leaves: one [`Tree`] of all their files; the bytes lie in one
-//! spool file without a name, every file's digest verified on the way. Paths are those of a system with merged `/usr`:
-//! kernel packages still say `/lib/modules`.
+//! Enters: rpm files whose signatures were verified. Leaves: one [`Tree`] of all their files; the bytes of each package
+//! lie in a spool file without a name, verified by the package's digest of its payload or, where it has none, of each
+//! file. Paths are those of a system with merged `/usr`: kernel packages still say `/lib/modules`.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -13,6 +13,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::format::checksum::{Checksum, ChecksumHasher};
+use crate::parallel;
 use crate::progress::{Progress, Stage};
 use crate::rpm_package::{PackagedFile, RpmPackage};
 use crate::tree::{Content, Entry, Kind, Tree, TreePath, normalized, quoted};
@@ -28,29 +29,54 @@ const MERGED: [&[u8]; 4] = [b"bin", b"sbin", b"lib", b"lib64"];
 /// Fails when an rpm cannot be read, is damaged, has a file that is not root's or a path outside the tree, when two have
 /// one path with different content, and when the spool cannot be written.
 pub fn read_packages(paths: &[PathBuf], spool_directory: &Path, progress: &Progress) -> Result<Tree> {
-    let packages = paths.iter().map(|path| RpmPackage::open(path)).collect::<Result<Vec<_>>>()?;
+    let packages = parallel::map(paths, |path| RpmPackage::open(path))?;
     let total_bytes = packages.iter().map(|package| package.identity.installed_size_bytes).sum();
     let stage = progress.stage("reading kernel packages", Some(total_bytes));
-    let spool = tempfile::tempfile_in(spool_directory)
-        .with_context(|| format!("making a temporary file in {}", spool_directory.display()))?;
-    let mut reading =
-        Reading { tree: Tree::new(), origins: BTreeMap::new(), spool: Spool::new(spool, spool_directory), stage };
-    for package in &packages {
-        let what = || format!("reading the files of {}", package.identity.nevra());
-        reading.add(package).with_context(what)?;
+    let what = |package: &RpmPackage| format!("reading the files of {}", package.identity.nevra());
+    let contents = parallel::map(&packages, |package| {
+        spool_contents(package, spool_directory, &stage).with_context(|| what(package))
+    })?;
+    let mut reading = Reading::default();
+    for (package, contents) in packages.iter().zip(contents) {
+        reading.add(package, contents).with_context(|| what(package))?;
     }
     let newest = packages.iter().map(|package| package.identity.build_time).max().unwrap_or(0);
     reading.tree.add_missing_parents(newest).context("reading kernel packages")?;
-    reading.stage.finish(&format!("{} files of {} packages", reading.tree.len(), packages.len()));
+    stage.finish(&format!("{} files of {} packages", reading.tree.len(), packages.len()));
     Ok(reading.tree)
 }
 
+/// The contents of the regular files in the order of the header, each verified.
+fn spool_contents(package: &RpmPackage, spool_directory: &Path, stage: &Stage) -> Result<Vec<Option<Content>>> {
+    let mut contents = vec![None; package.files.len()];
+    let mut spool = Spool::new(spool_directory)?;
+    let mut payload = package.payload()?;
+    let is_verified = package.has_payload_digest();
+    while let Some(index) = payload.next_file()? {
+        let file = &package.files[index];
+        if !file.is_regular() || payload.remaining_bytes() < file.size_bytes {
+            continue;
+        }
+        let checksum = if is_verified { None } else { checksum(file)? };
+        let content = spool.take(&mut payload, checksum);
+        contents[index] = Some(content.with_context(|| format!("unpacking {}", quoted(&file.path)))?);
+        stage.advance(file.size_bytes);
+    }
+    Ok(contents)
+}
+
+/// What vouches for a file if nothing does for the payload; an empty one needs nothing.
+fn checksum(file: &PackagedFile) -> Result<Option<&Checksum>> {
+    let what = || format!("the package has no checksum of {}", quoted(&file.path));
+    ensure!(file.checksum.is_some() || file.size_bytes == 0, what());
+    Ok(file.checksum.as_ref())
+}
+
+#[derive(Default)]
 struct Reading<'p> {
     tree: Tree,
     /// Who brought what: what tells conflicts from repetitions.
     origins: BTreeMap<TreePath, Origin<'p>>,
-    spool: Spool,
-    stage: Stage,
 }
 
 struct Origin<'p> {
@@ -59,8 +85,7 @@ struct Origin<'p> {
 }
 
 impl<'p> Reading<'p> {
-    fn add(&mut self, package: &'p RpmPackage) -> Result<()> {
-        let contents = self.spool_contents(package)?;
+    fn add(&mut self, package: &'p RpmPackage, contents: Vec<Option<Content>>) -> Result<()> {
         let mut entries = BTreeMap::new();
         for (file, content) in package.files.iter().zip(contents).filter(|(file, _)| !file.is_ghost) {
             check_ownership(file)?;
@@ -83,22 +108,6 @@ impl<'p> Reading<'p> {
             self.insert(package, file, path, kind)?;
         }
         Ok(())
-    }
-
-    /// The contents of the regular files in the order of the header, each verified.
-    fn spool_contents(&mut self, package: &RpmPackage) -> Result<Vec<Option<Content>>> {
-        let mut contents = vec![None; package.files.len()];
-        let mut payload = package.payload()?;
-        while let Some(index) = payload.next_file()? {
-            let file = &package.files[index];
-            if !file.is_regular() || payload.remaining_bytes() < file.size_bytes {
-                continue;
-            }
-            let content = self.spool.take(&mut payload, file);
-            contents[index] = Some(content.with_context(|| format!("unpacking {}", quoted(&file.path)))?);
-            self.stage.advance(file.size_bytes);
-        }
-        Ok(contents)
     }
 
     fn insert(&mut self, package: &'p RpmPackage, file: &'p PackagedFile, path: TreePath, kind: Kind) -> Result<()> {
@@ -178,14 +187,20 @@ struct Spool {
 }
 
 impl Spool {
-    fn new(file: File, directory: &Path) -> Self {
-        Spool { file: Arc::new(file), directory: directory.to_owned(), length_bytes: 0, buffer: vec![0; BUFFER_BYTES] }
+    fn new(directory: &Path) -> Result<Self> {
+        let file = tempfile::tempfile_in(directory)
+            .with_context(|| format!("making a temporary file in {}", directory.display()))?;
+        Ok(Spool {
+            file: Arc::new(file),
+            directory: directory.to_owned(),
+            length_bytes: 0,
+            buffer: vec![0; BUFFER_BYTES],
+        })
     }
 
-    /// Appends the content that `reader` yields and verifies it.
-    fn take(&mut self, reader: &mut impl Read, expected: &PackagedFile) -> Result<Content> {
+    /// Appends the content that `reader` yields and verifies it where nothing else does.
+    fn take(&mut self, reader: &mut impl Read, checksum: Option<&Checksum>) -> Result<Content> {
         let offset = self.length_bytes;
-        let checksum = expected.checksum.as_ref();
         let mut hasher = checksum.map(ChecksumHasher::for_checksum);
         loop {
             let count = reader.read(&mut self.buffer)?;
@@ -199,19 +214,11 @@ impl Spool {
             (&*self.file).write_all(bytes).with_context(|| format!("writing to {}", self.directory.display()))?;
             self.length_bytes += count as u64;
         }
-        verify(hasher, checksum, expected.size_bytes)?;
-        Ok(Content::Spooled { file: self.file.clone(), offset, length_bytes: self.length_bytes - offset })
-    }
-}
-
-fn verify(hasher: Option<ChecksumHasher>, checksum: Option<&Checksum>, size_bytes: u64) -> Result<()> {
-    match (hasher, checksum) {
-        (Some(hasher), Some(checksum)) => {
+        if let (Some(hasher), Some(checksum)) = (hasher, checksum) {
             ensure!(hasher.finish().matches(checksum), "it is damaged: its checksum is not {checksum}");
         }
-        _ => ensure!(size_bytes == 0, "the package has no checksum of it"),
+        Ok(Content::Spooled { file: self.file.clone(), offset, length_bytes: self.length_bytes - offset })
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -35,7 +35,7 @@
 //! | [`compare`], [`rebuild`] | what differs between two initrds, two outputs, or an output and its manifest; or from a build anew |
 //! | [`boot`] | the result, started in QEMU against a root device |
 //! | [`mod@format`] | cpio, compression, digests, OpenPGP: know nothing of initrds |
-//! | [`process`], [`progress`] | the one place that spawns programs; the one that narrates |
+//! | [`process`], [`progress`], [`parallel`] | the one place that spawns programs; the one that narrates; the same work on many items |
 
 // The documentation is for those who work on the program: it may point at what is private.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -66,6 +66,7 @@ pub mod microcode;
 pub mod modules;
 pub mod oci;
 pub mod output;
+pub mod parallel;
 pub mod process;
 pub mod progress;
 pub mod rebuild;

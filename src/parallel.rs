@@ -8,7 +8,10 @@ use anyhow::Result;
 
 /// Applies `work` to every item. The results, and the error reported if several items fail, are the same for any number
 /// of processors.
-pub(super) fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
+///
+/// # Errors
+/// Fails with the error of the first item that `work` fails on.
+pub fn map<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> Result<R> + Sync) -> Result<Vec<R>> {
     let threads = thread::available_parallelism().map_or(1, usize::from).min(items.len());
     let next = AtomicUsize::new(0);
     let done: Mutex<Vec<(usize, Result<R>)>> = Mutex::new(Vec::with_capacity(items.len()));

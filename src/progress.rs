@@ -1,6 +1,7 @@
 //! Narration of a build: a bar with stage, bytes and time on a terminal, plain lines elsewhere; all on standard error.
 
 use std::io::{IsTerminal, Write, stderr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
@@ -43,7 +44,7 @@ impl Progress {
         };
         bar.set_message(name.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));
-        Stage { name: name.to_owned(), started: Instant::now(), bytes: 0, bar, progress: *self }
+        Stage { name: name.to_owned(), started: Instant::now(), bytes: AtomicU64::new(0), bar, progress: *self }
     }
 
     /// A line about a fact worth knowing, such as which engine is used.
@@ -71,15 +72,15 @@ impl Progress {
 pub struct Stage {
     name: String,
     started: Instant,
-    bytes: u64,
+    bytes: AtomicU64,
     bar: ProgressBar,
     progress: Progress,
 }
 
 impl Stage {
     /// Counts further bytes as done.
-    pub fn advance(&mut self, bytes: u64) {
-        self.bytes += bytes;
+    pub fn advance(&self, bytes: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.bar.inc(bytes);
     }
 
@@ -87,7 +88,7 @@ impl Stage {
     pub fn finish(self, detail: &str) -> Duration {
         self.bar.finish_and_clear();
         let elapsed = self.started.elapsed();
-        let bytes = match self.bytes {
+        let bytes = match self.bytes.into_inner() {
             0 => String::new(),
             bytes => format!(", {}", DecimalBytes(bytes)),
         };

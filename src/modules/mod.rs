@@ -20,7 +20,6 @@ mod index;
 mod kernel_modules;
 mod module_info;
 mod name;
-mod parallel;
 mod patterns;
 mod prune;
 mod selection;

@@ -12,8 +12,8 @@ use super::firmware::FirmwareTree;
 use super::kernel_modules::{KernelModules, ModuleFile};
 use super::module_info::{self, ModuleInfo, dependency_words};
 use super::name::{module_name, normalize_alias};
-use super::parallel;
 use super::patterns::{FirmwarePatterns, Patterns, UnmatchedPattern};
+use crate::parallel;
 use crate::tree::{Tree, TreePath};
 
 /// What an initrd needs of a kernel.

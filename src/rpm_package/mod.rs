@@ -199,6 +199,11 @@ impl RpmPackage {
         &self.path
     }
 
+    /// Whether the header has a digest of the payload, which [`RpmPackage::payload`] then verifies.
+    pub fn has_payload_digest(&self) -> bool {
+        self.payload_checksum.is_some()
+    }
+
     /// Its payload, from the start, once its digest is verified.
     ///
     /// # Errors
