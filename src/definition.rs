@@ -17,6 +17,8 @@ use crate::format::compress::Compression;
 /// What goes into an image, with its profiles not yet chosen.
 #[derive(Clone, Debug)]
 pub struct Definition {
+    /// How it was named: for the commands in messages.
+    pub argument: String,
     /// The image's name: the file name without `.toml`.
     pub name: String,
     /// The builder image as written, `registry/name[:tag]@sha256:...`.
@@ -98,7 +100,9 @@ impl Definition {
         let path = find(image, directory)?;
         let mut files = Vec::new();
         let merged = read_with_includes(&path, &mut Vec::new(), &mut files)?;
-        merged.check(&path, files).with_context(|| format!("checking the definition {}", path.display()))
+        let checked = merged.check(&path, files);
+        let definition = checked.with_context(|| format!("checking the definition {}", path.display()))?;
+        Ok(Definition { argument: image.to_owned(), ..definition })
     }
 
     /// Where a path of the definition leads.
@@ -263,6 +267,7 @@ impl RawDefinition {
         let compression = self.output.compression.as_deref().unwrap_or("zstd");
         let file = files.last().context("a definition is at least one file")?;
         Ok(Definition {
+            argument: path.display().to_string(),
             name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             directory: file.parent().unwrap_or(Path::new("/")).to_owned(),
             builder_image: self.builder.image.context("[builder] image is missing")?,

@@ -6,13 +6,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use crate::download::{Downloader, Meter};
 use crate::format::checksum::Checksum;
 use crate::format::digest::Digest;
 use crate::format::openpgp::Fingerprint;
+use crate::parallel;
 use crate::progress::Progress;
 use crate::repository::{Package, Variables, join, substitute};
 use crate::store::{Expected, Store};
@@ -117,26 +118,47 @@ pub async fn fetch(
     progress: &Progress,
 ) -> Result<()> {
     discard_damaged(wanted, store, progress)?;
+    check_sizes(wanted, store)?;
     let missing = missing(wanted, store);
     if missing.is_empty() {
         return Ok(());
     }
     let total_bytes = missing.iter().map(|wanted| wanted.package.size_bytes).sum();
     let meter = Meter::new(progress.stage("fetching packages", Some(total_bytes)));
-    stream::iter(missing.iter().map(|wanted| fetch_one(wanted, image, store, downloader, &meter)))
-        .buffer_unordered(PARALLEL)
-        .try_collect::<Vec<Digest>>()
-        .await?;
+    let fetching = missing.iter().map(|wanted| fetch_one(wanted, image, store, downloader, &meter));
+    let fetched = stream::iter(fetching).buffer_unordered(PARALLEL).try_collect::<Vec<Digest>>().await;
+    fetched.map_err(|error| match missing.len() {
+        1 => error,
+        count => anyhow!(
+            "{error:#}\nthe store lacks {count} of {} packages: where there is a network, ocinitrd fetch {image} brings them; from \
+             another machine, ocinitrd store import DIR",
+            wanted.len()
+        ),
+    })?;
     meter.into_stage().finish(&format!("{} of {} packages", missing.len(), wanted.len()));
     Ok(())
 }
 
 /// What is there already is trusted no more than what is fetched.
 fn discard_damaged(wanted: &[Wanted], store: &Store, progress: &Progress) -> Result<()> {
-    for Wanted { package, .. } in wanted {
-        if store.discard_if_damaged(&package.checksum)? {
-            progress.warn(&format!("the store's copy of {} was damaged and is fetched again", package.nevra()));
-        }
+    let damaged = parallel::map(wanted, |wanted| store.discard_if_damaged(&wanted.package.checksum))?;
+    for (Wanted { package, .. }, _) in wanted.iter().zip(damaged).filter(|(_, is_damaged)| *is_damaged) {
+        progress.warn(&format!("the store's copy of {} was damaged, so it has to be fetched again", package.nevra()));
+    }
+    Ok(())
+}
+
+/// A size that is not that of the bytes with the digest was made up.
+fn check_sizes(wanted: &[Wanted], store: &Store) -> Result<()> {
+    for package in wanted.iter().map(|wanted| &wanted.package).filter(|package| store.contains(&package.checksum)) {
+        let found = store.size_bytes(&package.checksum)?;
+        ensure!(
+            found == package.size_bytes,
+            "{} has {} bytes by what describes it, but {} has {found}: the lock or the metadata was changed by hand",
+            package.nevra(),
+            package.size_bytes,
+            package.checksum
+        );
     }
     Ok(())
 }

@@ -108,7 +108,8 @@ fn profiles_text(profiles: &BTreeSet<String>) -> String {
 /// As [`Lock::load`].
 pub fn load(workshop: &Workshop<'_>) -> Result<Lock> {
     let definition = &workshop.definition;
-    Ok(Lock::load(&definition.lock_path(), &definition.name)?.unwrap_or_else(|| Lock::new(&definition.name)))
+    Ok(Lock::load(&definition.lock_path(), &definition.name, &definition.argument)?
+        .unwrap_or_else(|| Lock::new(&definition.name)))
 }
 
 /// What a section lacks of the needs.
@@ -180,7 +181,7 @@ async fn find_or_make(workshop: &Workshop<'_>, needs: &Needs, renewal: Renewal) 
         bail!(
             "the lock {path} does not serve: {}; it is not renewed here: run {}",
             lacks.reasons(),
-            lacks.cure(&definition.name)
+            lacks.cure(&definition.argument)
         );
     }
     let section = match &before {

@@ -1,5 +1,6 @@
 //! The `ocinitrd` program: parse, log, dispatch, print the error chain.
 
+use std::io::{Write, stderr};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -13,7 +14,8 @@ fn main() -> ExitCode {
     match ocinitrd::commands::run(&command_line) {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            // Nobody may be reading any more, which changes nothing about the exit code.
+            let _ = writeln!(stderr(), "error: {error:#}");
             Interrupted::find(&error).map_or(ExitCode::FAILURE, |interrupted| interrupted.exit_code().into())
         }
     }

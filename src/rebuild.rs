@@ -74,7 +74,7 @@ pub async fn rebuild(
     let workshop = workshop.with_results_in(&temporary.path().join("results"));
     build::build(&plan, workshop, Renewal::Forbidden).await?;
 
-    let rebuilt = Recorded::open(&outputs)?;
+    let rebuilt = Recorded::open(&outputs)?.manifest_only();
     let comparison = compare::outputs(recorded, &rebuilt).context("comparing the outputs with those built anew")?;
     temporary.close()?;
     Ok(judge(manifest, &rebuilt.manifest, comparison))

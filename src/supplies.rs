@@ -22,7 +22,7 @@ pub async fn provide(workshop: &Workshop<'_>, section: &Section, packages: &[Loc
         Ok(Wanted { locations: places.of(&package, Some(&locked.key))?, package })
     };
     let wanted = packages.iter().map(wanted).collect::<Result<Vec<_>>>()?;
-    workshop.cancellation.unless(fetch::fetch(&wanted, &definition.name, store, downloader, progress)).await?;
+    workshop.cancellation.unless(fetch::fetch(&wanted, &definition.argument, store, downloader, progress)).await?;
     let signed: Vec<(&Package, &Fingerprint)> =
         wanted.iter().zip(packages).map(|(wanted, locked)| (&wanted.package, &locked.key)).collect();
     if signatures::unverified(&section.keys, &signed, store).is_empty() {

@@ -87,10 +87,13 @@ fn rules(epoch: u64) -> Rules {
     Rules { add_missing_parents: Some(epoch), ..Rules::root_filesystem() }
 }
 
-/// Installs the packages, and leaves the tree in the cache.
+/// Installs the packages, and leaves the tree in the cache. The kernels' packages are provided too: one that is missing
+/// is told before the minutes that this may take.
 async fn install(build: &Build<'_>) -> Result<(LayerFacts, Tree)> {
     let Build { workshop, plan, section, recipe } = build;
-    supplies::provide(workshop, section, &recipe.packages).await?;
+    let of_kernels = recipe.kernels.iter().flat_map(|kernel| &kernel.packages);
+    let packages: Vec<LockedPackage> = recipe.packages.iter().chain(of_kernels).cloned().collect();
+    supplies::provide(workshop, section, &packages).await?;
     let builder = workshop.builder().await?;
     let rpms: Vec<(String, PathBuf)> =
         recipe.packages.iter().map(|locked| rpm_file(&locked.package(), &workshop.store)).collect();

@@ -12,6 +12,7 @@ mod plan;
 mod recipe;
 
 use std::fs;
+use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
@@ -86,7 +87,7 @@ async fn end_when_cancelled(cancellation: Cancellation, made: Option<PathBuf>) {
     let interrupted = cancellation.cancelled().await;
     tokio::task::block_in_place(output::abandon);
     unmake(made.as_deref());
-    eprintln!("error: {interrupted}");
+    let _ = writeln!(stderr(), "error: {interrupted}");
     std::process::exit(interrupted.exit_code().into());
 }
 

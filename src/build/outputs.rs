@@ -1,6 +1,6 @@
 //! What a build writes: all of it, or nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -89,10 +89,18 @@ impl<'a> Writing<'a> {
         self.tell();
         self.listed.sort_by(|one, other| one.path.cmp(&other.path));
         let manifest = self.manifest(kernels);
+        let left = others(read_manifest(self.build.plan), &manifest);
         let mut file = OutputFile::create(&self.place(manifest::FILE_NAME), MODE_PUBLIC)?;
         file.write_all(&manifest.to_json()?).context("writing the manifest")?;
         self.outputs.add_file(file)?;
         self.outputs.commit()?;
+        if !left.is_empty() {
+            self.build.workshop.progress.warn(&format!(
+                "{} still has what an earlier build wrote and this one did not: {}",
+                self.build.plan.output_directory.display(),
+                left.into_iter().collect::<Vec<_>>().join(", ")
+            ));
+        }
         Ok(manifest)
     }
 
@@ -339,6 +347,14 @@ fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
+}
+
+/// The names in the output directory that the earlier manifest has and `manifest` has not.
+fn others(earlier: Option<Manifest>, manifest: &Manifest) -> BTreeSet<String> {
+    let names = |manifest: &Manifest| -> BTreeSet<String> {
+        manifest.outputs.iter().filter_map(|output| output.path.split('/').next().map(str::to_owned)).collect()
+    };
+    earlier.map(|earlier| &names(&earlier) - &names(manifest)).unwrap_or_default()
 }
 
 /// Whether a directory of that name is an output of an earlier build: then the manifest beside it lists it.

@@ -125,6 +125,8 @@ impl Request {
 pub struct Plan {
     /// The image's name.
     pub image: String,
+    /// How the image was named: for the commands in messages.
+    pub argument: String,
     /// What dnf calls `releasever`.
     pub releasever: String,
     /// The definition with the profiles added to it; its extra trees are paths of this host.
@@ -176,6 +178,7 @@ impl Plan {
         }
         Ok(Plan {
             image: definition.name.clone(),
+            argument: definition.argument.clone(),
             releasever: definition.releasever.clone(),
             patterns: Patterns::parse(&selection.modules).context("in [kernel] modules")?,
             firmware: FirmwarePatterns::parse(&selection.firmware).context("in [kernel] firmware")?,

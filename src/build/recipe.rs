@@ -159,7 +159,7 @@ fn kernels<'s>(plan: &Plan, section: &'s Section) -> Result<Vec<&'s lock::Kernel
             Ok(kernels)
         }
         Kernels::All if section.kernels.is_empty() => {
-            bail!("the lock of {0} has no kernel yet: ocinitrd lock {0}", plan.image)
+            bail!("the lock of {} has no kernel yet: run ocinitrd lock {}", plan.image, plan.argument)
         }
         Kernels::All => Ok(distinct(&section.kernels)),
     }

@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::builder::PossibleValue;
 
 use crate::build::{self, Format, Kernels, Plan, Request};
@@ -14,6 +14,7 @@ use crate::manifest::{self, Manifest};
 use crate::progress::Progress;
 use crate::workshop::Workshop;
 
+use super::answer;
 use super::supply::{SupplyOptions, load_definition};
 use super::surroundings;
 
@@ -134,22 +135,19 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
 
 /// Prints what was written and how to boot it, or the manifest.
 fn report(plan: &Plan, manifest: &Manifest, json: bool) -> Result<()> {
-    let mut stdout = io::stdout().lock();
-    if json {
-        return stdout.write_all(&manifest.to_json()?).context("printing the manifest");
-    }
-    for output in &manifest.outputs {
-        // An OCI layout has several files; it is told as one.
-        if output.path.contains('/') {
-            continue;
-        }
-        let path = plan.output_directory.join(&output.path);
-        writeln!(stdout, "{}  {:.1} MB  {}", path.display(), output.size_bytes as f64 / 1e6, output.sha256)
-            .context("printing the result")?;
+    let text = manifest.to_json()?;
+    answer::print(|output| if json { output.write_all(&text) } else { write_outputs(output, plan, manifest) }).map(drop)
+}
+
+fn write_outputs(output: &mut dyn Write, plan: &Plan, manifest: &Manifest) -> io::Result<()> {
+    let place = |name: &str| plan.output_directory.join(name);
+    // An OCI layout has several files; it is told as one.
+    for listed in manifest.outputs.iter().filter(|listed| !listed.path.contains('/')) {
+        let megabytes = listed.size_bytes as f64 / 1e6;
+        writeln!(output, "{}  {megabytes:.1} MB  {}", place(&listed.path).display(), listed.sha256)?;
     }
     if plan.formats.contains(&Format::Oci) {
-        let path = plan.output_directory.join(plan.output_name(Format::Oci, None));
-        writeln!(stdout, "{0}  podman pull oci:{0}", path.display()).context("printing the result")?;
+        writeln!(output, "{0}  podman pull oci:{0}", place(&plan.output_name(Format::Oci, None)).display())?;
     }
-    writeln!(stdout, "{}", plan.output_directory.join(manifest::FILE_NAME).display()).context("printing the result")
+    writeln!(output, "{}", place(manifest::FILE_NAME).display())
 }

@@ -1,16 +1,16 @@
 //! `ocinitrd lock`: which packages an image is made from, to the bit.
 
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use crate::definition::Definition;
 use crate::locking::{self, Needs, Renewal};
 use crate::progress::Progress;
 use crate::workshop::{Workshop, architecture};
 
+use super::answer;
 use super::supply::SupplyOptions;
 
 /// Solve for the packages of an image and write images/IMAGE.lock.
@@ -77,7 +77,7 @@ fn check(workshop: &Workshop<'_>, needs: &Needs) -> Result<ExitCode> {
         tell(&format!("{path}: fresh"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let cure = lacks.cure(&workshop.definition.name);
+    let cure = lacks.cure(&workshop.definition.argument);
     tell(&format!("{path}: not fresh: {}; to renew it: {cure}", lacks.reasons()))?;
     Ok(ExitCode::FAILURE)
 }
@@ -85,7 +85,7 @@ fn check(workshop: &Workshop<'_>, needs: &Needs) -> Result<ExitCode> {
 /// Prints a line of the result.
 ///
 /// # Errors
-/// Fails when standard output is closed.
+/// As [`answer::print`].
 pub fn tell(line: &str) -> Result<()> {
-    writeln!(std::io::stdout().lock(), "{line}").context("printing the result")
+    answer::print(|output| writeln!(output, "{line}")).map(drop)
 }

@@ -29,7 +29,7 @@ pub struct Arguments {
     #[arg(value_name = "PACKAGE")]
     packages: Vec<String>,
 
-    /// Print what would change, and write nothing.
+    /// Print what would change, and leave the lock as it is; the store is filled all the same.
     #[arg(long)]
     dry_run: bool,
 
@@ -54,9 +54,15 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
         names => renew_some(&workshop, before.as_ref(), names).await?,
     };
     let difference = Difference::between(before.as_ref(), &after);
-    if !arguments.dry_run && before.as_ref() != Some(&after) {
+    let (path, is_same) = (workshop.lock_name(), before.as_ref() == Some(&after));
+    if !is_same && !arguments.dry_run {
         locking::save(&workshop, lock, after)?;
     }
+    progress.note(&match (is_same, arguments.dry_run) {
+        (true, _) => format!("{path}: there is nothing new, it stays as it is"),
+        (_, true) => format!("{path}: would be written"),
+        _ => format!("{path}: written"),
+    });
     tell(&match arguments.json {
         true => serde_json::to_string_pretty(&difference).context("writing the difference as JSON")?,
         false => difference.to_string(),
@@ -81,7 +87,7 @@ async fn renew_all(workshop: &Workshop<'_>, before: Option<&Section>) -> Result<
 }
 
 async fn renew_some(workshop: &Workshop<'_>, before: Option<&Section>, names: &[String]) -> Result<Section> {
-    let image = &workshop.definition.name;
+    let image = &workshop.definition.argument;
     let Some(before) = before else {
         bail!("the image {image} has no lock yet, so there is nothing to renew: run ocinitrd lock {image}");
     };

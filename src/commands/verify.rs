@@ -88,8 +88,8 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
 
 async fn build_anew(arguments: &Arguments, recorded: &Recorded, progress: &Progress) -> Result<Rebuild> {
     let image = rebuild::image(&recorded.manifest, arguments.image.as_deref())?;
-    let definition =
-        load_definition(image).with_context(|| format!("building {image} anew (--image names another definition)"))?;
+    let definition = load_definition(image)
+        .with_context(|| format!("building {image} anew (--image gives the definition, by its name or path)"))?;
     let supply = SupplyOptions { engine: arguments.engine.clone(), offline: true, rpm_directories: Vec::new() };
     let rebuilt = rebuild::rebuild(recorded, definition, supply.supply()?, progress).await;
     rebuilt.with_context(|| format!("building {image} anew"))

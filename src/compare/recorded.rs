@@ -47,6 +47,16 @@ impl Recorded {
         Recorded { is_directory: false, ..self }
     }
 
+    /// Whether the directory was given, so that its files count, or only the manifest.
+    pub(super) fn is_directory(&self) -> bool {
+        self.is_directory
+    }
+
+    /// Whether an output is the initrd of a kernel.
+    pub(super) fn is_initrd(&self, output: &str) -> bool {
+        self.manifest.kernels.iter().any(|kernel| kernel.initrd.as_deref() == Some(output))
+    }
+
     /// Where an output lies.
     pub(super) fn place(&self, output: &str) -> PathBuf {
         self.directory.join(output)

@@ -569,3 +569,36 @@ fn manifests_of_others_are_refused() {
     let error = Recorded::open(empty.path()).unwrap_err().to_string();
     assert!(error.ends_with("holds no manifest.json; give an output directory of `ocinitrd build`"), "{error}");
 }
+
+#[test]
+fn files_that_are_not_as_recorded_differ_unless_both_are_the_same() {
+    let directory = TempDir::new().unwrap();
+    let output = |name: &str, image: Option<&str>| {
+        let path = directory.path().join(name);
+        fs::create_dir(&path).unwrap();
+        let mut manifest = Manifest::parse(MANIFEST_A.as_bytes()).unwrap();
+        let image = image.map(|image| fs::write(path.join("vmlinuz"), image).unwrap());
+        assert_eq!(image.is_none(), name == "gone");
+        manifest.outputs = vec![crate::manifest::Output {
+            path: "vmlinuz".to_owned(),
+            size_bytes: 5,
+            sha256: crate::format::digest::Digest::of(b"image"),
+        }];
+        (manifest.kernels[0].image, manifest.kernels[0].initrd) = ("vmlinuz".to_owned(), None);
+        fs::write(path.join("manifest.json"), manifest.to_json().unwrap()).unwrap();
+        Recorded::open(&path).unwrap()
+    };
+    let (right, changed, gone) =
+        (output("right", Some("image")), output("changed", Some("Image")), output("gone", None));
+    let fields = |a: &Recorded, b: &Recorded| -> Vec<(String, serde_json::Value)> {
+        outputs(a, b).unwrap().differences.into_iter().map(|one| (one.field, one.b)).collect()
+    };
+    assert_eq!(fields(&right, &right), []);
+    assert_eq!(fields(&changed, &changed), []);
+    let digest = crate::format::digest::Digest::of(b"Image").to_string();
+    assert_eq!(fields(&right, &changed), [("sha256".to_owned(), digest.into())]);
+    assert_eq!(fields(&right, &gone), [("file".to_owned(), "missing".into())]);
+    assert_eq!(fields(&gone, &right), [("file".to_owned(), "as recorded".into())]);
+    let manifest = Recorded::open(&directory.path().join("gone/manifest.json")).unwrap();
+    assert_eq!(fields(&right, &manifest), [], "only a manifest was given");
+}

@@ -14,7 +14,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::output::{MODE_PUBLIC, OutputFile, Outputs};
@@ -54,16 +54,7 @@ impl Lock {
     /// # Errors
     /// Fails on a lock of another schema, and on one that was damaged or edited so that it contradicts itself.
     pub fn parse(text: &str) -> Result<Lock> {
-        #[derive(Deserialize)]
-        struct Schema {
-            schema: u32,
-        }
-        let Schema { schema } = toml::from_str(text)?;
-        ensure!(
-            schema == SCHEMA,
-            "it has schema {schema}, this ocinitrd ({}) reads schema {SCHEMA}: use the version that wrote it",
-            env!("CARGO_PKG_VERSION")
-        );
+        check_schema(text)?;
         let lock: Lock = toml::from_str(text)?;
         for (arch, section) in &lock.arch {
             section.check().with_context(|| format!("it contradicts itself in [arch.{arch}]"))?;
@@ -71,23 +62,23 @@ impl Lock {
         Ok(lock)
     }
 
-    /// Reads the lock at `path` of the image `image`; none if there is no such file.
+    /// Reads the lock at `path` of the image `image`, which commands name by `argument`; none if there is no such file.
     ///
     /// # Errors
     /// As [`Lock::parse`]; and when the file cannot be read or is another image's.
-    pub fn load(path: &Path, image: &str) -> Result<Option<Lock>> {
+    pub fn load(path: &Path, image: &str, argument: &str) -> Result<Option<Lock>> {
         let text = match fs::read_to_string(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             text => text.with_context(|| format!("reading {}", path.display()))?,
         };
-        let advice = || {
-            format!(
-                "reading {}, which is made by ocinitrd and not to be edited (take the last good one from version control, \
-                 or remove it and run: ocinitrd lock {image})",
+        check_schema(&text).with_context(|| format!("reading {}", path.display()))?;
+        let lock = Lock::parse(&text).map_err(|error| {
+            anyhow!(
+                "reading {}: {error:#}\nit is made by ocinitrd and not to be edited: take the last good one from version \
+                 control, or remove it and run: ocinitrd lock {argument}",
                 path.display()
             )
-        };
-        let lock = Lock::parse(&text).with_context(advice)?;
+        })?;
         ensure!(lock.image == image, "{} is the lock of the image {}, not of {image}", path.display(), lock.image);
         Ok(Some(lock))
     }
@@ -112,6 +103,21 @@ impl Lock {
         outputs.commit()?;
         Ok(())
     }
+}
+
+/// Refuses the lock of another version of the program; what is no lock at all is not judged here.
+fn check_schema(text: &str) -> Result<()> {
+    #[derive(Deserialize)]
+    struct Schema {
+        schema: u32,
+    }
+    let Ok(Schema { schema }) = toml::from_str(text) else { return Ok(()) };
+    ensure!(
+        schema == SCHEMA,
+        "it has schema {schema}, this ocinitrd ({}) reads schema {SCHEMA}: use the version that wrote it",
+        env!("CARGO_PKG_VERSION")
+    );
+    Ok(())
 }
 
 #[cfg(test)]

@@ -111,14 +111,14 @@ fn edits_that_contradict_are_found() {
 fn a_lock_that_is_not_there_is_none_and_a_foreign_or_broken_one_an_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("test.lock");
-    assert_eq!(Lock::load(&path, "test").unwrap(), None);
+    assert_eq!(Lock::load(&path, "test", "test").unwrap(), None);
     let lock = lock(sample());
     lock.save(&path).unwrap();
-    assert_eq!(Lock::load(&path, "test").unwrap(), Some(lock));
-    let error = format!("{:#}", Lock::load(&path, "other").unwrap_err());
+    assert_eq!(Lock::load(&path, "test", "test").unwrap(), Some(lock));
+    let error = format!("{:#}", Lock::load(&path, "other", "other").unwrap_err());
     assert!(error.contains("is the lock of the image test, not of other"), "{error}");
     fs::write(&path, "schema = 1\nimage = \"test\"\n<<<<<<< HEAD\n").unwrap();
-    let error = format!("{:#}", Lock::load(&path, "test").unwrap_err());
+    let error = format!("{:#}", Lock::load(&path, "test", "test").unwrap_err());
     assert!(error.contains("not to be edited") && error.contains("ocinitrd lock test"), "{error}");
 }
 

@@ -4,6 +4,7 @@
 //! for; drivers built into the kernel bring their soft dependencies and firmware too. An exclusion keeps a module out of
 //! the patterns' choice, not out of the closure. Only modules that are reached are decoded.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
@@ -97,7 +98,9 @@ impl<'a> Closure<'a> {
 
     fn run(&mut self) -> Result<()> {
         while !self.wave.is_empty() || !self.aliases.is_empty() {
-            let wave: Vec<&ModuleFile> = std::mem::take(&mut self.wave).into_values().collect();
+            let mut wave: Vec<&ModuleFile> = std::mem::take(&mut self.wave).into_values().collect();
+            // The largest first: begun last, one of them would keep the others waiting.
+            wave.sort_by_key(|file| Reverse(file.content.size_bytes()));
             for info in parallel::map(&wave, |file| self.known_or_read(file))? {
                 self.want_dependencies(&info);
                 self.infos.insert(info.name.clone(), info);

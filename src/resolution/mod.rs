@@ -182,7 +182,7 @@ async fn fetch<'p>(
     let wanted: Result<Vec<Wanted>> =
         packages.map(|package| Ok(Wanted { package: package.clone(), locations: places.of(package, None)? })).collect();
     let wanted = wanted?;
-    let fetching = fetch::fetch(&wanted, &site.definition.name, site.store, site.downloader, site.progress);
+    let fetching = fetch::fetch(&wanted, &site.definition.argument, site.store, site.downloader, site.progress);
     site.cancellation.unless(fetching).await
 }
 

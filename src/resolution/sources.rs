@@ -67,7 +67,7 @@ pub(super) async fn fetch_metadata(
                 format!(
                     "the repository {id} has changed since the lock was made, so nothing can be added to it; renew all of it \
                      with: ocinitrd update {}",
-                    site.definition.name
+                    site.definition.argument
                 )
             }),
         };

@@ -14,6 +14,9 @@ use crate::progress::Progress;
 
 use super::input::Input;
 
+/// How much of a failed installation's narration is shown.
+const LOG_LINES: usize = 30;
+
 /// What the install step leaves.
 #[derive(Debug)]
 pub struct Installed {
@@ -75,10 +78,19 @@ pub async fn install(engine: &Engine, image: &Image, request: &Request<'_>, prog
         (Ok(result), layer) => (result, layer),
     };
     if result.exit_code != 0 {
-        bail!("installing the packages failed; the container said:\n{}", result.log.trim_end());
+        bail!("installing the packages failed; the container said{}", last_lines(&result.log));
     }
     let packages = dnf::parse_inventory(&super::text(inventory)?)?;
     Ok(Installed { layer: layer.context("reading the exported tree")?, packages })
+}
+
+/// The end of what dnf said, where the reason is.
+fn last_lines(log: &str) -> String {
+    let lines: Vec<&str> = log.trim_end().lines().collect();
+    match lines.len().checked_sub(LOG_LINES) {
+        None | Some(0) => format!(":\n{}", lines.join("\n")),
+        Some(first) => format!(" last (-v shows all):\n{}", lines[first..].join("\n")),
+    }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {

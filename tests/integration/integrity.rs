@@ -173,7 +173,10 @@ fn damaged_files_of_the_store_are_made_or_fetched_again() {
     fs::remove_file(&blob).unwrap();
     fs::write(&blob, "not an rpm").unwrap();
     let said = again();
-    assert!(said.contains("the store's copy of bash-") && said.contains("was damaged and is fetched again"), "{said}");
+    assert!(
+        said.contains("the store's copy of bash-") && said.contains("was damaged, so it has to be fetched again"),
+        "{said}"
+    );
 }
 
 #[test]
