@@ -22,7 +22,8 @@ const TWO_OF_A_KIND: &str = "give two initrds, or two output directories of `oci
 ///
 /// Of outputs and manifests first the packages, the kernels, the builder, the options, the repositories and the digests of all
 /// listed outputs are compared, then the initrds: where there are several kernels, those of the same kernel. A kernel that is
-/// only on one side is one line.
+/// only on one side is one line. Of output directories the other files count too: one that is missing or is not what its
+/// manifest records differs. Of a manifest.json only what it records.
 ///
 /// Exits with 1 if anything differs, with 0 if nothing does.
 #[derive(Debug, clap::Args)]
