@@ -25,6 +25,9 @@ use crate::progress::Progress;
 
 /// After the program has ended, what it printed is already under way.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);
+/// How long to wait before asking again whether a program has ended, while it prints and after.
+const LONG_PAUSE: Duration = Duration::from_millis(500);
+const SHORT_PAUSE: Duration = Duration::from_millis(10);
 const REMOVAL_LIMIT: Duration = Duration::from_secs(60);
 /// Enough for dnf and every scriptlet. More is slow: some programs close every possible file before they start another.
 const OPEN_FILES: u64 = 4096;
@@ -181,10 +184,11 @@ impl Engine {
             }
             anyhow::Ok(())
         });
-        let waiting = self.client.wait(container);
+        // The end of what it prints is the usual sign; what it leaves running may keep that from coming.
+        let waiting = self.client.wait(container, LONG_PAUSE);
         let (exit_code, printed) = tokio::select! {
             exit_code = waiting => (exit_code?, tokio::time::timeout(LAST_WORDS_LIMIT, &mut printing).await),
-            printed = &mut printing => (self.client.wait(container).await?, Ok(printed)),
+            printed = &mut printing => (self.client.wait(container, SHORT_PAUSE).await?, Ok(printed)),
         };
         printed.context("reading what the program printed: the engine does not end the stream")??;
         Ok((exit_code, log.finish()))

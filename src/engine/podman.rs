@@ -17,7 +17,7 @@ use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, Reso
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
     DownloadFromContainerOptionsBuilder, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder,
-    StartContainerOptions, UploadToContainerOptionsBuilder, WaitContainerOptionsBuilder,
+    StartContainerOptions, UploadToContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, Docker, body_try_stream};
 use bytes::Bytes;
@@ -305,18 +305,22 @@ impl Client {
         self.patient.start_container(name, None::<StartContainerOptions>).await.map_err(failure)
     }
 
-    /// Waits until a container has ended and returns its exit code.
+    /// Waits until a container has ended and returns its exit code; asks again after each `pause`.
+    ///
+    /// The engine is not told to wait, because podman 4.3 asks itself without a pause then, which takes a whole processor
+    /// (<https://github.com/containers/podman/issues/18150>).
     ///
     /// # Errors
-    /// Fails when the engine goes away.
-    pub async fn wait(&self, name: &str) -> Result<i64> {
-        let options = WaitContainerOptionsBuilder::default().condition("not-running").build();
-        match self.patient.wait_container(name, Some(options)).next().await {
-            Some(Ok(answer)) => Ok(answer.status_code),
-            Some(Err(Error::DockerContainerWaitError { code, error })) if error.is_empty() => Ok(code),
-            Some(Err(error)) => Err(failure(error)),
-            None => {
-                Err(Failure::Unreachable("it ended the wait for the container without an answer".to_owned()).into())
+    /// Fails when the engine goes away, or no longer has the container.
+    pub async fn wait(&self, name: &str, pause: Duration) -> Result<i64> {
+        loop {
+            let container: Value = self.get(&format!("/containers/{name}/json")).await?;
+            let state = &container["State"];
+            // `stopped` is podman's own word for a container whose mounts are still to be put away.
+            let has_ended = ["exited", "stopped", "dead"].iter().any(|ended| state["Status"] == *ended);
+            match state["ExitCode"].as_i64() {
+                Some(exit_code) if has_ended => return Ok(exit_code),
+                _ => tokio::time::sleep(pause).await,
             }
         }
     }
