@@ -16,7 +16,7 @@ use crate::steps::solve::Set;
 /// Renews the packages `names` in all sets of `before`, and what they force to change. The rpms of `before` are in the store.
 ///
 /// # Errors
-/// As [`resolve`].
+/// As [`resolve`](super::resolve).
 pub async fn renew(site: &Site<'_>, before: &Section, names: &BTreeSet<String>) -> Result<Section> {
     let repositories = sources::with_variables(site.definition)?;
     let metadata = sources::fetch_metadata(site, &repositories, None).await?;
