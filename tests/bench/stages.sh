@@ -58,7 +58,8 @@ containers() {
 }
 
 stages() {
-    sed -n 's/^\(.*\) (\([0-9.]* s\))$/| \1 | \2 |/p' "$work/$1.log"
+    sed -n 's/^\([^ ].*\) (\([0-9.]* s\))$/| \1 | \2 |/p; s/.*\(dnf and rpm\) took \([0-9.]* s\)$/| of installing: \1 | \2 |/p' \
+        "$work/$1.log"
 }
 
 prepare() {
@@ -76,7 +77,7 @@ prepare
 for _ in $(seq "$RUNS"); do
     forget_results
     rm -rf "$work"/out-*
-    build cold offline -k "$newest"
+    build cold offline -k "$newest" --verbose
     build same offline -k "$newest"
     build compression offline -k "$newest" --compress zstd:4
     definition offline '[kernel]' 'modules = ["e1000e"]'

@@ -180,6 +180,28 @@ fn damaged_files_of_the_store_are_made_or_fetched_again() {
 }
 
 #[test]
+fn what_a_lock_says_wrongly_of_a_kernel_is_told_before_anything_is_installed() {
+    let image = small_image("dnf5", "repo-foreign", SMALL);
+    succeed(&mut command_test(image.path(), "lock"));
+    let lock = image.path().join("images/test.lock");
+    let text = fs::read_to_string(&lock).unwrap();
+    let kernel = text.split("\n\n").find(|table| table.contains("reason = \"kernel\"")).unwrap();
+    let line = |key: &str| kernel.lines().find(|line| line.starts_with(&format!("{key} = "))).unwrap();
+    let refused = |from: &str, to: &str| {
+        fs::write(&lock, text.replace(kernel, &kernel.replace(from, to))).unwrap();
+        let said = fail(build_test(image.path()).arg("--locked"));
+        assert!(!said.contains("installing"), "{said}");
+        said
+    };
+    let said = refused(line("size"), "size = 1");
+    assert!(said.contains("has 1 bytes by what describes it"), "{said}");
+    let digest = line("sha256").split('"').nth(1).unwrap().trim_start_matches("sha256:");
+    fs::remove_file(image.path().join(CACHE).join("ocinitrd/blobs/sha256").join(digest)).unwrap();
+    let said = refused(line("location"), "location = \"Packages/absent.rpm\"");
+    assert!(said.contains("fetching package kernel") && said.contains("Packages/absent.rpm"), "{said}");
+}
+
+#[test]
 fn two_builds_at_once_share_a_cache_and_fetch_everything_once() {
     let served = Served::new("dnf5", "repo-update-1", "update-sample");
     succeed(&mut command_test(served.path(), "lock"));

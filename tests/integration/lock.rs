@@ -97,6 +97,14 @@ fn fresh_lock_stays_and_a_changed_input_is_named() {
     assert!(fixture::stdout(&output).contains("[packages] install changed"), "{}", fixture::stdout(&output));
     let error = fail(build_test(image.path()).arg("--locked"));
     assert!(error.contains("[packages] install changed") && error.contains("run ocinitrd lock test"), "{error}");
+    let mut by_path = fixture::ocinitrd();
+    let output = by_path
+        .current_dir(image.path())
+        .env("XDG_CACHE_HOME", image.path().join(fixture::CACHE))
+        .args(["lock", "--check", "images/test.toml"])
+        .output()
+        .unwrap();
+    assert!(fixture::stdout(&output).contains("to renew it: ocinitrd lock images/test.toml"), "{output:?}");
     assert_eq!(lock_text(image.path()), text, "--locked writes nothing");
     assert_eq!(names(image.path()), ["images"]);
 
