@@ -7,17 +7,15 @@
 mod bytes;
 mod difference;
 mod entries;
+mod files;
 mod initrd;
 mod manifests;
 mod pairing;
 mod recorded;
 mod verification;
 
-use std::collections::BTreeMap;
-
 use anyhow::{Context, Result};
 use serde::Serialize;
-use serde_json::Value;
 
 use crate::manifest::Kernel;
 use manifests::KernelPair;
@@ -67,7 +65,7 @@ impl Comparison {
 /// Fails when an initrd cannot be read or is damaged, and when that of an output directory is missing.
 pub fn outputs(a: &Recorded, b: &Recorded) -> Result<Comparison> {
     let mut comparison = Comparison::new(manifests::compare(&a.manifest, &b.manifest)?, None);
-    compare_files(a, b, &mut comparison)?;
+    files::compare(a, b, &mut comparison)?;
     for KernelPair { version, a: kernel_a, b: kernel_b } in manifests::kernels(&a.manifest, &b.manifest) {
         if let (Some(kernel_a), Some(kernel_b)) = (kernel_a, kernel_b) {
             let of_kernel = compare_kernel((a, kernel_a), (b, kernel_b))?;
@@ -75,55 +73,6 @@ pub fn outputs(a: &Recorded, b: &Recorded) -> Result<Comparison> {
         }
     }
     Ok(comparison)
-}
-
-/// What the files of given directories are that both manifests list, where that is not what is recorded. Of the initrds
-/// more is told elsewhere.
-fn compare_files(a: &Recorded, b: &Recorded, comparison: &mut Comparison) -> Result<()> {
-    let (mut problems_a, mut problems_b) = (problems(a, comparison)?, problems(b, comparison)?);
-    for output in &a.manifest.outputs {
-        if b.manifest.outputs.iter().all(|other| other.path != output.path) || a.is_initrd(&output.path) {
-            continue;
-        }
-        let take = |problems: &mut Problems| problems.remove(&output.path).unwrap_or_default();
-        let (of_a, of_b) = (take(&mut problems_a), take(&mut problems_b));
-        if of_a == of_b {
-            continue;
-        }
-        let subject = || Subject::Output { path: output.path.clone() };
-        let of_a = of_a.iter().filter_map(values);
-        let of_b = of_b.iter().filter_map(values).map(|(field, found, recorded)| (field, recorded, found));
-        let found = of_a.chain(of_b).map(|(field, a, b)| Difference::new(subject(), field, a, b));
-        comparison.differences.extend(found);
-    }
-    comparison.count = comparison.differences.len();
-    Ok(())
-}
-
-/// What is wrong with the outputs of a directory, by path.
-type Problems = BTreeMap<String, Vec<Problem>>;
-
-/// What is not as recorded in a directory; what cannot be checked is not compared.
-fn problems(side: &Recorded, comparison: &mut Comparison) -> Result<Problems> {
-    let mut problems = Problems::new();
-    let findings = if side.is_directory() { verify(side)?.findings } else { Vec::new() };
-    for Finding { output, problem, .. } in findings {
-        match problem {
-            Problem::NotChecked { reason } => comparison.not_compared.push(format!("{output}: {reason}")),
-            problem => problems.entry(output).or_default().push(problem),
-        }
-    }
-    Ok(problems)
-}
-
-/// A problem as a field with what was found and what is recorded.
-fn values(problem: &Problem) -> Option<(&'static str, Value, Value)> {
-    match problem {
-        Problem::Size { recorded, found } => Some(("size_bytes", (*found).into(), (*recorded).into())),
-        Problem::Sha256 { recorded, found } => Some(("sha256", found.to_string().into(), recorded.to_string().into())),
-        Problem::Missing => Some(("file", "missing".into(), "as recorded".into())),
-        Problem::Segments | Problem::NotChecked { .. } => None,
-    }
 }
 
 /// Compares the initrds of two kernels, or what is recorded of them.
