@@ -100,9 +100,7 @@ impl Definition {
         let path = find(image, directory)?;
         let mut files = Vec::new();
         let merged = read_with_includes(&path, &mut Vec::new(), &mut files)?;
-        let checked = merged.check(&path, files);
-        let definition = checked.with_context(|| format!("checking the definition {}", path.display()))?;
-        Ok(Definition { argument: image.to_owned(), ..definition })
+        merged.check(image, &path, files).with_context(|| format!("checking the definition {}", path.display()))
     }
 
     /// Where a path of the definition leads.
@@ -254,7 +252,7 @@ impl RawDefinition {
     }
 
     /// Checks the merged definition of the file `path`; `files` were read.
-    fn check(self, path: &Path, files: Vec<PathBuf>) -> Result<Definition> {
+    fn check(self, argument: &str, path: &Path, files: Vec<PathBuf>) -> Result<Definition> {
         for (id, repository) in &self.repos {
             repository.check().with_context(|| format!("in [repos.{id}]"))?;
         }
@@ -267,7 +265,7 @@ impl RawDefinition {
         let compression = self.output.compression.as_deref().unwrap_or("zstd");
         let file = files.last().context("a definition is at least one file")?;
         Ok(Definition {
-            argument: path.display().to_string(),
+            argument: argument.to_owned(),
             name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             directory: file.parent().unwrap_or(Path::new("/")).to_owned(),
             builder_image: self.builder.image.context("[builder] image is missing")?,
