@@ -17,6 +17,14 @@ pub fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<boo
     }
 }
 
+/// Prints a result of one line.
+///
+/// # Errors
+/// As [`print`].
+pub fn print_line(line: &str) -> Result<()> {
+    print(|output| writeln!(output, "{line}")).map(drop)
+}
+
 /// Writes `value` as indented JSON with a final newline.
 ///
 /// # Errors

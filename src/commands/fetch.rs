@@ -9,7 +9,7 @@ use crate::progress::Progress;
 use crate::supplies;
 use crate::workshop::architecture;
 
-use super::lock::tell;
+use super::answer;
 use super::supply::SupplyOptions;
 
 /// Fetch the packages that an image's lock names, and verify them.
@@ -40,6 +40,6 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
     supplies::provide(&workshop, &section, &section.packages).await?;
     let packages = &section.packages;
     let size_bytes: u64 = packages.iter().map(|package| package.size).sum();
-    tell(&format!("{} packages, {:.1} MB, all verified", packages.len(), size_bytes as f64 / 1e6))?;
+    answer::print_line(&format!("{} packages, {:.1} MB, all verified", packages.len(), size_bytes as f64 / 1e6))?;
     Ok(ExitCode::SUCCESS)
 }

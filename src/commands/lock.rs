@@ -52,7 +52,11 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
     }
     let path = workshop.lock_name();
     let section = locking::provide(&workshop, &needs, Renewal::Written).await?;
-    tell(&format!("{path}  {} packages, kernels: {}", section.packages.len(), section.kernel_versions().join(", ")))?;
+    answer::print_line(&format!(
+        "{path}  {} packages, kernels: {}",
+        section.packages.len(),
+        section.kernel_versions().join(", ")
+    ))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -74,18 +78,10 @@ fn check(workshop: &Workshop<'_>, needs: &Needs) -> Result<ExitCode> {
     let lacks = locking::lacks(workshop, lock.arch.get(architecture()), needs)?;
     let path = workshop.lock_name();
     if lacks.is_empty() {
-        tell(&format!("{path}: fresh"))?;
+        answer::print_line(&format!("{path}: fresh"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let cure = lacks.cure(&workshop.definition.argument);
-    tell(&format!("{path}: not fresh: {}; to renew it: {cure}", lacks.reasons()))?;
+    answer::print_line(&format!("{path}: not fresh: {}; to renew it: {cure}", lacks.reasons()))?;
     Ok(ExitCode::FAILURE)
-}
-
-/// Prints a line of the result.
-///
-/// # Errors
-/// As [`answer::print`].
-pub fn tell(line: &str) -> Result<()> {
-    answer::print(|output| writeln!(output, "{line}")).map(drop)
 }

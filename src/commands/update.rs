@@ -12,7 +12,7 @@ use crate::resolution::{self, Request};
 use crate::supplies;
 use crate::workshop::{Workshop, architecture};
 
-use super::lock::tell;
+use super::answer;
 use super::supply::SupplyOptions;
 
 /// Renew the packages in an image's lock.
@@ -63,7 +63,7 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
         (_, true) => format!("{path}: would be written"),
         _ => format!("{path}: written"),
     });
-    tell(&match arguments.json {
+    answer::print_line(&match arguments.json {
         true => serde_json::to_string_pretty(&difference).context("writing the difference as JSON")?,
         false => difference.to_string(),
     })?;
