@@ -127,13 +127,14 @@ pub async fn fetch(
     let meter = Meter::new(progress.stage("fetching packages", Some(total_bytes)));
     let fetching = missing.iter().map(|wanted| fetch_one(wanted, image, store, downloader, &meter));
     let fetched = stream::iter(fetching).buffer_unordered(PARALLEL).try_collect::<Vec<Digest>>().await;
-    fetched.map_err(|error| match missing.len() {
-        1 => error,
-        count => anyhow!(
-            "{error:#}\nthe store lacks {count} of {} packages: where there is a network, ocinitrd fetch {image} brings them; from \
+    fetched.map_err(|error| match downloader.is_offline() {
+        true => anyhow!(
+            "{error:#}\nthe store lacks {} of {} packages: where there is a network, ocinitrd fetch {image} brings them; from \
              another machine, ocinitrd store import DIR",
+            missing.len(),
             wanted.len()
         ),
+        false => error,
     })?;
     meter.into_stage().finish(&format!("{} of {} packages", missing.len(), wanted.len()));
     Ok(())
@@ -222,12 +223,21 @@ mod tests {
     }
 
     async fn run(packages: &[Package], directories: &[&std::path::Path], store: &Store) -> Result<()> {
+        run_with(&Downloader::default(), packages, directories, store).await
+    }
+
+    async fn run_with(
+        downloader: &Downloader,
+        packages: &[Package],
+        directories: &[&std::path::Path],
+        store: &Store,
+    ) -> Result<()> {
         let places = places(directories);
         let wanted: Vec<Wanted> = packages
             .iter()
             .map(|package| Wanted { package: package.clone(), locations: places.of(package, None).unwrap() })
             .collect();
-        fetch(&wanted, "test", store, &Downloader::default(), &Progress::new(Verbosity::Quiet)).await
+        fetch(&wanted, "test", store, downloader, &Progress::new(Verbosity::Quiet)).await
     }
 
     #[tokio::test]
@@ -269,6 +279,12 @@ mod tests {
         );
         assert!(!store.contains(&packages[0].checksum));
         assert_eq!(std::fs::read_dir(store.root().join("partial")).unwrap().count(), 0);
+        let offline = run_with(&Downloader::default().offline(), &packages, &[&absent], &store).await;
+        let message = offline.unwrap_err().to_string();
+        assert!(
+            message.contains("\nthe store lacks 1 of 1 packages: where there is a network, ocinitrd fetch test"),
+            "{message}"
+        );
     }
 
     #[test]

@@ -101,6 +101,11 @@ impl Downloader {
         Downloader { offline: true, ..self }
     }
 
+    /// Whether no server is asked.
+    pub fn is_offline(&self) -> bool {
+        self.offline
+    }
+
     /// Fetches a small text of at most `limit_bytes` into memory, from the first of `locations` whose bytes `check`
     /// accepts. Returns the bytes and the index of that location. `what` names the file in the error.
     ///
