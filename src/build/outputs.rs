@@ -89,7 +89,7 @@ impl<'a> Writing<'a> {
         self.tell();
         self.listed.sort_by(|one, other| one.path.cmp(&other.path));
         let manifest = self.manifest(kernels);
-        let left = others(read_manifest(self.build.plan), &manifest);
+        let left = left_over(self.build.plan, &manifest);
         let mut file = OutputFile::create(&self.place(manifest::FILE_NAME), MODE_PUBLIC)?;
         file.write_all(&manifest.to_json()?).context("writing the manifest")?;
         self.outputs.add_file(file)?;
@@ -98,7 +98,7 @@ impl<'a> Writing<'a> {
             self.build.workshop.progress.warn(&format!(
                 "{} still has what an earlier build wrote and this one did not: {}",
                 self.build.plan.output_directory.display(),
-                left.into_iter().collect::<Vec<_>>().join(", ")
+                left.join(", ")
             ));
         }
         Ok(manifest)
@@ -349,12 +349,14 @@ fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// The names in the output directory that the earlier manifest has and `manifest` has not.
-fn others(earlier: Option<Manifest>, manifest: &Manifest) -> BTreeSet<String> {
+/// What the manifest that is there lists, `manifest` does not, and is there still: names in the output directory.
+fn left_over(plan: &Plan, manifest: &Manifest) -> Vec<String> {
     let names = |manifest: &Manifest| -> BTreeSet<String> {
         manifest.outputs.iter().filter_map(|output| output.path.split('/').next().map(str::to_owned)).collect()
     };
-    earlier.map(|earlier| &names(&earlier) - &names(manifest)).unwrap_or_default()
+    let Some(earlier) = read_manifest(plan) else { return Vec::new() };
+    let gone = &names(&earlier) - &names(manifest);
+    gone.into_iter().filter(|name| plan.output_directory.join(name).exists()).collect()
 }
 
 /// Whether a directory of that name is an output of an earlier build: then the manifest beside it lists it.

@@ -143,6 +143,20 @@ fn existing_output_is_replaced_only_by_a_whole_new_one() {
 }
 
 #[test]
+fn outputs_that_only_an_earlier_build_wrote_stay_and_are_told() {
+    let image = small_image("dnf5", "repo-foreign", SMALL);
+    succeed(build_test(image.path()).arg("--segments"));
+    let modules = names(&image.path().join("test")).into_iter().find(|name| name.starts_with("modules-")).unwrap();
+    fs::remove_file(image.path().join("test").join(&modules)).unwrap();
+    let output = build_test(image.path()).output().unwrap();
+    let said = fixture::stderr(&output);
+    assert!(output.status.success(), "{said}");
+    let told = said.lines().find(|line| line.contains("still has what an earlier build wrote")).unwrap();
+    assert!(told.ends_with("this one did not: base.cpio.zst"), "{said}");
+    assert!(image.path().join("test/base.cpio.zst").exists());
+}
+
+#[test]
 fn unknown_package_fails_in_dnfs_own_words() {
     let image = small_image("dnf5", "repo-foreign", &format!("{SMALL}, \"no-such-package\""));
     let error = build_error(image.path(), &[]);
