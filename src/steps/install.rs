@@ -113,3 +113,16 @@ fn input(request: &Request<'_>) -> Result<Input> {
     super::add_rpms(&mut input, request.rpms);
     Ok(input)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_long_narration_the_end_is_shown() {
+        assert_eq!(last_lines("dnf\nno space\n"), ":\ndnf\nno space");
+        let lines: Vec<String> = (1..=LOG_LINES + 2).map(|line| line.to_string()).collect();
+        assert_eq!(last_lines(&lines[..LOG_LINES].join("\n")), format!(":\n{}", lines[..LOG_LINES].join("\n")));
+        assert_eq!(last_lines(&lines.join("\n")), format!(" last (-v shows all):\n{}", lines[2..].join("\n")));
+    }
+}
