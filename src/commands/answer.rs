@@ -20,7 +20,7 @@ pub fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<boo
 /// Prints a result of one line.
 ///
 /// # Errors
-/// As [`print`].
+/// As [`print()`].
 pub fn print_line(line: &str) -> Result<()> {
     print(|output| writeln!(output, "{line}")).map(drop)
 }
