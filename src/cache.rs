@@ -185,14 +185,14 @@ pub struct NewData {
 }
 
 impl NewData {
-    /// Gives the data its name.
+    /// Gives the data its name. Returns what was written too, to be read from any place.
     ///
     /// # Errors
     /// Fails when it cannot be named.
-    pub fn finish(self) -> Result<(Digest, u64)> {
+    pub fn finish(self) -> Result<(File, Digest, u64)> {
         let (file, digest, size_bytes) = self.file.finish();
         self.cache.take(&file, &digest)?;
-        Ok((digest, size_bytes))
+        Ok((file, digest, size_bytes))
     }
 }
 
@@ -242,7 +242,7 @@ mod tests {
         let (_directory, cache) = cache();
         let mut data = cache.new_data().unwrap();
         data.write_all(b"segment").unwrap();
-        let (digest, size_bytes) = data.finish().unwrap();
+        let (_, digest, size_bytes) = data.finish().unwrap();
         assert_eq!((digest, size_bytes), (Digest::of(b"segment"), 7));
         let mut text = String::new();
         cache.data(&digest).unwrap().unwrap().read_to_string(&mut text).unwrap();

@@ -101,17 +101,16 @@ impl<W: Write> Assembler<W> {
         Ok(facts)
     }
 
-    /// Appends a segment that exists already: microcode, or one from the cache, as [`write_segment`] made it.
+    /// Appends a segment that exists already and has `digest`, as [`write_segment`] made it. It is not verified here.
     ///
     /// # Errors
     /// Fails when it cannot be read or the output not be written.
-    pub fn add_finished(&mut self, name: &str, mut segment: impl Read) -> Result<&Segment> {
+    pub fn add_finished(&mut self, name: &str, digest: Digest, mut segment: impl Read) -> Result<()> {
         let offset = self.align().with_context(|| format!("writing the segment {name}"))?;
-        let mut hasher = Hasher::new(&mut self.output);
-        io::copy(&mut segment, &mut hasher).with_context(|| format!("copying the segment {name}"))?;
-        let (_, digest, size_bytes) = hasher.finish();
+        let size_bytes =
+            io::copy(&mut segment, &mut self.output).with_context(|| format!("copying the segment {name}"))?;
         self.segments.push(Segment { name: name.to_owned(), offset, size_bytes, digest });
-        Ok(&self.segments[self.segments.len() - 1])
+        Ok(())
     }
 
     /// Ends the initrd: the output, and what is in it.
@@ -328,7 +327,8 @@ mod tests {
         let mut tree = Tree::new();
         tree.insert(b"a".to_vec(), file("x"));
         let mut assembler = Assembler::new(Vec::new());
-        assembler.add_finished("microcode", &plain(&tree).0[..]).unwrap();
+        let microcode = plain(&tree).0;
+        assembler.add_finished("microcode", Digest::of(&microcode), &microcode[..]).unwrap();
         let base = assembler.add_tree("base", &tree, Compression::Gzip(6)).unwrap();
         assert_ne!(base.size_bytes % 4, 0, "the test needs a segment that ends between words");
         assembler.add_tree("modules", &tree, Compression::None).unwrap();

@@ -190,9 +190,8 @@ impl Image {
         };
         let mut data = cache.new_data()?;
         io::copy(&mut content.reader(), &mut data).context("writing the kernel's image")?;
-        let (sha256, _) = data.finish()?;
+        let (file, sha256, _) = data.finish()?;
         cache.keep(Kind::Kernel, key, &ImageFacts { sha256, microcode })?;
-        let file = cache.data(&sha256)?.context("what was just written to the cache is gone")?;
         Ok(Image { sha256, microcode, file })
     }
 }

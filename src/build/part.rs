@@ -74,7 +74,7 @@ impl Draft {
         let mut data = cache.new_data()?;
         let written =
             write_segment(tree, compression, &mut data).with_context(|| format!("writing the segment {name}"))?;
-        let (sha256, size_bytes) = data.finish()?;
+        let (file, sha256, size_bytes) = data.finish()?;
         let facts = Facts {
             entries: written.entries as u64,
             unpacked_size_bytes: written.unpacked_bytes,
@@ -85,7 +85,6 @@ impl Draft {
         };
         cache.keep(Kind::Segment, &self.key, &facts)?;
         stage.finish(&format!("{:.1} MB", size_bytes as f64 / 1e6));
-        let file = cache.data(&sha256)?.context("what was just written to the cache is gone")?;
         Ok(Part { name, compression, facts, file })
     }
 }

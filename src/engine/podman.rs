@@ -19,7 +19,7 @@ use bollard::query_parameters::{
     DownloadFromContainerOptionsBuilder, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder,
     StartContainerOptions, UploadToContainerOptionsBuilder,
 };
-use bollard::{API_DEFAULT_VERSION, Docker, body_try_stream};
+use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker, body_try_stream};
 use bytes::Bytes;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 use serde::Deserialize;
@@ -76,18 +76,25 @@ impl Info {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Version {
+/// What an engine says of itself in its answer to a ping.
+#[derive(Clone, Debug)]
+struct Greeting {
+    product: String,
     version: String,
-    #[serde(default)]
-    components: Vec<Component>,
+    api: ClientVersion,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Component {
-    name: String,
+impl Greeting {
+    /// From the headers `Server: Libpod/4.3.1 (linux)` and `Api-Version: 1.41`.
+    fn new(server: &str, api: &str) -> Option<Self> {
+        let (product, version) = server.split(' ').next()?.split_once('/')?;
+        let (major, minor) = api.split_once('.')?;
+        Some(Greeting {
+            product: if product == "Libpod" { "podman".to_owned() } else { product.to_lowercase() },
+            version: version.to_owned(),
+            api: ClientVersion { major_version: major.parse().ok()?, minor_version: minor.parse().ok()? },
+        })
+    }
 }
 
 /// An image as the engine knows it.
@@ -151,6 +158,7 @@ pub enum Piece {
 #[derive(Debug)]
 pub struct Client {
     endpoint: Endpoint,
+    greeting: Greeting,
     quick: Docker,
     patient: Docker,
 }
@@ -158,20 +166,29 @@ pub struct Client {
 impl Client {
     /// Connects and agrees on a version of the API.
     ///
+    /// By a ping: to tell its version, which bollard asks for, podman starts a package manager for each of its parts.
+    ///
     /// # Errors
-    /// Fails when nothing answers there.
+    /// Fails when nothing answers there, or no engine.
     pub async fn connect(endpoint: &Endpoint) -> Result<Self> {
+        let answer = ask(endpoint, "/_ping").await?;
+        let greeting = Greeting::new(
+            answer.header("Server").unwrap_or_default(),
+            answer.header("Api-Version").unwrap_or_default(),
+        );
+        let greeting = greeting.context("what listens there is no container engine: it does not tell what it is")?;
+        let api = if greeting.api < *API_DEFAULT_VERSION { &greeting.api } else { API_DEFAULT_VERSION };
         let docker = match endpoint {
             Endpoint::Unix(path) => {
                 let path =
                     path.to_str().with_context(|| format!("the socket's path is not UTF-8: {}", path.display()))?;
-                Docker::connect_with_unix(path, SHORT_SECONDS, API_DEFAULT_VERSION)
+                Docker::connect_with_unix(path, SHORT_SECONDS, api)
             }
-            Endpoint::Tcp(address) => Docker::connect_with_http(address, SHORT_SECONDS, API_DEFAULT_VERSION),
+            Endpoint::Tcp(address) => Docker::connect_with_http(address, SHORT_SECONDS, api),
         };
-        let quick = docker.map_err(failure)?.negotiate_version().await.map_err(failure)?;
+        let quick = docker.map_err(failure)?;
         let patient = quick.clone().with_timeout(Duration::from_secs(LONG_SECONDS));
-        Ok(Client { endpoint: endpoint.clone(), quick, patient })
+        Ok(Client { endpoint: endpoint.clone(), greeting, quick, patient })
     }
 
     /// Where it is connected.
@@ -184,12 +201,10 @@ impl Client {
     /// # Errors
     /// Fails when the engine does not answer as podman and Docker do.
     pub async fn identity(&self) -> Result<Identity> {
-        let version: Version = self.get("/version").await?;
         let info: Info = self.get("/info").await?;
-        let is_podman = version.components.iter().any(|component| component.name == "Podman Engine");
         Ok(Identity {
-            product: if is_podman { "podman" } else { "docker" }.to_owned(),
-            version: version.version,
+            product: self.greeting.product.clone(),
+            version: self.greeting.version.clone(),
             rootless: info.is_rootless(),
             storage_driver: info.driver,
             graph_root: info.docker_root_dir,
@@ -198,17 +213,8 @@ impl Client {
     }
 
     async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let answer = tokio::time::timeout(Duration::from_secs(SHORT_SECONDS), raw::get(&self.endpoint, path));
-        let body = match answer.await {
-            Err(_) => return Err(Failure::Unreachable(format!("no answer within {SHORT_SECONDS} s")).into()),
-            Ok(Err(error)) => return Err(Failure::Unreachable(error.to_string()).into()),
-            Ok(Ok((200, body))) => body,
-            Ok(Ok((status, body))) => {
-                let message = String::from_utf8_lossy(&body).into_owned();
-                return Err(Failure::Refused { status, message }.into());
-            }
-        };
-        serde_json::from_slice(&body).with_context(|| format!("reading the engine's answer to {path}"))
+        let answer = ask(&self.endpoint, path).await?;
+        serde_json::from_slice(&answer.body).with_context(|| format!("reading the engine's answer to {path}"))
     }
 
     /// What the engine knows of an image in its storage, `None` if it has none of that name.
@@ -364,6 +370,19 @@ impl Client {
     }
 }
 
+/// The answer to a question that the engine answers from memory, if it is none of its failures.
+async fn ask(endpoint: &Endpoint, path: &str) -> Result<raw::Answer> {
+    let answer = tokio::time::timeout(Duration::from_secs(SHORT_SECONDS), raw::get(endpoint, path)).await;
+    match answer {
+        Err(_) => Err(Failure::Unreachable(format!("no answer within {SHORT_SECONDS} s")).into()),
+        Ok(Err(error)) => Err(Failure::Unreachable(error.to_string()).into()),
+        Ok(Ok(answer)) if answer.status == 200 => Ok(answer),
+        Ok(Ok(raw::Answer { status, body, .. })) => {
+            Err(Failure::Refused { status, message: String::from_utf8_lossy(&body).into_owned() }.into())
+        }
+    }
+}
+
 fn create_body(plan: ContainerPlan) -> ContainerCreateBody {
     let mut command = plan.command.into_iter();
     let mounts_inside = plan.capabilities.iter().any(|capability| capability == "SYS_ADMIN");
@@ -418,16 +437,28 @@ mod tests {
                 lines.take_while(|line| !line.is_empty()).for_each(drop);
                 let (status, body) = if request.contains("/libpod/containers/ended/json") && !words.is_empty() {
                     ("200 OK", format!(r#"{{"State":{{"Status":"{}"}}}}"#, words.remove(0)))
-                } else if request.contains("/version") {
-                    ("200 OK", r#"{"ApiVersion":"1.41","Version":"5.4.2"}"#.to_owned())
+                } else if request.contains("/_ping") {
+                    ("200 OK", "OK".to_owned())
                 } else {
                     ("404 Not Found", String::new())
                 };
-                let headers = format!("Content-Type: application/json\r\nContent-Length: {}", body.len());
+                let greeting = "Api-Version: 1.41\r\nServer: Libpod/5.4.2 (linux)";
+                let headers = format!("{greeting}\r\nContent-Type: application/json\r\nContent-Length: {}", body.len());
                 let _ = write!(connection, "HTTP/1.1 {status}\r\n{headers}\r\nConnection: close\r\n\r\n{body}");
             }
         });
         endpoint
+    }
+
+    #[test]
+    fn engines_tell_what_they_are() {
+        let greeting = Greeting::new("Libpod/4.3.1 (linux)", "1.41").unwrap();
+        assert_eq!((greeting.product.as_str(), greeting.version.as_str()), ("podman", "4.3.1"));
+        assert_eq!(greeting.api.to_string(), "1.41");
+        assert_eq!(Greeting::new("Docker/27.5.1 (linux)", "1.47").unwrap().product, "docker");
+        for (server, api) in [("nginx", "1.41"), ("Libpod/4.3.1", ""), ("Libpod/4.3.1", "1.x")] {
+            assert!(Greeting::new(server, api).is_none(), "{server} {api}");
+        }
     }
 
     /// podman 5.4.2 stays in the state for some milliseconds only: too short to be met each time by a real one.

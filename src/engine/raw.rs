@@ -1,5 +1,5 @@
-//! One kind of HTTP request without bollard, for answers whose words bollard has no room for: a GET whose whole body is
-//! wanted, in HTTP/1.0, so that the connection's end is the body's end (RFC 1945).
+//! One kind of HTTP request without bollard, for answers whose words or headers bollard has no room for: a GET whose whole
+//! body is wanted, in HTTP/1.0, so that the connection's end is the body's end (RFC 1945).
 
 use std::fmt::Write as _;
 use std::io;
@@ -9,30 +9,50 @@ use tokio::net::{TcpStream, UnixStream};
 
 use super::endpoint::Endpoint;
 
-/// The status and body of `GET path`.
+/// What an engine answers.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The header's lines, without the first.
+    headers: String,
+    /// The body, whole.
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    /// The value of the first header of that name, in whatever case.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let fields = self.headers.lines().filter_map(|line| line.split_once(':'));
+        fields.filter(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
+    }
+}
+
+/// The answer to `GET path`.
 ///
 /// # Errors
 /// Fails when the engine does not answer or answers no HTTP.
-pub async fn get(endpoint: &Endpoint, path: &str) -> io::Result<(u16, Vec<u8>)> {
+pub async fn get(endpoint: &Endpoint, path: &str) -> io::Result<Answer> {
     match endpoint {
         Endpoint::Unix(socket) => exchange(UnixStream::connect(socket).await?, path).await,
         Endpoint::Tcp(address) => exchange(TcpStream::connect(address.as_str()).await?, path).await,
     }
 }
 
-async fn exchange(mut connection: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> io::Result<(u16, Vec<u8>)> {
+async fn exchange(mut connection: impl AsyncRead + AsyncWrite + Unpin, path: &str) -> io::Result<Answer> {
     connection.write_all(format!("GET {path} HTTP/1.0\r\nHost: engine\r\n\r\n").as_bytes()).await?;
     let mut answer = Vec::new();
     connection.read_to_end(&mut answer).await?;
     split(&answer).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the answer is not HTTP"))
 }
 
-fn split(answer: &[u8]) -> Option<(u16, Vec<u8>)> {
+fn split(answer: &[u8]) -> Option<Answer> {
     const END_OF_HEADERS: &[u8] = b"\r\n\r\n";
     let end = answer.windows(END_OF_HEADERS.len()).position(|window| window == END_OF_HEADERS)?;
-    let first_line = std::str::from_utf8(&answer[..end]).ok()?.lines().next()?;
-    let status = first_line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
-    Some((status, answer[end + END_OF_HEADERS.len()..].to_vec()))
+    let head = std::str::from_utf8(&answer[..end]).ok()?;
+    let (status_line, headers) = head.split_once("\r\n").unwrap_or((head, ""));
+    let status = status_line.strip_prefix("HTTP/1.")?.split(' ').nth(1)?.parse().ok()?;
+    Some(Answer { status, headers: headers.to_owned(), body: answer[end + END_OF_HEADERS.len()..].to_vec() })
 }
 
 /// Encodes a query's value (RFC 3986: everything but the unreserved characters).
@@ -61,7 +81,9 @@ mod tests {
             connection.write_all(b"HTTP/1.1 404 Not Found\r\nA: b\r\n\r\nline\r\n\r\nmore").await.unwrap();
             request
         });
-        assert_eq!(get(&endpoint, "/x?y=z").await.unwrap(), (404, b"line\r\n\r\nmore".to_vec()));
+        let answer = get(&endpoint, "/x?y=z").await.unwrap();
+        assert_eq!((answer.status, answer.body.as_slice()), (404, b"line\r\n\r\nmore".as_slice()));
+        assert_eq!((answer.header("a"), answer.header("line")), (Some("b"), None));
         assert!(server.await.unwrap().starts_with(b"GET /x?y=z HTTP/1.0\r\n"));
     }
 

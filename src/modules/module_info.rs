@@ -10,6 +10,7 @@ use std::io::Read;
 use anyhow::{Context, Result, bail};
 use flate2::read::GzDecoder;
 use liblzma::read::XzDecoder;
+use liblzma::stream::{IGNORE_CHECK, Stream};
 use object::{Object, ObjectSection, ObjectSymbol};
 use zstd::Decoder as ZstdDecoder;
 
@@ -71,7 +72,7 @@ pub(super) fn decompressed(file: &ModuleFile) -> Result<Vec<u8>> {
     let mut decoder: Box<dyn Read> = match file.compression {
         Compression::None => Box::new(reader),
         Compression::Gzip => Box::new(GzDecoder::new(reader)),
-        Compression::Xz => Box::new(XzDecoder::new(reader)),
+        Compression::Xz => Box::new(XzDecoder::new_stream(reader, xz_stream()?)),
         Compression::Zstd => Box::new(ZstdDecoder::new(reader).context("starting the zstd decoder")?),
     };
     let expected = file.content.size_bytes().saturating_mul(TYPICAL_RATIO).min(LARGEST_MODULE_BYTES);
@@ -82,6 +83,11 @@ pub(super) fn decompressed(file: &ModuleFile) -> Result<Vec<u8>> {
         bail!("it is larger than {LARGEST_MODULE_BYTES} bytes, which no module is; the package may be damaged");
     }
     Ok(bytes)
+}
+
+/// The decoder's state. The archive's own checksum is passed over: the package was verified whole.
+fn xz_stream() -> Result<Stream> {
+    Stream::new_stream_decoder(u64::MAX, IGNORE_CHECK).context("starting the xz decoder")
 }
 
 fn parse(name: &str, bytes: &[u8]) -> Result<ModuleInfo> {

@@ -91,7 +91,8 @@ impl Place {
         fs::create_dir_all(output.join("oci/blobs/sha256")).unwrap();
         let mut assembler = Assembler::new(File::create(output.join("initrd")).unwrap());
         for (name, segment) in ["base", "modules"].into_iter().zip(segments) {
-            assembler.add_finished(name, File::open(segment).unwrap()).unwrap();
+            let bytes = fs::read(segment).unwrap();
+            assembler.add_finished(name, Digest::of(&bytes), &bytes[..]).unwrap();
         }
         let (_, initrd) = assembler.finish();
         fs::write(output.join("vmlinuz"), "the kernel").unwrap();
