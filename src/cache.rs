@@ -118,17 +118,19 @@ impl Cache {
     /// Fails when it cannot be read.
     pub fn data(&self, digest: &Digest) -> Result<Option<File>> {
         let path = self.data_path(digest);
-        let file = match File::open(&path) {
+        let reading = || format!("reading {}", path.display());
+        let mut file = match File::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            file => file.with_context(|| format!("reading {}", path.display()))?,
+            file => file.with_context(reading)?,
         };
-        let (found, _) = Digest::of_reader(&file).with_context(|| format!("reading {}", path.display()))?;
+        let (found, _) = Digest::of_reader(&file).with_context(reading)?;
         if found != *digest {
             let _ = fs::remove_file(&path);
             return Ok(None);
         }
         Store::touch(&path);
-        File::open(&path).map(Some).with_context(|| format!("reading {}", path.display()))
+        file.rewind().with_context(reading)?;
+        Ok(Some(file))
     }
 
     /// Begins new data.

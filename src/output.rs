@@ -58,6 +58,14 @@ impl OutputFile {
         io::copy(source, &mut self.file).map_err(|error| cannot_write(&self.target, &error))
     }
 
+    /// Brings to the disk what was written so far, so that less is left to do at the end.
+    ///
+    /// # Errors
+    /// Fails when the disk is full or fails.
+    pub fn sync(&self) -> io::Result<()> {
+        self.file.sync_all().map_err(|error| cannot_write(&self.target, &error))
+    }
+
     /// Brings all bytes to the disk and gives the file a temporary name.
     fn finish(self) -> Result<Finished> {
         let OutputFile { target, file, name } = self;

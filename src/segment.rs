@@ -5,7 +5,7 @@
 //! depend on the trees and the compression alone. Format: Linux, Documentation/driver-api/early-userspace/buffer-format.
 
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 
 use anyhow::{Context, Result};
 
@@ -17,6 +17,8 @@ use crate::tree::{Content, Entry, Kind, Tree};
 
 /// Segments begin at multiples of this: a plain one elsewhere is not found by the kernel.
 pub const ALIGNMENT_BYTES: u64 = 4;
+
+const BUFFER_BYTES: usize = 256 << 10;
 
 /// What one segment came to.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -105,12 +107,18 @@ impl<W: Write> Assembler<W> {
     ///
     /// # Errors
     /// Fails when it cannot be read or the output not be written.
-    pub fn add_finished(&mut self, name: &str, digest: Digest, mut segment: impl Read) -> Result<()> {
+    pub fn add_finished(&mut self, name: &str, digest: Digest, segment: impl Read) -> Result<()> {
         let offset = self.align().with_context(|| format!("writing the segment {name}"))?;
+        let mut segment = BufReader::with_capacity(BUFFER_BYTES, segment);
         let size_bytes =
             io::copy(&mut segment, &mut self.output).with_context(|| format!("copying the segment {name}"))?;
         self.segments.push(Segment { name: name.to_owned(), offset, size_bytes, digest });
         Ok(())
+    }
+
+    /// What the initrd is written to.
+    pub fn output(&self) -> &W {
+        self.output.inner.get_ref()
     }
 
     /// Ends the initrd: the output, and what is in it.

@@ -49,6 +49,15 @@ impl Content {
         Content::Bytes(bytes.into())
     }
 
+    /// The whole of a file as it is now.
+    ///
+    /// # Errors
+    /// Fails when its size cannot be told.
+    pub fn of_file(file: File) -> io::Result<Self> {
+        let length_bytes = file.metadata()?.len();
+        Ok(Content::Spooled { file: Arc::new(file), offset: 0, length_bytes })
+    }
+
     /// The length in bytes.
     pub fn size_bytes(&self) -> u64 {
         match self {

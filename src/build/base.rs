@@ -56,26 +56,54 @@ pub struct FinishedBase {
     pub firmware: Tree,
 }
 
-/// Provides the base: what the cache has of it, or the installed tree.
+/// A base that an earlier build installed; what is left of that is still to be seen.
+#[derive(Debug)]
+pub struct Found(LayerFacts);
+
+/// What the cache knows of the base.
+pub fn find(build: &Build<'_>) -> Option<Found> {
+    build.workshop.results.record(Kind::Layer, &build.recipe.layer).map(Found)
+}
+
+impl Found {
+    /// A digest of the firmware that the base's packages bring, if there is any.
+    pub fn firmware(&self) -> Option<Digest> {
+        self.0.firmware
+    }
+
+    /// The segment, if it is needed and the cache has it. Reading it all takes a while: others may go on meanwhile.
+    ///
+    /// # Errors
+    /// Fails when the cache cannot be read.
+    pub async fn segment(&self, build: &Build<'_>) -> Result<Option<Part>> {
+        if !build.plan.wants_segments() {
+            return Ok(None);
+        }
+        let (draft, cache) = (draft(build), build.workshop.results.clone());
+        tokio::task::spawn_blocking(move || draft.cached(&cache)).await.context("reading the base from the cache")?
+    }
+
+    /// The base with its segment, and with the tree if that is needed: from the cache, or installed once more.
+    ///
+    /// # Errors
+    /// As [`install`].
+    pub async fn complete(self, build: &Build<'_>, segment: Option<Part>) -> Result<Base> {
+        let needs_tree = build.plan.wants_tree() || (build.plan.wants_segments() && segment.is_none());
+        let mut base = Base { layer: self.0, tree: None, segment };
+        if needs_tree {
+            base.provide_tree(build).await?;
+        }
+        Ok(base)
+    }
+}
+
+/// Installs the base.
 ///
 /// # Errors
 /// Fails when a package cannot be had, does not verify, or cannot be installed.
-pub async fn provide(build: &Build<'_>) -> Result<Base> {
-    let cache = &build.workshop.results;
-    let Some(layer) = cache.record::<LayerFacts>(Kind::Layer, &build.recipe.layer) else {
-        let (layer, tree) = install(build).await?;
-        return Ok(Base { layer, tree: Some(tree), segment: None });
-    };
-    let segment = match build.plan.wants_segments() {
-        true => draft(build).cached(cache)?,
-        false => None,
-    };
-    let needs_tree = build.plan.wants_tree() || (build.plan.wants_segments() && segment.is_none());
-    let mut base = Base { layer, tree: None, segment };
-    if needs_tree {
-        base.provide_tree(build).await?;
-    }
-    Ok(base)
+pub async fn install(build: &Build<'_>) -> Result<Base> {
+    let (layer, tree) = install_tree(build).await?;
+    Ok(Base { layer, tree: Some(tree), segment: None })
 }
 
 fn draft(build: &Build<'_>) -> Draft {
@@ -89,7 +117,7 @@ fn rules(epoch: u64) -> Rules {
 
 /// Installs the packages, and leaves the tree in the cache. The kernels' packages are provided too: one that is missing
 /// is told before the minutes that this may take.
-async fn install(build: &Build<'_>) -> Result<(LayerFacts, Tree)> {
+async fn install_tree(build: &Build<'_>) -> Result<(LayerFacts, Tree)> {
     let Build { workshop, plan, section, recipe } = build;
     let of_kernels = recipe.kernels.iter().flat_map(|kernel| &kernel.packages);
     let packages: Vec<LockedPackage> = recipe.packages.iter().chain(of_kernels).cloned().collect();
@@ -142,7 +170,7 @@ impl Base {
     /// Provides the installed tree too: from the cache, or by installing once more.
     ///
     /// # Errors
-    /// As [`provide`].
+    /// As [`install`].
     pub async fn provide_tree(&mut self, build: &Build<'_>) -> Result<()> {
         if self.tree.is_some() {
             return Ok(());
@@ -153,7 +181,7 @@ impl Base {
             self.tree = Some(contents.context("reading the installed tree from the cache")?.tree);
             return Ok(());
         }
-        let (layer, tree) = install(build).await?;
+        let (layer, tree) = install_tree(build).await?;
         (self.layer, self.tree) = (layer, Some(tree));
         Ok(())
     }

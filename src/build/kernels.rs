@@ -1,10 +1,9 @@
 //! The kernels of an initrd: for each its image and its segment of modules and firmware.
 
-use std::fs::File;
 use std::io;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, Kind};
@@ -12,11 +11,11 @@ use crate::format::compress::Compression;
 use crate::format::digest::Digest;
 use crate::lock::LockedPackage;
 use crate::modules::{self, KernelModules, Selection};
-use crate::tree::{Tree, is_within};
+use crate::tree::{Content, Tree, is_within};
 use crate::workshop::architecture;
 use crate::{kernel, microcode, supplies};
 
-use super::base::{Base, FinishedBase};
+use super::base::FinishedBase;
 use super::part::{Draft, Part};
 use super::plan::Plan;
 use super::{Build, FIRMWARE_DIRECTORY, recipe};
@@ -30,14 +29,30 @@ struct ImageFacts {
 }
 
 /// A kernel's image.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Image {
     /// Its digest.
     pub sha256: Digest,
     /// Whether there is early microcode beside it.
     pub microcode: bool,
     /// Its bytes.
-    pub file: File,
+    pub content: Content,
+}
+
+/// A kernel's image, maybe still to be kept.
+#[derive(Clone, Debug)]
+pub enum ImageSource {
+    /// From the cache.
+    Cached(Image),
+    /// From a kernel's packages.
+    Packages {
+        /// The key under which it will be kept.
+        key: Digest,
+        /// Whether there is early microcode beside it.
+        microcode: bool,
+        /// Its bytes.
+        content: Content,
+    },
 }
 
 /// A kernel, with what is left to do.
@@ -60,13 +75,24 @@ struct Drafts {
     modules: Draft,
 }
 
+/// A kernel, its packages read as far as something of it was missing.
+#[derive(Debug)]
+pub struct ReadKernel {
+    version: String,
+    drafts: Drafts,
+    image: ImageSource,
+    /// The segment of early microcode, if segments are asked for and there is any.
+    pub microcode: Option<Part>,
+    segment: Option<Part>,
+    /// What its packages hold, where that is needed.
+    tree: Option<Tree>,
+}
+
 /// A kernel, done.
 #[derive(Debug)]
 pub struct FinishedKernel {
     /// What `uname -r` prints under it.
     pub version: String,
-    /// Its image.
-    pub image: Image,
     /// The segment of early microcode, if segments are asked for and there is any.
     pub microcode: Option<Part>,
     /// The segment of its modules, if segments are asked for.
@@ -77,15 +103,15 @@ pub struct FinishedKernel {
     pub warnings: Vec<String>,
 }
 
-/// Provides the kernels of the recipe: from the cache, or their rpms.
+/// Provides the kernels of the recipe: from the cache, or their rpms. `firmware` is a digest of the base's firmware.
 ///
 /// # Errors
 /// Fails when a package cannot be had, or does not verify.
-pub async fn provide(build: &Build<'_>, base: &Base) -> Result<Vec<Kernel>> {
+pub async fn provide(build: &Build<'_>, firmware: Option<Digest>) -> Result<Vec<Kernel>> {
     let mut kernels = Vec::new();
     let mut missing: Vec<LockedPackage> = Vec::new();
     for locked in &build.recipe.kernels {
-        let kernel = Kernel::cached(build, locked, base)?;
+        let kernel = Kernel::cached(build, locked, firmware)?;
         if kernel.is_read_from_packages(build.plan) {
             missing.extend(locked.packages.iter().cloned());
         }
@@ -112,10 +138,10 @@ impl Drafts {
 
 impl Kernel {
     /// What the cache has of a kernel.
-    fn cached(build: &Build<'_>, locked: &recipe::Kernel, base: &Base) -> Result<Self> {
+    fn cached(build: &Build<'_>, locked: &recipe::Kernel, firmware: Option<Digest>) -> Result<Self> {
         let Build { workshop, plan, .. } = build;
         let cache = &workshop.results;
-        let drafts = Drafts::new(build, locked, base.firmware());
+        let drafts = Drafts::new(build, locked, firmware);
         let segment = |draft: &Draft| if plan.wants_segments() { draft.cached(cache) } else { Ok(None) };
         Ok(Kernel {
             version: locked.version.clone(),
@@ -134,66 +160,108 @@ impl Kernel {
         plan.wants_tree() || (plan.wants_segments() && lacks_segment)
     }
 
-    /// Makes what is still missing.
+    /// Reads its packages if something of it is missing: its image and microcode, and what the modules are selected from.
     ///
     /// # Errors
     /// Fails when the packages hold no kernel, one of them cannot be read, or something cannot be written.
-    pub fn finish(self, build: &Build<'_>, base: &FinishedBase) -> Result<FinishedKernel> {
+    pub fn read(self, build: &Build<'_>, base: &FinishedBase) -> Result<ReadKernel> {
         if self.is_read_from_packages(build.plan) {
             return self.read_packages(build, base);
         }
-        let image = self.image.context("a kernel that is not read has its image")?;
-        let warnings = self.segment.iter().flat_map(|segment| segment.facts.warnings.clone()).collect();
-        let Kernel { version, microcode, segment, .. } = self;
-        Ok(FinishedKernel { version, image, microcode, segment, tree: None, warnings })
+        let Kernel { version, drafts, image, microcode, segment, .. } = self;
+        let image = image.context("a kernel that is not read has its image")?;
+        Ok(ReadKernel { version, drafts, image: ImageSource::Cached(image), microcode, segment, tree: None })
     }
 
-    fn read_packages(self, build: &Build<'_>, base: &FinishedBase) -> Result<FinishedKernel> {
+    fn read_packages(self, build: &Build<'_>, base: &FinishedBase) -> Result<ReadKernel> {
         let Build { workshop, plan, recipe, .. } = build;
-        let epoch = recipe.epoch;
-        let mut tree = kernel::read_packages(&self.rpms, workshop.store.root(), workshop.progress)?;
+        let Kernel { version, rpms, drafts, image, microcode, segment } = self;
+        let mut tree = kernel::read_packages(&rpms, workshop.store.root(), workshop.progress)?;
         tree.merge(base.firmware.clone()).context("joining the firmware of the base's packages and of the kernel's")?;
-        tree.set_times(epoch);
-        let microcode_tree = microcode::microcode(&tree, architecture(), epoch)?;
-        let image = match self.image {
-            Some(image) => image,
-            None => {
-                let has_microcode = microcode_tree.is_some();
-                Image::make(&workshop.results, &self.drafts.image, &tree, &self.version, has_microcode)?
-            }
+        tree.set_times(recipe.epoch);
+        let microcode_tree = microcode::microcode(&tree, architecture(), recipe.epoch)?;
+        let image = match image {
+            Some(image) => ImageSource::Cached(image),
+            None => ImageSource::Packages {
+                key: drafts.image,
+                microcode: microcode_tree.is_some(),
+                content: image_of(&tree, &version)?,
+            },
         };
-        let microcode = match (self.microcode, microcode_tree) {
-            (None, Some(tree)) if plan.wants_segments() => {
-                Some(self.drafts.microcode.make(&tree, Vec::new(), workshop)?)
-            }
+        let microcode = match (microcode, microcode_tree) {
+            (None, Some(tree)) if plan.wants_segments() => Some(drafts.microcode.make(&tree, Vec::new(), workshop)?),
             (microcode, _) => microcode,
         };
-        let (tree, warnings) = select(build, tree, &self.version)?;
-        let segment = match self.segment {
-            None if plan.wants_segments() => Some(self.drafts.modules.make(&tree, warnings.clone(), workshop)?),
+        Ok(ReadKernel { version, drafts, image, microcode, segment, tree: Some(tree) })
+    }
+}
+
+impl ReadKernel {
+    /// Its version, as `uname -r` prints it.
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Its image.
+    pub fn image(&self) -> &ImageSource {
+        &self.image
+    }
+
+    /// Selects its modules, and makes what is still missing.
+    ///
+    /// # Errors
+    /// Fails when a module cannot be read, or the segment cannot be written.
+    pub fn finish(self, build: &Build<'_>) -> Result<FinishedKernel> {
+        let ReadKernel { version, drafts, microcode, segment, tree, .. } = self;
+        let Some(tree) = tree else {
+            let warnings = segment.iter().flat_map(|segment| segment.facts.warnings.clone()).collect();
+            return Ok(FinishedKernel { version, microcode, segment, tree: None, warnings });
+        };
+        let (tree, warnings) = select(build, tree, &version)?;
+        let segment = match segment {
+            None if build.plan.wants_segments() => {
+                Some(drafts.modules.make(&tree, warnings.clone(), &build.workshop)?)
+            }
             segment => segment,
         };
-        Ok(FinishedKernel { version: self.version, image, microcode, segment, tree: Some(tree), warnings })
+        Ok(FinishedKernel { version, microcode, segment, tree: Some(tree), warnings })
     }
 }
 
 impl Image {
     fn cached(cache: &Cache, key: &Digest) -> Result<Option<Image>> {
         let Some(ImageFacts { sha256, microcode }) = cache.record(Kind::Kernel, key) else { return Ok(None) };
-        Ok(cache.data(&sha256)?.map(|file| Image { sha256, microcode, file }))
+        let Some(file) = cache.data(&sha256)? else { return Ok(None) };
+        let content = Content::of_file(file).context("reading from the cache")?;
+        Ok(Some(Image { sha256, microcode, content }))
     }
+}
 
-    fn make(cache: &Cache, key: &Digest, kernel: &Tree, version: &str, microcode: bool) -> Result<Image> {
-        let path = format!("usr/lib/modules/{version}/vmlinuz");
-        let Some(content) = kernel.content(path.as_bytes()) else {
-            bail!("the kernel's packages hold no /{path}: name the package with the kernel image in [kernel] packages");
+impl ImageSource {
+    /// The image, and leaves it in the cache if it is not there.
+    ///
+    /// # Errors
+    /// Fails when it cannot be read or written.
+    pub fn keep(self, cache: &Cache) -> Result<Image> {
+        let (key, microcode, content) = match self {
+            ImageSource::Cached(image) => return Ok(image),
+            ImageSource::Packages { key, microcode, content } => (key, microcode, content),
         };
         let mut data = cache.new_data()?;
         io::copy(&mut content.reader(), &mut data).context("writing the kernel's image")?;
-        let (file, sha256, _) = data.finish()?;
-        cache.keep(Kind::Kernel, key, &ImageFacts { sha256, microcode })?;
-        Ok(Image { sha256, microcode, file })
+        let (_, sha256, _) = data.finish()?;
+        cache.keep(Kind::Kernel, &key, &ImageFacts { sha256, microcode })?;
+        Ok(Image { sha256, microcode, content })
     }
+}
+
+/// The image in what a kernel's packages hold.
+fn image_of(kernel: &Tree, version: &str) -> Result<Content> {
+    let path = format!("usr/lib/modules/{version}/vmlinuz");
+    let content = kernel.content(path.as_bytes()).cloned();
+    content.with_context(|| {
+        format!("the kernel's packages hold no /{path}: name the package with the kernel image in [kernel] packages")
+    })
 }
 
 /// The modules segment's tree: what the patterns choose, what that needs, and its index; and what to tell of it.

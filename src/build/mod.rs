@@ -5,6 +5,7 @@
 //! packages have to be solved for, verified or installed.
 
 mod base;
+mod early;
 mod kernels;
 mod outputs;
 mod part;
@@ -14,6 +15,7 @@ mod recipe;
 use std::fs;
 use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::Result;
 
@@ -24,6 +26,7 @@ use crate::manifest::Manifest;
 use crate::output;
 use crate::workshop::Workshop;
 use base::Base;
+use early::Early;
 use kernels::Kernel;
 pub use outputs::check as check_outputs;
 pub use plan::{Format, Kernels, Plan, Request};
@@ -55,8 +58,7 @@ pub async fn build(plan: &Plan, workshop: Workshop<'_>, renewal: Renewal) -> Res
 }
 
 async fn make(mut build: Build<'_>) -> Result<Manifest> {
-    let mut base = base::provide(&build).await?;
-    let kernels = kernels::provide(&build, &base).await?;
+    let (mut base, kernels) = provide(&build).await?;
     if base.firmware().is_some() && kernels.iter().any(|kernel| kernel.is_read_from_packages(build.plan)) {
         base.provide_tree(&build).await?;
     }
@@ -74,11 +76,32 @@ async fn make(mut build: Build<'_>) -> Result<Manifest> {
     written
 }
 
-/// What computes and writes.
+/// Provides the base and the kernels: from the cache, or what they are made of. Whatever is used of it is read once more
+/// to see that it is whole, and all of it at the same time.
+async fn provide(build: &Build<'_>) -> Result<(Base, Vec<Kernel>)> {
+    if let Some(found) = base::find(build) {
+        let kernels = kernels::provide(build, found.firmware());
+        let (segment, kernels) = tokio::try_join!(found.segment(build), kernels)?;
+        return Ok((found.complete(build, segment).await?, kernels));
+    }
+    let base = base::install(build).await?;
+    let kernels = kernels::provide(build, base.firmware()).await?;
+    Ok((base, kernels))
+}
+
+/// What computes and writes. Outputs whose content is known are written while the modules of a kernel are selected.
 fn finish(build: &Build<'_>, base: Base, kernels: Vec<Kernel>) -> Result<Manifest> {
     let base = base.finish(build)?;
-    let kernels = kernels.into_iter().map(|kernel| kernel.finish(build, &base)).collect::<Result<Vec<_>>>()?;
-    outputs::write(build, &base, &kernels)
+    outputs::make_directory(build.plan)?;
+    thread::scope(|scope| {
+        let finish = |kernel: Kernel| {
+            let kernel = kernel.read(build, &base)?;
+            let early = Early::begin(scope, build, &base, &kernel)?;
+            Ok((kernel.finish(build)?, early))
+        };
+        let kernels: Vec<_> = kernels.into_iter().map(finish).collect::<Result<_>>()?;
+        outputs::write(build, &base, kernels)
+    })
 }
 
 /// Ends the process at the first signal. What is under way is removed, with the directory that was `made` for it;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -19,28 +19,38 @@ use crate::oci::layout::{LayoutOptions, write_layout};
 use crate::output::{
     MODE_PRIVATE, MODE_PUBLIC, OutputDirectory, OutputFile, Outputs, Replaces, check_directory_replaceable,
 };
-use crate::segment::Assembler;
-use crate::tree::Tree;
+use crate::tree::{Content, Tree};
 use crate::workshop::architecture;
 
 use super::Build;
 use super::base::FinishedBase;
+use super::early::Early;
 use super::kernels::FinishedKernel;
 use super::part::Part;
 use super::plan::{Format, Plan, suffixed};
 use super::recipe::Recipe;
 
-const BUFFER_BYTES: usize = 1 << 20;
+const BUFFER_BYTES: usize = 256 << 10;
 
 /// The level of an OCI layer's gzip: layers are stored once and read often, but nobody waits for a smaller one.
 const LAYER_COMPRESSION: Compression = Compression::Gzip(6);
+
+/// Makes the directory that the outputs appear in.
+///
+/// # Errors
+/// Fails when it cannot be made.
+pub fn make_directory(plan: &Plan) -> Result<()> {
+    let directory = &plan.output_directory;
+    fs::create_dir_all(directory).with_context(|| format!("creating the output directory {}", directory.display()))
+}
 
 /// Writes the outputs asked for, the kernels' images and the manifest; they appear together.
 ///
 /// # Errors
 /// Fails when something cannot be written; then nothing has appeared.
-pub fn write(build: &Build<'_>, base: &FinishedBase, kernels: &[FinishedKernel]) -> Result<Manifest> {
-    Writing::begin(build, base, kernels)?.all()
+pub fn write(build: &Build<'_>, base: &FinishedBase, kernels: Vec<(FinishedKernel, Early<'_>)>) -> Result<Manifest> {
+    let (kernels, early): (Vec<_>, Vec<_>) = kernels.into_iter().unzip();
+    Writing { build, base, kernels: &kernels, outputs: Outputs::new(), listed: Vec::new() }.all(early)
 }
 
 /// The manifest of the outputs that are there already, if they are what this recipe gives and nobody changed them.
@@ -63,6 +73,32 @@ fn is_there(plan: &Plan, output: &Output) -> bool {
     Digest::of_reader(file).is_ok_and(|(sha256, _)| sha256 == output.sha256)
 }
 
+/// An output that is written and has not appeared yet.
+pub struct WrittenFile {
+    /// The file.
+    pub file: OutputFile,
+    /// How the manifest lists it.
+    pub output: Output,
+}
+
+/// Where the output of that name is to be.
+pub fn place(plan: &Plan, name: &str) -> PathBuf {
+    plan.output_directory.join(name)
+}
+
+/// Writes what is in the cache as an output.
+///
+/// # Errors
+/// Fails when it cannot be written, or is not what the cache said.
+pub fn copy(plan: &Plan, name: &str, content: &Content, sha256: &Digest, mode: u32) -> Result<WrittenFile> {
+    let mut hasher = Hasher::new(OutputFile::create(&place(plan, name), mode)?);
+    let mut reader = BufReader::with_capacity(BUFFER_BYTES, content.reader());
+    io::copy(&mut reader, &mut hasher).with_context(|| format!("writing {name}"))?;
+    let (file, digest, size_bytes) = hasher.finish();
+    ensure!(digest == *sha256, "what the cache had for {name} changed: run this again");
+    Ok(WrittenFile { file, output: Output { path: name.to_owned(), size_bytes, sha256: digest } })
+}
+
 /// Outputs under way.
 struct Writing<'a> {
     build: &'a Build<'a>,
@@ -73,16 +109,9 @@ struct Writing<'a> {
 }
 
 impl<'a> Writing<'a> {
-    fn begin(build: &'a Build<'a>, base: &'a FinishedBase, kernels: &'a [FinishedKernel]) -> Result<Self> {
-        let directory = &build.plan.output_directory;
-        fs::create_dir_all(directory)
-            .with_context(|| format!("creating the output directory {}", directory.display()))?;
-        Ok(Writing { build, base, kernels, outputs: Outputs::new(), listed: Vec::new() })
-    }
-
-    fn all(mut self) -> Result<Manifest> {
-        let kernels = self.kernels.iter().zip(&self.build.recipe.kernels);
-        let kernels = kernels.map(|(kernel, made_of)| self.kernel(kernel, &made_of.packages));
+    fn all(mut self, early: Vec<Early<'_>>) -> Result<Manifest> {
+        let kernels = self.kernels.iter().zip(&self.build.recipe.kernels).zip(early);
+        let kernels = kernels.map(|((kernel, made_of), early)| self.kernel(kernel, early, &made_of.packages));
         let kernels = kernels.collect::<Result<Vec<_>>>()?;
         self.segments()?;
         self.trees()?;
@@ -90,7 +119,7 @@ impl<'a> Writing<'a> {
         self.listed.sort_by(|one, other| one.path.cmp(&other.path));
         let manifest = self.manifest(kernels);
         let left = left_over(self.build.plan, &manifest);
-        let mut file = OutputFile::create(&self.place(manifest::FILE_NAME), MODE_PUBLIC)?;
+        let mut file = OutputFile::create(&place(self.build.plan, manifest::FILE_NAME), MODE_PUBLIC)?;
         file.write_all(&manifest.to_json()?).context("writing the manifest")?;
         self.outputs.add_file(file)?;
         self.outputs.commit()?;
@@ -104,41 +133,33 @@ impl<'a> Writing<'a> {
         Ok(manifest)
     }
 
-    /// Where an output of that name is to be.
-    fn place(&self, name: &str) -> PathBuf {
-        self.build.plan.output_directory.join(name)
-    }
-
     /// The image and the initrd of a kernel.
-    fn kernel(&mut self, kernel: &FinishedKernel, packages: &[LockedPackage]) -> Result<manifest::Kernel> {
-        let Build { plan, recipe, .. } = self.build;
-        let suffix = recipe.suffix(&kernel.version);
-        let image = suffixed("vmlinuz", suffix);
-        self.copy(&image, &kernel.image.file, &kernel.image.sha256, MODE_PUBLIC)?;
-        let (mut initrd, mut segments) = (None, Vec::new());
-        if plan.formats.contains(&Format::Cpio) {
-            let name = plan.output_name(Format::Cpio, suffix);
-            let parts = [&kernel.microcode, &self.base.segment, &kernel.segment];
-            let parts: Vec<&Part> = parts.into_iter().flatten().collect();
-            self.initrd(&name, &parts)?;
-            segments = parts.into_iter().map(listed_segment).collect();
-            initrd = Some(name);
-        }
+    fn kernel(
+        &mut self,
+        kernel: &FinishedKernel,
+        early: Early<'_>,
+        packages: &[LockedPackage],
+    ) -> Result<manifest::Kernel> {
+        let (image, initrd) = early.join()?;
+        let name = image.output.path.clone();
+        self.add(image)?;
+        let modules = kernel.segment.as_ref();
+        let initrd = initrd.map(|initrd| self.add(initrd.finish(modules)?)).transpose()?;
+        let parts = [kernel.microcode.as_ref(), self.base.segment.as_ref(), modules];
+        let segments = match initrd {
+            Some(_) => parts.into_iter().flatten().map(listed_segment).collect(),
+            None => Vec::new(),
+        };
         let packages = listed_packages(packages);
-        Ok(manifest::Kernel { version: kernel.version.clone(), image, initrd, segments, packages })
+        Ok(manifest::Kernel { version: kernel.version.clone(), image: name, initrd, segments, packages })
     }
 
-    fn initrd(&mut self, name: &str, parts: &[&Part]) -> Result<()> {
-        let file = OutputFile::create(&self.place(name), MODE_PRIVATE)?;
-        let mut assembler = Assembler::new(BufWriter::with_capacity(BUFFER_BYTES, file));
-        for part in parts {
-            assembler.add_finished(part.name, part.facts.sha256, read_again(&part.file)?)?;
-        }
-        let (writer, initrd) = assembler.finish();
-        let file = writer.into_inner().map_err(io::IntoInnerError::into_error).context("writing the initrd")?;
-        self.outputs.add_file(file)?;
-        self.listed.push(Output { path: name.to_owned(), size_bytes: initrd.size_bytes, sha256: initrd.digest });
-        Ok(())
+    /// Takes an output that was written; returns its name.
+    fn add(&mut self, written: WrittenFile) -> Result<String> {
+        let name = written.output.path.clone();
+        self.outputs.add_file(written.file)?;
+        self.listed.push(written.output);
+        Ok(name)
     }
 
     /// The segments as files of their own.
@@ -154,19 +175,8 @@ impl<'a> Writing<'a> {
         let modules = self.kernels.iter().flat_map(of_kernel);
         for (part, kernel) in base.chain(modules) {
             let name = segment_file_name(part, kernel);
-            self.copy(&name, &part.file, &part.facts.sha256, MODE_PRIVATE)?;
+            self.add(copy(self.build.plan, &name, &part.content, &part.facts.sha256, MODE_PRIVATE)?)?;
         }
-        Ok(())
-    }
-
-    fn copy(&mut self, name: &str, from: &File, sha256: &Digest, mode: u32) -> Result<()> {
-        let file = OutputFile::create(&self.place(name), mode)?;
-        let mut hasher = Hasher::new(file);
-        io::copy(&mut read_again(from)?, &mut hasher).with_context(|| format!("writing {name}"))?;
-        let (file, digest, size_bytes) = hasher.finish();
-        ensure!(digest == *sha256, "what the cache had for {name} changed: run this again");
-        self.outputs.add_file(file)?;
-        self.listed.push(Output { path: name.to_owned(), size_bytes, sha256: digest });
         Ok(())
     }
 
@@ -207,7 +217,7 @@ impl<'a> Writing<'a> {
 
     fn begin_directory(&self, format: Format) -> Result<(String, OutputDirectory)> {
         let name = self.build.plan.output_name(format, None);
-        let directory = OutputDirectory::create(&self.place(&name), replaces(self.build.plan, &name))?;
+        let directory = OutputDirectory::create(&place(self.build.plan, &name), replaces(self.build.plan, &name))?;
         Ok((name, directory))
     }
 
@@ -296,13 +306,6 @@ fn options(plan: &Plan) -> Options {
 
 fn listed_packages(packages: &[LockedPackage]) -> Vec<InstalledPackage> {
     packages.iter().map(|package| manifest::package(&package.package())).collect()
-}
-
-/// A file of the cache from its start, whoever read it before.
-fn read_again(file: &File) -> Result<File> {
-    let mut file = file.try_clone().context("reading from the cache")?;
-    io::Seek::rewind(&mut file).context("reading from the cache")?;
-    Ok(file)
 }
 
 /// What the kernels see after unpacking all segments.

@@ -1,7 +1,5 @@
 //! One segment of an initrd, made or taken from the cache.
 
-use std::fs::File;
-
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +7,7 @@ use crate::cache::{Cache, Kind};
 use crate::format::compress::Compression;
 use crate::format::digest::Digest;
 use crate::segment::write_segment;
-use crate::tree::Tree;
+use crate::tree::{Content, Tree};
 use crate::workshop::Workshop;
 
 /// A segment that may be made.
@@ -33,7 +31,7 @@ pub struct Part {
     /// What is known of it.
     pub facts: Facts,
     /// Its bytes.
-    pub file: File,
+    pub content: Content,
 }
 
 /// What the cache keeps of a segment.
@@ -60,8 +58,9 @@ impl Draft {
     /// Fails when the cache cannot be read.
     pub fn cached(&self, cache: &Cache) -> Result<Option<Part>> {
         let Some(facts) = cache.record::<Facts>(Kind::Segment, &self.key) else { return Ok(None) };
-        let file = cache.data(&facts.sha256)?;
-        Ok(file.map(|file| Part { name: self.name, compression: self.compression, facts, file }))
+        let Some(file) = cache.data(&facts.sha256)? else { return Ok(None) };
+        let content = Content::of_file(file).context("reading from the cache")?;
+        Ok(Some(Part { name: self.name, compression: self.compression, facts, content }))
     }
 
     /// Makes the segment of its tree and leaves it in the cache; `warnings` tell of how the tree came about.
@@ -85,7 +84,8 @@ impl Draft {
         };
         cache.keep(Kind::Segment, &self.key, &facts)?;
         stage.finish(&format!("{:.1} MB", size_bytes as f64 / 1e6));
-        Ok(Part { name, compression, facts, file })
+        let content = Content::of_file(file).context("reading from the cache")?;
+        Ok(Part { name, compression, facts, content })
     }
 }
 

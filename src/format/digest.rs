@@ -100,6 +100,11 @@ impl<W> Hasher<W> {
         Hasher { inner, hash: Sha256::new(), size_bytes: 0 }
     }
 
+    /// The wrapped writer.
+    pub fn get_ref(&self) -> &W {
+        &self.inner
+    }
+
     /// The wrapped writer, the digest and the length in bytes of what went through.
     pub fn finish(self) -> (W, Digest, u64) {
         (self.inner, Digest(self.hash.finalize().into()), self.size_bytes)

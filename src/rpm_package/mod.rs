@@ -69,8 +69,6 @@ mod tag {
     pub const LONG_SIZE: u32 = 5009;
     pub const FILE_CAPS: u32 = 5010;
     pub const FILE_DIGEST_ALGORITHM: u32 = 5011;
-    pub const PAYLOAD_DIGEST: u32 = 5092;
-    pub const PAYLOAD_DIGEST_ALGORITHM: u32 = 5093;
 }
 
 /// A file that is not in the payload but only owned.
@@ -85,7 +83,6 @@ pub struct RpmPackage {
     /// All files, ghosts included, in the order of the header.
     pub files: Vec<PackagedFile>,
     payload_offset: u64,
-    payload_checksum: Option<Checksum>,
 }
 
 /// What a package is.
@@ -190,7 +187,6 @@ impl RpmPackage {
             identity: identity(&header)?,
             files: files(&header).context("reading its list of files")?,
             payload_offset: LEAD_BYTES + signatures.length_bytes + padding_bytes + header.length_bytes,
-            payload_checksum: payload_checksum(&header)?,
         })
     }
 
@@ -199,15 +195,10 @@ impl RpmPackage {
         &self.path
     }
 
-    /// Whether the header has a digest of the payload, which [`RpmPackage::payload`] then verifies.
-    pub fn has_payload_digest(&self) -> bool {
-        self.payload_checksum.is_some()
-    }
-
-    /// Its payload, from the start, once its digest is verified.
+    /// Its payload, from the start. Its digest is not verified: that is for who knows the digest of the whole file.
     ///
     /// # Errors
-    /// Fails when the file cannot be read, or the digest is another than the header's.
+    /// Fails when the file cannot be read.
     pub fn payload(&self) -> Result<Payload<'_>> {
         Payload::open(self).with_context(|| format!("reading the payload of {}", self.path.display()))
     }
@@ -235,12 +226,6 @@ fn identity(header: &Header) -> Result<Identity> {
         license: header.text(tag::LICENSE)?.unwrap_or_default(),
         installed_size_bytes: first(tag::LONG_SIZE)?.or(first(tag::SIZE)?).unwrap_or(0),
     })
-}
-
-fn payload_checksum(header: &Header) -> Result<Option<Checksum>> {
-    let Some(digits) = header.text(tag::PAYLOAD_DIGEST)? else { return Ok(None) };
-    let algorithm = header.numbers(tag::PAYLOAD_DIGEST_ALGORITHM)?.first().copied().unwrap_or(ALGORITHM_SHA256);
-    checksum(algorithm, &digits).map(Some)
 }
 
 const ALGORITHM_MD5: u64 = 1;

@@ -14,11 +14,12 @@ mod contents;
 mod partial;
 mod removal;
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, anyhow, ensure};
@@ -44,6 +45,8 @@ pub struct Store {
     root: PathBuf,
     /// Locked, shared with others, until the last clone is dropped.
     lock: Arc<File>,
+    /// Blobs that this process has read and found whole.
+    whole: Arc<Mutex<BTreeSet<Digest>>>,
 }
 
 impl Store {
@@ -61,7 +64,9 @@ impl Store {
         let lock = lock.map_err(|error| explain(root, "writing", &path, error))?;
         loop {
             match flock(&lock, FlockOperation::LockShared) {
-                Ok(()) => return Ok(Store { root: root.to_owned(), lock: Arc::new(lock) }),
+                Ok(()) => {
+                    return Ok(Store { root: root.to_owned(), lock: Arc::new(lock), whole: Arc::default() });
+                }
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(explain(root, "locking", &path, error.into())),
             }
@@ -122,22 +127,28 @@ impl Store {
         Ok(file)
     }
 
-    /// Reads the blob of `digest`, if it is there, and removes it if it is damaged. Tells whether it was.
+    /// Reads the blob of `digest`, if it is there and was not read by this before, and removes it if it is damaged. Tells
+    /// whether it was.
     ///
     /// # Errors
     /// Fails when it cannot be read, or is damaged and cannot be removed.
     pub fn discard_if_damaged(&self, digest: &Digest) -> Result<bool> {
-        if !self.contains(digest) {
+        if !self.contains(digest) || self.found_whole().contains(digest) {
             return Ok(false);
         }
         let path = self.path(digest);
         let (found, _) =
             Digest::of_reader(self.read(digest)?).with_context(|| format!("reading {}", path.display()))?;
         if found == *digest {
+            self.found_whole().insert(*digest);
             return Ok(false);
         }
         fs::remove_file(&path).map_err(|error| explain(&self.root, "removing", &path, error))?;
         Ok(true)
+    }
+
+    fn found_whole(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
+        self.whole.lock().expect("no thread panics while it holds the lock")
     }
 
     /// The size of the blob of `digest` in bytes.
@@ -265,9 +276,10 @@ mod tests {
 
     #[test]
     fn a_damaged_blob_is_discarded_and_a_whole_one_stays() {
-        let (_directory, store) = store();
+        let (directory, store) = store();
         let digest = store.insert(b"initrd").unwrap();
         assert!(!store.discard_if_damaged(&digest).unwrap() && store.contains(&digest));
+        let store = Store::open(directory.path()).unwrap();
         fs::remove_file(store.path(&digest)).unwrap();
         assert!(!store.discard_if_damaged(&digest).unwrap());
         fs::write(store.path(&digest), b"initrD").unwrap();
