@@ -1,6 +1,8 @@
 //! The command line. Each subcommand's own arguments stand beside its code in [`crate::commands`]; the doc comments
 //! are what `--help` prints.
 
+use std::process::ExitCode;
+
 use clap::{Parser, Subcommand};
 
 use crate::commands::{boot, build, convert, diff, doctor, fetch, inspect, lock, store, update, verify};
@@ -38,6 +40,15 @@ impl CommandLine {
             (true, _) => Verbosity::Quiet,
             (_, true) => Verbosity::Verbose,
             _ => Verbosity::Normal,
+        }
+    }
+
+    /// The exit code of an error: 2 where 1 is an answer, as with diff(1).
+    pub fn code_of_errors(&self) -> ExitCode {
+        match &self.command {
+            Command::Diff(_) => ExitCode::from(2),
+            Command::Lock(arguments) if arguments.check => ExitCode::from(2),
+            _ => ExitCode::FAILURE,
         }
     }
 }

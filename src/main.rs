@@ -16,7 +16,8 @@ fn main() -> ExitCode {
         Err(error) => {
             // Nobody may be reading any more, which changes nothing about the exit code.
             let _ = writeln!(stderr(), "error: {error:#}");
-            Interrupted::find(&error).map_or(ExitCode::FAILURE, |interrupted| interrupted.exit_code().into())
+            Interrupted::find(&error)
+                .map_or(command_line.code_of_errors(), |interrupted| interrupted.exit_code().into())
         }
     }
 }

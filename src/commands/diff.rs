@@ -25,7 +25,7 @@ const TWO_OF_A_KIND: &str = "give two initrds, or two output directories of `oci
 /// only on one side is one line. Of output directories the other files count too: one that is missing or is not what its
 /// manifest records differs. Of a manifest.json only what it records.
 ///
-/// Exits with 1 if anything differs, with 0 if nothing does.
+/// Exits with 0 if nothing differs, with 1 if anything does, with 2 if they cannot be compared.
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 JSON: count, unpack_alike, not_compared, and differences, each with subject (manifest, package, kernel, \

@@ -32,9 +32,10 @@ pub struct Arguments {
     #[arg(short, long = "kernel-version", value_name = "KVER")]
     kernel_versions: Vec<String>,
 
-    /// Only say whether the lock is fresh, and which input of it changed; exit with 1 if it is not. Nothing is solved.
+    /// Only say whether the lock is fresh, and which input of it changed; exit with 1 if it is not, with 2 if that cannot
+    /// be told. Nothing is solved.
     #[arg(long)]
-    check: bool,
+    pub check: bool,
 
     #[command(flatten)]
     supply: SupplyOptions,

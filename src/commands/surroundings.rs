@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use rustix::process::geteuid;
 
 use crate::engine::doctor::Host;
-use crate::engine::{Surroundings, Wish};
+use crate::engine::{Endpoint, Surroundings, Wish};
 use crate::process::find;
 
 /// The option that names the engine.
@@ -21,7 +21,7 @@ pub struct EngineOption {
     /// Without it, the first of these counts: $CONTAINER_HOST, $DOCKER_HOST, $XDG_RUNTIME_DIR/podman/podman.sock (not for
     /// root), /run/podman/podman.sock, and a podman service that is started for this run and ended after it.
     /// Example: --engine unix:///run/podman/podman.sock
-    #[arg(long, value_name = "podman|URL")]
+    #[arg(long, value_name = "podman|URL", value_parser = engine)]
     pub engine: Option<String>,
 }
 
@@ -47,6 +47,15 @@ impl EngineOption {
             socket_directories,
         })
     }
+}
+
+/// Refuses at once what names no engine.
+fn engine(text: &str) -> Result<String> {
+    match text {
+        "podman" => {}
+        url => drop(Endpoint::parse(url)?),
+    }
+    Ok(text.to_owned())
 }
 
 /// This machine and user.

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, anyhow};
 use futures_util::{Stream, StreamExt};
@@ -88,19 +88,21 @@ impl Engine {
         self.cancellation.check()?;
         let (job_name, container) = (job.name.to_owned(), unique_name(job.name)?);
         let outcome = self.create_and_drive(&container, job, progress).await;
+        let mut parts = Parts::begin(progress);
         if let Err(error) = self.remove(&container).await {
             progress.warn(&format!(
                 "container {container} could not be removed and is left to the next run, which removes it: {error:#}"
             ));
         }
-        debug!(container, "removed");
+        parts.end("removing the container");
         outcome.map_err(|error| self.explain(&job_name, error))
     }
 
     async fn create_and_drive(&self, container: &str, job: Job<'_>, progress: &Progress) -> Result<JobResult> {
+        let mut parts = Parts::begin(progress);
         // Not to be interrupted: a container whose creation is cut short may appear after it was looked for.
         self.client.create(self.plan(container, &job)?).await.context("creating the container")?;
-        debug!(container, "created");
+        parts.end(&format!("creating the container {container}"));
         tokio::select! {
             biased;
             interrupted = self.cancellation.cancelled() => Err(interrupted.into()),
@@ -127,20 +129,21 @@ impl Engine {
     }
 
     async fn drive(&self, container: &str, job: Job<'_>, progress: &Progress) -> Result<JobResult> {
+        let mut parts = Parts::begin(progress);
         self.upload(container, job.input).await.context("sending the input into the container")?;
-        debug!(container, "input unpacked");
+        parts.end("sending the input into the container");
         let pieces = self.client.attach(container).await.context("attaching to the container")?;
         self.client.start(container).await.with_context(|| format!("starting {}", job.command.join(" ")))?;
-        debug!(container, "started");
         let (exit_code, log) = self.follow(container, pieces, progress).await?;
-        debug!(container, exit_code, "ended");
+        parts.end(&format!("running {}, with its start,", job.command.join(" ")));
         let mut output_bytes = Vec::new();
         if exit_code == 0 {
             self.client.settle(container).await.context("waiting for the engine to be done with the container")?;
+            parts.end("waiting for the engine to put the container away");
             for output in job.outputs {
                 let fetched = self.fetch(container, &output.path, output.sink);
                 output_bytes.push(fetched.with_context(|| format!("fetching {} from the container", output.path))?);
-                debug!(container, output.path, "fetched");
+                parts.end(&format!("fetching {} from the container", output.path));
             }
         }
         Ok(JobResult { exit_code, log, output_bytes })
@@ -220,6 +223,26 @@ impl Engine {
              doctor) and start again",
             self.client.endpoint()
         ))
+    }
+}
+
+/// Says what the parts of a job took, for those who look at details.
+struct Parts<'a> {
+    progress: &'a Progress,
+    began: Instant,
+}
+
+impl<'a> Parts<'a> {
+    fn begin(progress: &'a Progress) -> Self {
+        Parts { progress, began: Instant::now() }
+    }
+
+    /// Ends the part that is under way and begins the next.
+    fn end(&mut self, part: &str) {
+        let took = self.began.elapsed().as_secs_f64();
+        debug!(part, took);
+        self.progress.detail(&format!("{part} took {took:.3} s"));
+        self.began = Instant::now();
     }
 }
 

@@ -4,7 +4,6 @@
 //! for; drivers built into the kernel bring their soft dependencies and firmware too. An exclusion keeps a module out of
 //! the patterns' choice, not out of the closure. Only modules that are reached are decoded.
 
-use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
@@ -54,7 +53,7 @@ pub fn select(
 ) -> Result<Selection> {
     let (selected, unmatched) = patterns.apply(modules);
     let mut closure = Closure::new(modules);
-    closure.want_all(selected);
+    selected.into_iter().for_each(|file| closure.want(file));
     for value in modules.builtin().values("softdep").chain(modules.builtin().values("weakdep")) {
         dependency_words(value).for_each(|word| closure.want_softly(word));
     }
@@ -69,58 +68,80 @@ pub fn select(
     Ok(Selection { modules, firmware, unmatched, missing_firmware, missing_dependencies })
 }
 
-/// A search that decodes the modules it reaches, one wave at a time.
+/// A search that decodes the modules it reaches.
 struct Closure<'a> {
     modules: &'a KernelModules,
+    /// What is reached.
+    wanted: BTreeSet<&'a str>,
+    /// What is decoded: also modules that provide algorithms, reached or not.
     infos: BTreeMap<String, ModuleInfo>,
-    /// Modules reached and not yet decoded.
-    wave: BTreeMap<&'a str, &'a ModuleFile>,
-    /// Aliases asked for and not yet looked up, normalised.
+    /// What is decoded or will be.
+    begun: BTreeSet<&'a str>,
+    /// What is to be decoded and not yet handed out.
+    next: Vec<Reached<'a>>,
+    /// The aliases of algorithms that were asked for, normalised.
     aliases: BTreeSet<String>,
-    seen_aliases: BTreeSet<String>,
-    /// The modules that provide algorithms and are not selected, decoded when first needed.
-    algorithms: Option<BTreeMap<String, ModuleInfo>>,
     missing: BTreeSet<MissingDependency>,
+}
+
+/// A module to be decoded. What is greatest comes first: what is surely needed, since it tells what else is, and what takes
+/// longest, since begun last it would keep the others waiting.
+#[derive(Eq, Ord, PartialEq, PartialOrd)]
+struct Reached<'a> {
+    is_wanted: bool,
+    size_bytes: u64,
+    name: &'a str,
 }
 
 impl<'a> Closure<'a> {
     fn new(modules: &'a KernelModules) -> Self {
         Closure {
             modules,
+            wanted: BTreeSet::new(),
             infos: BTreeMap::new(),
-            wave: BTreeMap::new(),
+            begun: BTreeSet::new(),
+            next: Vec::new(),
             aliases: BTreeSet::new(),
-            seen_aliases: BTreeSet::new(),
-            algorithms: None,
             missing: BTreeSet::new(),
         }
     }
 
     fn run(&mut self) -> Result<()> {
-        while !self.wave.is_empty() || !self.aliases.is_empty() {
-            let mut wave: Vec<&ModuleFile> = std::mem::take(&mut self.wave).into_values().collect();
-            // The largest first: begun last, one of them would keep the others waiting.
-            wave.sort_by_key(|file| Reverse(file.content.size_bytes()));
-            for info in parallel::map(&wave, |file| self.known_or_read(file))? {
-                self.want_dependencies(&info);
-                self.infos.insert(info.name.clone(), info);
-            }
-            if self.wave.is_empty() {
-                self.look_up_aliases()?;
-            }
-        }
+        let modules = self.modules;
+        let first = std::mem::take(&mut self.next);
+        let read = |reached: &Reached<'_>| {
+            module_info::read(modules.get(reached.name).expect("what is reached is a module of the kernel"))
+        };
+        parallel::explore(first, read, |info| {
+            self.take(info);
+            std::mem::take(&mut self.next)
+        })?;
+        self.infos.retain(|name, _| self.wanted.contains(name.as_str()));
         Ok(())
     }
 
-    fn known_or_read(&self, file: &ModuleFile) -> Result<ModuleInfo> {
-        let known = self.algorithms.as_ref().and_then(|algorithms| algorithms.get(&file.name));
-        known.map_or_else(|| module_info::read(file), |info| Ok(info.clone()))
+    fn take(&mut self, info: ModuleInfo) {
+        let name = info.name.clone();
+        let is_wanted = self.wanted.contains(name.as_str());
+        let provides = !is_wanted && info.aliases.iter().any(|alias| self.is_asked_for(alias));
+        self.infos.insert(name.clone(), info);
+        if is_wanted {
+            self.follow(&name);
+        } else if provides {
+            self.want_named(&name);
+        }
     }
 
-    fn want_dependencies(&mut self, info: &ModuleInfo) {
+    fn is_asked_for(&self, alias: &str) -> bool {
+        normalize_alias(alias).is_some_and(|alias| self.aliases.contains(&alias))
+    }
+
+    /// Wants what a decoded module needs.
+    fn follow(&mut self, name: &str) {
+        let Some(info) = self.infos.get(name).cloned() else { return };
         for dependency in &info.depends {
             match self.modules.get(dependency) {
-                Some(file) => self.want_all([file]),
+                Some(file) => self.want(file),
                 None if self.modules.builtin().contains(&module_name(dependency)) => {}
                 None => {
                     let (module, dependency) = (info.name.clone(), dependency.clone());
@@ -131,48 +152,54 @@ impl<'a> Closure<'a> {
         info.soft_dependencies().for_each(|word| self.want_softly(word));
     }
 
-    fn want_all(&mut self, files: impl IntoIterator<Item = &'a ModuleFile>) {
-        let new = files.into_iter().filter(|file| !self.infos.contains_key(&file.name));
-        self.wave.extend(new.map(|file| (file.name.as_str(), file)));
+    fn want(&mut self, file: &'a ModuleFile) {
+        if !self.wanted.insert(&file.name) {
+            return;
+        }
+        if self.infos.contains_key(&file.name) {
+            self.follow(&file.name);
+        } else {
+            self.decode(file, true);
+        }
+    }
+
+    fn want_named(&mut self, name: &str) {
+        let modules = self.modules;
+        modules.get(name).into_iter().for_each(|file| self.want(file));
+    }
+
+    fn decode(&mut self, file: &'a ModuleFile, is_wanted: bool) {
+        if self.begun.insert(&file.name) {
+            self.next.push(Reached { is_wanted, size_bytes: file.content.size_bytes(), name: &file.name });
+        }
     }
 
     /// What a soft or weak dependency names may be a module, an alias, or not there at all.
     fn want_softly(&mut self, word: &str) {
         if let Some(file) = self.modules.get(word) {
-            self.want_all([file]);
+            self.want(file);
         } else if !self.modules.builtin().contains(&module_name(word))
             && let Some(alias) = normalize_alias(word)
-            && self.seen_aliases.insert(alias.clone())
+            && !alias.contains(':')
+            && !self.modules.builtin().has_alias(&alias)
+            && self.aliases.insert(alias.clone())
         {
-            self.aliases.insert(alias);
+            self.want_providers(&alias);
         }
     }
 
-    /// Takes every module that provides an algorithm asked for, as modprobe would load every one.
-    fn look_up_aliases(&mut self) -> Result<()> {
-        let mut aliases = std::mem::take(&mut self.aliases);
-        aliases.retain(|alias| !alias.contains(':') && !self.modules.builtin().has_alias(alias));
-        if aliases.is_empty() {
-            return Ok(());
-        }
-        let algorithms = match self.algorithms.take() {
-            Some(algorithms) => algorithms,
-            None => self.read_algorithms()?,
-        };
-        let provides = |info: &&ModuleInfo| {
-            info.aliases.iter().any(|alias| normalize_alias(alias).is_some_and(|alias| aliases.contains(&alias)))
-        };
+    /// Wants every module that provides an algorithm, as modprobe would load every one: those that are decoded now, the
+    /// others when they are.
+    fn want_providers(&mut self, alias: &str) {
         let modules = self.modules;
-        self.want_all(algorithms.values().filter(provides).filter_map(|info| modules.get(&info.name)));
-        self.algorithms = Some(algorithms);
-        Ok(())
-    }
-
-    fn read_algorithms(&self) -> Result<BTreeMap<String, ModuleInfo>> {
-        let reached = |file: &ModuleFile| self.infos.contains_key(&file.name);
-        let candidates = self.modules.files().filter(|file| provides_algorithms(&file.relative_path) && !reached(file));
-        let infos = parallel::map(&candidates.collect::<Vec<_>>(), |file| module_info::read(file))?;
-        Ok(infos.into_iter().map(|info| (info.name.clone(), info)).collect())
+        modules
+            .files()
+            .filter(|file| provides_algorithms(&file.relative_path))
+            .for_each(|file| self.decode(file, false));
+        let provides =
+            |info: &&ModuleInfo| info.aliases.iter().any(|one| normalize_alias(one).is_some_and(|one| one == alias));
+        let providers: Vec<String> = self.infos.values().filter(provides).map(|info| info.name.clone()).collect();
+        providers.iter().for_each(|name| self.want_named(name));
     }
 }
 

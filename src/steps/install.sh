@@ -68,10 +68,15 @@ export_tree() {
         --xattrs --xattrs-include='*' --pax-option=delete=atime,delete=ctime .
 }
 
+# timed WORDS FUNCTION: says how long it took.
+timed() {
+    local TIMEFORMAT="$1 took %R s"
+    time "$2"
+}
+
 provide_mount
 mount_kernel_file_systems
-TIMEFORMAT='dnf and rpm took %R s'
-time install_packages
-finish
+timed 'dnf and rpm' install_packages
+timed 'finishing the tree' finish
 write_inventory
-export_tree
+timed 'archiving the tree' export_tree

@@ -58,8 +58,7 @@ containers() {
 }
 
 stages() {
-    sed -n 's/^\([^ ].*\) (\([0-9.]* s\))$/| \1 | \2 |/p; s/.*\(dnf and rpm\) took \([0-9.]* s\)$/| of installing: \1 | \2 |/p' \
-        "$work/$1.log"
+    sed -n 's/^\([^ ].*\) (\([0-9.]* s\))$/| \1 | \2 |/p; s/^  | \(.*\) took \([0-9.]* s\)$/| of installing: \1 | \2 |/p' "$work/$1.log"
 }
 
 prepare() {

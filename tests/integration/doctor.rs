@@ -59,6 +59,8 @@ fn without_podman_and_sockets_it_lists_what_was_tried_and_how_to_install() {
 fn an_endpoint_that_is_none_is_an_error_that_names_its_origin() {
     let said = fixture::fail(doctor().env("DOCKER_HOST", "ssh://root@build.example.org"));
     assert!(said.contains("reading DOCKER_HOST") && said.contains("ssh -fNL"), "{said}");
+    let said = fixture::fail_with(2, doctor().args(["--engine", "docker"]));
+    assert!(said.contains("'docker' for '--engine") && said.contains("tcp://HOST:PORT"), "{said}");
 }
 
 #[test]

@@ -68,8 +68,13 @@ pub fn succeed(command: &mut Command) -> String {
 
 /// Runs a command to its end and insists on exit code 1; returns its standard error.
 pub fn fail(command: &mut Command) -> String {
+    fail_with(1, command)
+}
+
+/// Runs a command to its end and insists on that exit code; returns its standard error.
+pub fn fail_with(code: i32, command: &mut Command) -> String {
     let output = command.output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{command:?}:\n{}{}", stdout(&output), stderr(&output));
+    assert_eq!(output.status.code(), Some(code), "{command:?}:\n{}{}", stdout(&output), stderr(&output));
     stderr(&output)
 }
 

@@ -91,6 +91,7 @@ fn fresh_lock_stays_and_a_changed_input_is_named() {
     assert!(!narration(&mut lock(&[])).contains("solving"));
     assert_eq!(lock_text(image.path()), text);
 
+    fixture::fail_with(2, lock(&["--check"]).args(["--profile", "nonesuch"]));
     change(&image, "\"bash\"", "\"bash\", \"less\"");
     let output = lock(&["--check"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
