@@ -1,6 +1,6 @@
 //! Kernel packages to a tree: their payload only, without scriptlets, so that no kernel has to be installed.
 //!
-//! Enters: rpm files whose bytes and signatures were verified. Leaves: one [`Tree`] of all their files; the bytes of each
+//! Enters: rpm files; nothing of them is used before they were verified. Leaves: one [`Tree`] of all their files; the bytes of each
 //! package lie in a spool file without a name. Paths are those of a system with merged `/usr`: kernel packages still say
 //! `/lib/modules`.
 

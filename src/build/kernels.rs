@@ -18,6 +18,7 @@ use crate::{kernel, microcode, supplies};
 use super::base::FinishedBase;
 use super::part::{Draft, Part};
 use super::plan::Plan;
+use super::reading::Reading;
 use super::{Build, FIRMWARE_DIRECTORY, recipe};
 
 /// What the cache keeps of a kernel's image.
@@ -64,6 +65,8 @@ pub struct Kernel {
     image: Option<Image>,
     microcode: Option<Part>,
     segment: Option<Part>,
+    /// Its packages, if they are read while they are verified.
+    reading: Option<Reading>,
 }
 
 /// What can be made of a kernel.
@@ -110,14 +113,16 @@ pub struct FinishedKernel {
 pub async fn provide(build: &Build<'_>, firmware: Option<Digest>) -> Result<Vec<Kernel>> {
     let mut kernels = Vec::new();
     let mut missing: Vec<LockedPackage> = Vec::new();
+    let Build { workshop, .. } = build;
     for locked in &build.recipe.kernels {
-        let kernel = Kernel::cached(build, locked, firmware)?;
+        let mut kernel = Kernel::cached(build, locked, firmware)?;
         if kernel.is_read_from_packages(build.plan) {
             missing.extend(locked.packages.iter().cloned());
+            kernel.reading = Reading::begin(&kernel.rpms, &workshop.store, workshop.progress);
         }
         kernels.push(kernel);
     }
-    supplies::provide(&build.workshop, &build.section, &missing).await?;
+    supplies::provide(workshop, &build.section, &missing).await?;
     Ok(kernels)
 }
 
@@ -150,6 +155,7 @@ impl Kernel {
             microcode: segment(&drafts.microcode)?,
             segment: segment(&drafts.modules)?,
             drafts,
+            reading: None,
         })
     }
 
@@ -175,8 +181,11 @@ impl Kernel {
 
     fn read_packages(self, build: &Build<'_>, base: &FinishedBase) -> Result<ReadKernel> {
         let Build { workshop, plan, recipe, .. } = build;
-        let Kernel { version, rpms, drafts, image, microcode, segment } = self;
-        let mut tree = kernel::read_packages(&rpms, workshop.store.root(), workshop.progress)?;
+        let Kernel { version, rpms, drafts, image, microcode, segment, reading } = self;
+        let mut tree = match reading.map(Reading::finish).transpose()?.flatten() {
+            Some(tree) => tree,
+            None => kernel::read_packages(&rpms, workshop.store.root(), workshop.progress)?,
+        };
         tree.merge(base.firmware.clone()).context("joining the firmware of the base's packages and of the kernel's")?;
         tree.set_times(recipe.epoch);
         let microcode_tree = microcode::microcode(&tree, architecture(), recipe.epoch)?;

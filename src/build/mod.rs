@@ -10,6 +10,7 @@ mod kernels;
 mod outputs;
 mod part;
 mod plan;
+mod reading;
 mod recipe;
 
 use std::fs;
