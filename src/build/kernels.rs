@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::thread;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -233,6 +234,11 @@ impl ReadKernel {
             }
             segment => segment,
         };
+        if !build.plan.wants_tree() {
+            // Files of a hundred megabytes are forgotten while the outputs are written.
+            thread::spawn(move || drop(tree));
+            return Ok(FinishedKernel { version, microcode, segment, tree: None, warnings });
+        }
         Ok(FinishedKernel { version, microcode, segment, tree: Some(tree), warnings })
     }
 }
