@@ -30,6 +30,7 @@ rpmsign             rpm                    rpm-sign
 runuser             util-linux             util-linux
 sfdisk              fdisk                  util-linux
 skopeo              skopeo                 skopeo
+swtpm               swtpm                  swtpm
 xz                  xz-utils               xz
 zstd                zstd                   zstd
 '

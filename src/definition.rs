@@ -35,6 +35,8 @@ pub struct Definition {
     pub keep_module_compression: bool,
     /// Profiles by name.
     pub profiles: BTreeMap<String, Selection>,
+    /// Those of them that are part of the image and already in its selection.
+    pub default_profiles: Vec<String>,
     /// How the initrd is compressed unless the command line says otherwise.
     pub compression: Compression,
     /// Every file that was read, in the order of reading: this file is the last.
@@ -125,7 +127,10 @@ impl Definition {
     pub fn select<'p>(&self, profiles: impl IntoIterator<Item = &'p String>) -> Result<Selection> {
         let mut selection = self.selection.clone();
         for name in profiles {
-            selection.extend(self.profile(name)?.clone());
+            let profile = self.profile(name)?;
+            if !self.default_profiles.contains(name) {
+                selection.extend(profile.clone());
+            }
         }
         Ok(selection)
     }
@@ -174,6 +179,7 @@ struct RawDefinition {
     kernel: RawKernel,
     extra_trees: Vec<PathBuf>,
     profiles: BTreeMap<String, Selection>,
+    default_profiles: Vec<String>,
     output: RawOutput,
 }
 
@@ -248,6 +254,7 @@ impl RawDefinition {
         for (name, profile) in later.profiles {
             self.profiles.entry(name).or_default().extend(profile);
         }
+        self.default_profiles.extend(later.default_profiles);
         self.output.compression = later.output.compression.or(self.output.compression.take());
     }
 
@@ -264,7 +271,7 @@ impl RawDefinition {
         }
         let compression = self.output.compression.as_deref().unwrap_or("zstd");
         let file = files.last().context("a definition is at least one file")?;
-        Ok(Definition {
+        let mut definition = Definition {
             argument: argument.to_owned(),
             name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             directory: file.parent().unwrap_or(Path::new("/")).to_owned(),
@@ -283,9 +290,14 @@ impl RawDefinition {
             kernel_packages: self.kernel.packages,
             keep_module_compression: self.kernel.keep_compression.unwrap_or(true),
             profiles: self.profiles,
+            default_profiles: Vec::new(),
             compression: compression.parse().context("in [output] compression")?,
             files,
-        })
+        };
+        let selection = definition.select(&self.default_profiles).context("in default_profiles")?;
+        definition.selection = Selection { description: String::new(), ..selection };
+        definition.default_profiles = self.default_profiles;
+        Ok(definition)
     }
 }
 
@@ -474,6 +486,21 @@ modules = ["dm-thin-pool"]
         assert_eq!(selection.install, ["systemd", "lvm2"]);
         let error = definition.select(&["lvn".to_owned()]).unwrap_err().to_string();
         assert_eq!(error, "image a has no profile \"lvn\"; its profiles are: lvm");
+    }
+
+    #[test]
+    fn default_profiles_are_part_of_the_image_and_are_not_added_twice() {
+        let with = |names: &str| format!("default_profiles = [{names}]\n{MINIMAL}");
+        let directory = images(&[("a.toml", &with("\"lvm\"")), ("b.toml", &with("\"lvn\""))]);
+        let definition = Definition::load("a", directory.path()).unwrap();
+        assert_eq!(definition.selection.install, ["systemd", "lvm2"]);
+        let selection = definition.select(&["lvm".to_owned()]).unwrap();
+        assert_eq!(
+            (selection.install, selection.modules),
+            (definition.selection.install, vec!["dm-thin-pool".to_owned()])
+        );
+        let error = format!("{:#}", Definition::load("b", directory.path()).unwrap_err());
+        assert!(error.contains("in default_profiles: image b has no profile \"lvn\""), "{error}");
     }
 
     #[test]

@@ -36,6 +36,7 @@ const FATAL: &[(&str, Option<Stage>)] = &[
 /// A line holding one of these tells better than the fatal line after it what went wrong.
 const CAUSES: &[&str] = &[
     "Timed out waiting for device",
+    "Failed to start systemd-cryptsetup@",
     "Failed to execute",
     "Failed to switch root",
     "error while loading shared libraries",
@@ -87,6 +88,7 @@ pub struct Console {
     /// When the kernel's clock was zero.
     kernel_start: Option<Duration>,
     cause: Option<String>,
+    failed_unit: Option<String>,
     fault: Option<Fault>,
     panicked: bool,
     done: bool,
@@ -120,6 +122,11 @@ impl Console {
     /// What ended the boot, if anything did.
     pub fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()
+    }
+
+    /// What systemd said of the first unit that failed.
+    pub fn failed_unit(&self) -> Option<&str> {
+        self.failed_unit.as_deref()
     }
 
     /// Whether the kernel panicked.
@@ -195,6 +202,9 @@ impl Console {
         }
         if self.cause.is_none() && CAUSES.iter().any(|text| line.contains(text)) {
             self.cause = Some(line.to_owned());
+        }
+        if self.failed_unit.is_none() && line.contains("[FAILED] ") {
+            self.failed_unit = Some(message(line).to_owned());
         }
         self.panicked |= line.contains("Kernel panic");
         if let Some((_, stage)) = FATAL.iter().find(|(text, _)| line.contains(text)) {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 
 use super::console::Console;
+use super::dialogue::Dialogue;
 use super::qemu::{Guest, Qemu};
 
 /// How often a run asks whether it was interrupted.
@@ -78,6 +79,7 @@ struct Run<'a> {
     started: Instant,
     deadline: Instant,
     console: Console,
+    dialogue: Dialogue,
     diagnostics: Vec<u8>,
 }
 
@@ -86,8 +88,9 @@ impl<'a> Run<'a> {
         let log = watch.log.map(create_log).transpose()?;
         let started = Instant::now();
         let mut process =
-            Process(qemu.command(guest).own_process_group().spawn(Stdio::null(), Stdio::piped(), Stdio::piped())?);
+            Process(qemu.command(guest).own_process_group().spawn(Stdio::piped(), Stdio::piped(), Stdio::piped())?);
         Ok(Run {
+            dialogue: Dialogue::new(guest.dialogue, process.0.stdin.take()),
             output: process.listen(),
             process,
             watch,
@@ -106,6 +109,7 @@ impl<'a> Run<'a> {
         if now >= self.deadline {
             return Ok(Some(if faulty { Ending::Told } else { Ending::TimedOut }));
         }
+        self.dialogue.answer(now)?;
         match self.output.recv_timeout(TICK.min(self.deadline - now)) {
             Ok(Output::Console(bytes)) => self.take_console(&bytes)?,
             Ok(Output::Diagnostics(bytes)) => self.diagnostics.extend(bytes),
@@ -124,6 +128,7 @@ impl<'a> Run<'a> {
 
     fn take_console(&mut self, bytes: &[u8]) -> Result<()> {
         self.console.feed(bytes, self.started.elapsed());
+        self.dialogue.hear(bytes, Instant::now());
         if let Some(log) = &mut self.log {
             log.write_all(bytes).context("writing the console's log")?;
         }

@@ -7,6 +7,7 @@
 //! | [`script`] | guests that run a script of ours over the initrd's own programs |
 //! | [`cache`] | disks that were made before |
 //! | [`command_line`], [`qemu`], [`guest`] | a guest described, started, watched |
+//! | [`dialogue`], [`tpm`] | what is typed on its console; its TPM |
 //! | [`stage`], [`console`] | how far a boot got, read from its console |
 //! | [`contents`] | what the kernel unpacked against what the initrd holds |
 //! | [`verdict`], [`report`] | what it comes to |
@@ -18,6 +19,7 @@ mod cache;
 mod command_line;
 mod console;
 mod contents;
+mod dialogue;
 mod guest;
 pub mod partition;
 mod qemu;
@@ -26,10 +28,11 @@ pub mod scenario;
 mod script;
 mod session;
 mod stage;
+mod tpm;
 mod verdict;
 
 pub use qemu::Accelerator;
-pub use report::Report;
+pub use report::{Report, table};
 pub use scenario::Scenario;
 pub use session::{Contents, Finding, Options, Session, Subject, Task};
 pub use stage::{Milestone, Stage};

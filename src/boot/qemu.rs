@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use super::command_line;
 use super::guest::{self, Ending, Watch};
+use super::scenario::Exchange;
 use super::stage::Milestone;
 use crate::engine::doctor::offers_virtualisation;
 use crate::process::{Program, find};
@@ -60,6 +61,8 @@ impl fmt::Display for Accelerator {
 /// A disk of a guest.
 #[derive(Clone, Debug)]
 pub struct GuestDisk {
+    /// Its number in its set, which is in its serial number whatever other disks the guest has.
+    pub number: usize,
     /// The raw image.
     pub image: PathBuf,
     /// Whether what the guest writes is kept; else it is forgotten at the end.
@@ -79,6 +82,12 @@ pub struct Guest {
     pub disks: Vec<GuestDisk>,
     /// Its memory in mebibytes.
     pub memory_mib: u64,
+    /// Credentials that its firmware hands to systemd, as SMBIOS strings: systemd.system-credentials(7).
+    pub credentials: &'static [(&'static str, &'static str)],
+    /// The socket of the emulated TPM 2.0, if it has one.
+    pub tpm: Option<PathBuf>,
+    /// What is asked and answered on its console.
+    pub dialogue: &'static [Exchange],
 }
 
 /// A QEMU that can start guests on this host.
@@ -132,10 +141,19 @@ impl Qemu {
             arguments.extend(["-initrd".into(), initrd.clone().into()]);
         }
         arguments.extend(["-append".into(), OsString::from(&guest.command_line)]);
-        for (number, disk) in guest.disks.iter().enumerate() {
-            arguments.extend(["-drive".into(), drive(number, disk)]);
-            arguments
-                .extend(["-device".into(), format!("virtio-blk-pci,drive=disk{number},serial=disk{number}").into()]);
+        for (name, value) in guest.credentials {
+            let string = format!("io.systemd.credential:{name}={value}").replace(',', ",,");
+            arguments.extend(["-smbios".into(), format!("type=11,value={string}").into()]);
+        }
+        if let Some(socket) = &guest.tpm {
+            arguments.extend(["-chardev".into(), with_path("socket,id=tpm,path=", socket)]);
+            arguments.extend(
+                ["-tpmdev", "emulator,id=tpm,chardev=tpm", "-device", "tpm-tis,tpmdev=tpm"].map(OsString::from),
+            );
+        }
+        for disk in &guest.disks {
+            let device = format!("virtio-blk-pci,drive=disk{0},serial=disk{0}", disk.number);
+            arguments.extend(["-drive".into(), drive(disk), "-device".into(), device.into()]);
         }
         arguments
     }
@@ -154,6 +172,9 @@ impl Qemu {
             command_line: command_line::of_kernel_alone(),
             disks: Vec::new(),
             memory_mib: 512,
+            credentials: &[],
+            tpm: None,
+            dialogue: &[],
         };
         let watch = Watch { timeout: PROBE_TIMEOUT, log: None, show: false, interrupted: watch.interrupted };
         let seen = guest::run(self, &guest, &watch)?;
@@ -165,13 +186,18 @@ impl Qemu {
     }
 }
 
-/// The value of `-drive`, in which a comma of the path is written twice.
-fn drive(number: usize, disk: &GuestDisk) -> OsString {
+/// The value of `-drive`.
+fn drive(disk: &GuestDisk) -> OsString {
+    let snapshot = if disk.writable { "off" } else { "on" };
+    with_path(&format!("if=none,id=disk{},format=raw,cache=unsafe,snapshot={snapshot},file=", disk.number), &disk.image)
+}
+
+/// The value of an option with a path at its end, in which a comma is written twice.
+fn with_path(options: &str, path: &Path) -> OsString {
     use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-    let snapshot = if disk.writable { "off" } else { "on" };
-    let mut value = format!("if=none,id=disk{number},format=raw,cache=unsafe,snapshot={snapshot},file=").into_bytes();
-    for byte in disk.image.as_os_str().as_bytes() {
+    let mut value = options.as_bytes().to_vec();
+    for byte in path.as_os_str().as_bytes() {
         value.push(*byte);
         if *byte == b',' {
             value.push(b',');
@@ -192,6 +218,9 @@ mod tests {
             command_line: "console=ttyS0 rw".to_owned(),
             disks,
             memory_mib: 1024,
+            credentials: &[("a.b", "c,d")],
+            tpm: Some("/run/tpm".into()),
+            dialogue: &[],
         };
         qemu.arguments(&guest).into_iter().map(|argument| argument.into_string().unwrap()).collect()
     }
@@ -203,7 +232,8 @@ mod tests {
             line,
             "-M q35 -nodefaults -no-user-config -no-reboot -display none -accel kvm -cpu host -smp 2 -m 1024M \
              -chardev stdio,id=console,signal=off -serial chardev:console -kernel /out/vmlinuz -initrd /out/initrd \
-             -append console=ttyS0 rw"
+             -append console=ttyS0 rw -smbios type=11,value=io.systemd.credential:a.b=c,,d \
+             -chardev socket,id=tpm,path=/run/tpm -tpmdev emulator,id=tpm,chardev=tpm -device tpm-tis,tpmdev=tpm"
         );
     }
 
@@ -216,8 +246,8 @@ mod tests {
     #[test]
     fn disks_keep_their_order_and_their_commas() {
         let disks = vec![
-            GuestDisk { image: "/a,b.raw".into(), writable: false },
-            GuestDisk { image: "/c.raw".into(), writable: true },
+            GuestDisk { number: 0, image: "/a,b.raw".into(), writable: false },
+            GuestDisk { number: 1, image: "/c.raw".into(), writable: true },
         ];
         let line = arguments(Accelerator::Tcg, disks).join(" ");
         let expected = "-drive if=none,id=disk0,format=raw,cache=unsafe,snapshot=on,file=/a,,b.raw \

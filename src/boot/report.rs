@@ -59,6 +59,22 @@ impl Report {
     }
 }
 
+/// All reports as a table: name, result, and seconds from the kernel's start to both milestones.
+pub fn table(reports: &[&Report]) -> String {
+    let width = reports.iter().map(|report| report.scenario.len()).max().unwrap_or_default();
+    let mut text = format!("{:width$}  {:6}  switch-root  target\n", "scenario", "result");
+    for report in reports {
+        let result = if report.ok { "ok" } else { "failed" };
+        let time = |milestone| match report.seconds.get(&milestone) {
+            Some(seconds) if report.failure.is_none() => format!("{seconds:.1} s"),
+            _ => "-".to_owned(),
+        };
+        let (switch_root, target) = (time(Milestone::SwitchRoot), time(Milestone::Target));
+        text += &format!("{:width$}  {result:6}  {switch_root:>11}  {target:>6}\n", report.scenario);
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +121,16 @@ mod tests {
     fn further_tries_are_told() {
         let twice = Report { retries: 2, ..report(true, None) };
         assert!(twice.line(Accelerator::Tcg).ends_with(" (TCG), tried again 2 times after panics before the initrd"));
+    }
+
+    #[test]
+    fn a_table_has_times_of_what_booted_only() {
+        let failed = Report { scenario: "lvm", ..report(false, failure()) };
+        insta::assert_snapshot!(table(&[&report(true, None), &failed]), @r"
+        scenario   result  switch-root  target
+        ext4-uuid  ok            9.8 s  10.4 s
+        lvm        failed            -       -
+        ");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Guests that run a script of ours in place of the initrd's init, over the very bytes of the initrd under test.
 //!
-//! The script comes as one more cpio segment behind the initrd, in a directory that no initrd has: `/ocinitrd`.
+//! The script comes as one more cpio segment behind the initrd, in a directory that no initrd has: `/ocinitrd`. So do the
+//! files that a scenario adds to an initrd, each at its place.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::path::Path;
@@ -16,14 +18,26 @@ pub const INIT: &str = "/ocinitrd/run";
 const COMMON: &str = include_str!("guest/common.sh");
 const DISKS: &str = include_str!("guest/disks.sh");
 const CONTENTS: &str = include_str!("guest/contents.sh");
+const DISKS_END: &str = "\nput_away\nsay done\npower_off\n";
 const TARGET_INIT: &str = include_str!("guest/target-init.sh");
+const PROGRAM: u32 = 0o755;
+const SECRET: u32 = 0o600;
 
 /// The segment of a guest that makes disks by `recipe`.
 ///
 /// # Errors
 /// Fails only where a script of ours cannot be an entry.
 pub fn disk_maker(recipe: &str) -> Result<Vec<u8>> {
-    segment(&[("ocinitrd/run", &[COMMON, DISKS, recipe].concat()), ("ocinitrd/target-init", TARGET_INIT)])
+    let run = [COMMON, DISKS, recipe, DISKS_END].concat();
+    segment(&[("ocinitrd/run", &run), ("ocinitrd/target-init", TARGET_INIT)], PROGRAM)
+}
+
+/// The segment with files that a scenario adds, readable by root alone.
+///
+/// # Errors
+/// Fails only where one of them cannot be an entry.
+pub fn additions(files: &[(&str, &str)]) -> Result<Vec<u8>> {
+    segment(files, SECRET)
 }
 
 /// The segment of a guest that lists what the kernel unpacked.
@@ -31,7 +45,7 @@ pub fn disk_maker(recipe: &str) -> Result<Vec<u8>> {
 /// # Errors
 /// Fails only where a script of ours cannot be an entry.
 pub fn contents_lister() -> Result<Vec<u8>> {
-    segment(&[("ocinitrd/run", &[COMMON, CONTENTS].concat())])
+    segment(&[("ocinitrd/run", &[COMMON, CONTENTS].concat())], PROGRAM)
 }
 
 /// Writes `initrd` and behind it `segment` as one new file.
@@ -52,22 +66,33 @@ pub fn append(initrd: &Path, segment: &[u8], output: &Path) -> Result<()> {
     write().with_context(|| format!("writing {}", output.display()))
 }
 
-fn segment(files: &[(&str, &str)]) -> Result<Vec<u8>> {
+fn segment(files: &[(&str, &str)], permissions: u32) -> Result<Vec<u8>> {
     let mut writer = Writer::new(Vec::new());
-    let directory = Header { path: b"ocinitrd", mode: TYPE_DIRECTORY | 0o755, inode: 1, links: 2, ..Header::default() };
-    writer.append(&directory, io::empty())?;
-    for (inode, (path, text)) in (2..).zip(files) {
+    let parents: BTreeSet<&str> = files.iter().flat_map(|(path, _)| parents(path)).collect();
+    let mut inodes = 1..;
+    for path in parents {
+        let inode = inodes.next().context("there are too many files")?;
+        let header =
+            Header { path: path.as_bytes(), mode: TYPE_DIRECTORY | 0o755, inode, links: 2, ..Header::default() };
+        writer.append(&header, io::empty())?;
+    }
+    for (path, text) in files {
         let header = Header {
             path: path.as_bytes(),
-            mode: TYPE_FILE | 0o755,
-            inode,
+            mode: TYPE_FILE | permissions,
+            inode: inodes.next().context("there are too many files")?,
             links: 1,
-            size_bytes: u32::try_from(text.len()).context("a script is too long")?,
+            size_bytes: u32::try_from(text.len()).context("a file is too long")?,
             ..Header::default()
         };
         writer.append(&header, text.as_bytes())?;
     }
-    writer.finish().context("writing the guest's script")
+    writer.finish().context("writing the guest's files")
+}
+
+/// The directories that a path lies in, none of them the root.
+fn parents(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('/').map(|(end, _)| &path[..end])
 }
 
 #[cfg(test)]
@@ -83,7 +108,7 @@ mod tests {
         for length in 0..4 {
             let initrd = directory.path().join("initrd");
             let output = directory.path().join(format!("output{length}"));
-            let mut bytes = segment(&[("ocinitrd/first", "#!/bin/bash")]).unwrap();
+            let mut bytes = segment(&[("ocinitrd/first", "#!/bin/bash")], PROGRAM).unwrap();
             bytes.resize(bytes.len() + length, 0);
             std::fs::write(&initrd, bytes).unwrap();
             append(&initrd, &contents_lister().unwrap(), &output).unwrap();
@@ -100,6 +125,17 @@ mod tests {
         assert_ne!(digests[&b"ocinitrd/run"[..]], inspect_run(&contents_lister().unwrap()));
     }
 
+    #[test]
+    fn additions_bring_the_directories_they_lie_in() {
+        let segment = additions(&[("etc/ssl/key", "secret"), ("etc/crypttab", "")]).unwrap();
+        let digests = inspect::file_digests(&segment[..]).unwrap();
+        assert_eq!(digests[&b"etc/ssl/key"[..]], crate::format::digest::Digest::of(b"secret"));
+        assert_eq!(digests.len(), 2);
+        let text = String::from_utf8_lossy(&segment);
+        let place = |name: &str| text.find(&format!("{name}\0")).unwrap();
+        assert!(place("etc") < place("etc/ssl") && place("etc/ssl") < place("etc/ssl/key"));
+    }
+
     fn inspect_run(segment: &[u8]) -> crate::format::digest::Digest {
         inspect::file_digests(segment).unwrap()[&b"ocinitrd/run"[..]]
     }
@@ -108,7 +144,7 @@ mod tests {
     #[test]
     fn scripts_are_bash() {
         let mut scripts = vec![[COMMON, CONTENTS].concat(), TARGET_INIT.to_owned()];
-        scripts.extend(SCENARIOS.iter().map(|scenario| [COMMON, DISKS, scenario.disks.recipe].concat()));
+        scripts.extend(SCENARIOS.iter().map(|scenario| [COMMON, DISKS, scenario.disks.recipe, DISKS_END].concat()));
         for script in scripts {
             let output = Program::new("bash").args(["-n", "-c", &script]).output().unwrap();
             assert!(output.status.success(), "{}", output.stderr);

@@ -19,6 +19,7 @@ use super::qemu::{Accelerator, Guest, GuestDisk, Qemu};
 use super::report::Report;
 use super::scenario::{DiskSet, Expectation, Scenario};
 use super::stage::{Milestone, Stage};
+use super::tpm::Tpm;
 use super::verdict::{self, Failure};
 use super::{command_line, contents, partition, script};
 use crate::format::digest::Digest;
@@ -101,6 +102,15 @@ pub struct Contents {
     pub failure: Option<Failure>,
 }
 
+/// A script of ours that runs in a guest.
+struct Script<'a> {
+    /// The segment that brings it.
+    segment: &'a [u8],
+    /// The disks that it may write to.
+    images: &'a [PathBuf],
+    tpm: Option<&'a Tpm>,
+}
+
 /// Boots of one kernel and initrd.
 pub struct Session<'a> {
     subject: Subject,
@@ -110,12 +120,31 @@ pub struct Session<'a> {
     cache: Cache,
     identity: String,
     maker_identity: String,
-    /// The images of the disk sets asked for so far. Locked while disks are made: others want the same ones.
+    /// The disk sets asked for so far. Locked while disks are made: others want the same ones.
     disks: Mutex<BTreeMap<&'static str, Disks>>,
 }
 
-/// The images of a disk set, or why they could not be made.
-type Disks = std::result::Result<Vec<PathBuf>, Failure>;
+/// A disk set that was made, or why it could not be.
+type Disks = std::result::Result<MadeDisks, Failure>;
+
+/// A disk set that was made.
+#[derive(Clone, Debug)]
+struct MadeDisks {
+    set: DiskSet,
+    place: PathBuf,
+}
+
+impl MadeDisks {
+    /// The images, in the order of the set.
+    fn images(&self) -> Vec<PathBuf> {
+        (0..self.set.disks.len()).map(|number| self.place.join(format!("disk{number}"))).collect()
+    }
+
+    /// The state of the TPM, if there is one.
+    fn tpm(&self) -> Option<PathBuf> {
+        self.set.tpm.then(|| self.place.join("tpm"))
+    }
+}
 
 impl<'a> Session<'a> {
     /// Finds QEMU, and what runs the guests fastest on this host.
@@ -202,20 +231,41 @@ impl<'a> Session<'a> {
     /// # Errors
     /// Fails on what has nothing to do with the initrd: a full disk, an interruption. A failed boot is a report.
     fn boot(&self, scenario: &Scenario) -> Result<Report> {
-        let disks = match self.disks(scenario.disks)? {
-            Ok(disks) => disks,
+        let made = match self.disks(scenario.disks)? {
+            Ok(made) => made,
             Err(failure) => return Ok(self.report(scenario, None, Some(failure), 0)),
         };
-        let disks = disks.into_iter().map(|image| GuestDisk { image, writable: false }).collect();
+        let is_there = |(number, _): &(usize, PathBuf)| !scenario.without.contains(number);
+        let images = made.images().into_iter().enumerate().filter(is_there);
+        let disks = images.map(|(number, image)| GuestDisk { number, image, writable: false }).collect();
         let command_line = command_line::of_target(scenario.command_line, &self.options.append);
-        let guest = guest(&self.subject, command_line, disks)?;
+        let scratch =
+            tempfile::tempdir_in(&self.options.cache_directory).context("making a directory for the guest")?;
+        let tpm = made.tpm().map(|state| start_tpm(&state, scratch.path())).transpose()?;
+        let guest = Guest {
+            credentials: scenario.credentials,
+            dialogue: scenario.dialogue,
+            tpm: tpm.as_ref().map(|tpm| tpm.socket().to_owned()),
+            ..guest(&self.with_additions(scenario, scratch.path())?, command_line, disks)?
+        };
         let (seen, retries) = self.run(scenario.name, &guest)?;
         let mut fault = verdict::fault(&seen, self.options.timeout);
         if let (None, Expectation::Target(facts)) = (&fault, scenario.expects) {
-            fault = verdict::wrong_fact(&seen, facts).map(|reason| (Stage::Target, reason));
+            let wrong = verdict::failed_unit(&seen).or_else(|| verdict::wrong_fact(&seen, facts));
+            fault = wrong.map(|reason| (Stage::Target, reason));
         }
         let failure = fault.map(|(stage, reason)| Failure::new(stage, reason, &seen, self.log(scenario.name)));
         Ok(self.report(scenario, Some(&seen), failure, retries))
+    }
+
+    /// The subject with the files that a scenario adds to its initrd.
+    fn with_additions(&self, scenario: &Scenario, scratch: &Path) -> Result<Subject> {
+        if scenario.files.is_empty() {
+            return Ok(self.subject.clone());
+        }
+        let initrd = scratch.join("initrd");
+        script::append(&self.subject.initrd, &script::additions(scenario.files)?, &initrd)?;
+        Ok(Subject { initrd, ..self.subject.clone() })
     }
 
     /// Compares the files that the kernel unpacks with those in the initrd, by digests that a guest computes.
@@ -236,7 +286,8 @@ impl<'a> Session<'a> {
         let made = self.cache.make(&key, |place| {
             let image = place.join("listing");
             create_sparse(&image, LISTING_BYTES)?;
-            let seen = match self.run_script(NAME, &self.subject, &segment, place, std::slice::from_ref(&image))? {
+            let script = Script { segment: &segment, images: std::slice::from_ref(&image), tpm: None };
+            let seen = match self.run_script(NAME, &self.subject, place, &script)? {
                 Ok(seen) => seen,
                 Err(failure) => return Ok(Err(failure)),
             };
@@ -249,7 +300,7 @@ impl<'a> Session<'a> {
         Ok(Contents { files, cached: false, failure: made.err() })
     }
 
-    /// The images of a disk set, of which one run makes only one.
+    /// A disk set, which one run makes only once.
     fn disks(&self, set: &DiskSet) -> Result<Disks> {
         let mut known = self.disks.lock().map_err(|_| anyhow::anyhow!("another boot broke off while it made disks"))?;
         if let Some(disks) = known.get(set.name) {
@@ -262,13 +313,13 @@ impl<'a> Session<'a> {
 
     fn make_disks(&self, set: &DiskSet) -> Result<Disks> {
         let segment = script::disk_maker(set.recipe)?;
-        let key = key(&self.maker_identity, &[&segment, format!("{:?}", set.disks).as_bytes()]);
-        let images = |place: &Path| (0..set.disks.len()).map(|number| place.join(format!("disk{number}"))).collect();
+        let key = key(&self.maker_identity, &[&segment, format!("{:?}", (set.disks, set.tpm)).as_bytes()]);
         if let Some(place) = self.cache.get(&key) {
-            return Ok(Ok(images(&place)));
+            return Ok(Ok(MadeDisks { set: *set, place }));
         }
         let made = self.cache.make(&key, |place| {
-            let images: Vec<PathBuf> = images(place);
+            let made = MadeDisks { set: *set, place: place.to_owned() };
+            let images = made.images();
             for (disk, image) in set.disks.iter().zip(&images) {
                 let file = create_sparse(image, disk.size_mib * MIB)?;
                 if !disk.partitions.is_empty() {
@@ -276,27 +327,32 @@ impl<'a> Session<'a> {
                         .with_context(|| format!("partitioning {}", image.display()))?;
                 }
             }
+            let tpm = made.tpm().map(|state| new_tpm(&state)).transpose()?;
+            let script = Script { segment: &segment, images: &images, tpm: tpm.as_ref() };
             let maker = self.options.maker.as_ref().unwrap_or(&self.subject);
-            let made = self.run_script(&format!("disks-{}", set.name), maker, &segment, place, &images)?;
-            Ok(made.map(drop).map_err(with_remedy))
+            let ran = self.run_script(&format!("disks-{}", set.name), maker, place, &script)?;
+            Ok(ran.map(drop).map_err(with_remedy))
         })?;
-        Ok(made.map(|place| images(&place)))
+        Ok(made.map(|place| MadeDisks { set: *set, place }))
     }
 
-    /// Runs a guest that has `segment` behind the initrd and may write to `images`; `place` holds its initrd meanwhile.
+    /// Runs a script of ours over the initrd of `subject`; `place` holds what is booted meanwhile.
     fn run_script(
         &self,
         name: &str,
         subject: &Subject,
-        segment: &[u8],
         place: &Path,
-        images: &[PathBuf],
+        script: &Script<'_>,
     ) -> Result<std::result::Result<Seen, Failure>> {
         let initrd = place.join("initrd");
-        script::append(&subject.initrd, segment, &initrd)?;
-        let disks = images.iter().map(|image| GuestDisk { image: image.clone(), writable: true }).collect();
+        script::append(&subject.initrd, script.segment, &initrd)?;
+        let images = script.images.iter().cloned().enumerate();
+        let disks = images.map(|(number, image)| GuestDisk { number, image, writable: true }).collect();
         let subject = Subject { kernel: subject.kernel.clone(), initrd: initrd.clone() };
-        let guest = guest(&subject, command_line::of_script(script::INIT), disks)?;
+        let guest = Guest {
+            tpm: script.tpm.map(|tpm| tpm.socket().to_owned()),
+            ..guest(&subject, command_line::of_script(script::INIT), disks)?
+        };
         let (seen, _) = self.run(name, &guest)?;
         fs::remove_file(&initrd).with_context(|| format!("removing {}", initrd.display()))?;
         Ok(match verdict::fault(&seen, self.options.timeout) {
@@ -365,7 +421,32 @@ fn key(identity: &str, inputs: &[&[u8]]) -> Digest {
 fn guest(subject: &Subject, command_line: String, disks: Vec<GuestDisk>) -> Result<Guest> {
     let Subject { kernel, initrd } = subject.clone();
     let initrd_bytes = fs::metadata(&initrd).with_context(|| format!("reading {}", initrd.display()))?.len();
-    Ok(Guest { kernel, initrd: Some(initrd), command_line, disks, memory_mib: memory_mib(initrd_bytes) })
+    Ok(Guest {
+        kernel,
+        initrd: Some(initrd),
+        command_line,
+        disks,
+        memory_mib: memory_mib(initrd_bytes),
+        credentials: &[],
+        tpm: None,
+        dialogue: &[],
+    })
+}
+
+fn new_tpm(state: &Path) -> Result<Tpm> {
+    fs::create_dir(state).with_context(|| format!("creating {}", state.display()))?;
+    Tpm::start(state)
+}
+
+/// A TPM with a copy of what another one left in `made`: each guest finds it as it was when the disks were made.
+fn start_tpm(made: &Path, scratch: &Path) -> Result<Tpm> {
+    let state = scratch.join("tpm");
+    fs::create_dir(&state).with_context(|| format!("creating {}", state.display()))?;
+    for file in fs::read_dir(made).with_context(|| format!("reading {}", made.display()))? {
+        let file = file.with_context(|| format!("reading {}", made.display()))?;
+        fs::copy(file.path(), state.join(file.file_name())).context("copying the state of a TPM")?;
+    }
+    Tpm::start(&state)
 }
 
 /// A gibibyte, and more for large initrds: the archive and its files, some four times as large, are in memory together.

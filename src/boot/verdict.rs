@@ -41,6 +41,11 @@ pub fn fault(seen: &Seen, timeout: Duration) -> Option<(Stage, String)> {
     }
 }
 
+/// The unit that failed although the boot went on, in words.
+pub fn failed_unit(seen: &Seen) -> Option<String> {
+    seen.console.failed_unit().map(|line| format!("a unit failed: {line}"))
+}
+
 /// The fact that is not as it should be, in words.
 pub fn wrong_fact(seen: &Seen, facts: &[(&str, &str)]) -> Option<String> {
     facts.iter().find_map(|(name, expected)| match seen.console.fact(name) {

@@ -9,15 +9,16 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::surroundings::cache_directory;
-use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Subject, Task, scenario};
+use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Subject, Task, scenario, table};
 use crate::engine::Cancellation;
 use crate::manifest::Manifest;
 use crate::progress::Progress;
 
 /// Boot what was built in QEMU, against a root device made for it.
 ///
-/// Needs no root rights and no program but QEMU. The root device is made in a guest that runs the programs of the initrd itself
-/// (bash, mount, mke2fs, ...), and kept for the next boot of the same initrd. Uses KVM where it works. Exits with 1 if a boot
+/// Needs no root rights and no program but QEMU (swtpm where the scenario has a TPM). The root device is made in a guest that
+/// runs the programs of the initrd itself (bash, mount, mke2fs, ...) or those of another one (--disks-by), and kept for the
+/// next boot of the same initrd. Uses KVM where it works. Exits with 1 if a boot
 /// does not come out as it must; then the stage (disks, kernel, unpack, init, device, mount, switch-root, target) and the last
 /// lines of the console are shown.
 ///
@@ -117,8 +118,20 @@ fn boot(arguments: &Arguments, interrupted: &(dyn Fn() -> Result<()> + Sync), pr
     if arguments.json {
         let answer = serde_json::to_string_pretty(&Answer::new(ok, &findings)).context("writing the answer as JSON")?;
         print(&(answer + "\n"))?;
+    } else {
+        print_table(&findings)?;
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The reports once more, where there are several.
+fn print_table(findings: &[Finding]) -> Result<()> {
+    let reports = findings.iter().filter_map(|finding| match finding {
+        Finding::Boot(report) => Some(report),
+        Finding::Contents(_) => None,
+    });
+    let reports: Vec<&Report> = reports.collect();
+    if reports.len() > 1 { print(&format!("\n{}", table(&reports))) } else { Ok(()) }
 }
 
 fn is_ok(finding: &Finding) -> bool {

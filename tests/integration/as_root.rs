@@ -38,6 +38,29 @@ fn root_and_rootless_get_the_same_bytes() {
 }
 
 #[test]
+fn boots_need_no_root_rights() {
+    insist_on_root();
+    let public = fixture::public_copy(&[]);
+    for (name, output) in [("out", fixture::offline_output()), ("maker", fixture::disk_maker_output())] {
+        let copy = public.path().join(name);
+        fs::create_dir(&copy).unwrap();
+        for file in ["initrd", "vmlinuz", "manifest.json"] {
+            fs::copy(output.join(file), copy.join(file)).unwrap();
+            fs::set_permissions(copy.join(file), fs::Permissions::from_mode(0o644)).unwrap();
+        }
+    }
+    let path = |name: &str| public.path().join(name).display().to_string();
+    fs::create_dir(path("log")).unwrap();
+    fs::set_permissions(path("log"), fs::Permissions::from_mode(0o777)).unwrap();
+    let words =
+        ["--disks-by", &path("maker"), "--log-dir", &path("log"), "--root", "lvm-on-luks", "--root", "luks-tpm2"];
+    let words = words.map(str::to_owned).into_iter().chain(["--timeout", "600"].map(str::to_owned));
+    let command = [path("ocinitrd"), "boot".to_owned(), path("out")].into_iter().chain(words);
+    let said = succeed(&mut fixture::as_rootless_user(command));
+    assert!(said.starts_with("lvm-on-luks: ok, ") || said.starts_with("luks-tpm2: ok, "), "{said}");
+}
+
+#[test]
 fn full_disk_leaves_the_old_output() {
     insist_on_root();
     let image = small_image("dnf5", "repo-foreign", SMALL);

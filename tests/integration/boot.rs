@@ -8,7 +8,7 @@ use std::time::Instant;
 use ocinitrd::format::cpio::Writer;
 use serde_json::Value;
 
-use crate::fixture::{ocinitrd, offline_output, stderr, stdout};
+use crate::fixture::{disk_maker_output, ocinitrd, offline_output, offline_variant, stderr, stdout};
 
 /// For a busy machine without KVM.
 const LONG: &str = "600";
@@ -31,27 +31,39 @@ fn answer(output: &Output) -> Value {
 }
 
 #[test]
-fn root_by_each_name_boots_and_every_file_is_unpacked_as_it_is_in_the_initrd() {
-    let roots = ["ext4-uuid", "ext4-label", "ext4-partuuid"];
-    let mut command = boot(&offline_output(), "roots");
-    for root in roots {
-        command.args(["--root", root]);
-    }
-    let answer = answer(&run(command.args(["--verify-contents", "--json", "--timeout", LONG]), 0));
+fn every_scenario_comes_out_as_it_must_and_every_file_is_unpacked_as_it_is_in_the_initrd() {
+    let mut command = boot(&offline_output(), "all");
+    command.arg("--disks-by").arg(disk_maker_output()).args(["--root", "all", "--timeout", LONG, "--json"]);
+    let output = command.arg("--verify-contents").output().unwrap();
+    let answer = answer(&output);
+    let boots = answer["boots"].as_array().unwrap();
+    let failed: Vec<&Value> = boots.iter().filter(|report| report["ok"] != true).collect();
+    assert!(failed.is_empty() && output.status.success(), "{failed:#?}\n{}", stderr(&output));
     assert!(answer["contents"]["files"].as_u64().unwrap() > 100, "{answer}");
     assert!(answer["contents"]["failure"].is_null(), "{answer}");
-    let boots = answer["boots"].as_array().unwrap();
-    assert_eq!(boots.len(), roots.len());
-    for (report, root) in boots.iter().zip(roots) {
-        assert_eq!(report["scenario"], root);
-        assert_eq!(report["ok"], true, "{report}");
+    let listed = stdout(&run(ocinitrd().args(["boot", "--list"]), 0));
+    assert_eq!(boots.len(), listed.lines().count() - 2, "two of the names are short ones");
+    for report in boots.iter().filter(|report| report["failure"].is_null()) {
         let seconds = |milestone: &str| report["seconds"][milestone].as_f64().unwrap();
         assert!(0.0 < seconds("unpacked") && seconds("unpacked") < seconds("device"), "{report}");
         assert!(seconds("device") < seconds("switch_root") && seconds("switch_root") <= seconds("target"), "{report}");
         let console = fs::read_to_string(report["log"].as_str().unwrap()).unwrap();
-        assert!(!console.contains("Initramfs unpacking failed"));
-        assert!(console.contains("ocinitrd: fact root /dev/vda1 / ext4 "), "{console}");
+        assert!(!console.contains("Initramfs unpacking failed") && !console.contains("[FAILED]"), "{console}");
+        assert!(console.contains("ocinitrd: fact root /dev/"), "{console}");
+        let asked = console.contains("Please enter passphrase");
+        assert_eq!(asked, ["luks-passphrase", "luks-detached-header"].contains(&report["scenario"].as_str().unwrap()));
     }
+}
+
+#[test]
+fn an_initrd_without_the_module_that_its_root_needs_says_so() {
+    let output = offline_variant("no-xfs", "[kernel]\nmodules = [\"-xfs\"]");
+    let mut command = boot(&output, "no-xfs");
+    command.arg("--disks-by").arg(disk_maker_output()).args(["--root", "xfs", "--timeout", LONG]);
+    let started = Instant::now();
+    let text = stdout(&run(&mut command, 1));
+    assert!(started.elapsed().as_secs() < 400);
+    assert!(text.starts_with("xfs: failed in stage mount: ") && text.contains("xfs"), "{text}");
 }
 
 #[test]
@@ -75,7 +87,8 @@ fn each_answer_is_one_line_and_a_scenario_that_must_fail_is_ok_when_it_does() {
     let text =
         stdout(&run(command.args(["--root", "plain", "--root", "absent-root", "--timeout", LONG, "--jobs", "1"]), 0));
     let lines: Vec<&str> = text.lines().collect();
-    assert_eq!(lines.len(), 2, "{text}");
+    assert_eq!(lines.len(), 6, "{text}");
+    assert!(lines[3].starts_with("scenario ") && lines[4].starts_with("ext4-uuid    ok "), "{text}");
     assert!(
         lines[0].starts_with("ext4-uuid: ok, switch-root ") && lines[0].contains(" s after kernel start ("),
         "{text}"

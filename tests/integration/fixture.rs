@@ -59,6 +59,25 @@ pub fn offline_output() -> PathBuf {
         .clone()
 }
 
+/// The initrd whose programs make the disks of boots, and its kernel; built once a run of the tests.
+pub fn disk_maker_output() -> PathBuf {
+    static OUTPUT: OnceLock<PathBuf> = OnceLock::new();
+    OUTPUT.get_or_init(|| offline_variant("disk-maker", "default_profiles = [\"disk-maker\"]")).clone()
+}
+
+/// What is built of the offline image with further lines of a definition, which has a lock of its own.
+pub fn offline_variant(name: &str, lines: &str) -> PathBuf {
+    let directory = checkout().join("target/test-output").join(name);
+    fs::create_dir_all(&directory).unwrap();
+    let definition = directory.join(format!("{name}.toml"));
+    fs::write(&definition, format!("include = [\"../../../images/offline.toml\"]\n{lines}\n")).unwrap();
+    let output = directory.join("out");
+    let _ = fs::remove_dir_all(&output);
+    succeed(ocinitrd().arg("update").arg("--quiet").arg(&definition));
+    succeed(ocinitrd().arg("build").arg(&definition).arg("-O").arg(&output));
+    output
+}
+
 /// Runs a command to its end and insists on success; returns its standard output.
 pub fn succeed(command: &mut Command) -> String {
     let output = command.output().unwrap();

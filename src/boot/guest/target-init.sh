@@ -1,13 +1,56 @@
 #!/bin/bash
 # PID 1 of the target: says what it sees. Its root file system holds no program but this shell.
+shopt -s nullglob
 say() { printf '<2>ocinitrd: %.800s\n' "$*" >/dev/kmsg; }
+
+# name_of BLOCK_DEVICE: as people call it, which for a mapped device is not dm-0.
+name_of() {
+    name=$1
+    [[ ! -e /sys/class/block/$1/dm/name ]] || read -r name <"/sys/class/block/$1/dm/name"
+}
+
+# names_of DIRECTORY...: the names of these devices, sorted.
+names_of() {
+    local path i j
+    names=()
+    for path; do
+        name_of "${path##*/}"
+        names+=("$name")
+    done
+    for ((i = 0; i < ${#names[@]}; i++)); do
+        for ((j = i + 1; j < ${#names[@]}; j++)); do
+            [[ ${names[i]} < ${names[j]} ]] || { name=${names[i]}; names[i]=${names[j]}; names[j]=$name; }
+        done
+    done
+}
 
 read -r uptime _ </proc/uptime
 say fact uptime "$uptime"
 while read -r source point rest; do
-    [[ $point == / ]] && root="$source $point $rest"
+    case $point in
+    /) root="$source $point $rest" ;;
+    /usr) say fact usr "$source $point $rest" ;;
+    esac
 done </proc/mounts
 say fact root "$root"
+for device in /sys/class/block/dm-*; do
+    read -r uuid <"$device/dm/uuid"
+    names_of "$device"/slaves/*
+    kind=${uuid%%-*}
+    [[ $kind != CRYPT ]] || kind=${uuid%"${uuid#CRYPT-*-}"}
+    read -r mapped <"$device/dm/name"
+    say fact "dm.$mapped" "${kind%-} on ${names[*]}"
+done
+for device in /sys/class/block/md*/md; do
+    read -r level <"$device/level"
+    read -r degraded <"$device/degraded"
+    names_of "${device%/md}"/slaves/*
+    say fact md "$level degraded $degraded on ${names[*]}"
+done
+for device in /sys/fs/btrfs/*-*/devices; do
+    names_of "$device"/*
+    say fact btrfs "${names[*]}"
+done
 read -r command_line </proc/cmdline
 say fact cmdline "$command_line"
 say done

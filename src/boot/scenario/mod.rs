@@ -1,14 +1,19 @@
 //! The scenarios as data: which disks there are, how the kernel is told of its root, and what must come of it.
 //!
 //! A scenario is a row of [`SCENARIOS`]; a new kind of root device is a new [`DiskSet`] with its recipe, a shell script that
-//! a guest runs over the initrd's own programs (`guest/disks.sh` says what it can call). Scenarios share disk sets: the
-//! disks are made once and never written to by a boot. What else a guest has, such as a server beside it or a passphrase
-//! typed on its console, becomes a field of [`Scenario`]; what a target can tell becomes a fact of `guest/target-init.sh`.
+//! a guest runs over an initrd's programs (`guest/disks.sh` says what it can call). Scenarios share disk sets: the disks are
+//! made once and never written to by a boot. What else a guest has, such as a passphrase typed on its console, is a field
+//! of [`Scenario`]; what a target can tell is a fact of `guest/target-init.sh`.
+
+mod disks;
+mod table;
 
 use anyhow::{Result, bail};
 
-use super::partition::{LINUX_DATA, Partition};
+use super::partition::Partition;
 use super::stage::Stage;
+
+pub use table::SCENARIOS;
 
 /// The short name of the most ordinary scenario.
 const PLAIN: (&str, &str) = ("plain", "ext4-uuid");
@@ -33,6 +38,8 @@ pub struct DiskSet {
     pub name: &'static str,
     /// In the order of `/dev/vda`, `/dev/vdb`, ...
     pub disks: &'static [Disk],
+    /// Whether the guests have a TPM, in which the recipe leaves something.
+    pub tpm: bool,
     /// The script that fills them.
     pub recipe: &'static str,
 }
@@ -55,60 +62,51 @@ pub struct Scenario {
     pub summary: &'static str,
     /// The disks of the guest.
     pub disks: &'static DiskSet,
+    /// Which of them, counted from 0, the guest lacks.
+    pub without: &'static [usize],
     /// The kernel's options beside those that every guest gets.
     pub command_line: &'static str,
+    /// Credentials that the firmware hands to systemd.
+    pub credentials: &'static [(&'static str, &'static str)],
+    /// Files that come behind the initrd in a segment of their own, readable by root alone.
+    pub files: &'static [(&'static str, &'static str)],
+    /// What the console asks, in this order, and what is typed then.
+    pub dialogue: &'static [Exchange],
     /// What must come of it.
     pub expects: Expectation,
 }
 
-const EXT4: DiskSet = DiskSet {
-    name: "ext4",
-    disks: &[Disk {
-        size_mib: 64,
-        guid: "0c1d2d00-0001-4000-8000-000000000000",
-        partitions: &[Partition {
-            label: "ocinitrd-part",
-            guid: "0c1d2d00-0001-4000-8000-000000000001",
-            type_guid: LINUX_DATA,
-            size_mib: 0,
-        }],
-    }],
-    recipe: include_str!("guest/recipe-ext4.sh"),
-};
+/// A question on the console.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Exchange {
+    /// What it begins with.
+    pub question: &'static str,
+    /// What is typed, without the key that ends it.
+    pub answer: &'static str,
+}
 
-const EXT4_IS_ROOT: Expectation = Expectation::Target(&[("root", "/dev/vda1 / ext4 ")]);
-
-/// Every scenario, in the order in which `all` runs them.
-pub const SCENARIOS: &[Scenario] = &[
-    Scenario {
-        name: "ext4-uuid",
-        summary: "ext4 in a GPT partition, root=UUID=",
-        disks: &EXT4,
-        command_line: "root=UUID=0c1d2d00-e4f5-4a6b-8c7d-e8f90a1b2c3d rw",
-        expects: EXT4_IS_ROOT,
-    },
-    Scenario {
-        name: "ext4-label",
-        summary: "ext4 in a GPT partition, root=LABEL=",
-        disks: &EXT4,
-        command_line: "root=LABEL=ocinitrd-root rw",
-        expects: EXT4_IS_ROOT,
-    },
-    Scenario {
-        name: "ext4-partuuid",
-        summary: "ext4 in a GPT partition, root=PARTUUID=",
-        disks: &EXT4,
-        command_line: "root=PARTUUID=0c1d2d00-0001-4000-8000-000000000001 rw",
-        expects: EXT4_IS_ROOT,
-    },
-    Scenario {
-        name: "absent-root",
-        summary: "root=UUID= of a file system that is on no disk: must fail, in bounded time, naming it",
-        disks: &EXT4,
-        command_line: "root=UUID=0c1d2d00-dead-4000-8000-000000000000 rw systemd.default_device_timeout_sec=15",
-        expects: Expectation::Failure(Stage::Device, "0c1d2d00-dead-4000-8000-000000000000"),
-    },
-];
+impl Scenario {
+    /// A scenario in which nothing has to be given but the kernel's options.
+    const fn new(
+        name: &'static str,
+        summary: &'static str,
+        disks: &'static DiskSet,
+        command_line: &'static str,
+        expects: Expectation,
+    ) -> Self {
+        Scenario {
+            name,
+            summary,
+            disks,
+            without: &[],
+            command_line,
+            credentials: &[],
+            files: &[],
+            dialogue: &[],
+            expects,
+        }
+    }
+}
 
 /// The scenarios with these names, each once, in the order of the table.
 ///
@@ -178,7 +176,8 @@ mod tests {
         for scenario in SCENARIOS {
             assert!(list.contains(scenario.name) && list.contains(scenario.summary), "{list}");
         }
-        assert!(list.contains("plain          short for ext4-uuid\n"), "{list}");
+        let short = list.lines().find(|line| line.starts_with("plain ")).unwrap();
+        assert!(short.ends_with("  short for ext4-uuid"), "{list}");
     }
 
     #[test]
@@ -190,18 +189,33 @@ mod tests {
         assert_eq!(seen.len(), count);
     }
 
-    /// The command line and the recipe each spell the identifiers: this keeps them together.
+    /// Those of every root file system.
+    const ROOT_UUID: &str = "0c1d2d00-e4f5-4a6b-8c7d-e8f90a1b2c3d";
+    const ROOT_LABEL: &str = "ocinitrdroot";
+
+    /// The command line and the script each spell the identifiers: this keeps them together.
     #[test]
     fn a_root_that_should_be_found_is_made_by_its_disk_set() {
+        let functions = include_str!("../guest/disks.sh");
+        assert!(functions.contains(&format!("{ROOT_UUID} {ROOT_LABEL} ")));
         for scenario in SCENARIOS.iter().filter(|scenario| matches!(scenario.expects, Expectation::Target(_))) {
             let root = scenario.command_line.split(' ').find_map(|word| word.strip_prefix("root=")).unwrap();
-            let (kind, value) = root.split_once('=').unwrap();
             let partitions = scenario.disks.disks.iter().flat_map(|disk| disk.partitions);
-            let made = match kind {
-                "UUID" | "LABEL" => scenario.disks.recipe.contains(value),
-                _ => partitions.map(|partition| partition.guid).any(|guid| guid == value),
+            let made = match root.split_once('=') {
+                Some(("UUID", value)) => value == ROOT_UUID,
+                Some(("LABEL", value)) => value == ROOT_LABEL,
+                Some(("PARTUUID", value)) => partitions.map(|partition| partition.guid).any(|guid| guid == value),
+                Some(("PARTLABEL", value)) => partitions.map(|partition| partition.label).any(|label| label == value),
+                _ => root.starts_with("/dev/"),
             };
             assert!(made, "{}: nothing makes {root}", scenario.name);
+        }
+    }
+
+    #[test]
+    fn disks_that_are_missing_are_disks_of_the_set() {
+        for scenario in SCENARIOS {
+            assert!(scenario.without.iter().all(|number| *number < scenario.disks.disks.len()), "{}", scenario.name);
         }
     }
 }
