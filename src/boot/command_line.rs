@@ -10,6 +10,9 @@ const ALWAYS: &str =
 const SYSTEMD: &str = "systemd.show_status=1 systemd.status_unit_format=combined systemd.log_color=0 TERM=dumb \
     systemd.tty.columns.console=240 systemd.tty.rows.console=50 systemd.default_device_timeout_sec=120";
 
+/// What tells the target to hibernate. The kernel is not to compress the image: without KVM that takes minutes.
+pub const HIBERNATE: &str = "ocinitrd.hibernate hibernate=nocompress";
+
 /// The command line of a guest that boots the initrd under test: later options override earlier ones.
 pub fn of_target(scenario: &str, append: &[String]) -> String {
     let mut words = vec![ALWAYS, SYSTEMD, scenario];

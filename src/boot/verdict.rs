@@ -41,6 +41,11 @@ pub fn fault(seen: &Seen, timeout: Duration) -> Option<(Stage, String)> {
     }
 }
 
+/// Whether the guest ended as one does that powers itself off.
+pub fn powered_off(seen: &Seen) -> bool {
+    matches!(&seen.ending, Ending::Exited(words) if words.is_empty()) && seen.console.fault().is_none()
+}
+
 /// The unit that failed although the boot went on, in words.
 pub fn failed_unit(seen: &Seen) -> Option<String> {
     seen.console.failed_unit().map(|line| format!("a unit failed: {line}"))

@@ -13,6 +13,8 @@ mkdir -p /run/lock /run/cryptsetup /run/lvm
 target=/ocinitrd/target
 key=/ocinitrd/key
 printf %s 'a passphrase' >$key
+# What the target has beside its shell.
+target_programs=
 
 # install_program PROGRAM DIRECTORY: with the libraries it needs.
 install_program() {
@@ -33,6 +35,7 @@ install_program() {
 
 # populate DIRECTORY: the smallest tree that an initrd takes for an operating system.
 populate() {
+    local program
     mkdir -p "$1"/{dev,etc,proc,run,sys,tmp} "$1"/usr/{bin,lib,lib64}
     ln -s usr/bin "$1/bin"
     ln -s usr/bin "$1/sbin"
@@ -41,7 +44,7 @@ populate() {
     ln -s bin "$1/usr/sbin"
     printf 'ID=ocinitrd-target\nNAME="ocinitrd boot target"\n' >"$1/usr/lib/os-release"
     ln -s ../usr/lib/os-release "$1/etc/os-release"
-    install_program bash "$1"
+    for program in bash $target_programs; do install_program "$program" "$1"; done
     # Where the loader was told of a library's directory by ldconfig, it has to be told again.
     [[ ! -f /etc/ld.so.cache ]] || cp /etc/ld.so.cache "$1/etc/"
     cp /ocinitrd/target-init "$1/usr/bin/init"
@@ -105,6 +108,12 @@ make_luks() {
     cryptsetup luksFormat --type luks2 --uuid 0c1d2d00-1111-4000-8000-00000000000"$2" \
         --pbkdf pbkdf2 --pbkdf-force-iterations 1000 "${volume[@]}"
     cryptsetup open "${volume[@]}" luks"$2"
+}
+
+make_swap() {
+    need mkswap
+    wait_for "$1"
+    mkswap -q -U 0c1d2d00-e4f5-4a6b-8c7d-000000000004 "$1"
 }
 
 # make_key_disk DEVICE: a file system for keys, mounted at $target.

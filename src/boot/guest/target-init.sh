@@ -53,6 +53,22 @@ for device in /sys/fs/btrfs/*-*/devices; do
 done
 read -r command_line </proc/cmdline
 say fact cmdline "$command_line"
+if [[ $command_line == *ocinitrd.hibernate* ]]; then
+    swap=${command_line#*resume=}
+    swap=${swap%% *}
+    swapon "${swap/#UUID=//dev/disk/by-uuid/}"
+    while read -r source _; do [[ $source != /dev/* ]] || say fact swap "$source"; done </proc/swaps
+    read -r token </proc/sys/kernel/random/uuid
+    read -r boot </proc/sys/kernel/random/boot_id
+    say fact token "$token $boot"
+    echo shutdown >/sys/power/disk
+    echo disk >/sys/power/state
+    # Here another guest goes on, if it was woken up with this one's memory.
+    read -r boot </proc/sys/kernel/random/boot_id
+    say fact awake "$token $boot"
+    read -r uptime _ </proc/uptime
+    say fact uptime "$uptime"
+fi
 say done
 echo o >/proc/sysrq-trigger
 while :; do read -r -t 60 _ </dev/console; done

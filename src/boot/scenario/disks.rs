@@ -179,3 +179,35 @@ pub const LVM_ON_MD_ON_LUKS: DiskSet = set(
     lvm lvcreate -q -y -l 100%FREE -n root vg
     make_root /dev/mapper/vg-root ext4",
 );
+
+/// Room for what is in the memory of a guest.
+const SWAP_MIB: u64 = 1024;
+
+pub const SWAP: DiskSet = set(
+    "swap",
+    &[whole(0, 64), whole(1, SWAP_MIB)],
+    "target_programs=swapon
+    make_swap /dev/vdb
+    make_root /dev/vda ext4",
+);
+
+pub const SWAP_ON_LVM: DiskSet = set(
+    "swap-on-lvm",
+    &[whole(0, SWAP_MIB + 128)],
+    "target_programs=swapon
+    make_group /dev/vda
+    lvm lvcreate -q -y -L 64M -n root vg
+    lvm lvcreate -q -y -L 1G -n swap vg
+    make_swap /dev/mapper/vg-swap
+    make_root /dev/mapper/vg-root ext4",
+);
+
+pub const SWAP_ON_LUKS: DiskSet = set(
+    "swap-on-luks",
+    &[whole(0, 96), whole(1, SWAP_MIB + 32)],
+    "target_programs=swapon
+    make_luks /dev/vda 1
+    make_luks /dev/vdb 2
+    make_swap /dev/mapper/luks2
+    make_root /dev/mapper/luks1 ext4",
+);

@@ -70,6 +70,8 @@ pub struct Scenario {
     pub credentials: &'static [(&'static str, &'static str)],
     /// Files that come behind the initrd in a segment of their own, readable by root alone.
     pub files: &'static [(&'static str, &'static str)],
+    /// Whether the target hibernates, and has to wake up in a second guest.
+    pub hibernates: bool,
     /// What the console asks, in this order, and what is typed then.
     pub dialogue: &'static [Exchange],
     /// What must come of it.
@@ -102,6 +104,7 @@ impl Scenario {
             command_line,
             credentials: &[],
             files: &[],
+            hibernates: false,
             dialogue: &[],
             expects,
         }

@@ -2,7 +2,8 @@
 
 use super::disks::{
     BTRFS, BTRFS_RAID1, BTRFS_RAID1_LUKS, EXT4, LUKS, LUKS_KEY, LUKS_ON_LVM, LUKS_ON_MD, LUKS_TPM2, LVM, LVM_ON_LUKS,
-    LVM_ON_MD_ON_LUKS, LVM_THIN, MD_RAID1, MD_RAID5, MD_RAID10, USR_EXT4, USR_SUBVOLUME, XFS,
+    LVM_ON_MD_ON_LUKS, LVM_THIN, MD_RAID1, MD_RAID5, MD_RAID10, SWAP, SWAP_ON_LUKS, SWAP_ON_LVM, USR_EXT4,
+    USR_SUBVOLUME, XFS,
 };
 use super::{Exchange, Expectation, Scenario};
 use crate::boot::stage::Stage;
@@ -291,6 +292,37 @@ pub const SCENARIOS: &[Scenario] = &[
                 ("dm.vg-root", "LVM on md"),
                 ("md", "raid1 degraded 0 on luks1 luks2"),
             ]),
+        )
+    },
+    Scenario {
+        hibernates: true,
+        ..Scenario::new(
+            "hibernation",
+            "hibernation to a swap disk, and waking up",
+            &SWAP,
+            "root=LABEL=ocinitrdroot rw resume=UUID=0c1d2d00-e4f5-4a6b-8c7d-000000000004",
+            target(&[("root", "/dev/vda / ext4 "), ("swap", "/dev/vdb")]),
+        )
+    },
+    Scenario {
+        hibernates: true,
+        ..Scenario::new(
+            "hibernation-lvm",
+            "hibernation to swap on a logical volume, and waking up",
+            &SWAP_ON_LVM,
+            "root=/dev/vg/root rw resume=/dev/vg/swap",
+            target(&[("root", "/dev/mapper/vg-root / ext4 "), ("dm.vg-swap", "LVM on vda")]),
+        )
+    },
+    Scenario {
+        credentials: CREDENTIAL,
+        hibernates: true,
+        ..Scenario::new(
+            "hibernation-luks",
+            "hibernation to swap on a LUKS volume, and waking up",
+            &SWAP_ON_LUKS,
+            two_luks!("root=/dev/mapper/luks1 resume=/dev/mapper/luks2"),
+            target(&[("root", "/dev/mapper/luks1 / ext4 "), ("dm.luks2", "CRYPT-LUKS2 on vdb")]),
         )
     },
     Scenario::new(

@@ -1,0 +1,252 @@
+//! Boots of one kernel and initrd: what they share is found out once.
+
+mod contents;
+mod disks;
+mod trial;
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::channel;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+
+use self::disks::Disks;
+use super::cache::Cache;
+use super::guest::{self, Seen, Watch};
+use super::qemu::{Accelerator, Guest, GuestDisk, Qemu};
+use super::report::Report;
+use super::scenario::Scenario;
+use super::verdict::{self, Failure};
+
+use crate::format::digest::Digest;
+use crate::progress::Progress;
+
+/// Changes whenever an entry of the cache would mean something else.
+const CACHE_VERSION: &[u8] = b"ocinitrd boot 1\0";
+/// How often a boot is tried again that failed before the initrd had any part in it.
+const RETRIES: u32 = 2;
+const MIB: u64 = 1 << 20;
+
+/// What is booted.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The kernel image.
+    pub kernel: PathBuf,
+    /// The initrd, in any form that the kernel takes.
+    pub initrd: PathBuf,
+}
+
+/// How it is booted.
+pub struct Options<'a> {
+    /// What makes the disks in place of the subject, whose initrd may lack the programs.
+    pub maker: Option<Subject>,
+    /// The longest that one guest may take.
+    pub timeout: Duration,
+    /// Kernel options behind all others.
+    pub append: Vec<String>,
+    /// Whether consoles are shown on standard error.
+    pub show_console: bool,
+    /// Where the consoles are kept, a file for each guest.
+    pub log_directory: PathBuf,
+    /// Where made disks are kept.
+    pub cache_directory: PathBuf,
+    /// Fails when the run was asked to end.
+    pub interrupted: &'a (dyn Fn() -> Result<()> + Sync),
+}
+
+impl Subject {
+    /// The digests of its files, as text.
+    fn identity(&self) -> Result<String> {
+        let digest = |path: &Path| -> Result<Digest> {
+            let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+            let (digest, _) = Digest::of_reader(file).with_context(|| format!("reading {}", path.display()))?;
+            Ok(digest)
+        };
+        Ok(format!("{}\0{}\0", digest(&self.kernel)?, digest(&self.initrd)?))
+    }
+}
+
+/// What is to be found out of the subject, in one guest or more.
+#[derive(Clone, Copy, Debug)]
+pub enum Task {
+    /// Whether the kernel unpacks what the initrd holds.
+    Contents,
+    /// Whether a scenario comes out as it must.
+    Boot(&'static Scenario),
+}
+
+/// What was found out.
+#[derive(Clone, Debug)]
+pub enum Finding {
+    /// Of [`Task::Contents`].
+    Contents(Contents),
+    /// Of [`Task::Boot`].
+    Boot(Report),
+}
+
+/// What a guest found of the initrd's files.
+#[derive(Clone, Debug, Serialize)]
+pub struct Contents {
+    /// How many regular files the initrd holds.
+    pub files: usize,
+    /// Whether this was found out by an earlier run with the same kernel and initrd.
+    pub cached: bool,
+    /// What differs, if anything does.
+    pub failure: Option<Failure>,
+}
+
+/// Boots of one kernel and initrd.
+pub struct Session<'a> {
+    subject: Subject,
+    options: Options<'a>,
+    progress: Progress,
+    qemu: Qemu,
+    cache: Cache,
+    identity: String,
+    maker_identity: String,
+    /// The disk sets asked for so far. Locked while disks are made: others want the same ones.
+    disks: Mutex<BTreeMap<&'static str, Disks>>,
+}
+
+impl<'a> Session<'a> {
+    /// Finds QEMU, and what runs the guests fastest on this host.
+    ///
+    /// # Errors
+    /// Fails when QEMU is not installed, the kernel or the initrd cannot be read, or a directory not be made.
+    pub fn open(subject: Subject, options: Options<'a>, progress: &Progress) -> Result<Self> {
+        let identity = subject.identity()?;
+        let maker_identity = options.maker.as_ref().map_or_else(|| Ok(identity.clone()), Subject::identity)?;
+        fs::create_dir_all(&options.log_directory)
+            .with_context(|| format!("creating {}", options.log_directory.display()))?;
+        let cache = Cache::open(&options.cache_directory)?;
+        let watch = Watch { timeout: options.timeout, log: None, show: false, interrupted: options.interrupted };
+        let (qemu, without_kvm) = Qemu::find(&subject.kernel, &watch)?;
+        if let Some(reason) = without_kvm {
+            progress.note(&format!("booting without KVM, which is slower: {reason}"));
+        }
+        Ok(Session {
+            identity,
+            maker_identity,
+            progress: *progress,
+            subject,
+            options,
+            qemu,
+            cache,
+            disks: Mutex::default(),
+        })
+    }
+
+    /// What runs the guests' instructions.
+    pub fn accelerator(&self) -> Accelerator {
+        self.qemu.accelerator()
+    }
+
+    /// How many guests can run side by side on this host.
+    pub fn default_jobs(&self) -> usize {
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        (processors / self.accelerator().processors()).max(1)
+    }
+
+    /// Does all of `tasks`, `jobs` side by side. `tell` learns of each as it ends; the findings are in the order of the tasks.
+    ///
+    /// # Errors
+    /// Fails when `tell` does, and on what has nothing to do with the initrd; then no further task is begun.
+    pub fn run_all(
+        &self,
+        tasks: &[Task],
+        jobs: usize,
+        mut tell: impl FnMut(&Finding) -> Result<()>,
+    ) -> Result<Vec<Finding>> {
+        let next = AtomicUsize::new(0);
+        let (sender, receiver) = channel();
+        thread::scope(|scope| {
+            for _ in 0..jobs.min(tasks.len()) {
+                let (next, sender) = (&next, sender.clone());
+                scope.spawn(move || {
+                    while let Some((number, task)) = take(tasks, next) {
+                        if sender.send((number, self.find_out(*task))).is_err() {
+                            break;
+                        }
+                    }
+                });
+            }
+            drop(sender);
+            let mut findings = BTreeMap::new();
+            for (number, finding) in receiver {
+                let finding = finding?;
+                tell(&finding)?;
+                findings.insert(number, finding);
+            }
+            Ok(findings.into_values().collect())
+        })
+    }
+
+    fn find_out(&self, task: Task) -> Result<Finding> {
+        match task {
+            Task::Contents => self.verify_contents().map(Finding::Contents),
+            Task::Boot(scenario) => self.boot(scenario).map(Finding::Boot),
+        }
+    }
+
+    /// Runs a guest, and again where it failed before the initrd had any part in it.
+    fn run(&self, name: &str, guest: &Guest) -> Result<(Seen, u32)> {
+        let log = self.log(name);
+        let watch = Watch {
+            timeout: self.options.timeout,
+            log: Some(&log),
+            show: self.options.show_console,
+            interrupted: self.options.interrupted,
+        };
+        let mut retries = 0;
+        loop {
+            self.progress.note(&format!("{name}: booting a guest"));
+            let seen = guest::run(&self.qemu, guest, &watch)?;
+            if retries == RETRIES || !verdict::is_worth_another_try(&seen) {
+                return Ok((seen, retries));
+            }
+            retries += 1;
+            let kept = self.log(&format!("{name}-panic{retries}"));
+            fs::rename(&log, &kept).with_context(|| format!("renaming {} to {}", log.display(), kept.display()))?;
+            self.progress.warn(&format!("{name}: the kernel panicked before it unpacked the initrd; trying again"));
+        }
+    }
+
+    fn log(&self, name: &str) -> PathBuf {
+        self.options.log_directory.join(format!("{name}.log"))
+    }
+}
+
+fn key(identity: &str, inputs: &[&[u8]]) -> Digest {
+    Digest::of(&[CACHE_VERSION, identity.as_bytes(), &inputs.join(&0)].concat())
+}
+
+fn guest(subject: &Subject, command_line: String, disks: Vec<GuestDisk>) -> Result<Guest> {
+    let Subject { kernel, initrd } = subject.clone();
+    let initrd_bytes = fs::metadata(&initrd).with_context(|| format!("reading {}", initrd.display()))?.len();
+    Ok(Guest {
+        kernel,
+        initrd: Some(initrd),
+        command_line,
+        disks,
+        memory_mib: memory_mib(initrd_bytes),
+        credentials: &[],
+        tpm: None,
+        dialogue: &[],
+    })
+}
+
+/// A gibibyte, and more for large initrds: the archive and its files, some four times as large, are in memory together.
+fn memory_mib(initrd_bytes: u64) -> u64 {
+    1024.max(512 + 6 * initrd_bytes / MIB)
+}
+
+fn take<'t>(tasks: &'t [Task], next: &AtomicUsize) -> Option<(usize, &'t Task)> {
+    let number = next.fetch_add(1, Ordering::Relaxed);
+    tasks.get(number).map(|task| (number, task))
+}

@@ -1,0 +1,126 @@
+//! A scenario of a session, tried.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::disks::{MadeDisks, copy_sparse, start_tpm};
+use super::{Session, Subject, guest};
+use crate::boot::guest::Seen;
+use crate::boot::qemu::{Guest, GuestDisk};
+use crate::boot::report::Report;
+use crate::boot::scenario::{Expectation, Scenario};
+use crate::boot::stage::{Milestone, Stage};
+use crate::boot::verdict::{self, Failure};
+use crate::boot::{command_line, script};
+
+impl Session<'_> {
+    /// Boots one scenario. Its disks are made first, unless an earlier run of the same kernel and initrd made them.
+    ///
+    /// # Errors
+    /// Fails on what has nothing to do with the initrd: a full disk, an interruption. A failed boot is a report.
+    pub(super) fn boot(&self, scenario: &Scenario) -> Result<Report> {
+        let made = match self.disks(scenario.disks)? {
+            Ok(made) => made,
+            Err(failure) => return Ok(self.report(scenario, None, Some(failure), 0)),
+        };
+        let scratch =
+            tempfile::tempdir_in(&self.options.cache_directory).context("making a directory for the guest")?;
+        let tpm = made.tpm().map(|state| start_tpm(&state, scratch.path())).transpose()?;
+        let guest = Guest {
+            credentials: scenario.credentials,
+            dialogue: scenario.dialogue,
+            tpm: tpm.as_ref().map(|tpm| tpm.socket().to_owned()),
+            ..self.guest(scenario, &made, scratch.path())?
+        };
+        if scenario.hibernates {
+            return self.hibernate_and_wake_up(scenario, &guest);
+        }
+        let (seen, retries) = self.run(scenario.name, &guest)?;
+        let fault = self.fault(scenario, &seen);
+        let failure = fault.map(|(stage, reason)| Failure::new(stage, reason, &seen, self.log(scenario.name)));
+        Ok(self.report(scenario, Some(&seen), failure, retries))
+    }
+
+    /// The guest of a scenario, with what lies in files.
+    fn guest(&self, scenario: &Scenario, made: &MadeDisks, scratch: &Path) -> Result<Guest> {
+        let mut disks = Vec::new();
+        for (number, image) in made.images().into_iter().enumerate() {
+            if scenario.without.contains(&number) {
+                continue;
+            }
+            let own = scratch.join(format!("disk{number}"));
+            let image = if scenario.hibernates { copy_sparse(&image, &own).map(|()| own)? } else { image };
+            disks.push(GuestDisk { number, image, writable: scenario.hibernates });
+        }
+        let mut command_line = command_line::of_target(scenario.command_line, &self.options.append);
+        if scenario.hibernates {
+            command_line = format!("{command_line} {}", command_line::HIBERNATE);
+        }
+        guest(&self.with_additions(scenario, scratch)?, command_line, disks)
+    }
+
+    /// What is wrong with what was seen of a scenario.
+    fn fault(&self, scenario: &Scenario, seen: &Seen) -> Option<(Stage, String)> {
+        let fault = verdict::fault(seen, self.options.timeout);
+        if let (None, Expectation::Target(facts)) = (&fault, scenario.expects) {
+            let wrong = verdict::failed_unit(seen).or_else(|| verdict::wrong_fact(seen, facts));
+            return wrong.map(|reason| (Stage::Target, reason));
+        }
+        fault
+    }
+
+    /// Runs a guest until it has written its memory to its disk, and another that has to go on with that memory.
+    fn hibernate_and_wake_up(&self, scenario: &Scenario, guest: &Guest) -> Result<Report> {
+        let asleep_name = format!("{}-asleep", scenario.name);
+        let (asleep, retries) = self.run(&asleep_name, guest)?;
+        let Some(token) = asleep.console.fact("token").filter(|_| verdict::powered_off(&asleep)) else {
+            let (stage, reason) =
+                self.fault(scenario, &asleep).unwrap_or((Stage::Target, "the target does not hibernate".to_owned()));
+            let failure = Failure::new(stage, reason, &asleep, self.log(&asleep_name));
+            return Ok(self.report(scenario, Some(&asleep), Some(failure), retries));
+        };
+        let (awake, more_retries) = self.run(scenario.name, guest)?;
+        let woken = verdict::fault(&awake, self.options.timeout)
+            .or_else(|| verdict::wrong_fact(&awake, &[("awake", token)]).map(|reason| (Stage::Target, reason)));
+        // What was there before it fell asleep was told then.
+        let fault = woken.or_else(|| match scenario.expects {
+            Expectation::Target(facts) => verdict::failed_unit(&asleep)
+                .or_else(|| verdict::wrong_fact(&asleep, facts))
+                .map(|reason| (Stage::Target, reason)),
+            Expectation::Failure(..) => None,
+        });
+        let failure = fault.map(|(stage, reason)| Failure::new(stage, reason, &awake, self.log(scenario.name)));
+        Ok(self.report(scenario, Some(&awake), failure, retries + more_retries))
+    }
+
+    /// The subject with the files that a scenario adds to its initrd.
+    fn with_additions(&self, scenario: &Scenario, scratch: &Path) -> Result<Subject> {
+        if scenario.files.is_empty() {
+            return Ok(self.subject.clone());
+        }
+        let initrd = scratch.join("initrd");
+        script::append(&self.subject.initrd, &script::additions(scenario.files)?, &initrd)?;
+        Ok(Subject { initrd, ..self.subject.clone() })
+    }
+
+    fn report(&self, scenario: &Scenario, seen: Option<&Seen>, failure: Option<Failure>, retries: u32) -> Report {
+        let log = failure.as_ref().map_or_else(|| self.log(scenario.name), |failure| failure.log.clone());
+        Report {
+            scenario: scenario.name,
+            summary: scenario.summary,
+            ok: verdict::is_expected(&scenario.expects, failure.as_ref()),
+            accelerator: self.accelerator().to_string(),
+            seconds: seen.map(|seen| to_milliseconds(seen.console.seconds())).unwrap_or_default(),
+            failure,
+            retries,
+            log,
+        }
+    }
+}
+
+/// What a time of arrival is good for.
+fn to_milliseconds(seconds: BTreeMap<Milestone, f64>) -> BTreeMap<Milestone, f64> {
+    seconds.into_iter().map(|(milestone, seconds)| (milestone, (seconds * 1000.0).round() / 1000.0)).collect()
+}
