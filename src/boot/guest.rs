@@ -17,7 +17,7 @@ use super::qemu::{Guest, Qemu};
 /// How often a run asks whether it was interrupted.
 const TICK: Duration = Duration::from_millis(200);
 /// What a failed boot may still say: call traces, and how to get into the system.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// QEMU stops the guest at this for ever, and does not end.
 const KVM_FAULT: &str = "KVM internal error";
 

@@ -71,8 +71,11 @@ pub fn is_worth_another_try(seen: &Seen) -> bool {
 pub fn is_expected(expects: &Expectation, failure: Option<&Failure>) -> bool {
     match (expects, failure) {
         (Expectation::Target(_), failure) => failure.is_none(),
-        (Expectation::Failure(stage, name), Some(failure)) => failure.stage == *stage && failure.reason.contains(name),
-        (Expectation::Failure(..), None) => false,
+        (Expectation::Failure { stage, names, last_words }, Some(failure)) => {
+            let said = failure.console.iter().any(|line| line.contains(last_words));
+            failure.stage == *stage && failure.reason.contains(names) && said
+        }
+        (Expectation::Failure { .. }, None) => false,
     }
 }
 
@@ -127,10 +130,12 @@ mod tests {
 
     #[test]
     fn a_scenario_that_must_fail_must_do_so_in_its_stage_and_for_its_reason() {
-        let expects = Expectation::Failure(Stage::Device, "dead-beef");
-        assert!(is_expected(&expects, Some(&failure(Stage::Device, "no device dead-beef"))));
-        assert!(!is_expected(&expects, Some(&failure(Stage::Device, "no device"))));
-        assert!(!is_expected(&expects, Some(&failure(Stage::Mount, "dead-beef"))));
+        let expects = Expectation::Failure { stage: Stage::Device, names: "dead-beef", last_words: "is locked" };
+        let locked = |stage, reason| Failure { console: vec!["root is locked.".to_owned()], ..failure(stage, reason) };
+        assert!(is_expected(&expects, Some(&locked(Stage::Device, "no device dead-beef"))));
+        assert!(!is_expected(&expects, Some(&failure(Stage::Device, "no device dead-beef"))), "it did not say so");
+        assert!(!is_expected(&expects, Some(&locked(Stage::Device, "no device"))));
+        assert!(!is_expected(&expects, Some(&locked(Stage::Mount, "dead-beef"))));
         assert!(!is_expected(&expects, None));
         assert!(is_expected(&Expectation::Target(&[]), None));
         assert!(!is_expected(&Expectation::Target(&[]), Some(&failure(Stage::Device, ""))));

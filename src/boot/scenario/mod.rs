@@ -49,8 +49,15 @@ pub struct DiskSet {
 pub enum Expectation {
     /// The target's init runs, and each fact that it tells begins with the text here.
     Target(&'static [(&'static str, &'static str)]),
-    /// The boot fails in this stage, and its last words name this.
-    Failure(Stage, &'static str),
+    /// The boot fails.
+    Failure {
+        /// In this stage.
+        stage: Stage,
+        /// For a reason that names this.
+        names: &'static str,
+        /// And the console says this in the end.
+        last_words: &'static str,
+    },
 }
 
 /// A root device and how the kernel is told of it.

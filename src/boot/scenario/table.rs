@@ -44,6 +44,11 @@ const fn target(facts: &'static [(&'static str, &'static str)]) -> Expectation {
     Expectation::Target(facts)
 }
 
+/// A boot that ends in emergency mode, which nobody can enter: no password is set for root.
+const fn locked(names: &'static str) -> Expectation {
+    Expectation::Failure { stage: Stage::Device, names, last_words: "the root account is locked" }
+}
+
 const EXT4_IS_ROOT: Expectation = target(&[("root", "/dev/vda1 / ext4 ")]);
 const LUKS_IS_ROOT: Expectation = target(&[("root", "/dev/mapper/luks1 / ext4 "), ("dm.luks1", "CRYPT-LUKS2 on vda1")]);
 const LUKS_DISK_IS_ROOT: Expectation =
@@ -330,7 +335,14 @@ pub const SCENARIOS: &[Scenario] = &[
         "root=UUID= of a file system that is on no disk: must fail, in bounded time, naming it",
         &EXT4,
         soon!("root=UUID=0c1d2d00-dead-4000-8000-000000000000"),
-        Expectation::Failure(Stage::Device, "0c1d2d00-dead-4000-8000-000000000000"),
+        locked("0c1d2d00-dead-4000-8000-000000000000"),
+    ),
+    Scenario::new(
+        "emergency-shell",
+        "a root that is absent, and an administrator who lets anybody into the emergency shell",
+        &EXT4,
+        soon!("root=LABEL=nowhere systemd.setenv=SYSTEMD_SULOGIN_FORCE=1"),
+        Expectation::Failure { stage: Stage::Device, names: "by-label/nowhere", last_words: "Press Enter for " },
     ),
     Scenario {
         without: &[1],
@@ -339,7 +351,7 @@ pub const SCENARIOS: &[Scenario] = &[
             "a logical volume of which a physical one is missing: must fail, in bounded time, naming it",
             &LVM,
             soon!("root=/dev/vg/root"),
-            Expectation::Failure(Stage::Device, "vg"),
+            locked("vg"),
         )
     },
     Scenario {
@@ -349,7 +361,7 @@ pub const SCENARIOS: &[Scenario] = &[
             "LUKS2, a wrong passphrase three times: must fail, naming the volume",
             &LUKS,
             luks!("root=/dev/mapper/luks1"),
-            Expectation::Failure(Stage::Device, "luks1"),
+            locked("luks1"),
         )
     },
 ];

@@ -89,7 +89,7 @@ impl Session<'_> {
             Expectation::Target(facts) => verdict::failed_unit(&asleep)
                 .or_else(|| verdict::wrong_fact(&asleep, facts))
                 .map(|reason| (Stage::Target, reason)),
-            Expectation::Failure(..) => None,
+            Expectation::Failure { .. } => None,
         });
         let failure = fault.map(|(stage, reason)| Failure::new(stage, reason, &awake, self.log(scenario.name)));
         Ok(self.report(scenario, Some(&awake), failure, retries + more_retries))
