@@ -4,10 +4,11 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
+use std::time::Duration;
 
-use crate::engine;
+use crate::engine::{self, TcpService};
 use crate::fixture::{self, names, succeed};
-use crate::images::{SMALL, build_test, command_test, small_image, varied};
+use crate::images::{SMALL, build_test, build_test_anew, command_test, small_image, varied};
 
 fn insist_on_root() {
     assert!(fixture::is_root(), "this test takes root; leave it out with --skip as_root::");
@@ -34,6 +35,35 @@ fn root_and_rootless_get_the_same_bytes() {
     let rootless = varied(&public.path().join("rootless"), "out", fixture::as_rootless_user(words));
     for (name, bytes) in &reference {
         assert!(rootless[name] == *bytes, "{name} depends on the user");
+    }
+}
+
+/// As on another host: another version of podman, another storage driver, reached over TCP.
+#[test]
+#[ignore = "makes the root filesystem of another Debian: part of make test-matrix"]
+fn another_version_of_podman_gives_the_same_bytes() {
+    insist_on_root();
+    let image = small_image("dnf5", "repo-foreign", SMALL);
+    let reference = varied(image.path(), "test", build_test(image.path()));
+    let root = fixture::checkout().join("target/test-output/podman-trixie");
+    fs::create_dir_all(root.parent().unwrap()).unwrap();
+    let service = TcpService::by(Duration::from_secs(400), |port, _| {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--pid", "--fork", "--kill-child"]);
+        command.arg(fixture::checkout().join("tests/integration/other-podman.sh")).arg(&root);
+        command.arg(fixture::offline_directory().join("builder-dnf5.oci.tar")).arg(port.to_string());
+        command
+    });
+    let versions = [succeed(Command::new("podman").arg("--version")), {
+        let doctor = fixture::ocinitrd().args(["doctor", "--engine", &service.url]).output().unwrap();
+        fixture::stdout(&doctor)
+    }];
+    let own = versions[0].trim().rsplit(' ').next().unwrap();
+    assert!(!versions[1].contains(&format!("podman {own}")), "it is the same version: {}", versions[1]);
+    let build = build_test_anew(image.path()).args(["-O", "other", "--engine", &service.url]).output().unwrap();
+    assert!(build.status.success(), "{}", fixture::stderr(&build));
+    for (name, bytes) in &reference {
+        assert!(fs::read(image.path().join("other").join(name)).unwrap() == *bytes, "{name} differs");
     }
 }
 

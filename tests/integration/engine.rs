@@ -408,14 +408,19 @@ pub struct TcpService {
 
 impl TcpService {
     pub fn start() -> Self {
+        Self::by(Duration::from_secs(20), |_, url| {
+            let mut command = Command::new("podman");
+            command.args(["system", "service", "--time=0", url]).stderr(Stdio::null());
+            command
+        })
+    }
+
+    /// The service that a command starts on the port and address it is given, within `limit`.
+    pub fn by(limit: Duration, command: impl FnOnce(u16, &str) -> Command) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let url = format!("tcp://127.0.0.1:{port}");
-        let mut command = Command::new("podman");
-        command.args(["system", "service", "--time=0", &url]).stderr(Stdio::null());
-        let service = TcpService { url, process: command.spawn().unwrap() };
-        eventually("the service listens", Duration::from_secs(20), || {
-            std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()
-        });
+        let service = TcpService { process: command(port, &url).spawn().unwrap(), url };
+        eventually("the service listens", limit, || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok());
         service
     }
 }
@@ -423,6 +428,14 @@ impl TcpService {
 impl Drop for TcpService {
     fn drop(&mut self) {
         let _ = kill_process(Pid::from_child(&self.process), rustix::process::Signal::TERM);
+        // unshare(1) does not listen to that, and ends its child when it is killed.
+        for _ in 0..50 {
+            if !matches!(self.process.try_wait(), Ok(None)) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
