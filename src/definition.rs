@@ -57,6 +57,8 @@ pub struct Selection {
     pub exclude: Vec<String>,
     /// Glob patterns of files left out of the initrd, each with a leading slash; a directory goes with all below it.
     pub remove_files: Vec<String>,
+    /// Units that systemd takes for not being there, whatever else asks for them.
+    pub mask_units: Vec<String>,
     /// Patterns of kernel modules; the last that matches decides, `-` excludes.
     pub modules: Vec<String>,
     /// Glob patterns of firmware files beside those that the modules name.
@@ -155,6 +157,7 @@ impl Selection {
         self.install.extend(other.install);
         self.exclude.extend(other.exclude);
         self.remove_files.extend(other.remove_files);
+        self.mask_units.extend(other.mask_units);
         self.modules.extend(other.modules);
         self.firmware.extend(other.firmware);
         self.extra_trees.extend(other.extra_trees);
@@ -178,6 +181,7 @@ struct RawDefinition {
     packages: RawPackages,
     kernel: RawKernel,
     extra_trees: Vec<PathBuf>,
+    mask_units: Vec<String>,
     profiles: BTreeMap<String, Selection>,
     default_profiles: Vec<String>,
     output: RawOutput,
@@ -251,6 +255,7 @@ impl RawDefinition {
         self.kernel.firmware.extend(later.kernel.firmware);
         self.kernel.keep_compression = later.kernel.keep_compression.or(self.kernel.keep_compression);
         self.extra_trees.extend(later.extra_trees);
+        self.mask_units.extend(later.mask_units);
         for (name, profile) in later.profiles {
             self.profiles.entry(name).or_default().extend(profile);
         }
@@ -283,6 +288,7 @@ impl RawDefinition {
                 install: self.packages.install,
                 exclude: self.packages.exclude,
                 remove_files: self.packages.remove_files,
+                mask_units: self.mask_units,
                 modules: self.kernel.modules,
                 firmware: self.kernel.firmware,
                 extra_trees: self.extra_trees,

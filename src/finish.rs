@@ -59,12 +59,14 @@ const SYSTEMD: &[u8] = b"usr/lib/systemd/systemd";
 /// Finishes `tree` with every time set to `epoch` (seconds): clock-dependent files would otherwise differ.
 ///
 /// # Errors
-/// Fails when the tree holds no systemd or no `os-release`, or a pattern of `remove_files` is malformed.
-pub fn finish(tree: &mut Tree, remove_files: &[String], epoch: u64) -> Result<()> {
+/// Fails when the tree holds no systemd or no `os-release`, a pattern of `remove_files` is malformed, or a unit cannot be
+/// masked.
+pub fn finish(tree: &mut Tree, remove_files: &[String], mask_units: &[String], epoch: u64) -> Result<()> {
     require(tree, SYSTEMD, "systemd")?;
     require(tree, b"etc/os-release", "the distribution's release package, such as fedora-release")?;
     tree.remove_matching(&Globs::new(INSTALLATION_STATE)?);
     tree.remove_matching(&Globs::new(remove_files.iter().map(|pattern| pattern.trim_start_matches('/')))?);
+    mask(tree, mask_units, epoch)?;
     mark_as_initrd(tree, epoch)?;
     forget_password_dates(tree)?;
     // Clamping would keep the clock of a host that is behind the packages.
@@ -75,6 +77,15 @@ pub fn finish(tree: &mut Tree, remove_files: &[String], epoch: u64) -> Result<()
 fn require(tree: &Tree, path: &[u8], package: &str) -> Result<()> {
     if tree.resolve(path).is_none() {
         bail!("the installed packages hold no /{}: add {package} to [packages] install", String::from_utf8_lossy(path));
+    }
+    Ok(())
+}
+
+/// Does what `systemctl mask` would.
+fn mask(tree: &mut Tree, units: &[String], epoch: u64) -> Result<()> {
+    for unit in units {
+        let path = format!("etc/systemd/system/{unit}");
+        tree.add_symlink(path.as_bytes(), b"/dev/null", epoch).with_context(|| format!("masking the unit {unit}"))?;
     }
     Ok(())
 }
@@ -137,19 +148,21 @@ mod tests {
     #[test]
     fn what_the_installation_left_goes_and_what_an_initrd_needs_comes() {
         let mut tree = installed();
-        finish(&mut tree, &["/usr/share/doc".to_owned()], 5).unwrap();
+        finish(&mut tree, &["/usr/share/doc".to_owned()], &["tmp.mount".to_owned()], 5).unwrap();
         assert!(tree.get(b"usr/share/doc").is_none() && tree.get(b"var/log/dnf5.log").is_none());
         assert!(tree.contains_dir(b"var/log") && tree.contains_dir(b"sysroot"));
         assert_eq!(tree.resolve(b"init"), Some(SYSTEMD.to_vec()));
         assert_eq!(tree.resolve(b"etc/initrd-release"), Some(b"usr/lib/os-release".to_vec()));
         assert_eq!(tree.content(b"etc/machine-id").unwrap().read_all().unwrap(), b"uninitialized\n");
+        let masked = &tree.get(b"etc/systemd/system/tmp.mount").unwrap().kind;
+        assert!(matches!(masked, Kind::Symlink { target } if target == b"/dev/null"), "{masked:?}");
         assert!(tree.iter().all(|(_, entry)| entry.mtime == 5));
     }
 
     #[test]
     fn password_dates_are_blanked_and_the_mode_is_kept() {
         let mut tree = installed();
-        finish(&mut tree, &[], 5).unwrap();
+        finish(&mut tree, &[], &[], 5).unwrap();
         let shadow = tree.content(b"etc/shadow").unwrap().read_all().unwrap();
         assert_eq!(String::from_utf8(shadow).unwrap(), "root:!*:::::::\nbin:*::0:99999:7:::\n");
         assert_eq!(tree.get(b"etc/shadow").unwrap().permissions, 0);
@@ -159,7 +172,7 @@ mod tests {
     fn tree_without_systemd_is_refused_with_the_cure() {
         let mut tree = installed();
         tree.remove(SYSTEMD);
-        let error = finish(&mut tree, &[], 5).unwrap_err().to_string();
+        let error = finish(&mut tree, &[], &[], 5).unwrap_err().to_string();
         assert_eq!(error, "the installed packages hold no /usr/lib/systemd/systemd: add systemd to [packages] install");
     }
 }

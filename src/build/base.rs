@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Kind;
+use crate::definition::Selection;
 use crate::dnf::InstalledPackage;
 use crate::finish;
 use crate::format::digest::Digest;
@@ -195,7 +196,8 @@ impl Base {
         let Some(mut tree) = self.tree else {
             return Ok(FinishedBase { segment: self.segment, tree: None, firmware: Tree::new() });
         };
-        finish::finish(&mut tree, &build.plan.selection.remove_files, build.recipe.epoch)?;
+        let Selection { remove_files, mask_units, .. } = &build.plan.selection;
+        finish::finish(&mut tree, remove_files, mask_units, build.recipe.epoch)?;
         let firmware = tree.split_off(FIRMWARE_DIRECTORY.as_bytes());
         let segment = match self.segment {
             None if build.plan.wants_segments() => Some(draft(build).make(&tree, Vec::new(), &build.workshop)?),

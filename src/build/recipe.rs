@@ -59,6 +59,7 @@ impl Recipe {
             &json!({
                 "layer": layer,
                 "remove_files": plan.selection.remove_files,
+                "mask_units": plan.selection.mask_units,
                 "compression": plan.compression.to_string(),
             }),
         );

@@ -61,13 +61,16 @@ impl Inputs {
         inputs.package("[kernel] packages", &json!(sorted(&definition.kernel_packages)));
         inputs.content("[kernel] keep_compression", &json!(definition.keep_module_compression));
         inputs.content("[output] compression", &json!(definition.compression.to_string()));
-        let places = Places { packages: "[packages]", kernel: "[kernel]", extra_trees: "extra_trees" };
+        let places =
+            Places { packages: "[packages]", kernel: "[kernel]", extra_trees: "extra_trees", mask_units: "mask_units" };
         inputs.selection(definition, &places, &definition.selection)?;
         for name in profiles {
             let place = format!("[profiles.{name}]");
             let profile = definition.profile(name)?;
-            let extra_trees = format!("{place} extra_trees");
-            let places = Places { packages: &place, kernel: &place, extra_trees: &extra_trees };
+            let key = |name: &str| format!("{place} {name}");
+            let (extra_trees, mask_units) = (key("extra_trees"), key("mask_units"));
+            let places =
+                Places { packages: &place, kernel: &place, extra_trees: &extra_trees, mask_units: &mask_units };
             inputs.selection(definition, &places, profile)?;
         }
         Ok(inputs)
@@ -98,6 +101,7 @@ impl Inputs {
         self.package(&format!("{packages} install"), &json!(sorted(&selection.install)));
         self.package(&format!("{packages} exclude"), &json!(sorted(&selection.exclude)));
         self.content(&format!("{packages} remove_files"), &json!(sorted(&selection.remove_files)));
+        self.content(places.mask_units, &json!(sorted(&selection.mask_units)));
         // The order of patterns counts.
         self.content(&format!("{kernel} modules"), &json!(selection.modules));
         self.content(&format!("{kernel} firmware"), &json!(selection.firmware));
@@ -123,6 +127,7 @@ struct Places<'a> {
     packages: &'a str,
     kernel: &'a str,
     extra_trees: &'a str,
+    mask_units: &'a str,
 }
 
 fn sorted(words: &[String]) -> BTreeSet<&str> {

@@ -47,7 +47,10 @@ fn missing_image_lists_those_there_are() {
 fn unknown_profile_lists_those_there_are() {
     let image = with_parts(&shipped("fedora-44.toml"));
     let error = build_error(&[("a.toml", &image)], &["a", "--profile", "iscsi"]);
-    assert!(error.contains("image a has no profile \"iscsi\"; its profiles are: lvm, network, nfs"), "{error}");
+    assert!(
+        error.contains("image a has no profile \"iscsi\"; its profiles are: disk-maker, lvm, network, nfs"),
+        "{error}"
+    );
 }
 
 #[test]

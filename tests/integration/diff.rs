@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use ocinitrd::format::digest::Digest;
 use tar::EntryType;
 
-use crate::fixture::{fail, ocinitrd, stderr, stdout};
+use crate::fixture::{fail_with, ocinitrd, stderr, stdout};
 use crate::handmade::{Member, Place, directory, file, link, member, read_manifest, write_manifest};
 
 fn diff(a: &Path, b: &Path) -> Command {
@@ -199,7 +199,7 @@ fn outputs_are_compared_by_manifest_and_by_initrd() {
     assert_eq!(answer(&mut diff(&a, &a)), (0, "no differences\n".to_owned()));
 
     fs::remove_file(b.join("initrd")).unwrap();
-    let error = place.shortened(&fail(&mut diff(&a, &b)));
+    let error = place.shortened(&fail_with(2, &mut diff(&a, &b)));
     assert!(
         error.contains("there is no file DIR/b/initrd, which manifest.json lists; give the manifest.json"),
         "{error}"
