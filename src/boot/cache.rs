@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
+use tempfile::TempDir;
 
 use crate::format::digest::Digest;
 
-/// Disks hold some ten megabytes each: this many entries stay, the ones used last.
-const KEPT_ENTRIES: usize = 24;
+/// Disks hold some ten megabytes each: this many entries stay, the ones used last. All scenarios of one initrd need fewer.
+pub const KEPT_ENTRIES: usize = 48;
 const UNFINISHED_PREFIX: &str = ".making-";
 /// After this, what an interrupted run left unfinished is certainly nobody's.
 const UNFINISHED_AGE: Duration = Duration::from_secs(24 * 60 * 60);
@@ -52,10 +53,7 @@ impl Cache {
         key: &Digest,
         fill: impl FnOnce(&Path) -> Result<std::result::Result<(), E>>,
     ) -> Result<std::result::Result<PathBuf, E>> {
-        let unfinished = tempfile::Builder::new()
-            .prefix(UNFINISHED_PREFIX)
-            .tempdir_in(&self.directory)
-            .with_context(|| format!("creating a directory in {}", self.directory.display()))?;
+        let unfinished = self.scratch()?;
         if let Err(refusal) = fill(unfinished.path())? {
             return Ok(Err(refusal));
         }
@@ -66,6 +64,15 @@ impl Cache {
             result => result.with_context(|| format!("creating {}", entry.display()))?,
         }
         Ok(Ok(entry))
+    }
+
+    /// A directory that is no entry and goes when it is dropped; should the process be killed, a later run removes it.
+    ///
+    /// # Errors
+    /// Fails when it cannot be made.
+    pub fn scratch(&self) -> Result<TempDir> {
+        let scratch = tempfile::Builder::new().prefix(UNFINISHED_PREFIX).tempdir_in(&self.directory);
+        scratch.with_context(|| format!("creating a directory in {}", self.directory.display()))
     }
 
     fn prune(&self) -> io::Result<()> {

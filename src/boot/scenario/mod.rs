@@ -223,6 +223,12 @@ mod tests {
     }
 
     #[test]
+    fn a_run_of_all_scenarios_finds_its_disks_in_the_cache_the_next_time() {
+        let sets: std::collections::BTreeSet<_> = SCENARIOS.iter().map(|scenario| scenario.disks.name).collect();
+        assert!(sets.len() < super::super::cache::KEPT_ENTRIES, "{}", sets.len());
+    }
+
+    #[test]
     fn disks_that_are_missing_are_disks_of_the_set() {
         for scenario in SCENARIOS {
             assert!(scenario.without.iter().all(|number| *number < scenario.disks.disks.len()), "{}", scenario.name);

@@ -23,7 +23,6 @@ use super::qemu::{Accelerator, Guest, GuestDisk, Qemu};
 use super::report::Report;
 use super::scenario::Scenario;
 use super::verdict::{self, Failure};
-
 use crate::format::digest::Digest;
 use crate::progress::Progress;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::disks::{MadeDisks, copy_sparse, start_tpm};
 use super::{Session, Subject, guest};
@@ -25,8 +25,7 @@ impl Session<'_> {
             Ok(made) => made,
             Err(failure) => return Ok(self.report(scenario, None, Some(failure), 0)),
         };
-        let scratch =
-            tempfile::tempdir_in(&self.options.cache_directory).context("making a directory for the guest")?;
+        let scratch = self.cache.scratch()?;
         let tpm = made.tpm().map(|state| start_tpm(&state, scratch.path())).transpose()?;
         let guest = Guest {
             credentials: scenario.credentials,
