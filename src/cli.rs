@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{boot, build, convert, diff, doctor, fetch, inspect, lock, store, update, verify};
+use crate::commands::{boot, build, check, convert, diff, doctor, fetch, inspect, lock, store, update, verify};
 use crate::progress::Verbosity;
 
 const ENVIRONMENT: &str = "\
@@ -46,7 +46,7 @@ impl CommandLine {
     /// The exit code of an error: 2 where 1 is an answer, as with diff(1).
     pub fn code_of_errors(&self) -> ExitCode {
         match &self.command {
-            Command::Diff(_) => ExitCode::from(2),
+            Command::Diff(_) | Command::Check(_) => ExitCode::from(2),
             Command::Lock(arguments) if arguments.check => ExitCode::from(2),
             _ => ExitCode::FAILURE,
         }
@@ -68,6 +68,7 @@ pub enum Command {
     Convert(convert::Arguments),
     Doctor(doctor::Arguments),
     Boot(boot::Arguments),
+    Check(check::Arguments),
     Store(store::Arguments),
 }
 

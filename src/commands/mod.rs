@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod boot;
 pub mod build;
+pub mod check;
 pub mod convert;
 pub mod diff;
 pub mod doctor;
@@ -31,6 +32,7 @@ pub fn run(command_line: &CommandLine) -> Result<ExitCode> {
     match &command_line.command {
         Command::Boot(arguments) => runtime()?.block_on(boot::run(arguments, &progress)),
         Command::Build(arguments) => runtime()?.block_on(build::run(arguments, &progress)),
+        Command::Check(arguments) => check::run(arguments, &progress),
         Command::Convert(arguments) => convert::run(arguments, &progress),
         Command::Diff(arguments) => diff::run(arguments, &progress),
         Command::Doctor(arguments) => runtime()?.block_on(doctor::run(arguments, &progress)),

@@ -5,6 +5,7 @@
 mod as_root;
 mod boot;
 mod build;
+mod check;
 mod convert;
 mod definition;
 mod diff;
