@@ -40,10 +40,16 @@ fn outputs_are_those_of_the_manifest_and_the_initrd_is_private() {
 #[test]
 fn tree_is_an_initrd_for_systemd() {
     let listing = succeed(ocinitrd().args(["inspect", "--list"]).arg(fixture::offline_output().join("initrd")));
-    for line in [" init -> usr/lib/systemd/systemd", " etc/initrd-release -> os-release", " usr/lib/udev/hwdb.bin"] {
+    for line in [
+        " init -> usr/lib/systemd/systemd",
+        " etc/initrd-release -> os-release",
+        " usr/lib/udev/hwdb.bin",
+        "/tmp.mount -> /dev/null",
+    ] {
         assert!(listing.contains(line), "{line}");
     }
-    for absent in ["usr/lib/sysimage/rpm", "var/log/dnf", "etc/passwd-", "usr/share/doc/", "initrd-setup", "dev/null"] {
+    for absent in ["usr/lib/sysimage/rpm", "var/log/dnf", "etc/passwd-", "usr/share/doc/", "initrd-setup", " dev/null"]
+    {
         assert!(!listing.contains(absent), "{absent} is in the initrd");
     }
 }
