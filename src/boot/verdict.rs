@@ -120,6 +120,22 @@ mod tests {
     }
 
     #[test]
+    fn the_first_failed_unit_is_told_and_nothing_that_only_looks_like_one() {
+        let log = "[  OK  ] Started a.service.\nFAILED \n[FAILED] Failed to start b.service - B.\n[FAILED] Failed to start c.\n";
+        let failed = failed_unit(&seen(log, Ending::Told));
+        assert_eq!(failed.unwrap(), "a unit failed: Failed to start b.service - B.");
+        assert_eq!(failed_unit(&seen("[  OK  ] Started a.service.\nFAILED \n", Ending::Told)), None);
+    }
+
+    #[test]
+    fn a_guest_powers_off_without_a_word_and_without_a_fault() {
+        assert!(powered_off(&seen(UNPACKED, Ending::Exited(String::new()))));
+        assert!(!powered_off(&seen(UNPACKED, Ending::Exited("no memory".to_owned()))));
+        assert!(!powered_off(&seen(PANIC, Ending::Exited(String::new()))));
+        assert!(!powered_off(&seen(UNPACKED, Ending::TimedOut)));
+    }
+
+    #[test]
     fn facts_are_compared_from_their_beginning() {
         let seen = seen("[    9.000000] ocinitrd: fact root /dev/vda1 / ext4 rw 0 0\n", Ending::Told);
         assert_eq!(wrong_fact(&seen, &[("root", "/dev/vda1 / ext4 ")]), None);

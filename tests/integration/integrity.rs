@@ -265,7 +265,7 @@ fn whatever_a_killed_build_left_the_next_one_is_right() {
 }
 
 #[test]
-#[ignore = "takes a quarter of an hour: part of make test-matrix"]
+#[ignore = "takes some minutes: part of make test-matrix"]
 fn whatever_builds_killed_at_fifty_moments_left_the_next_ones_are_right() {
     kill_and_build(50);
 }
