@@ -6,6 +6,7 @@
 
 use anyhow::{Context, Result, bail};
 
+use crate::definition::Selection;
 use crate::dnf;
 use crate::tree::{Content, Entry, Globs, Kind, Tree, TreePath};
 
@@ -61,12 +62,12 @@ const SYSTEMD: &[u8] = b"usr/lib/systemd/systemd";
 /// # Errors
 /// Fails when the tree holds no systemd or no `os-release`, a pattern of `remove_files` is malformed, or a unit cannot be
 /// masked.
-pub fn finish(tree: &mut Tree, remove_files: &[String], mask_units: &[String], epoch: u64) -> Result<()> {
+pub fn finish(tree: &mut Tree, selection: &Selection, epoch: u64) -> Result<()> {
     require(tree, SYSTEMD, "systemd")?;
     require(tree, b"etc/os-release", "the distribution's release package, such as fedora-release")?;
     tree.remove_matching(&Globs::new(INSTALLATION_STATE)?);
-    tree.remove_matching(&Globs::new(remove_files.iter().map(|pattern| pattern.trim_start_matches('/')))?);
-    mask(tree, mask_units, epoch)?;
+    tree.remove_matching(&Globs::new(&selection.remove_files)?);
+    mask(tree, &selection.mask_units, epoch)?;
     mark_as_initrd(tree, epoch)?;
     forget_password_dates(tree)?;
     // Clamping would keep the clock of a host that is behind the packages.
@@ -96,6 +97,8 @@ fn mark_as_initrd(tree: &mut Tree, epoch: u64) -> Result<()> {
         tree.add_directory(path.as_bytes(), *permissions, epoch)?;
     }
     tree.add_symlink(b"init", SYSTEMD, epoch)?;
+    // systemd starts this one in an initrd whatever the default is; a person who leaves the emergency shell means it too.
+    tree.add_symlink(b"etc/systemd/system/default.target", b"/usr/lib/systemd/system/initrd.target", epoch)?;
     tree.add_symlink(b"etc/initrd-release", b"os-release", epoch)?;
     // A machine id of its own is given to it at boot and never stored.
     tree.add_file(b"etc/machine-id", Content::from_bytes(*b"uninitialized\n"), 0o444, epoch)?;
@@ -148,7 +151,12 @@ mod tests {
     #[test]
     fn what_the_installation_left_goes_and_what_an_initrd_needs_comes() {
         let mut tree = installed();
-        finish(&mut tree, &["/usr/share/doc".to_owned()], &["tmp.mount".to_owned()], 5).unwrap();
+        let selection = Selection {
+            remove_files: vec!["/usr/share/doc".to_owned()],
+            mask_units: vec!["tmp.mount".to_owned()],
+            ..Selection::default()
+        };
+        finish(&mut tree, &selection, 5).unwrap();
         assert!(tree.get(b"usr/share/doc").is_none() && tree.get(b"var/log/dnf5.log").is_none());
         assert!(tree.contains_dir(b"var/log") && tree.contains_dir(b"sysroot"));
         assert_eq!(tree.resolve(b"init"), Some(SYSTEMD.to_vec()));
@@ -162,7 +170,7 @@ mod tests {
     #[test]
     fn password_dates_are_blanked_and_the_mode_is_kept() {
         let mut tree = installed();
-        finish(&mut tree, &[], &[], 5).unwrap();
+        finish(&mut tree, &Selection::default(), 5).unwrap();
         let shadow = tree.content(b"etc/shadow").unwrap().read_all().unwrap();
         assert_eq!(String::from_utf8(shadow).unwrap(), "root:!*:::::::\nbin:*::0:99999:7:::\n");
         assert_eq!(tree.get(b"etc/shadow").unwrap().permissions, 0);
@@ -172,7 +180,7 @@ mod tests {
     fn tree_without_systemd_is_refused_with_the_cure() {
         let mut tree = installed();
         tree.remove(SYSTEMD);
-        let error = finish(&mut tree, &[], &[], 5).unwrap_err().to_string();
+        let error = finish(&mut tree, &Selection::default(), 5).unwrap_err().to_string();
         assert_eq!(error, "the installed packages hold no /usr/lib/systemd/systemd: add systemd to [packages] install");
     }
 }

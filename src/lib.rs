@@ -25,6 +25,7 @@
 //! | [`kernel`] | kernel rpms to a tree, without their scriptlets |
 //! | [`tree`] | file system trees: metadata in memory, bytes in their spool |
 //! | [`finish`] | an installed tree to one that boots as an initrd |
+//! | [`trim`] | the programs, libraries and units of it that nothing reaches, left out |
 //! | [`modules`] | which kernel modules and firmware an initrd needs, and their index |
 //! | [`microcode`] | the processors' microcode of a tree, as the kernel finds it early |
 //! | [`segment`] | trees to cpio segments to an initrd |
@@ -81,4 +82,5 @@ pub mod steps;
 pub mod store;
 pub mod supplies;
 pub mod tree;
+pub mod trim;
 pub mod workshop;

@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
+use indicatif::DecimalBytes;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Kind;
-use crate::definition::Selection;
 use crate::dnf::InstalledPackage;
 use crate::finish;
 use crate::format::digest::Digest;
@@ -20,6 +20,7 @@ use crate::signatures::rpm_file;
 use crate::steps::install::{self, Installed};
 use crate::supplies;
 use crate::tree::Tree;
+use crate::trim;
 
 use super::part::{Draft, Part};
 use super::{Build, FIRMWARE_DIRECTORY};
@@ -162,6 +163,18 @@ fn check_installed(locked: &[LockedPackage], installed: &[InstalledPackage]) -> 
     Ok(())
 }
 
+/// Leaves out what nothing reaches.
+fn trim(tree: &mut Tree, build: &Build<'_>) -> Result<()> {
+    let progress = build.workshop.progress;
+    let stage = progress.stage("leaving out what nothing reaches", None);
+    let trimmed = trim::trim(tree, &build.plan.selection)?;
+    stage.finish(&format!("{} programs, libraries and units, {}", trimmed.files, DecimalBytes(trimmed.size_bytes)));
+    for program in trimmed.unknown_programs {
+        progress.warn(&format!("no package brings {program:?}, which the definition names in programs"));
+    }
+    Ok(())
+}
+
 impl Base {
     /// A digest of the firmware that the base's packages bring, if there is any.
     pub fn firmware(&self) -> Option<Digest> {
@@ -196,9 +209,11 @@ impl Base {
         let Some(mut tree) = self.tree else {
             return Ok(FinishedBase { segment: self.segment, tree: None, firmware: Tree::new() });
         };
-        let Selection { remove_files, mask_units, .. } = &build.plan.selection;
-        finish::finish(&mut tree, remove_files, mask_units, build.recipe.epoch)?;
+        finish::finish(&mut tree, &build.plan.selection, build.recipe.epoch)?;
         let firmware = tree.split_off(FIRMWARE_DIRECTORY.as_bytes());
+        if build.plan.selection.trim {
+            trim(&mut tree, build)?;
+        }
         let segment = match self.segment {
             None if build.plan.wants_segments() => Some(draft(build).make(&tree, Vec::new(), &build.workshop)?),
             segment => segment,

@@ -11,6 +11,8 @@ use crate::format::compress::Compression;
 use crate::locking::Needs;
 use crate::manifest::Manifest;
 use crate::modules::{FirmwarePatterns, Patterns};
+use crate::tree::Globs;
+use crate::trim::Features;
 
 /// Forms of the main output.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -176,6 +178,7 @@ impl Plan {
             *tree = definition.path(&*tree);
             ensure!(tree.is_dir(), "the extra tree {} of the definition is no directory that is there", tree.display());
         }
+        check_patterns(&selection)?;
         Ok(Plan {
             image: definition.name.clone(),
             argument: definition.argument.clone(),
@@ -226,6 +229,15 @@ impl Plan {
     pub fn modules_compression(&self) -> Compression {
         if self.keep_module_compression { Compression::None } else { self.compression }
     }
+}
+
+/// A malformed pattern is told before anything is done.
+fn check_patterns(selection: &Selection) -> Result<()> {
+    Globs::new(&selection.remove_files).context("in remove_files")?;
+    Globs::new(&selection.keep_files).context("in keep_files")?;
+    Globs::new(&selection.programs).context("in programs")?;
+    Features::parse(&selection.dlopen).context("in dlopen")?;
+    Ok(())
 }
 
 /// `NAME-KVER`, or the name alone.

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::cache::{self, Kind};
+use crate::definition::Selection;
 use crate::format::digest::Digest;
 use crate::lock::{self, LockedPackage, Section, Solution};
 use crate::workshop::architecture;
@@ -60,6 +61,7 @@ impl Recipe {
                 "layer": layer,
                 "remove_files": plan.selection.remove_files,
                 "mask_units": plan.selection.mask_units,
+                "trim": trim_inputs(&plan.selection),
                 "compression": plan.compression.to_string(),
             }),
         );
@@ -126,6 +128,12 @@ impl Recipe {
     }
 }
 
+/// What decides about what is left out, if anything is.
+fn trim_inputs(selection: &Selection) -> Option<Value> {
+    let Selection { programs, keep_files, dlopen, .. } = selection;
+    selection.trim.then(|| json!({ "programs": programs, "keep_files": keep_files, "dlopen": dlopen }))
+}
+
 fn layer_inputs(plan: &Plan, section: &Section, solution: &Solution, packages: &[LockedPackage], epoch: u64) -> Value {
     let tree = |tree: &PathBuf| &section.inputs.contents[&format!("the extra tree {}", tree.display())];
     json!({
@@ -134,6 +142,7 @@ fn layer_inputs(plan: &Plan, section: &Section, solution: &Solution, packages: &
         "releasever": plan.releasever,
         "solution": solution.packages,
         "packages": digests(packages),
+        "hwdb_exclude": plan.selection.hwdb_exclude,
         "extra_trees": plan.extra_trees.iter().map(|one| (one, tree(one))).collect::<BTreeMap<_, _>>(),
         "epoch": epoch,
     })

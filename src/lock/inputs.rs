@@ -102,7 +102,12 @@ impl Inputs {
         self.package(&format!("{packages} exclude"), &json!(sorted(&selection.exclude)));
         self.content(&format!("{packages} remove_files"), &json!(sorted(&selection.remove_files)));
         self.content(places.mask_units, &json!(sorted(&selection.mask_units)));
+        self.content(&format!("{packages} trim"), &json!(selection.trim));
+        self.content(&format!("{packages} programs"), &json!(sorted(&selection.programs)));
+        self.content(&format!("{packages} keep_files"), &json!(sorted(&selection.keep_files)));
+        self.content(&format!("{packages} hwdb_exclude"), &json!(sorted(&selection.hwdb_exclude)));
         // The order of patterns counts.
+        self.content(&format!("{packages} dlopen"), &json!(selection.dlopen));
         self.content(&format!("{kernel} modules"), &json!(selection.modules));
         self.content(&format!("{kernel} firmware"), &json!(selection.firmware));
         self.content(places.extra_trees, &json!(selection.extra_trees));

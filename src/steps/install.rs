@@ -105,6 +105,7 @@ fn input(request: &Request<'_>) -> Result<Input> {
     input.bytes_at("etc/rpm/macros.ocinitrd", super::RPM_MACROS);
     input.bytes("dnf.conf", dnf::configuration(&request.selection.exclude));
     input.bytes("releasever", request.releasever);
+    input.bytes("hwdb-exclude", lines(&request.selection.hwdb_exclude));
     input.directory("extra");
     let trees: BTreeSet<&PathBuf> = request.selection.extra_trees.iter().collect();
     for tree in trees {
@@ -112,6 +113,11 @@ fn input(request: &Request<'_>) -> Result<Input> {
     }
     super::add_rpms(&mut input, request.rpms);
     Ok(input)
+}
+
+/// A list as a script reads it.
+fn lines(words: &[String]) -> String {
+    words.iter().map(|word| format!("{word}\n")).collect()
 }
 
 #[cfg(test)]

@@ -49,6 +49,9 @@ finish() {
     cp -R --no-preserve=ownership extra/. "$root/"
     chroot "$root" systemd-sysusers
     chroot "$root" systemd-tmpfiles --boot --create --remove --exclude-prefix={/tmp,/run,/proc,/sys,/dev}
+    local pattern
+    # Unquoted: it is a pattern.
+    while read -r pattern; do rm -f "$root"/usr/lib/udev/hwdb.d/$pattern; done < hwdb-exclude
     chroot "$root" systemd-hwdb --usr --strict update
     chroot "$root" systemctl preset-all
     # What is enabled for users would otherwise depend on the order of the transaction.

@@ -42,9 +42,26 @@ definition() {
     printf '%s\n' "include = [\"$checkout/images/offline.toml\"]" "$@" >"$work/images/$name.toml"
 }
 
+# plain_definition NAME [LINE]...: the same without the profiles of `offline`; the lines begin in [kernel].
+plain_definition() {
+    local name=$1
+    shift
+    mkdir -p "$work/images"
+    printf '%s\n' "include = [\"$checkout/images/parts/initrd.toml\", \"$checkout/target/offline/builder.toml\"]" 'releasever = "44"' \
+        "$(sed -n '/^\[packages\]/,$p' "$checkout/images/offline.toml")" "$@" >"$work/images/$name.toml"
+}
+
+# modules_alone NAME...: as a TOML list that selects them alone.
+modules_alone() {
+    printf '["-*"'
+    printf ', "%s"' "$@"
+    printf ']'
+}
+
 # host_modules: the names in host.modules as a TOML list that selects them alone.
 host_modules() {
-    sed '/^#/d; s/.*/, "&"/' "$checkout/tests/bench/host.modules" | tr -d '\n' | sed 's/.*/["-*"&]/'
+    # shellcheck disable=SC2046
+    modules_alone $(sed '/^#/d' "$checkout/tests/bench/host.modules")
 }
 
 # megabytes FILE...: the sum of their sizes.

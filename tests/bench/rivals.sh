@@ -7,12 +7,12 @@
 # of DEBIAN_MIRROR or of this machine's apt); `podman rmi` it to have it made anew. In it is what they need without a network: Debian's packages
 # for mkosi's initrd as a mirror in a directory, and Debian's generic kernel. The offline repository is mounted. Builds take turns, 3 times:
 #   ours          all anew, rpms fetched and verified, kernel from its rpms
-#   ours-host     another selection of modules, that of host.modules, over the base of `ours`
+#   ours-host     another kernel with the modules of host.modules, over a base that is there, without LVM and RAID
 #   mkosi-rpms    the packages of ours, from the same repository, with dnf 4
 #   mkosi-debs    mkosi's own initrd definition, from Debian's packages, with apt
 #   dracut        --no-hostonly, with the parts below
 #   dracut-host   --hostonly, small, with the modules of host.modules
-# Compression is zstd -3 for the times, zstd -19 for the sizes.
+# Compression is zstd -3 for the times, zstd -19 for the sizes. For the sizes there is also ours-same, ours with dracut's modules.
 # mkosi needs a privileged container; where that cannot be had its rows are left out, and that is said.
 set -euo pipefail
 # shellcheck source=tests/bench/common.sh
@@ -117,6 +117,7 @@ command_of() {
     local level=$2 names
     case $1 in
     ours) command=("$ocinitrd" build "$work/images/offline.toml" -O "$work/out-ours" --segments --locked --engine podman --compress "zstd:$2") ;;
+    ours-same) command=("$ocinitrd" build "$work/images/same.toml" -O "$work/out-ours-same" --engine podman --compress "zstd:$2") ;;
     ours-host) command=("$ocinitrd" build "$work/images/host.toml" -O "$work/out-ours-host" --locked --engine podman) ;;
     mkosi-rpms)
         names=$(sed 's/^/--package=/' "$work/packages" | tr '\n' ' ')
@@ -135,8 +136,11 @@ command_of() {
 turn() {
     case $1 in
     ours) forget_results && rm -rf "$work/out-ours" ;;
-    # The base was just made by `ours`, and nothing of the kernel is to be.
-    ours-host) rm -rf "$work/cache/ocinitrd/cache/kernel" "$work/out-ours-host" ;;
+    # The base is there, and nothing of the kernel is to be.
+    ours-host)
+        run_measured prepare "$ocinitrd" build "$work/images/base.toml" -O "$work/out-base" --locked --engine podman
+        rm -rf "$work/cache/ocinitrd/cache/kernel" "$work/out-ours-host"
+        ;;
     esac
     command_of "$1" "$2"
     run_measured "$1" "${command[@]}"
@@ -159,8 +163,10 @@ turns() {
 prepare() {
     mkdir "$work/out-rivals"
     definition offline
-    definition host '[kernel]' "modules = $(host_modules)"
+    plain_definition host "modules = $(host_modules)"
+    plain_definition base 'modules = ["-*"]'
     run_measured prepare "$ocinitrd" lock "$work/images/host.toml" --engine podman
+    run_measured prepare "$ocinitrd" lock "$work/images/base.toml" --engine podman
     run_measured prepare "$ocinitrd" build "$work/images/offline.toml" -O "$work/out-ours" --engine podman
     rm -f "$work/prepare.times"
     # The packages of the base, as dnf takes them.
@@ -175,6 +181,11 @@ initrd_of() {
     esac
 }
 
+# names_of_modules NAME: in its initrd.
+names_of_modules() {
+    "$ocinitrd" inspect --list "$(initrd_of "$1")" | sed -n 's,.*/\([^/]*\)\.ko\(\.[a-z0-9]*\)*$,\1,p'
+}
+
 modules_in() {
     "$ocinitrd" inspect --list "$(initrd_of "$1")" | grep -c '\.ko\(\.[a-z0-9]*\)*$' || true
 }
@@ -183,11 +194,14 @@ modules_in() {
 time_row() {
     awk -v name="$1" -v wall="$(median "$1" 1)" -v cpu="$(median "$1" 2)" -v our_wall="$(median "$2" 1)" -v our_cpu="$(median "$2" 2)" \
         -v modules="$(modules_in "$1")" -v ours="$2" \
-        'BEGIN { printf "| %s | %.1f s | %.1f s | %d | %s | %.2f | %.2f |\n", name, wall, cpu, modules, ours, our_wall / wall, our_cpu / cpu }'
+        'BEGIN { printf "| %s | %.2f s | %.2f s | %d | %s | %.2f | %.2f |\n", name, wall, cpu, modules, ours, our_wall / wall, our_cpu / cpu }'
 }
 
 size_row() {
-    echo "| $1 | $2 | $(megabytes "${@:3}") MB |"
+    local size dracut
+    size=$(megabytes "${@:3}")
+    dracut=$(megabytes "$(initrd_of dracut)" 2>/dev/null) || dracut=
+    echo "| $1 | $2 | $size MB | $(awk -v size="$size" -v dracut="$dracut" 'BEGIN { if (dracut) printf "%.2f", size / dracut }') |"
 }
 
 ocinitrd=$(realpath "${1:-$checkout/target/release/ocinitrd}")
@@ -221,9 +235,15 @@ for name in "${left_out[@]}"; do
 done
 
 turns "$SIZE_LEVEL" ours mkosi-rpms mkosi-debs dracut
+if [[ " ${running[*]} " == *" dracut "* ]]; then
+    # shellcheck disable=SC2046
+    definition same '[kernel]' "modules = $(modules_alone $(names_of_modules dracut))"
+    running+=(ours-same)
+    turns "$SIZE_LEVEL" ours-same
+fi
 echo
-echo "| | modules | size, zstd -$SIZE_LEVEL |"
-echo "|---|---:|---:|"
+echo "| | modules | size, zstd -$SIZE_LEVEL | beside dracut |"
+echo "|---|---:|---:|---:|"
 size_row "ours, base segment" 0 "$work"/out-ours/base.cpio*
 size_row "ours, modules segment" "$(modules_in ours)" "$work"/out-ours/modules-*.cpio*
 for name in "${running[@]}"; do

@@ -1,0 +1,263 @@
+//! `images/NAME.toml` to a checked [`Definition`].
+//!
+//! Enters: the text of a definition and of the files it includes. Leaves: one value whose paths are relative to the
+//! definition's directory, so that it says the same wherever a checkout lies.
+//! The format is TOML and strict: an unknown key is an error that names the nearest right one. An included file comes
+//! before the file that includes it: lists are joined in that order, single values are replaced, tables are merged.
+
+mod raw;
+mod repository;
+mod selection;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::format::compress::Compression;
+
+pub use repository::{BUILDER_FILE, Repository};
+pub use selection::Selection;
+
+/// What goes into an image, with its profiles not yet chosen.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// How it was named: for the commands in messages.
+    pub argument: String,
+    /// The image's name: the file name without `.toml`.
+    pub name: String,
+    /// The builder image as written, `registry/name[:tag]@sha256:...`.
+    pub builder_image: String,
+    /// What dnf calls `releasever`.
+    pub releasever: String,
+    /// Repositories by id.
+    pub repositories: BTreeMap<String, Repository>,
+    /// What is installed and removed whatever the profile.
+    pub selection: Selection,
+    /// The packages whose payload is the kernel and its modules.
+    pub kernel_packages: Vec<String>,
+    /// Whether modules stay compressed as the distribution ships them.
+    pub keep_module_compression: bool,
+    /// Profiles by name.
+    pub profiles: BTreeMap<String, Selection>,
+    /// Those of them that are part of the image and already in its selection.
+    pub default_profiles: Vec<String>,
+    /// How the initrd is compressed unless the command line says otherwise.
+    pub compression: Compression,
+    /// Every file that was read, in the order of reading: this file is the last.
+    pub files: Vec<PathBuf>,
+    /// The directory of this file, absolute: what the definition's paths are relative to.
+    pub directory: PathBuf,
+}
+
+impl Definition {
+    /// Reads the definition `image`: a name looked up as `images/NAME.toml` below `directory`, or a path to a file.
+    ///
+    /// # Errors
+    /// Fails when there is no such definition (naming those there are), or when it or an included file cannot be read,
+    /// holds an unknown key, lacks a required one, or includes itself.
+    pub fn load(image: &str, directory: &Path) -> Result<Definition> {
+        let path = find(image, directory)?;
+        let mut files = Vec::new();
+        let merged = raw::read_with_includes(&path, &mut Vec::new(), &mut files)?;
+        merged.check(image, &path, files).with_context(|| format!("checking the definition {}", path.display()))
+    }
+
+    /// Where a path of the definition leads.
+    pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.directory.join(path)
+    }
+
+    /// The address of a repository that a `baseurl` names: an URL as it stands, or the path of a directory.
+    pub fn base_url(&self, baseurl: &str) -> String {
+        if baseurl.contains("://") { baseurl.to_owned() } else { self.path(baseurl).to_string_lossy().into_owned() }
+    }
+
+    /// Where the image's lock belongs: beside its definition.
+    pub fn lock_path(&self) -> PathBuf {
+        self.path(format!("{}.lock", self.name))
+    }
+
+    /// The image's own selection with those of `profiles` added in the given order.
+    ///
+    /// # Errors
+    /// Fails when a profile is not defined, naming those that are.
+    pub fn select<'p>(&self, profiles: impl IntoIterator<Item = &'p String>) -> Result<Selection> {
+        let mut selection = self.selection.clone();
+        for name in profiles {
+            let profile = self.profile(name)?;
+            if !self.default_profiles.contains(name) {
+                selection.extend(profile.clone());
+            }
+        }
+        Ok(selection)
+    }
+
+    /// The profile `name`.
+    ///
+    /// # Errors
+    /// Fails when it is not defined, naming those that are.
+    pub fn profile(&self, name: &str) -> Result<&Selection> {
+        self.profiles.get(name).with_context(|| {
+            let known: Vec<&str> = self.profiles.keys().map(String::as_str).collect();
+            format!("image {} has no profile {name:?}; its profiles are: {}", self.name, known.join(", "))
+        })
+    }
+}
+
+/// The path of the definition that a user named.
+fn find(image: &str, directory: &Path) -> Result<PathBuf> {
+    if image.contains('/') || image.ends_with(".toml") {
+        return Ok(directory.join(image));
+    }
+    let images = directory.join("images");
+    let path = images.join(format!("{image}.toml"));
+    if path.is_file() {
+        return Ok(path);
+    }
+    let known = names_in(&images)?;
+    if known.is_empty() {
+        bail!(
+            "there is no image {image:?}: {} holds no definition; run in a directory that has images/NAME.toml, \
+             or give the path of a definition",
+            images.display()
+        );
+    }
+    bail!("there is no image {image:?} in {}; those there are: {}", images.display(), known.join(", "));
+}
+
+/// The images of a directory; what they share lies in folders below it.
+fn names_in(images: &Path) -> Result<Vec<String>> {
+    let Ok(listing) = fs::read_dir(images) else { return Ok(Vec::new()) };
+    let mut names = Vec::new();
+    for entry in listing {
+        let path = entry.with_context(|| format!("listing {}", images.display()))?.path();
+        if path.extension().is_some_and(|extension| extension == "toml") {
+            names.push(path.file_stem().unwrap_or_default().to_string_lossy().into_owned());
+        }
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str = r#"
+releasever = "44"
+[builder]
+image = "registry.example/fedora@sha256:00"
+[repos.fedora]
+baseurl = "repo"
+gpg_keys = ["keys/a.asc", "builder:/etc/key"]
+[packages]
+install = ["systemd"]
+[profiles.lvm]
+install = ["lvm2"]
+modules = ["dm-thin-pool"]
+"#;
+
+    fn images(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir(directory.path().join("images")).unwrap();
+        for (name, text) in files {
+            fs::write(directory.path().join("images").join(name), text).unwrap();
+        }
+        directory
+    }
+
+    fn error_of(files: &[(&str, &str)], image: &str) -> String {
+        let directory = images(files);
+        format!("{:#}", Definition::load(image, directory.path()).unwrap_err())
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file_and_builder_keys_stay() {
+        let directory = images(&[("a.toml", MINIMAL)]);
+        let definition = Definition::load("a", directory.path()).unwrap();
+        let base = fs::canonicalize(directory.path()).unwrap().join("images");
+        let repository = &definition.repositories["fedora"];
+        assert_eq!(repository.baseurl, ["repo"]);
+        assert_eq!(definition.base_url("repo"), base.join("repo").to_str().unwrap());
+        assert_eq!(definition.base_url("https://a.example/repo"), "https://a.example/repo");
+        assert_eq!(repository.gpg_keys, ["keys/a.asc", "builder:/etc/key"]);
+        assert_eq!(repository.priority, 99);
+        assert_eq!(definition.lock_path(), base.join("a.lock"));
+    }
+
+    #[test]
+    fn paths_of_included_files_lead_from_the_definition_to_them() {
+        let directory = images(&[("a.toml", "include = [\"../other/b.toml\"]\n")]);
+        fs::create_dir(directory.path().join("other")).unwrap();
+        fs::write(directory.path().join("other/b.toml"), MINIMAL).unwrap();
+        let definition = Definition::load("a", directory.path()).unwrap();
+        assert_eq!(definition.repositories["fedora"].baseurl, ["../other/repo"]);
+    }
+
+    #[test]
+    fn includes_come_first_lists_join_and_values_are_replaced() {
+        let directory = images(&[
+            ("a.toml", MINIMAL),
+            ("b.toml", "include = [\"a.toml\"]\nreleasever = \"45\"\n[packages]\ninstall = [\"bash\"]\n"),
+        ]);
+        let definition = Definition::load("b", directory.path()).unwrap();
+        assert_eq!(definition.selection.install, ["systemd", "bash"]);
+        assert_eq!((definition.releasever.as_str(), definition.name.as_str()), ("45", "b"));
+        assert_eq!(definition.files.len(), 2);
+    }
+
+    #[test]
+    fn profiles_add_to_the_image_and_unknown_ones_are_refused() {
+        let directory = images(&[("a.toml", MINIMAL)]);
+        let definition = Definition::load("a", directory.path()).unwrap();
+        let selection = definition.select(&["lvm".to_owned()]).unwrap();
+        assert_eq!(selection.install, ["systemd", "lvm2"]);
+        let error = definition.select(&["lvn".to_owned()]).unwrap_err().to_string();
+        assert_eq!(error, "image a has no profile \"lvn\"; its profiles are: lvm");
+    }
+
+    #[test]
+    fn default_profiles_are_part_of_the_image_and_are_not_added_twice() {
+        let with = |names: &str| format!("default_profiles = [{names}]\n{MINIMAL}");
+        let directory = images(&[("a.toml", &with("\"lvm\"")), ("b.toml", &with("\"lvn\""))]);
+        let definition = Definition::load("a", directory.path()).unwrap();
+        assert_eq!(definition.selection.install, ["systemd", "lvm2"]);
+        let selection = definition.select(&["lvm".to_owned()]).unwrap();
+        assert_eq!(
+            (selection.install, selection.modules),
+            (definition.selection.install, vec!["dm-thin-pool".to_owned()])
+        );
+        let error = format!("{:#}", Definition::load("b", directory.path()).unwrap_err());
+        assert!(error.contains("in default_profiles: image b has no profile \"lvn\""), "{error}");
+    }
+
+    #[test]
+    fn unknown_key_names_the_place_and_the_nearest_right_one() {
+        let error = error_of(&[("a.toml", &MINIMAL.replace("install = [\"systemd\"]", "instal = []"))], "a");
+        assert!(error.contains("unknown field `instal`") && error.contains("did you mean `install`?"), "{error}");
+        assert!(error.contains("line 9"), "{error}");
+    }
+
+    #[test]
+    fn include_loop_names_the_chain() {
+        let error = error_of(&[("a.toml", "include = [\"b.toml\"]"), ("b.toml", "include = [\"a.toml\"]")], "a");
+        assert!(error.contains("the definition includes itself: "), "{error}");
+        assert!(error.matches("a.toml").count() >= 2, "{error}");
+    }
+
+    #[test]
+    fn missing_image_lists_those_there_are() {
+        let error = error_of(&[("a.toml", MINIMAL), ("b.toml", MINIMAL)], "c");
+        assert!(error.ends_with("those there are: a, b"), "{error}");
+    }
+
+    #[test]
+    fn repository_needs_one_location_and_a_key() {
+        let error = error_of(&[("a.toml", &MINIMAL.replace("baseurl = \"repo\"\n", ""))], "a");
+        assert!(error.contains("in [repos.fedora]: give exactly one of baseurl"), "{error}");
+        let keyless = MINIMAL.replace("[\"keys/a.asc\", \"builder:/etc/key\"]", "[]");
+        assert!(error_of(&[("a.toml", &keyless)], "a").contains("gpg_keys is empty"));
+    }
+}

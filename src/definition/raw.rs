@@ -1,0 +1,210 @@
+//! The files of a definition as they are written, and what they are together.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use serde::Deserialize;
+
+use super::{BUILDER_FILE, Definition, Repository, Selection};
+
+/// One file as written: everything is optional until all files are merged.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawDefinition {
+    include: Vec<PathBuf>,
+    releasever: Option<String>,
+    builder: RawBuilder,
+    repos: BTreeMap<String, Repository>,
+    packages: RawPackages,
+    kernel: RawKernel,
+    extra_trees: Vec<PathBuf>,
+    mask_units: Vec<String>,
+    profiles: BTreeMap<String, Selection>,
+    default_profiles: Vec<String>,
+    output: RawOutput,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawBuilder {
+    image: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawPackages {
+    install: Vec<String>,
+    exclude: Vec<String>,
+    remove_files: Vec<String>,
+    trim: Option<bool>,
+    programs: Vec<String>,
+    keep_files: Vec<String>,
+    dlopen: Vec<String>,
+    hwdb_exclude: Vec<String>,
+}
+
+impl RawPackages {
+    fn extend(&mut self, later: RawPackages) {
+        self.install.extend(later.install);
+        self.exclude.extend(later.exclude);
+        self.remove_files.extend(later.remove_files);
+        self.trim = later.trim.or(self.trim);
+        self.programs.extend(later.programs);
+        self.keep_files.extend(later.keep_files);
+        self.dlopen.extend(later.dlopen);
+        self.hwdb_exclude.extend(later.hwdb_exclude);
+    }
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawKernel {
+    packages: Vec<String>,
+    modules: Vec<String>,
+    firmware: Vec<String>,
+    keep_compression: Option<bool>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawOutput {
+    compression: Option<String>,
+}
+
+impl RawDefinition {
+    fn parse(text: &str) -> Result<RawDefinition> {
+        toml::from_str(text).map_err(|error| match nearest_key(error.message()) {
+            Some(nearest) => anyhow::anyhow!("{error}did you mean `{nearest}`?"),
+            None => anyhow::anyhow!("{error}"),
+        })
+    }
+
+    /// Puts `directory`, that of the file, before what the file says relative to itself.
+    fn resolve_paths(&mut self, directory: &Path) {
+        for tree in &mut self.extra_trees {
+            *tree = directory.join(&*tree);
+        }
+        for profile in self.profiles.values_mut() {
+            profile.resolve_paths(directory);
+        }
+        for repository in self.repos.values_mut() {
+            for location in repository.baseurl.iter_mut().filter(|url| !url.contains("://")) {
+                *location = directory.join(&*location).to_string_lossy().into_owned();
+            }
+            for key in repository.gpg_keys.iter_mut().filter(|key| !key.starts_with(BUILDER_FILE)) {
+                *key = directory.join(&*key).to_string_lossy().into_owned();
+            }
+        }
+    }
+
+    /// Adds what a later file says: it wins where only one can.
+    fn extend(&mut self, later: RawDefinition) {
+        self.releasever = later.releasever.or(self.releasever.take());
+        self.builder.image = later.builder.image.or(self.builder.image.take());
+        self.repos.extend(later.repos);
+        self.packages.extend(later.packages);
+        self.kernel.packages.extend(later.kernel.packages);
+        self.kernel.modules.extend(later.kernel.modules);
+        self.kernel.firmware.extend(later.kernel.firmware);
+        self.kernel.keep_compression = later.kernel.keep_compression.or(self.kernel.keep_compression);
+        self.extra_trees.extend(later.extra_trees);
+        self.mask_units.extend(later.mask_units);
+        for (name, profile) in later.profiles {
+            self.profiles.entry(name).or_default().extend(profile);
+        }
+        self.default_profiles.extend(later.default_profiles);
+        self.output.compression = later.output.compression.or(self.output.compression.take());
+    }
+
+    /// Checks the merged definition of the file `path`; `files` were read.
+    pub(super) fn check(self, argument: &str, path: &Path, files: Vec<PathBuf>) -> Result<Definition> {
+        for (id, repository) in &self.repos {
+            repository.check().with_context(|| format!("in [repos.{id}]"))?;
+        }
+        if self.repos.is_empty() {
+            bail!("there is no [repos.ID]: name at least one repository to install from");
+        }
+        if self.packages.install.is_empty() {
+            bail!("[packages] install is empty: name at least systemd");
+        }
+        let compression = self.output.compression.as_deref().unwrap_or("zstd");
+        let file = files.last().context("a definition is at least one file")?;
+        let mut definition = Definition {
+            argument: argument.to_owned(),
+            name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            directory: file.parent().unwrap_or(Path::new("/")).to_owned(),
+            builder_image: self.builder.image.context("[builder] image is missing")?,
+            releasever: self.releasever.context("releasever is missing, such as releasever = \"44\"")?,
+            repositories: self.repos,
+            selection: Selection {
+                description: String::new(),
+                install: self.packages.install,
+                exclude: self.packages.exclude,
+                remove_files: self.packages.remove_files,
+                trim: self.packages.trim.unwrap_or(false),
+                programs: self.packages.programs,
+                keep_files: self.packages.keep_files,
+                dlopen: self.packages.dlopen,
+                hwdb_exclude: self.packages.hwdb_exclude,
+                mask_units: self.mask_units,
+                modules: self.kernel.modules,
+                firmware: self.kernel.firmware,
+                extra_trees: self.extra_trees,
+            },
+            kernel_packages: self.kernel.packages,
+            keep_module_compression: self.kernel.keep_compression.unwrap_or(true),
+            profiles: self.profiles,
+            default_profiles: Vec::new(),
+            compression: compression.parse().context("in [output] compression")?,
+            files,
+        };
+        let selection = definition.select(&self.default_profiles).context("in default_profiles")?;
+        definition.selection = Selection { description: String::new(), ..selection };
+        definition.default_profiles = self.default_profiles;
+        Ok(definition)
+    }
+}
+
+/// Reads `path` and, before it, what it includes. `open` is the chain of includes that led here.
+pub fn read_with_includes(path: &Path, open: &mut Vec<PathBuf>, files: &mut Vec<PathBuf>) -> Result<RawDefinition> {
+    let path = fs::canonicalize(path).with_context(|| format!("reading the definition {}", path.display()))?;
+    if open.contains(&path) {
+        let chain: Vec<String> = open.iter().chain([&path]).map(|file| file.display().to_string()).collect();
+        bail!("the definition includes itself: {}", chain.join(" -> "));
+    }
+    let text = fs::read_to_string(&path).with_context(|| format!("reading the definition {}", path.display()))?;
+    let mut own = RawDefinition::parse(&text).with_context(|| format!("reading the definition {}", path.display()))?;
+    let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
+    open.push(path.clone());
+    own.resolve_paths(&way_between(&open[0], &path)?);
+    let mut merged = RawDefinition::default();
+    for include in &own.include {
+        let included = read_with_includes(&directory.join(include), open, files)
+            .with_context(|| format!("including {} in {}", include.display(), path.display()))?;
+        merged.extend(included);
+    }
+    open.pop();
+    merged.extend(own);
+    files.push(path);
+    Ok(merged)
+}
+
+/// The way from the directory of the file `main` to that of `included`; both are canonical.
+fn way_between(main: &Path, included: &Path) -> Result<PathBuf> {
+    let directory = |file: &Path| file.parent().unwrap_or(Path::new("/")).to_owned();
+    pathdiff::diff_paths(directory(included), directory(main))
+        .with_context(|| format!("there is no way from {} to {}", main.display(), included.display()))
+}
+
+/// The right key nearest to the unknown one that a message of serde's speaks of.
+fn nearest_key(message: &str) -> Option<String> {
+    let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let wrong = quoted.next()?;
+    quoted
+        .map(|right| (strsim::damerau_levenshtein(wrong, right), right))
+        .min()
+        .filter(|(distance, _)| *distance <= 3)
+        .map(|(_, right)| right.to_owned())
+}

@@ -1,0 +1,64 @@
+//! What an image or one of its profiles adds.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// What an image or one of its profiles adds.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Selection {
+    /// One line for people.
+    pub description: String,
+    /// Packages to install, as dnf takes them.
+    pub install: Vec<String>,
+    /// Packages that dnf must not choose.
+    pub exclude: Vec<String>,
+    /// Glob patterns of files left out of the initrd, each with a leading slash; a directory goes with all below it.
+    pub remove_files: Vec<String>,
+    /// Whether what nothing reaches is left out: [`crate::trim`]. Profiles have no say in it.
+    #[serde(skip)]
+    pub trim: bool,
+    /// Programs that stay, with what they need: globs of their names.
+    pub programs: Vec<String>,
+    /// Glob patterns of files that stay although nothing that is written down leads to them.
+    pub keep_files: Vec<String>,
+    /// Patterns of the features for which programs load libraries if they are there; the last that matches decides, `-`
+    /// excludes.
+    pub dlopen: Vec<String>,
+    /// Glob patterns of the files of `/usr/lib/udev/hwdb.d` that do not become part of the hardware database.
+    pub hwdb_exclude: Vec<String>,
+    /// Units that systemd takes for not being there, whatever else asks for them.
+    pub mask_units: Vec<String>,
+    /// Patterns of kernel modules; the last that matches decides, `-` excludes.
+    pub modules: Vec<String>,
+    /// Glob patterns of firmware files beside those that the modules name.
+    pub firmware: Vec<String>,
+    /// Directories whose files are copied over the installed tree before units are enabled, relative to the definition's.
+    pub extra_trees: Vec<PathBuf>,
+}
+
+impl Selection {
+    pub(super) fn extend(&mut self, other: Selection) {
+        if !other.description.is_empty() {
+            self.description = other.description;
+        }
+        self.install.extend(other.install);
+        self.exclude.extend(other.exclude);
+        self.remove_files.extend(other.remove_files);
+        self.programs.extend(other.programs);
+        self.keep_files.extend(other.keep_files);
+        self.dlopen.extend(other.dlopen);
+        self.hwdb_exclude.extend(other.hwdb_exclude);
+        self.mask_units.extend(other.mask_units);
+        self.modules.extend(other.modules);
+        self.firmware.extend(other.firmware);
+        self.extra_trees.extend(other.extra_trees);
+    }
+
+    pub(super) fn resolve_paths(&mut self, directory: &Path) {
+        for tree in &mut self.extra_trees {
+            *tree = directory.join(&*tree);
+        }
+    }
+}
