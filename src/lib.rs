@@ -33,7 +33,7 @@
 //! | [`manifest`] | the record of what went in and what came out |
 //! | [`build`] | a lock to outputs, through all of these, with what earlier builds left |
 //! | [`inspect`] | what is in an initrd, anyone's |
-//! | [`needs`] | whether an initrd holds what a root device needs |
+//! | [`machine`], [`needs`] | what a machine's root lies on; whether an initrd holds what that needs |
 //! | [`compare`], [`rebuild`] | what differs between two initrds, two outputs, or an output and its manifest; or from a build anew |
 //! | [`boot`] | the result, started in QEMU against a root device |
 //! | [`mod@format`] | cpio, compression, digests, OpenPGP: know nothing of initrds |
@@ -63,6 +63,7 @@ pub mod kernel;
 pub mod layer;
 pub mod lock;
 pub mod locking;
+pub mod machine;
 pub mod manifest;
 pub mod microcode;
 pub mod modules;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+use super::built::built;
 use super::surroundings::cache_directory;
 use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Subject, Task, scenario, table};
 use crate::engine::Cancellation;
-use crate::manifest::Manifest;
 use crate::progress::Progress;
 
 /// Boot what was built in QEMU, against a root device made for it.
@@ -151,30 +151,6 @@ fn subject(arguments: &Arguments) -> Result<Subject> {
         given.clone().or(of_output).with_context(|| format!("no {name} is given: use --kernel FILE --initrd FILE"))
     };
     existing(part(&arguments.kernel, kernel, "kernel")?, part(&arguments.initrd, initrd, "initrd")?)
-}
-
-/// What an output directory holds for a kernel. Without a manifest the files have their usual names.
-fn built(output: &Path, kernel_version: Option<&str>) -> Result<Subject> {
-    let path = output.join("manifest.json");
-    let Ok(json) = std::fs::read(&path) else {
-        return Ok(Subject { kernel: output.join("vmlinuz"), initrd: output.join("initrd") });
-    };
-    let manifest = Manifest::parse(&json).with_context(|| format!("reading {}", path.display()))?;
-    let versions: Vec<&str> = manifest.kernels.iter().map(|kernel| kernel.version.as_str()).collect();
-    let there_are = format!("{} holds {}", output.display(), versions.join(", "));
-    let kernel = match (kernel_version, &manifest.kernels[..]) {
-        (None, [kernel]) => kernel,
-        (None, _) => bail!("choose a kernel with --kernel-version: {there_are}"),
-        (Some(version), kernels) => {
-            let found = kernels.iter().find(|kernel| kernel.version == version);
-            found.with_context(|| format!("there is no kernel {version}: {there_are}"))?
-        }
-    };
-    let initrd = kernel
-        .initrd
-        .as_ref()
-        .with_context(|| format!("{} holds no initrd: build it with the format cpio", output.display()))?;
-    Ok(Subject { kernel: output.join(&kernel.image), initrd: output.join(initrd) })
 }
 
 fn existing(kernel: PathBuf, initrd: PathBuf) -> Result<Subject> {

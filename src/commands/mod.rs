@@ -3,6 +3,7 @@
 pub mod answer;
 pub mod boot;
 pub mod build;
+pub mod built;
 pub mod check;
 pub mod convert;
 pub mod diff;

@@ -1,0 +1,216 @@
+//! What a machine's root lies on: a directory that stands for its root in, file systems and devices out.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`mod@root`] | the machine's files below that directory |
+//! | [`mountinfo`] | what is mounted where |
+//! | [`survey`] | a mount to the file systems and devices below it |
+//! | [`block`], [`drivers`] | a block device to all that it lies on, and the drivers of its disks |
+//! | [`kernel_options`], [`crypttab`], [`volumes`] | how encrypted volumes are opened |
+//! | [`resume`] | what the machine wakes up from |
+//!
+//! Nothing here knows what an initrd needs of this: that is [`crate::needs`]. Only `/proc`, `/sys`, `/etc` and the links in
+//! `/dev` are read, no device and no program.
+
+mod block;
+mod crypttab;
+mod drivers;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod kernel_options;
+mod mountinfo;
+mod resume;
+mod root;
+mod survey;
+mod volumes;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use block::Blocks;
+use drivers::Drivers;
+use kernel_options::KernelOptions;
+use mountinfo::Mounts;
+use root::Root;
+use survey::Survey;
+use volumes::Volumes;
+
+pub use block::{Device, Kind};
+pub use drivers::Driver;
+pub use volumes::Volume;
+
+const FSTAB: &str = "/etc/fstab";
+
+/// What an initrd has to do on a machine.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Machine {
+    /// What has to be mounted, woken up from or opened.
+    pub places: Vec<Place>,
+    /// The drivers of its TPM; none where it has none.
+    pub tpm: Vec<Driver>,
+    /// The network cards that are up.
+    pub network: Vec<Card>,
+    /// What is unusual.
+    pub notes: Vec<String>,
+}
+
+/// A network card.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Card {
+    /// The name of its interface.
+    pub name: String,
+    /// The drivers between it and the processor.
+    pub drivers: Vec<Driver>,
+}
+
+/// Something that an initrd has to reach.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Place {
+    /// What it is: a mount point, `resume=UUID=1234`, a volume.
+    pub name: String,
+    /// Whether the machine wakes up from it.
+    pub is_resumed: bool,
+    /// What is mounted, that which the place is called by first.
+    pub file_systems: Vec<FileSystem>,
+    /// The block devices that all this lies on.
+    pub devices: Vec<Device>,
+    /// Those of them that are encrypted volumes.
+    pub volumes: Vec<Volume>,
+}
+
+/// A file system.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct FileSystem {
+    /// Its type, in the kernel's words.
+    pub kind: String,
+    /// Where it is mounted.
+    pub point: String,
+}
+
+impl FileSystem {
+    /// Whether it comes from another machine, or from that which runs this one.
+    pub fn is_remote(&self) -> bool {
+        survey::REMOTE.contains(&self.kind.as_str())
+    }
+}
+
+impl Place {
+    fn new(name: String) -> Self {
+        Place { name, ..Place::default() }
+    }
+
+    fn has_mount(&self, point: &str) -> bool {
+        self.file_systems.iter().any(|file_system| file_system.point == point)
+    }
+}
+
+impl Machine {
+    /// Reads the machine whose root is `directory`: `/`, or where it is mounted with its `/proc` and `/sys`.
+    ///
+    /// # Errors
+    /// Fails when something cannot be read, or what the root lies on not be told.
+    pub fn read(directory: &Path) -> Result<Self> {
+        let root = Root::open(directory)?;
+        let mounts = Mounts::read(&root)?;
+        let blocks = Blocks::read(&root)?;
+        let options = KernelOptions::read(&root)?;
+        let volumes = Volumes::read(&root, &options)?;
+        let mut survey = Survey { root: &root, mounts: &mounts, blocks: &blocks, notes: Vec::new() };
+        let mut places = mounted(&mut survey)?;
+        places.extend(resumed(&mut survey, &options)?);
+        places.extend(attached(&mut survey, &volumes, &places)?);
+        let mut notes = survey.notes;
+        for place in &mut places {
+            place.volumes = place.devices.iter().filter_map(|device| volumes.volume(device)).collect();
+            notes.extend(place.devices.iter().filter_map(|device| volumes.untold(device)));
+        }
+        let mut told = std::collections::BTreeSet::new();
+        notes.retain(|note| told.insert(note.clone()));
+        Ok(Machine { places, tpm: tpm(&root)?, network: network(&root)?, notes })
+    }
+}
+
+/// The root, `/usr`, and what `/etc/fstab` has the initrd mount.
+fn mounted(survey: &mut Survey<'_>) -> Result<Vec<Place>> {
+    let root = survey.mounted("/")?.with_context(|| {
+        let root = survey.root.shown("/");
+        format!("nothing is mounted at the root of {root}: give --host the root of a machine that is mounted")
+    })?;
+    let mut places = vec![root];
+    places.extend(survey.mounted("/usr")?);
+    let fstab = survey.root.text(FSTAB)?.unwrap_or_default();
+    for point in initrd_mounts(&fstab).filter(|point| !["/", "/usr"].contains(point)) {
+        match survey.mounted(point)? {
+            Some(place) => places.push(place),
+            None => survey.notes.push(format!("{FSTAB} has the initrd mount {point}, which is not mounted")),
+        }
+    }
+    Ok(places)
+}
+
+fn resumed(survey: &mut Survey<'_>, options: &KernelOptions) -> Result<Vec<Place>> {
+    let mut places = Vec::new();
+    for target in resume::targets(survey.root, options)? {
+        match resume::device(survey.root, survey.blocks, &target)? {
+            Some(kernel_name) => {
+                let mut place = Place { is_resumed: true, ..Place::new(target.name) };
+                survey.add_device(&kernel_name, &mut place)?;
+                places.push(place);
+            }
+            None => survey.notes.push(format!("{} names no device that is there", target.name)),
+        }
+    }
+    Ok(places)
+}
+
+/// The volumes that `/etc/crypttab` has the initrd open, unless they are needed anyway.
+fn attached(survey: &mut Survey<'_>, volumes: &Volumes<'_>, needed: &[Place]) -> Result<Vec<Place>> {
+    let mut places = Vec::new();
+    for name in volumes.for_initrd() {
+        let Some(kernel_name) = survey.blocks.mapped(name) else {
+            survey.notes.push(format!("/etc/crypttab has the initrd open {name}, which is not open"));
+            continue;
+        };
+        let path = survey.blocks.shown(&kernel_name);
+        if needed.iter().flat_map(|place| &place.devices).all(|device| device.path != path) {
+            let mut place = Place::new(format!("{path}, which has x-initrd.attach"));
+            survey.add_device(&kernel_name, &mut place)?;
+            places.push(place);
+        }
+    }
+    Ok(places)
+}
+
+/// The mount points in the text of fstab that have the option for it.
+fn initrd_mounts(fstab: &str) -> impl Iterator<Item = &str> {
+    let lines = fstab.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    lines.filter_map(|line| {
+        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
+        let [_, point, _, options, ..] = fields[..] else { return None };
+        options.split(',').any(|option| option == "x-initrd.mount").then_some(point)
+    })
+}
+
+fn tpm(root: &Root) -> Result<Vec<Driver>> {
+    match root.resolve("/sys/class/tpm/tpm0")? {
+        Some(directory) => Ok(Drivers::above(root, &directory)?.drivers),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn network(root: &Root) -> Result<Vec<Card>> {
+    let mut cards = Vec::new();
+    for name in root.names("/sys/class/net")? {
+        let path = format!("/sys/class/net/{name}");
+        let is_up = root.attribute(&format!("{path}/operstate"))?.is_some_and(|state| state == "up");
+        let Some(directory) = root.resolve(&path)?.filter(|_| is_up && root.has(&format!("{path}/device"))) else {
+            continue;
+        };
+        cards.push(Card { drivers: Drivers::above(root, &directory)?.drivers, name });
+    }
+    Ok(cards)
+}
+
+#[cfg(test)]
+mod tests;

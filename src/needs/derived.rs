@@ -1,0 +1,266 @@
+//! What a machine needs of its initrd: the facts of a [`Machine`] in, needs with what each is for out.
+//!
+//! The kernel's words for file systems, arrays and mapped devices become rows of the table. The device mapper's UUIDs begin
+//! with their maker, and what LVM makes for itself is told by the end of its UUID or, where that has none, of its name
+//! (`build_dm_uuid` and `lib/metadata` of LVM2; `CRYPT_*` in `libcryptsetup.h`).
+
+use super::table::NEEDS;
+use super::{Demand, Wants};
+use crate::machine::{Device, Driver, FileSystem, Kind, Machine, Place, Volume};
+
+/// What a machine needs.
+#[derive(Clone, Debug, Default)]
+pub struct Derived {
+    /// The needs, with what they are for.
+    pub wants: Wants,
+    /// What is unusual, and what cannot be checked.
+    pub notes: Vec<String>,
+}
+
+/// Where the kernel's word for a file system is not the name of a need.
+const FILE_SYSTEMS: &[(&str, &str)] = &[("ext3", "ext4"), ("smb3", "cifs"), ("msdos", "vfat")];
+/// Where it is not the name of a module either.
+const FILE_SYSTEM_MODULES: &[(&str, &str)] = &[("fuseblk", "fuse")];
+
+/// Makers of mapped devices, by the beginning of their UUIDs.
+const MAPPED_BY: &[(&str, &str)] = &[
+    ("LVM-", "lvm"),
+    ("CRYPT-LUKS", "luks"),
+    ("CRYPT-PLAIN-", "crypt"),
+    ("CRYPT-TCRYPT-", "crypt"),
+    ("CRYPT-BITLK-", "crypt"),
+    ("CRYPT-VERITY-", "dm-verity"),
+    ("CRYPT-INTEGRITY-", "dm-integrity"),
+    ("mpath-", "multipath"),
+    ("part", "kpartx"),
+    ("DMRAID-", "dmraid"),
+];
+
+/// What LVM makes for itself, by the end of its UUID.
+const LVM_PARTS: &[(&str, &str)] = &[
+    ("-tpool", "lvm-thin"),
+    ("-pool", "lvm-thin"),
+    ("-tdata", "lvm-thin"),
+    ("-tmeta", "lvm-thin"),
+    ("-cow", "lvm-snapshot"),
+    ("-cdata", "lvm-cache"),
+    ("-cmeta", "lvm-cache"),
+    ("-cpool", "lvm-cache"),
+    ("-vpool", "lvm-vdo"),
+    ("-vdata", "lvm-vdo"),
+];
+
+/// The same, by a part of its name that a number or another end may follow.
+const LVM_NAMES: &[(&str, &str)] = &[
+    ("_rimage_", "lvm-raid"),
+    ("_rmeta_", "lvm-raid"),
+    ("_mimage_", "lvm-mirror"),
+    ("_mlog", "lvm-mirror"),
+    ("_corig", "lvm-cache"),
+    ("_wcorig", "lvm-writecache"),
+    ("_iorig", "dm-integrity"),
+    ("_imeta", "dm-integrity"),
+];
+
+/// Drivers of disks that kernels may have built in, by the kernel's name of the driver, and their modules in others. What is
+/// not here is never a module, such as the bridges of PCI, or rare enough that nobody builds it in.
+const BUILT_IN: &[(&str, &str)] = &[
+    ("ahci", "ahci"),
+    ("ata_piix", "ata_piix"),
+    ("ehci-pci", "ehci_pci"),
+    ("hv_storvsc", "hv_storvsc"),
+    ("mmcblk", "mmc_block"),
+    ("nvme", "nvme"),
+    ("sd", "sd_mod"),
+    ("sdhci-acpi", "sdhci_acpi"),
+    ("sdhci-pci", "sdhci_pci"),
+    ("sr", "sr_mod"),
+    ("uas", "uas"),
+    ("usb-storage", "usb_storage"),
+    ("vbd", "xen_blkfront"),
+    ("virtio-mmio", "virtio_mmio"),
+    ("virtio-pci", "virtio_pci"),
+    ("virtio_blk", "virtio_blk"),
+    ("virtio_net", "virtio_net"),
+    ("virtio_scsi", "virtio_scsi"),
+    ("vmd", "vmd"),
+    ("vmw_pvscsi", "vmw_pvscsi"),
+    ("xhci_hcd", "xhci_pci"),
+];
+
+/// All that a machine needs.
+pub fn of_machine(machine: &Machine) -> Derived {
+    let mut derived = Derived { notes: machine.notes.clone(), ..Derived::default() };
+    for place in &machine.places {
+        derived.add_place(machine, place);
+    }
+    derived
+}
+
+impl Derived {
+    fn add_place(&mut self, machine: &Machine, place: &Place) {
+        if place.is_resumed {
+            self.add("hibernation", None, place);
+        }
+        for file_system in &place.file_systems {
+            self.add_file_system(file_system, place);
+        }
+        for device in &place.devices {
+            self.add_device(device, place);
+        }
+        for volume in &place.volumes {
+            self.add_volume(machine, volume, place);
+        }
+        let is_remote = |device: &Device| matches!(device.kind, Kind::RemoteDisk(_));
+        if place.file_systems.iter().any(FileSystem::is_remote) || place.devices.iter().any(is_remote) {
+            self.add_network(machine, place);
+        }
+    }
+
+    fn add_file_system(&mut self, file_system: &FileSystem, place: &Place) {
+        let kind = file_system.kind.as_str();
+        let object = (file_system.point != place.name).then_some(file_system.point.as_str());
+        let name = replaced(FILE_SYSTEMS, kind);
+        if matches!(kind, "tmpfs" | "ramfs" | "rootfs") {
+            // Of every kernel.
+        } else if NEEDS.iter().any(|need| need.name == name) {
+            self.add(name, object, place);
+        } else {
+            self.add_module(replaced(FILE_SYSTEM_MODULES, kind), object, place);
+        }
+    }
+
+    fn add_device(&mut self, device: &Device, place: &Place) {
+        let object = Some(device.path.as_str());
+        match &device.kind {
+            Kind::Disk => {}
+            Kind::RemoteDisk("iscsi_tcp") => self.add("iscsi", object, place),
+            Kind::RemoteDisk(module) => self.add_module(module, object, place),
+            Kind::Mapped(uuid) => self.add_mapped(device, uuid, place),
+            Kind::Array { level, is_external } => self.add_array(level, *is_external, object, place),
+            Kind::Cached => self.add("bcache", object, place),
+            Kind::Loop(_) => self.add("loop", object, place),
+        }
+        self.add_drivers(&device.drivers, &device.path, place);
+    }
+
+    fn add_mapped(&mut self, device: &Device, uuid: &str, place: &Place) {
+        let object = Some(device.path.as_str());
+        if uuid.starts_with("LVM-") {
+            self.add_lvm(&device.path, uuid, place);
+        } else if uuid.starts_with("CRYPT-SUBDEV-") {
+            // Below a volume of another kind: only that of integrity is another target of the device mapper.
+            let module = if device.path.ends_with("_dif") { "dm_integrity" } else { "dm_crypt" };
+            self.add_module(module, object, place);
+        } else if let Some((_, name)) = MAPPED_BY.iter().find(|(prefix, _)| uuid.starts_with(prefix)) {
+            self.add(name, object, place);
+        } else {
+            self.add_module("dm_mod", object, place);
+            self.notes
+                .push(format!("who made {} is not known (UUID {uuid:?}): what it needs is not checked", device.path));
+        }
+    }
+
+    fn add_lvm(&mut self, path: &str, uuid: &str, place: &Place) {
+        let by_uuid = LVM_PARTS.iter().find(|(end, _)| uuid.ends_with(end));
+        let by_name = LVM_NAMES.iter().find(|(part, _)| path.contains(part));
+        let name = match by_name.or(by_uuid) {
+            Some((_, name)) => name,
+            // What a volume was before it got a snapshot.
+            None if uuid.ends_with("-real") => "lvm-snapshot",
+            None => "lvm",
+        };
+        self.add(name, Some(path), place);
+    }
+
+    fn add_array(&mut self, level: &str, is_external: bool, object: Option<&str>, place: &Place) {
+        if is_external {
+            self.add("md-external", object, place);
+        }
+        let name = format!("md-{level}");
+        if NEEDS.iter().any(|need| need.name == name) {
+            self.add(&name, object, place);
+        } else if level != "container" {
+            let path = object.unwrap_or_default();
+            self.notes.push(format!("{path} is an array of the level {level:?}: what it needs is not checked"));
+        }
+    }
+
+    fn add_drivers(&mut self, drivers: &[Driver], object: &str, place: &Place) {
+        for driver in drivers {
+            let module = match driver {
+                Driver::Module(name) => Some(name.as_str()),
+                Driver::BuiltIn(name) => BUILT_IN.iter().find(|(driver, _)| driver == name).map(|(_, module)| *module),
+            };
+            if let Some(module) = module {
+                self.add_module(module, Some(object), place);
+            }
+        }
+    }
+
+    fn add_volume(&mut self, machine: &Machine, volume: &Volume, place: &Place) {
+        let object = Some(volume.path.as_str());
+        let has = |name: &str| volume.options.iter().any(|option| option.starts_with(name));
+        if has("tpm2-device=") {
+            self.add("tpm2", object, place);
+            self.add_drivers(&machine.tpm, &format!("the TPM for {}", volume.path), place);
+            if machine.tpm.is_empty() {
+                self.notes.push(format!("{} is opened by a TPM, and this machine shows none", volume.path));
+            }
+        }
+        if has("fido2-device=") {
+            self.add("fido2", object, place);
+        }
+        if has("pkcs11-uri=") {
+            self.add("pkcs11", object, place);
+        }
+        let headers = volume.options.iter().filter_map(|option| option.strip_prefix("header="));
+        for file in headers.chain(volume.key.as_deref()) {
+            self.add_file(file, volume, place);
+        }
+    }
+
+    /// The key or the header of a volume.
+    fn add_file(&mut self, file: &str, volume: &Volume, place: &Place) {
+        if let Some((_, device)) = file.split_once(':') {
+            self.notes.push(format!("{} needs a file of {device}, which is not checked", volume.path));
+        } else if file.starts_with('/') && !["/dev/", "/run/", "/proc/", "/sys/"].iter().any(|at| file.starts_with(at))
+        {
+            self.wants.add_for(Demand::File(file.to_owned()), Some(&volume.path), &place.name);
+        }
+    }
+
+    fn add_network(&mut self, machine: &Machine, place: &Place) {
+        let needs_card = !place.file_systems.iter().any(|one| matches!(one.kind.as_str(), "9p" | "virtiofs"));
+        match machine.network.as_slice() {
+            _ if !needs_card => return,
+            [card] => self.add_drivers(&card.drivers, &card.name, place),
+            cards => {
+                let names: Vec<&str> = cards.iter().map(|card| card.name.as_str()).collect();
+                let names = if names.is_empty() { "none is up".to_owned() } else { names.join(", ") };
+                self.notes.push(format!(
+                    "{} is reached through a network, by which card is not known ({names}): drivers of cards are not checked",
+                    place.name
+                ));
+            }
+        }
+        self.notes.push(format!("how the initrd sets up the network for {} is not checked", place.name));
+    }
+
+    fn add(&mut self, name: &str, object: Option<&str>, place: &Place) {
+        if let Some(need) = NEEDS.iter().find(|need| need.name == name) {
+            self.wants.add_for(Demand::Need(need), object, &place.name);
+        }
+    }
+
+    fn add_module(&mut self, name: &str, object: Option<&str>, place: &Place) {
+        self.wants.add_for(Demand::Module(name.to_owned()), object, &place.name);
+    }
+}
+
+fn replaced<'a>(table: &[(&'a str, &'a str)], word: &'a str) -> &'a str {
+    table.iter().find(|(from, _)| *from == word).map_or(word, |(_, to)| to)
+}
+
+#[cfg(test)]
+mod tests;
