@@ -66,7 +66,7 @@ pub fn finish(tree: &mut Tree, selection: &Selection, epoch: u64) -> Result<()> 
     require(tree, SYSTEMD, "systemd")?;
     require(tree, b"etc/os-release", "the distribution's release package, such as fedora-release")?;
     tree.remove_matching(&Globs::new(INSTALLATION_STATE)?);
-    tree.remove_matching(&Globs::new(&selection.remove_files)?);
+    remove_files(tree, selection)?;
     mask(tree, &selection.mask_units, epoch)?;
     mark_as_initrd(tree, epoch)?;
     forget_password_dates(tree)?;
@@ -79,6 +79,13 @@ fn require(tree: &Tree, path: &[u8], package: &str) -> Result<()> {
     if tree.resolve(path).is_none() {
         bail!("the installed packages hold no /{}: add {package} to [packages] install", String::from_utf8_lossy(path));
     }
+    Ok(())
+}
+
+/// What is to be kept wins: so a profile can have what the image goes without.
+fn remove_files(tree: &mut Tree, selection: &Selection) -> Result<()> {
+    let (removed, kept) = (Globs::new(&selection.remove_files)?, Globs::new(&selection.keep_files)?);
+    tree.remove_trees(|path| removed.matches(path) && !kept.matches(path));
     Ok(())
 }
 
@@ -138,6 +145,8 @@ mod tests {
             ("usr/lib/systemd/systemd", "ELF"),
             ("usr/lib/os-release", "ID=test"),
             ("usr/share/doc/a/readme", "text"),
+            ("usr/share/one1", "text"),
+            ("usr/share/one2", "text"),
             ("var/log/dnf5.log", "a day"),
             ("etc/machine-id", "f00d"),
         ] {
@@ -152,11 +161,13 @@ mod tests {
     fn what_the_installation_left_goes_and_what_an_initrd_needs_comes() {
         let mut tree = installed();
         let selection = Selection {
-            remove_files: vec!["/usr/share/doc".to_owned()],
+            remove_files: vec!["/usr/share/doc".to_owned(), "/usr/share/one*".to_owned()],
+            keep_files: vec!["/usr/share/one2".to_owned()],
             mask_units: vec!["tmp.mount".to_owned()],
             ..Selection::default()
         };
         finish(&mut tree, &selection, 5).unwrap();
+        assert!(tree.get(b"usr/share/one1").is_none() && tree.get(b"usr/share/one2").is_some());
         assert!(tree.get(b"usr/share/doc").is_none() && tree.get(b"var/log/dnf5.log").is_none());
         assert!(tree.contains_dir(b"var/log") && tree.contains_dir(b"sysroot"));
         assert_eq!(tree.resolve(b"init"), Some(SYSTEMD.to_vec()));

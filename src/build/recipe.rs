@@ -60,6 +60,7 @@ impl Recipe {
             &json!({
                 "layer": layer,
                 "remove_files": plan.selection.remove_files,
+                "keep_files": plan.selection.keep_files,
                 "mask_units": plan.selection.mask_units,
                 "trim": trim_inputs(&plan.selection),
                 "compression": plan.compression.to_string(),
@@ -78,7 +79,7 @@ impl Recipe {
                 "kernel": kernel.version,
                 "packages": digests(&kernel.packages),
                 "base_firmware": firmware,
-                "remove_files": firmware.map(|_| &plan.selection.remove_files),
+                "remove_files": firmware.map(|_| (&plan.selection.remove_files, &plan.selection.keep_files)),
                 "modules": plan.selection.modules,
                 "firmware": plan.selection.firmware,
                 "keep_compression": plan.keep_module_compression,
@@ -130,8 +131,8 @@ impl Recipe {
 
 /// What decides about what is left out, if anything is.
 fn trim_inputs(selection: &Selection) -> Option<Value> {
-    let Selection { programs, keep_files, dlopen, .. } = selection;
-    selection.trim.then(|| json!({ "programs": programs, "keep_files": keep_files, "dlopen": dlopen }))
+    let Selection { programs, dlopen, .. } = selection;
+    selection.trim.then(|| json!({ "programs": programs, "dlopen": dlopen }))
 }
 
 fn layer_inputs(plan: &Plan, section: &Section, solution: &Solution, packages: &[LockedPackage], epoch: u64) -> Value {

@@ -21,7 +21,7 @@ pub struct Selection {
     pub trim: bool,
     /// Programs that stay, with what they need: globs of their names.
     pub programs: Vec<String>,
-    /// Glob patterns of files that stay although nothing that is written down leads to them.
+    /// Glob patterns of files that stay, also those that `remove_files` names, and those that nothing leads to.
     pub keep_files: Vec<String>,
     /// Patterns of the features for which programs load libraries if they are there; the last that matches decides, `-`
     /// excludes.

@@ -78,7 +78,12 @@ impl Tree {
 
     /// Takes everything out that a pattern matches, directories with all below them; returns how many entries went.
     pub fn remove_matching(&mut self, globs: &Globs) -> usize {
-        let matched: Vec<TreePath> = self.entries.keys().filter(|path| globs.matches(path)).cloned().collect();
+        self.remove_trees(|path| globs.matches(path))
+    }
+
+    /// Takes everything out that `is_doomed` says of, directories with all below them; returns how many entries went.
+    pub fn remove_trees(&mut self, is_doomed: impl Fn(&[u8]) -> bool) -> usize {
+        let matched: Vec<TreePath> = self.entries.keys().filter(|path| is_doomed(path)).cloned().collect();
         let mut orphans = Orphans::default();
         let count = matched.iter().map(|path| self.detach_tree(path, &mut orphans)).sum();
         self.promote(orphans);
