@@ -108,6 +108,13 @@ pub const NEEDS: &[Need] = &[
     raid("md-raid5", "md RAID5", &[&["raid456"]]),
     raid("md-raid6", "md RAID6", &[&["raid456"]]),
     Need {
+        name: "gpt-auto",
+        summary: "a root found by the type of its partition, without root=",
+        modules: &[&["efivarfs"]],
+        files: &[&["usr/lib/systemd/system-generators/systemd-gpt-auto-generator"]],
+        brought_by: "the packages systemd and systemd-udev, and the module pattern efivarfs",
+    },
+    Need {
         name: "nfs",
         summary: "a root on NFS",
         modules: &[&["nfs"]],
