@@ -16,6 +16,7 @@ debian-archive-keyring  debian-archive-keyring  debian-keyring
 depmod              kmod                   kmod
 dracut              dracut-core            dracut
 faketime            faketime               libfaketime
+fsck.vfat           dosfstools             dosfstools
 gpg                 gnupg                  gnupg2
 libc-headers        libc6-dev              glibc-devel
 lz4                 lz4                    lz4
@@ -31,6 +32,7 @@ runuser             util-linux             util-linux
 sfdisk              fdisk                  util-linux
 skopeo              skopeo                 skopeo
 swtpm               swtpm                  swtpm
+uefi-firmware       ovmf                   edk2-ovmf
 xz                  xz-utils               xz
 zstd                zstd                   zstd
 '
@@ -53,6 +55,8 @@ is_there() {
     case $1 in
         debian-archive-keyring) [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ;;
         libc-headers) [ -e /usr/include/stdio.h ] ;;
+        # QEMU's descriptors of firmware: for other architectures they are in the same directory.
+        uefi-firmware) grep -qs '"architecture" *: *"x86_64"' /usr/share/qemu/firmware/*.json ;;
         *) command -v "$1" > /dev/null ;;
     esac
 }

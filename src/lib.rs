@@ -14,6 +14,7 @@
 //! | [`lock`] | `images/NAME.lock`: exactly which builder, repositories, keys and packages |
 //! | [`dnf`] | the definition as dnf's settings; what dnf and rpm print as values |
 //! | [`fetch`] | packages, verified, in the content store |
+//! | [`uefi`] | the UEFI firmware that this host has for QEMU's guests |
 //! | [`engine`] | containers: podman's API, and the doctor's findings about the host |
 //! | [`layer`] | a tar stream to a spooled, checked layer |
 //! | [`steps`] | what runs in containers: solve, verify, install |
@@ -84,4 +85,5 @@ pub mod store;
 pub mod supplies;
 pub mod tree;
 pub mod trim;
+pub mod uefi;
 pub mod workshop;

@@ -31,6 +31,19 @@ const FATAL: &[(&str, Option<Stage>)] = &[
     ("Failed to mount sysroot.mount", Some(Stage::Mount)),
     ("Failed to mount /sysroot", Some(Stage::Mount)),
     ("Gave up waiting for root", Some(Stage::Device)),
+    // The firmware would go on to what it holds itself, which boots nothing.
+    ("BdsDxe: failed to load Boot", Some(Stage::Firmware)),
+    ("BdsDxe: failed to start Boot", Some(Stage::Firmware)),
+    (NOTHING_TO_BOOT, Some(Stage::Firmware)),
+    (SHELL_OF_FIRMWARE, Some(Stage::Firmware)),
+    (MENU_WITHOUT_KERNELS, Some(Stage::Firmware)),
+];
+
+/// What to say in place of a line that does not say what is wrong.
+const WORDS: &[(&str, &str)] = &[
+    (SCRIPT_NOT_STARTED, "the initrd has no program bash"),
+    (SHELL_OF_FIRMWARE, "the firmware finds no boot loader"),
+    (MENU_WITHOUT_KERNELS, "the boot loader finds no kernel"),
 ];
 
 /// A line holding one of these tells better than the fatal line after it what went wrong.
@@ -40,9 +53,12 @@ const CAUSES: &[&str] = &[
     "Failed to execute",
     "Failed to switch root",
     "error while loading shared libraries",
+    // systemd-boot, which names the place in its source.
+    "src/boot/",
 ];
 
 const MILESTONES: &[(&str, Milestone)] = &[
+    ("EFI stub: ", Milestone::Kernel),
     ("Linux version ", Milestone::Kernel),
     ("as init process", Milestone::Unpacked),
     ("Booting initrd of ", Milestone::Init),
@@ -59,6 +75,11 @@ const MILESTONES: &[(&str, Milestone)] = &[
 
 /// The kernel unpacked our script, but not what reads it.
 const SCRIPT_NOT_STARTED: &str = "Failed to execute /ocinitrd/run";
+
+const NOTHING_TO_BOOT: &str = "BdsDxe: No bootable option or device was found";
+const SHELL_OF_FIRMWARE: &str = "\"EFI Internal Shell\"";
+/// The one entry that systemd-boot always has. It is drawn, without the end of a line.
+const MENU_WITHOUT_KERNELS: &str = "   Reboot Into Firmware Interface   ";
 
 const MARK: &str = "ocinitrd: ";
 
@@ -81,6 +102,8 @@ struct Moment {
 /// What a console has told so far.
 #[derive(Clone, Debug, Default)]
 pub struct Console {
+    /// Whether UEFI firmware comes before the kernel.
+    behind_firmware: bool,
     unfinished: Vec<u8>,
     lines: Vec<String>,
     milestones: BTreeMap<Milestone, Moment>,
@@ -95,6 +118,11 @@ pub struct Console {
 }
 
 impl Console {
+    /// The console of a guest whose kernel is started by UEFI firmware.
+    pub fn behind_firmware() -> Self {
+        Console { behind_firmware: true, ..Console::default() }
+    }
+
     /// Takes in bytes that arrived `arrival` after the guest was started.
     pub fn feed(&mut self, bytes: &[u8], arrival: Duration) {
         for byte in bytes {
@@ -136,7 +164,8 @@ impl Console {
 
     /// What the boot is at.
     pub fn stage(&self) -> Stage {
-        self.milestones.keys().next_back().map_or(Stage::Kernel, |milestone| milestone.next_stage())
+        let first = if self.behind_firmware { Stage::Firmware } else { Stage::Kernel };
+        self.milestones.keys().next_back().map_or(first, |milestone| milestone.next_stage())
     }
 
     /// What our script in the guest told of `name`.
@@ -208,8 +237,8 @@ impl Console {
         }
         self.panicked |= line.contains("Kernel panic");
         if let Some((_, stage)) = FATAL.iter().find(|(text, _)| line.contains(text)) {
-            let no_shell = line.contains(SCRIPT_NOT_STARTED).then(|| "the initrd has no program bash".to_owned());
-            let reason = no_shell.or_else(|| self.cause.clone()).unwrap_or_else(|| line.to_owned());
+            let words = WORDS.iter().find(|(text, _)| line.contains(text)).map(|(_, words)| (*words).to_owned());
+            let reason = words.or_else(|| self.cause.clone()).unwrap_or_else(|| line.to_owned());
             self.fail(stage.unwrap_or_else(|| self.stage()), message(&reason).to_owned());
         }
     }
@@ -352,6 +381,47 @@ mod tests {
         let console = replay(TRUNCATED);
         assert_eq!(fault(&console), (Stage::Unpack, "Initramfs unpacking failed: ZSTD-compressed data is truncated"));
         assert!(!console.is_done());
+    }
+
+    fn firmware(text: &str) -> Console {
+        let mut console = Console::behind_firmware();
+        console.feed(text.as_bytes(), Duration::ZERO);
+        console.finish(Duration::ZERO);
+        console
+    }
+
+    #[test]
+    fn where_firmware_comes_first_a_kernel_is_what_has_spoken() {
+        assert_eq!(lines("").stage(), Stage::Kernel);
+        let starting =
+            "\u{1b}[2J\u{1b}[01;01HBdsDxe: starting Boot0001 \"UEFI Misc Device\" from PciRoot(0x0)/Pci(0x1,0x0)\r\n";
+        let console = firmware(starting);
+        assert!(console.stage() == Stage::Firmware && console.fault().is_none());
+        let stub = "EFI stub: Loaded initrd from LINUX_EFI_INITRD_MEDIA_GUID device path\r\n";
+        let console = firmware(&format!("{starting}{stub}"));
+        assert!(console.stage() == Stage::Kernel && console.fault().is_none());
+        assert_eq!(firmware(&format!("{starting}[    0.000000] Linux version 6.12\n")).stage(), Stage::Kernel);
+    }
+
+    #[test]
+    fn firmware_and_a_boot_loader_that_get_no_further_say_why() {
+        let not_found =
+            "BdsDxe: failed to load Boot0001 \"UEFI Misc Device\" from PciRoot(0x0)/Pci(0x1,0x0): Not Found";
+        let failed =
+            "BdsDxe: failed to start Boot0001 \"UEFI Misc Device\" from PciRoot(0x0)/Pci(0x1,0x0): Unsupported";
+        let loader = "../src/boot/boot.c:2576@image_start: Error loading \\vmlinuz: Unsupported";
+        let shell = "BdsDxe: starting Boot0002 \"EFI Internal Shell\" from Fv(7CB8BDC9-F8EB-4F34-AAEA-3EE4AF6516A1)";
+        let none = "BdsDxe: No bootable option or device was found.";
+        let menu = "\u{1b}[25;23H   Reboot Into Firmware Interface   \u{1b}[27;01H   Boot in 10 s.   ";
+        for (text, reason) in [
+            (format!("{not_found}\r\n{shell}\r\n"), not_found),
+            (format!("\u{1b}[31m{loader}\r\n\u{1b}[0m{failed}\r\n"), loader),
+            (format!("{shell}\r\n"), "the firmware finds no boot loader"),
+            (format!("{none}\r\n"), none),
+            (menu.to_owned(), "the boot loader finds no kernel"),
+        ] {
+            assert_eq!(fault(&firmware(&text)), (Stage::Firmware, reason), "{text}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 
 use super::console::Console;
 use super::dialogue::Dialogue;
-use super::qemu::{Guest, Qemu};
+use super::qemu::{Guest, Qemu, Start};
 
 /// How often a run asks whether it was interrupted.
 const TICK: Duration = Duration::from_millis(200);
@@ -68,7 +68,15 @@ pub fn run(qemu: &Qemu, guest: &Guest, watch: &Watch<'_>) -> Result<Seen> {
         }
     };
     run.console.finish(run.started.elapsed());
-    Ok(Seen { console: run.console, ending })
+    Ok(Seen { ending: with_last_line(ending, &run.console), console: run.console })
+}
+
+/// The ending of a guest whose last line may lack its end, and is known only now.
+fn with_last_line(ending: Ending, console: &Console) -> Ending {
+    match ending {
+        Ending::Exited(_) | Ending::TimedOut if console.fault().is_some() => Ending::Told,
+        ending => ending,
+    }
 }
 
 struct Run<'a> {
@@ -97,7 +105,10 @@ impl<'a> Run<'a> {
             log,
             started,
             deadline: started + watch.timeout,
-            console: Console::default(),
+            console: match guest.start {
+                Start::Kernel { .. } => Console::default(),
+                Start::Uefi { .. } => Console::behind_firmware(),
+            },
             diagnostics: Vec::new(),
         })
     }
@@ -193,4 +204,21 @@ fn create_log(path: &Path) -> Result<File> {
 
 fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {
     String::from_utf8_lossy(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_in_a_line_that_never_ended_is_told_unless_qemu_itself_failed() {
+        let mut console = Console::behind_firmware();
+        console.feed(b"   Reboot Into Firmware Interface   ", Duration::ZERO);
+        assert_eq!(with_last_line(Ending::TimedOut, &console), Ending::TimedOut);
+        console.finish(Duration::ZERO);
+        assert_eq!(with_last_line(Ending::TimedOut, &console), Ending::Told);
+        assert_eq!(with_last_line(Ending::Exited(String::new()), &console), Ending::Told);
+        let broken = Ending::Broken("no memory".to_owned());
+        assert_eq!(with_last_line(broken.clone(), &console), broken);
+    }
 }

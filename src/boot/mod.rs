@@ -3,7 +3,7 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`scenario`] | the table: disks, kernel options, what must come of it |
-//! | [`partition`] | GUID partition tables |
+//! | [`partition`], [`fat`], [`esp`] | GUID partition tables; FAT file systems; the EFI system partition |
 //! | [`script`] | guests that run a script of ours over the initrd's own programs |
 //! | [`cache`] | disks that were made before |
 //! | [`command_line`], [`qemu`], [`guest`] | a guest described, started, watched |
@@ -20,6 +20,8 @@ mod command_line;
 mod console;
 mod contents;
 mod dialogue;
+mod esp;
+mod fat;
 mod guest;
 pub mod partition;
 mod qemu;

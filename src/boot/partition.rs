@@ -4,6 +4,7 @@
 //! on the host or in a guest. Specification: UEFI 2.10, chapter 5 (GUID Partition Table Disk Layout).
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
 use anyhow::{Context, Result, ensure};
@@ -12,6 +13,10 @@ use anyhow::{Context, Result, ensure};
 pub const SECTOR_BYTES: u64 = 512;
 /// The partition type "Linux filesystem data".
 pub const LINUX_DATA: &str = "0fc63daf-8483-4772-8e79-3d69d8477de4";
+/// The partition type of the EFI system partition.
+pub const EFI_SYSTEM: &str = "c12a7328-f81f-11d2-ba4b-00a0c93ec93b";
+/// The partition type "Root Partition (amd64/x86_64)" of the Discoverable Partitions Specification (UAPI.2).
+pub const ROOT_X86_64: &str = "4f68bce3-e8cd-4db1-96e7-fbcaf984b709";
 
 /// Partitions begin at multiples of a mebibyte, as every partitioning program aligns them.
 const ALIGNMENT_SECTORS: u64 = (1 << 20) / SECTOR_BYTES;
@@ -54,6 +59,34 @@ pub fn write_table(disk: &File, disk_guid: &str, partitions: &[Partition]) -> Re
     put(last, &header(&Place { this: last, other: 1, entries: backup_entries }, sectors, &disk_guid, &entries))
 }
 
+/// Where the partition with this number, counted from 0, lies on a disk of that size, in bytes.
+///
+/// # Errors
+/// Fails when the partitions do not fit, or there are not that many.
+pub fn place(partitions: &[Partition], number: usize, disk_bytes: u64) -> Result<Range<u64>> {
+    let extents = extents(partitions, disk_bytes / SECTOR_BYTES)?;
+    let extent = extents.get(number).with_context(|| format!("there is no partition {number}"))?;
+    Ok(extent.start * SECTOR_BYTES..extent.end * SECTOR_BYTES)
+}
+
+/// Where the partitions lie, in sectors: one behind the other.
+fn extents(partitions: &[Partition], sectors: u64) -> Result<Vec<Range<u64>>> {
+    let mut start = ALIGNMENT_SECTORS;
+    let extent = |partition: &Partition| {
+        let end = match partition.size_mib {
+            0 => (last_usable(sectors) + 1) / ALIGNMENT_SECTORS * ALIGNMENT_SECTORS,
+            size_mib => start + size_mib * ALIGNMENT_SECTORS,
+        };
+        ensure!(
+            start < end && end <= last_usable(sectors) + 1,
+            "the partition {} does not fit on a disk of {sectors} sectors",
+            partition.label
+        );
+        Ok(std::mem::replace(&mut start, end)..end)
+    };
+    partitions.iter().map(extent).collect()
+}
+
 /// Where one copy of the table lies, in sectors.
 struct Place {
     this: u64,
@@ -64,23 +97,13 @@ struct Place {
 fn entries(partitions: &[Partition], sectors: u64) -> Result<Vec<u8>> {
     ensure!(partitions.len() <= ENTRIES, "a disk has at most {ENTRIES} partitions");
     let mut bytes = vec![0; ENTRIES * ENTRY_BYTES];
-    let mut start = ALIGNMENT_SECTORS;
-    for (entry, partition) in bytes.chunks_exact_mut(ENTRY_BYTES).zip(partitions) {
-        let end = match partition.size_mib {
-            0 => (last_usable(sectors) + 1) / ALIGNMENT_SECTORS * ALIGNMENT_SECTORS,
-            size_mib => start + size_mib * ALIGNMENT_SECTORS,
-        };
-        ensure!(
-            start < end && end <= last_usable(sectors) + 1,
-            "the partition {} does not fit on a disk of {sectors} sectors",
-            partition.label
-        );
+    let extents = extents(partitions, sectors)?;
+    for ((entry, partition), extent) in bytes.chunks_exact_mut(ENTRY_BYTES).zip(partitions).zip(extents) {
         entry[..16].copy_from_slice(&guid_bytes(partition.type_guid)?);
         entry[16..32].copy_from_slice(&guid_bytes(partition.guid)?);
-        entry[32..40].copy_from_slice(&start.to_le_bytes());
-        entry[40..48].copy_from_slice(&(end - 1).to_le_bytes());
+        entry[32..40].copy_from_slice(&extent.start.to_le_bytes());
+        entry[40..48].copy_from_slice(&(extent.end - 1).to_le_bytes());
         put_label(&mut entry[56..], partition.label)?;
-        start = end;
     }
     Ok(bytes)
 }
@@ -212,6 +235,14 @@ mod tests {
             header[16..20].fill(0);
             assert_eq!(crc32(&header[..92]), stored);
         }
+    }
+
+    #[test]
+    fn partitions_lie_one_behind_the_other_from_the_first_mebibyte_to_the_last_whole_one() {
+        let bytes = |number| place(&[FIRST, REST], number, 8 << 20);
+        assert_eq!(bytes(0).unwrap(), 1 << 20..4 << 20);
+        assert_eq!(bytes(1).unwrap(), 4 << 20..7 << 20);
+        assert!(bytes(2).is_err() && place(&[FIRST], 0, 2 << 20).is_err());
     }
 
     #[test]

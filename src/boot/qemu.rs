@@ -18,6 +18,7 @@ use super::scenario::Exchange;
 use super::stage::Milestone;
 use crate::engine::doctor::offers_virtualisation;
 use crate::process::{Program, find};
+use crate::uefi::{Firmware, Flash};
 
 /// Enough for a kernel alone to come up with KVM, which takes a second or two.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -69,15 +70,32 @@ pub struct GuestDisk {
     pub writable: bool,
 }
 
+/// What starts the kernel of a guest.
+#[derive(Clone, Debug)]
+pub enum Start {
+    /// QEMU itself, which puts all of it into the guest's memory.
+    Kernel {
+        /// The kernel image.
+        kernel: PathBuf,
+        /// The initrd, if it gets one.
+        initrd: Option<PathBuf>,
+        /// The kernel's options.
+        command_line: String,
+    },
+    /// What UEFI firmware finds on a disk.
+    Uefi {
+        /// The firmware, with variables that are the guest's own.
+        firmware: Firmware,
+        /// The disk's number in its set.
+        disk: usize,
+    },
+}
+
 /// A guest to be started.
 #[derive(Clone, Debug)]
 pub struct Guest {
-    /// The kernel image.
-    pub kernel: PathBuf,
-    /// The initrd, if it gets one.
-    pub initrd: Option<PathBuf>,
-    /// The kernel's options.
-    pub command_line: String,
+    /// What starts its kernel.
+    pub start: Start,
     /// Its disks, in the order of `/dev/vda`, `/dev/vdb`, ...
     pub disks: Vec<GuestDisk>,
     /// Its memory in mebibytes.
@@ -88,6 +106,33 @@ pub struct Guest {
     pub tpm: Option<PathBuf>,
     /// What is asked and answered on its console.
     pub dialogue: &'static [Exchange],
+}
+
+impl Start {
+    fn arguments(&self) -> Vec<OsString> {
+        match self {
+            Start::Kernel { kernel, initrd, command_line } => {
+                let mut arguments = vec!["-kernel".into(), kernel.into()];
+                if let Some(initrd) = initrd {
+                    arguments.extend(["-initrd".into(), initrd.into()]);
+                }
+                arguments.extend(["-append".into(), command_line.into()]);
+                arguments
+            }
+            Start::Uefi { firmware: Firmware { code, variables }, .. } => {
+                let drive = |flash: &Flash, options: &str| {
+                    with_path(&format!("if=pflash,format={},{options},file=", flash.format), &flash.path)
+                };
+                let (code, variables) = (drive(code, "unit=0,readonly=on"), drive(variables, "unit=1"));
+                vec!["-drive".into(), code, "-drive".into(), variables]
+            }
+        }
+    }
+
+    /// Whether the firmware is to start from the disk with this number.
+    fn is_by_disk(&self, number: usize) -> bool {
+        matches!(self, Start::Uefi { disk, .. } if *disk == number)
+    }
 }
 
 /// A QEMU that can start guests on this host.
@@ -136,11 +181,7 @@ impl Qemu {
         arguments.extend(["-smp".into(), self.accelerator.processors().to_string().into()]);
         arguments.extend(["-m".into(), format!("{}M", guest.memory_mib).into()]);
         arguments.extend(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"].map(OsString::from));
-        arguments.extend(["-kernel".into(), guest.kernel.clone().into()]);
-        if let Some(initrd) = &guest.initrd {
-            arguments.extend(["-initrd".into(), initrd.clone().into()]);
-        }
-        arguments.extend(["-append".into(), OsString::from(&guest.command_line)]);
+        arguments.extend(guest.start.arguments());
         for (name, value) in guest.credentials {
             let string = format!("io.systemd.credential:{name}={value}").replace(',', ",,");
             arguments.extend(["-smbios".into(), format!("type=11,value={string}").into()]);
@@ -152,7 +193,8 @@ impl Qemu {
             );
         }
         for disk in &guest.disks {
-            let device = format!("virtio-blk-pci,drive=disk{0},serial=disk{0}", disk.number);
+            let first = if guest.start.is_by_disk(disk.number) { ",bootindex=0" } else { "" };
+            let device = format!("virtio-blk-pci,drive=disk{0},serial=disk{0}{first}", disk.number);
             arguments.extend(["-drive".into(), drive(disk), "-device".into(), device.into()]);
         }
         arguments
@@ -167,9 +209,11 @@ impl Qemu {
             return Ok(Some(format!("/dev/kvm cannot be opened: {error}")));
         }
         let guest = Guest {
-            kernel: kernel.to_owned(),
-            initrd: None,
-            command_line: command_line::of_kernel_alone(),
+            start: Start::Kernel {
+                kernel: kernel.to_owned(),
+                initrd: None,
+                command_line: command_line::of_kernel_alone(),
+            },
             disks: Vec::new(),
             memory_mib: 512,
             credentials: &[],
@@ -211,11 +255,18 @@ mod tests {
     use super::*;
 
     fn arguments(accelerator: Accelerator, disks: Vec<GuestDisk>) -> Vec<String> {
-        let qemu = Qemu { program: "/usr/bin/qemu".into(), accelerator };
-        let guest = Guest {
+        let start = Start::Kernel {
             kernel: "/out/vmlinuz".into(),
             initrd: Some("/out/initrd".into()),
             command_line: "console=ttyS0 rw".to_owned(),
+        };
+        arguments_of(start, accelerator, disks)
+    }
+
+    fn arguments_of(start: Start, accelerator: Accelerator, disks: Vec<GuestDisk>) -> Vec<String> {
+        let qemu = Qemu { program: "/usr/bin/qemu".into(), accelerator };
+        let guest = Guest {
+            start,
             disks,
             memory_mib: 1024,
             credentials: &[("a.b", "c,d")],
@@ -255,5 +306,18 @@ mod tests {
             -drive if=none,id=disk1,format=raw,cache=unsafe,snapshot=off,file=/c.raw \
             -device virtio-blk-pci,drive=disk1,serial=disk1";
         assert!(line.ends_with(expected), "{line}");
+    }
+
+    #[test]
+    fn firmware_has_variables_to_write_to_and_starts_from_the_disk_that_it_is_told() {
+        let flash = |path: &str, format: &str| Flash { path: path.into(), format: format.to_owned() };
+        let firmware = Firmware { code: flash("/fw/code", "raw"), variables: flash("/own,vars", "qcow2") };
+        let disk = |number| GuestDisk { number, image: "/disk".into(), writable: false };
+        let start = Start::Uefi { firmware, disk: 2 };
+        let line = arguments_of(start, Accelerator::Kvm, vec![disk(1), disk(2)]).join(" ");
+        let flash = " -drive if=pflash,format=raw,unit=0,readonly=on,file=/fw/code \
+            -drive if=pflash,format=qcow2,unit=1,file=/own,,vars ";
+        assert!(line.contains(flash) && !line.contains("-kernel") && !line.contains("-append"), "{line}");
+        assert!(line.contains("serial=disk1 ") && line.ends_with("serial=disk2,bootindex=0"), "{line}");
     }
 }

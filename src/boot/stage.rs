@@ -10,7 +10,9 @@ use serde::Serialize;
 pub enum Stage {
     /// The disks of the scenario were being made, in a guest of their own.
     Disks,
-    /// From the firmware to the kernel's unpacking of the initrd.
+    /// UEFI firmware looked for a boot loader, and that for a kernel.
+    Firmware,
+    /// From the start of the kernel to its unpacking of the initrd; where no UEFI comes first, from the start of the guest.
     Kernel,
     /// The kernel unpacked the initrd, or should have.
     Unpack,
@@ -30,6 +32,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Stage::Disks => "disks",
+            Stage::Firmware => "firmware",
             Stage::Kernel => "kernel",
             Stage::Unpack => "unpack",
             Stage::Init => "init",
@@ -45,7 +48,7 @@ impl fmt::Display for Stage {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Milestone {
-    /// The kernel printed its version.
+    /// The kernel printed its version, or what stands before it for UEFI a word of its own.
     Kernel,
     /// The kernel started the init of the initrd.
     Unpacked,

@@ -9,17 +9,17 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
 use super::built::built;
-use super::surroundings::cache_directory;
+use super::surroundings::{cache_directory, firmware};
 use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Subject, Task, scenario, table};
 use crate::engine::Cancellation;
 use crate::progress::Progress;
 
 /// Boot what was built in QEMU, against a root device made for it.
 ///
-/// Needs no root rights and no program but QEMU (swtpm where the scenario has a TPM). The root device is made in a guest that
-/// runs the programs of the initrd itself (bash, mount, mke2fs, ...) or those of another one (--disks-by), and kept for the
-/// next boot of the same initrd. Uses KVM where it works. Exits with 1 if a boot
-/// does not come out as it must; then the stage (disks, kernel, unpack, init, device, mount, switch-root, target) and the last
+/// Needs no root rights and no program but QEMU (swtpm where the scenario has a TPM, OVMF where it begins with UEFI). The root
+/// device is made in a guest that runs the programs of the initrd itself (bash, mount, mke2fs, ...) or those of another one
+/// (--disks-by), and kept for the next boot of the same initrd. Uses KVM where it works. Exits with 1 if a boot does not come
+/// out as it must; then the stage (disks, firmware, kernel, unpack, init, device, mount, switch-root, target) and the last
 /// lines of the console are shown.
 ///
 /// Examples: ocinitrd boot fedora-44; ocinitrd boot fedora-44 --root all --verify-contents;
@@ -171,6 +171,7 @@ fn options<'a>(arguments: &Arguments, interrupted: &'a (dyn Fn() -> Result<()> +
         arguments.disks_by.as_ref().map(|output| built(output, None).and_then(|one| existing(one.kernel, one.initrd)));
     Ok(Options {
         maker: maker.transpose()?,
+        firmware: firmware(),
         timeout: Duration::from_secs(arguments.timeout),
         append: arguments.append.clone(),
         show_console: arguments.console,
@@ -206,6 +207,9 @@ fn tell(arguments: &Arguments, finding: &Finding, accelerator: Accelerator) -> R
 }
 
 fn show_console(failure: &Failure) {
+    if failure.console.is_empty() {
+        return;
+    }
     let mut text = format!("the console's last lines, all of it in {}:\n", failure.log.display());
     text.extend(failure.console.iter().map(|line| format!("  | {line}\n")));
     // A closed standard error must not end the boots.

@@ -13,7 +13,7 @@ use crate::progress::Progress;
 
 /// Say what this host lacks for building and booting, and how to cure it.
 ///
-/// Tells which container engine is used and why, and judges sub-ids, cgroups, limits, QEMU, KVM and disk space.
+/// Tells which container engine is used and why, and judges sub-ids, cgroups, limits, QEMU, its UEFI firmware, KVM and disk space.
 ///
 /// Exits with 0 if a build can work here and with 1 if not. Changes nothing.
 #[derive(Debug, clap::Args)]

@@ -4,7 +4,7 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::process::geteuid;
@@ -12,6 +12,7 @@ use rustix::process::geteuid;
 use crate::engine::doctor::Host;
 use crate::engine::{Endpoint, Surroundings, Wish};
 use crate::process::find;
+use crate::uefi::{self, Firmware};
 
 /// The option that names the engine.
 #[derive(Clone, Debug, Default, clap::Args)]
@@ -67,6 +68,7 @@ pub fn host() -> Host {
         search_path: env::split_paths(&search_path).collect(),
         cache: cache_directory(),
         temporary: env::temp_dir(),
+        configuration: configuration_directory(),
         architecture: env::consts::ARCH.to_owned(),
     }
 }
@@ -75,6 +77,16 @@ pub fn host() -> Host {
 pub fn cache_directory() -> PathBuf {
     let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
     base.unwrap_or_else(env::temp_dir).join("ocinitrd")
+}
+
+/// The UEFI firmware that this host has for QEMU's guests, if it has any.
+pub fn firmware() -> Option<Firmware> {
+    uefi::find(Path::new("/"), configuration_directory().as_deref())
+}
+
+/// `$XDG_CONFIG_HOME`, by the same specification below `$HOME` where it is unset.
+fn configuration_directory() -> Option<PathBuf> {
+    absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")))
 }
 
 /// The specification has relative paths ignored.

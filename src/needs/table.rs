@@ -131,6 +131,13 @@ pub const NEEDS: &[Need] = &[
     raid("md-raid5", "md RAID5", &[&["raid456"]]),
     raid("md-raid6", "md RAID6", &[&["raid456"]]),
     need(
+        "gpt-auto",
+        "a root found by the type of its partition, without root=",
+        &[&["efivarfs"]],
+        &[&["usr/lib/systemd/system-generators/systemd-gpt-auto-generator"]],
+        "the packages systemd and systemd-udev, and the module pattern efivarfs",
+    ),
+    need(
         "md-external",
         "RAID of the firmware, by md (Intel RST, DDF)",
         &[],

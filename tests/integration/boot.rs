@@ -143,6 +143,66 @@ fn a_boot_that_takes_too_long_is_ended_and_says_where_it_was() {
     assert!(text.starts_with("ext4-uuid: failed in stage kernel: nothing more within 1 s (--timeout)"), "{text}");
 }
 
+/// Neither scenario keeps the other from being tried.
+#[test]
+fn without_uefi_firmware_each_boot_that_begins_with_it_fails_and_says_what_to_install() {
+    let hidden = tempfile::tempdir().unwrap();
+    let own = hidden.path().join("qemu/firmware");
+    fs::create_dir_all(&own).unwrap();
+    // An empty descriptor hides that of the same name.
+    for descriptor in fs::read_dir("/usr/share/qemu/firmware").unwrap() {
+        fs::write(own.join(descriptor.unwrap().file_name()), "").unwrap();
+    }
+    let mut command = boot(&offline_output(), "no-firmware");
+    command.env("XDG_CONFIG_HOME", hidden.path()).args(["--root", "gpt-auto", "--root", "gpt-auto-luks"]);
+    let output = run(&mut command, 1);
+    let text = stdout(&output);
+    for name in ["gpt-auto", "gpt-auto-luks"] {
+        let line = text.lines().find(|line| line.starts_with(&format!("{name}: "))).unwrap();
+        assert!(line.starts_with(&format!("{name}: failed in stage firmware: no UEFI firmware for QEMU")), "{text}");
+        assert!(line.contains("apt-get install ovmf") && line.contains("dnf install edk2-ovmf"), "{text}");
+    }
+    assert!(!stderr(&output).contains("last lines"), "there was no console: {}", stderr(&output));
+}
+
+#[test]
+fn a_boot_loader_that_is_not_there_is_named_with_the_package_that_has_it() {
+    let text = stdout(&run(boot(&offline_output(), "no-loader").args(["--root", "gpt-auto"]), 1));
+    assert!(
+        text.starts_with(
+            "gpt-auto: failed in stage disks: taking systemd-boot, of the package systemd-boot-unsigned, out of "
+        ),
+        "{text}"
+    );
+    assert!(text.contains("--disks-by OUT") && text.contains("systemd-bootx64.efi"), "{text}");
+}
+
+#[test]
+fn a_kernel_that_the_boot_loader_cannot_start_is_a_failure_of_stage_firmware() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("vmlinuz"), "no kernel").unwrap();
+    fs::copy(offline_output().join("initrd"), directory.path().join("initrd")).unwrap();
+    let mut command = boot(directory.path(), "no-kernel");
+    command.arg("--disks-by").arg(disk_maker_output()).args(["--root", "gpt-auto", "--timeout", LONG]);
+    let text = stdout(&run(&mut command, 1));
+    assert!(
+        text.starts_with("gpt-auto: failed in stage firmware: ") && text.contains("vmlinuz: Unsupported"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_initrd_that_does_not_fit_into_the_efi_system_partition_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("vmlinuz"), "no kernel").unwrap();
+    fs::File::create(directory.path().join("initrd")).unwrap().set_len(600 << 20).unwrap();
+    let mut command = boot(directory.path(), "too-large");
+    command.arg("--disks-by").arg(disk_maker_output()).args(["--root", "gpt-auto", "--timeout", LONG]);
+    let text = stdout(&run(&mut command, 1));
+    assert!(text.starts_with("gpt-auto: failed in stage firmware: writing the EFI system partition of "), "{text}");
+    assert!(text.contains("writing initrd: ") && text.contains("629145600 bytes do not fit"), "{text}");
+}
+
 #[test]
 fn what_is_not_there_is_named() {
     let directory = tempfile::tempdir().unwrap();
@@ -192,7 +252,7 @@ fn of_several_kernels_one_is_chosen_and_its_files_are_those_of_the_manifest() {
 #[test]
 fn list_describes_every_scenario() {
     let text = stdout(&run(ocinitrd().args(["boot", "--list"]), 0));
-    for name in ["ext4-uuid", "ext4-label", "ext4-partuuid", "absent-root", "plain", "all"] {
+    for name in ["ext4-uuid", "ext4-label", "ext4-partuuid", "gpt-auto", "absent-root", "plain", "all"] {
         assert!(text.lines().any(|line| line.starts_with(&format!("{name} "))), "{text}");
     }
 }

@@ -10,9 +10,10 @@ fn the_offline_initrd_holds_what_its_boots_need() {
         command.arg("check").arg(&initrd).args(["--needs", needs]);
         command
     };
-    let said =
-        succeed(&mut check("ext4,xfs,btrfs,lvm,lvm-thin,luks,tpm2,md-raid1,md-raid5,md-raid10,hibernation,virtio"));
-    assert!(said.lines().all(|line| line.ends_with(": ok")) && said.lines().count() == 12, "{said}");
+    let said = succeed(&mut check(
+        "ext4,xfs,btrfs,lvm,lvm-thin,luks,tpm2,md-raid1,md-raid5,md-raid10,gpt-auto,hibernation,virtio",
+    ));
+    assert!(said.lines().all(|line| line.ends_with(": ok")) && said.lines().count() == 13, "{said}");
     let said = succeed(&mut check("nvme,ahci,sd,usb-storage,mmc,hyper-v,vmware,xen"));
     assert!(said.lines().all(|line| line.ends_with(": ok")), "{said}");
 

@@ -29,7 +29,7 @@ fn a_machine_that_can_run_these_tests_can_build() {
     let rights = if fixture::is_root() { "(root)" } else { "(rootless)" };
     let engine = finding(&report, "engine")["detail"].as_str().unwrap();
     assert!(engine.starts_with("podman ") && engine.contains(rights), "{engine}");
-    for subject in ["storage", "cgroups", "limits", "QEMU", "KVM", "disk"] {
+    for subject in ["storage", "cgroups", "limits", "QEMU", "UEFI", "KVM", "disk"] {
         assert!(!finding(&report, subject)["detail"].as_str().unwrap().is_empty());
     }
     // What names a remote engine is not for a podman that is to be one.

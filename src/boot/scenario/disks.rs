@@ -4,7 +4,7 @@
 //! same UUID and label, those of `guest/disks.sh`, since no guest sees two sets.
 
 use super::{Disk, DiskSet};
-use crate::boot::partition::{LINUX_DATA, Partition};
+use crate::boot::partition::{EFI_SYSTEM, LINUX_DATA, Partition, ROOT_X86_64};
 
 const GUIDS: [&str; 4] = [
     "0c1d2d00-0001-4000-8000-000000000000",
@@ -33,6 +33,25 @@ const PARTITIONED: &[Partition] = &[Partition {
 const fn partitioned(size_mib: u64) -> Disk {
     Disk { size_mib, guid: GUIDS[0], partitions: PARTITIONED }
 }
+
+/// Room for a kernel and a large initrd; the file is sparse.
+const EFI_SYSTEM_PARTITION: Partition = Partition {
+    label: "ocinitrd-esp",
+    guid: "0c1d2d00-0001-4000-8000-0000000000e5",
+    type_guid: EFI_SYSTEM,
+    size_mib: 512,
+};
+
+/// A partition whose type alone says that it is the root.
+const TYPED_ROOT: Partition = Partition {
+    label: "ocinitrd-root",
+    guid: "0c1d2d00-0001-4000-8000-000000000002",
+    type_guid: ROOT_X86_64,
+    size_mib: 0,
+};
+
+/// The disk of a machine that is booted by UEFI. What the first partition holds is written for each boot.
+const BOOTABLE: Disk = Disk { size_mib: 640, guid: GUIDS[0], partitions: &[EFI_SYSTEM_PARTITION, TYPED_ROOT] };
 
 pub const EXT4: DiskSet = set("ext4", &[partitioned(64)], "make_root /dev/vda1 ext4");
 
@@ -178,6 +197,21 @@ pub const LVM_ON_MD_ON_LUKS: DiskSet = set(
     make_group /dev/md0
     lvm lvcreate -q -y -l 100%FREE -n root vg
     make_root /dev/mapper/vg-root ext4",
+);
+
+pub const GPT_AUTO: DiskSet = set("gpt-auto", &[BOOTABLE], "make_root /dev/vda2 ext4");
+
+pub const GPT_AUTO_LUKS: DiskSet =
+    set("gpt-auto-luks", &[BOOTABLE], "make_luks /dev/vda2 1\nmake_root /dev/mapper/luks1 ext4");
+
+/// The root is not on the disk with the EFI system partition.
+pub const GPT_AUTO_ELSEWHERE: DiskSet = set(
+    "gpt-auto-elsewhere",
+    &[
+        Disk { size_mib: 544, guid: GUIDS[0], partitions: &[EFI_SYSTEM_PARTITION] },
+        Disk { size_mib: 64, guid: GUIDS[1], partitions: &[TYPED_ROOT] },
+    ],
+    "make_root /dev/vdb1 ext4",
 );
 
 /// Room for what is in the memory of a guest.

@@ -8,9 +8,11 @@
 mod disks;
 mod table;
 
+use std::ops::Range;
+
 use anyhow::{Result, bail};
 
-use super::partition::Partition;
+use super::partition::{self, EFI_SYSTEM, Partition};
 use super::stage::Stage;
 
 pub use table::SCENARIOS;
@@ -60,6 +62,15 @@ pub enum Expectation {
     },
 }
 
+/// What comes before the kernel.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Firmware {
+    /// Nothing that matters: QEMU puts kernel and initrd into memory.
+    Direct,
+    /// UEFI, and systemd-boot in the EFI system partition of the disk set.
+    Uefi,
+}
+
 /// A root device and how the kernel is told of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
@@ -71,6 +82,8 @@ pub struct Scenario {
     pub disks: &'static DiskSet,
     /// Which of them, counted from 0, the guest lacks.
     pub without: &'static [usize],
+    /// What comes before the kernel.
+    pub firmware: Firmware,
     /// The kernel's options beside those that every guest gets.
     pub command_line: &'static str,
     /// Credentials that the firmware hands to systemd.
@@ -94,6 +107,22 @@ pub struct Exchange {
     pub answer: &'static str,
 }
 
+impl DiskSet {
+    /// The number of the disk with the EFI system partition, if one has it, and where on it that lies, in bytes.
+    ///
+    /// # Errors
+    /// Fails when the partitions do not fit on their disk.
+    pub fn efi_system_partition(&self) -> Result<Option<(usize, Range<u64>)>> {
+        for (number, disk) in self.disks.iter().enumerate() {
+            if let Some(index) = disk.partitions.iter().position(|partition| partition.type_guid == EFI_SYSTEM) {
+                let place = partition::place(disk.partitions, index, disk.size_mib << 20)?;
+                return Ok(Some((number, place)));
+            }
+        }
+        Ok(None)
+    }
+}
+
 impl Scenario {
     /// A scenario in which nothing has to be given but the kernel's options.
     const fn new(
@@ -108,6 +137,7 @@ impl Scenario {
             summary,
             disks,
             without: &[],
+            firmware: Firmware::Direct,
             command_line,
             credentials: &[],
             files: &[],
@@ -209,16 +239,33 @@ mod tests {
         let functions = include_str!("../guest/disks.sh");
         assert!(functions.contains(&format!("{ROOT_UUID} {ROOT_LABEL} ")));
         for scenario in SCENARIOS.iter().filter(|scenario| matches!(scenario.expects, Expectation::Target(_))) {
-            let root = scenario.command_line.split(' ').find_map(|word| word.strip_prefix("root=")).unwrap();
+            let root = scenario.command_line.split(' ').find_map(|word| word.strip_prefix("root="));
             let partitions = scenario.disks.disks.iter().flat_map(|disk| disk.partitions);
-            let made = match root.split_once('=') {
+            let made = match root.map(|root| root.split_once('=').unwrap_or((root, ""))) {
                 Some(("UUID", value)) => value == ROOT_UUID,
                 Some(("LABEL", value)) => value == ROOT_LABEL,
                 Some(("PARTUUID", value)) => partitions.map(|partition| partition.guid).any(|guid| guid == value),
                 Some(("PARTLABEL", value)) => partitions.map(|partition| partition.label).any(|label| label == value),
-                _ => root.starts_with("/dev/"),
+                Some((path, _)) => path.starts_with("/dev/"),
+                None => has_typed_root(scenario),
             };
-            assert!(made, "{}: nothing makes {root}", scenario.name);
+            assert!(made, "{}: nothing makes {root:?}", scenario.name);
+        }
+    }
+
+    /// Whether the type of a partition says that it is the root, on the disk that the firmware starts from.
+    fn has_typed_root(scenario: &Scenario) -> bool {
+        let (number, _) = scenario.disks.efi_system_partition().unwrap().unwrap();
+        let mut partitions = scenario.disks.disks[number].partitions.iter();
+        partitions.any(|partition| partition.type_guid == partition::ROOT_X86_64)
+    }
+
+    #[test]
+    fn what_begins_with_uefi_has_a_disk_to_start_from() {
+        for scenario in SCENARIOS.iter().filter(|scenario| scenario.firmware == Firmware::Uefi) {
+            let (number, place) = scenario.disks.efi_system_partition().unwrap().expect(scenario.name);
+            assert!(!scenario.without.contains(&number), "{}", scenario.name);
+            assert_eq!(place, 1 << 20..513 << 20, "{}", scenario.name);
         }
     }
 

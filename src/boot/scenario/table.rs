@@ -1,11 +1,11 @@
 //! The table of scenarios.
 
 use super::disks::{
-    BTRFS, BTRFS_RAID1, BTRFS_RAID1_LUKS, EXT4, LUKS, LUKS_KEY, LUKS_ON_LVM, LUKS_ON_MD, LUKS_TPM2, LVM, LVM_ON_LUKS,
-    LVM_ON_MD_ON_LUKS, LVM_THIN, MD_RAID1, MD_RAID5, MD_RAID10, SWAP, SWAP_ON_LUKS, SWAP_ON_LVM, USR_EXT4,
-    USR_SUBVOLUME, XFS,
+    BTRFS, BTRFS_RAID1, BTRFS_RAID1_LUKS, EXT4, GPT_AUTO, GPT_AUTO_ELSEWHERE, GPT_AUTO_LUKS, LUKS, LUKS_KEY,
+    LUKS_ON_LVM, LUKS_ON_MD, LUKS_TPM2, LVM, LVM_ON_LUKS, LVM_ON_MD_ON_LUKS, LVM_THIN, MD_RAID1, MD_RAID5, MD_RAID10,
+    SWAP, SWAP_ON_LUKS, SWAP_ON_LVM, USR_EXT4, USR_SUBVOLUME, XFS,
 };
-use super::{Exchange, Expectation, Scenario};
+use super::{Exchange, Expectation, Firmware, Scenario};
 use crate::boot::stage::Stage;
 
 /// What opens every LUKS volume; `guest/disks.sh` has it too.
@@ -300,6 +300,27 @@ pub const SCENARIOS: &[Scenario] = &[
         )
     },
     Scenario {
+        firmware: Firmware::Uefi,
+        ..Scenario::new(
+            "gpt-auto",
+            "no root=: ext4, found by its partition's type beside the EFI system partition",
+            &GPT_AUTO,
+            "rw",
+            target(&[("root", "/dev/vda2 / ext4 rw")]),
+        )
+    },
+    Scenario {
+        firmware: Firmware::Uefi,
+        credentials: CREDENTIAL,
+        ..Scenario::new(
+            "gpt-auto-luks",
+            "no root=: LUKS2, found by its partition's type beside the EFI system partition",
+            &GPT_AUTO_LUKS,
+            "rw",
+            target(&[("root", "/dev/mapper/root / ext4 rw"), ("dm.root", "CRYPT-LUKS2 on vda2")]),
+        )
+    },
+    Scenario {
         hibernates: true,
         ..Scenario::new(
             "hibernation",
@@ -344,6 +365,16 @@ pub const SCENARIOS: &[Scenario] = &[
         soon!("root=LABEL=nowhere systemd.setenv=SYSTEMD_SULOGIN_FORCE=1"),
         Expectation::Failure { stage: Stage::Device, names: "by-label/nowhere", last_words: "Press Enter for " },
     ),
+    Scenario {
+        firmware: Firmware::Uefi,
+        ..Scenario::new(
+            "gpt-auto-elsewhere",
+            "no root=, and a root of the right type on another disk than was booted from: must fail, in bounded time",
+            &GPT_AUTO_ELSEWHERE,
+            "rw systemd.default_device_timeout_sec=15",
+            locked("gpt-auto-root"),
+        )
+    },
     Scenario {
         without: &[1],
         ..Scenario::new(

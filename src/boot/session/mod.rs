@@ -3,6 +3,7 @@
 mod contents;
 mod disks;
 mod trial;
+mod uefi;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -19,12 +20,13 @@ use serde::Serialize;
 use self::disks::Disks;
 use super::cache::Cache;
 use super::guest::{self, Seen, Watch};
-use super::qemu::{Accelerator, Guest, GuestDisk, Qemu};
+use super::qemu::{Accelerator, Guest, GuestDisk, Qemu, Start};
 use super::report::Report;
 use super::scenario::Scenario;
 use super::verdict::{self, Failure};
 use crate::format::digest::Digest;
 use crate::progress::Progress;
+use crate::uefi::Firmware;
 
 /// Changes whenever an entry of the cache would mean something else.
 const CACHE_VERSION: &[u8] = b"ocinitrd boot 1\0";
@@ -45,6 +47,8 @@ pub struct Subject {
 pub struct Options<'a> {
     /// What makes the disks in place of the subject, whose initrd may lack the programs.
     pub maker: Option<Subject>,
+    /// The UEFI firmware for scenarios that begin with it, if this host has any.
+    pub firmware: Option<Firmware>,
     /// The longest that one guest may take.
     pub timeout: Duration,
     /// Kernel options behind all others.
@@ -229,9 +233,7 @@ fn guest(subject: &Subject, command_line: String, disks: Vec<GuestDisk>) -> Resu
     let Subject { kernel, initrd } = subject.clone();
     let initrd_bytes = fs::metadata(&initrd).with_context(|| format!("reading {}", initrd.display()))?.len();
     Ok(Guest {
-        kernel,
-        initrd: Some(initrd),
-        command_line,
+        start: Start::Kernel { kernel, initrd: Some(initrd), command_line },
         disks,
         memory_mib: memory_mib(initrd_bytes),
         credentials: &[],

@@ -6,11 +6,12 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::disks::{MadeDisks, copy_sparse, start_tpm};
+use super::uefi::Uefi;
 use super::{Session, Subject, guest};
 use crate::boot::guest::Seen;
 use crate::boot::qemu::{Guest, GuestDisk};
 use crate::boot::report::Report;
-use crate::boot::scenario::{Expectation, Scenario};
+use crate::boot::scenario::{Expectation, Firmware, Scenario};
 use crate::boot::stage::{Milestone, Stage};
 use crate::boot::verdict::{self, Failure};
 use crate::boot::{command_line, script};
@@ -21,17 +22,29 @@ impl Session<'_> {
     /// # Errors
     /// Fails on what has nothing to do with the initrd: a full disk, an interruption. A failed boot is a report.
     pub(super) fn boot(&self, scenario: &Scenario) -> Result<Report> {
+        let give_up = |failure| Ok(self.report(scenario, None, Some(failure), 0));
+        let uefi = match scenario.firmware {
+            Firmware::Direct => None,
+            Firmware::Uefi => match self.uefi(scenario)? {
+                Ok(uefi) => Some(uefi),
+                Err(failure) => return give_up(failure),
+            },
+        };
         let made = match self.disks(scenario.disks)? {
             Ok(made) => made,
-            Err(failure) => return Ok(self.report(scenario, None, Some(failure), 0)),
+            Err(failure) => return give_up(failure),
         };
         let scratch = self.cache.scratch()?;
+        let guest = match self.guest(scenario, &made, uefi.as_ref(), scratch.path())? {
+            Ok(guest) => guest,
+            Err(failure) => return give_up(failure),
+        };
         let tpm = made.tpm().map(|state| start_tpm(&state, scratch.path())).transpose()?;
         let guest = Guest {
             credentials: scenario.credentials,
             dialogue: scenario.dialogue,
             tpm: tpm.as_ref().map(|tpm| tpm.socket().to_owned()),
-            ..self.guest(scenario, &made, scratch.path())?
+            ..guest
         };
         if scenario.hibernates {
             return self.hibernate_and_wake_up(scenario, &guest);
@@ -42,22 +55,49 @@ impl Session<'_> {
         Ok(self.report(scenario, Some(&seen), failure, retries))
     }
 
-    /// The guest of a scenario, with what lies in files.
-    fn guest(&self, scenario: &Scenario, made: &MadeDisks, scratch: &Path) -> Result<Guest> {
+    /// The guest of a scenario, with what lies in files, or why there can be none.
+    fn guest(
+        &self,
+        scenario: &Scenario,
+        made: &MadeDisks,
+        uefi: Option<&Uefi<'_>>,
+        scratch: &Path,
+    ) -> Result<std::result::Result<Guest, Failure>> {
+        let subject = self.with_additions(scenario, scratch)?;
+        let command_line = self.command_line(scenario);
+        let mut start = None;
         let mut disks = Vec::new();
         for (number, image) in made.images().into_iter().enumerate() {
             if scenario.without.contains(&number) {
                 continue;
             }
             let own = scratch.join(format!("disk{number}"));
-            let image = if scenario.hibernates { copy_sparse(&image, &own).map(|()| own)? } else { image };
+            let starter = uefi.filter(|uefi| uefi.starts_from(number));
+            let is_own = scenario.hibernates || starter.is_some();
+            let image = if is_own { copy_sparse(&image, &own).map(|()| own)? } else { image };
+            if let Some(uefi) = starter {
+                match uefi.start(&subject, &command_line, &image, scratch) {
+                    Ok(found) => start = Some(found),
+                    Err(error) => return Ok(Err(self.refusal(scenario, Stage::Firmware, format!("{error:#}")))),
+                }
+            }
             disks.push(GuestDisk { number, image, writable: scenario.hibernates });
         }
-        let mut command_line = command_line::of_target(scenario.command_line, &self.options.append);
-        if scenario.hibernates {
-            command_line = format!("{command_line} {}", command_line::HIBERNATE);
-        }
-        guest(&self.with_additions(scenario, scratch)?, command_line, disks)
+        let guest = guest(&subject, command_line, disks)?;
+        Ok(Ok(match start {
+            Some(start) => Guest { start, ..guest },
+            None => guest,
+        }))
+    }
+
+    /// A scenario that fails before its guest is there.
+    pub(super) fn refusal(&self, scenario: &Scenario, stage: Stage, reason: String) -> Failure {
+        Failure { stage, reason, console: Vec::new(), log: self.log(scenario.name) }
+    }
+
+    fn command_line(&self, scenario: &Scenario) -> String {
+        let line = command_line::of_target(scenario.command_line, &self.options.append);
+        if scenario.hibernates { format!("{line} {}", command_line::HIBERNATE) } else { line }
     }
 
     /// What is wrong with what was seen of a scenario.

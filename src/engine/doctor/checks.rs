@@ -7,6 +7,7 @@ use indicatif::DecimalBytes;
 
 use super::host::{Cgroups, Host, IdRange};
 use super::{EngineFacts, Finding, NoEngine, State, cure_for};
+use crate::uefi;
 
 /// Fewer sub-ids than this cannot hold the users and groups of a distribution (their `nobody` is 65534).
 const SUB_IDS: u64 = 65_536;
@@ -150,6 +151,19 @@ pub(super) fn qemu(host: &Host) -> Finding {
             };
             let detail = format!("{program} is missing: ocinitrd boot does not work, building does");
             Finding::warning(SUBJECT, detail, host.install_command(debian, fedora))
+        }
+    }
+}
+
+pub(super) fn uefi(host: &Host) -> Finding {
+    const SUBJECT: &str = "UEFI";
+    let configuration = host.configuration.as_ref().map(|directory| host.path(directory));
+    match uefi::find(&host.root, configuration.as_deref()) {
+        Some(firmware) => Finding::ok(SUBJECT, firmware.code.path.display().to_string()),
+        None => {
+            let detail =
+                "QEMU has no UEFI firmware: the boots of ocinitrd boot that begin with it do not work, all others do";
+            Finding::warning(SUBJECT, detail, host.install_command("ovmf", "edk2-ovmf"))
         }
     }
 }

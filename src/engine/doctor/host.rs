@@ -22,6 +22,8 @@ pub struct Host {
     pub cache: PathBuf,
     /// Where temporary files go, absolute.
     pub temporary: PathBuf,
+    /// Where the user's configuration lies, absolute, if that is known.
+    pub configuration: Option<PathBuf>,
     /// The architecture in the kernel's words: `x86_64`, `aarch64`.
     pub architecture: String,
 }

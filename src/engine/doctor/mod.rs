@@ -108,6 +108,7 @@ pub fn examine(host: &Host, engine: Result<&EngineFacts, &NoEngine>) -> Result<V
         findings.push(checks::limits(host)?);
     }
     findings.push(checks::qemu(host));
+    findings.push(checks::uefi(host));
     findings.push(checks::kvm(host)?);
     let graph_root = engine.ok().filter(|engine| engine.local).map(|engine| PathBuf::from(&engine.identity.graph_root));
     findings.extend(checks::disk(host, graph_root.as_deref())?);

@@ -30,6 +30,8 @@ impl Machine {
         machine.write("/proc/self/limits", LIMITS);
         machine.write("/proc/cpuinfo", "flags\t\t: fpu sse vmx\n");
         machine.write("/dev/kvm", "");
+        machine.write("/usr/share/OVMF/OVMF_CODE.fd", "");
+        machine.write("/usr/share/OVMF/OVMF_VARS.fd", "");
         for program in ["apt-get", "newuidmap", "newgidmap", "crun", "qemu-system-x86_64"] {
             machine.write(&format!("/usr/bin/{program}"), "");
         }
@@ -56,6 +58,7 @@ impl Machine {
             search_path: vec![PathBuf::from("/usr/sbin"), PathBuf::from("/usr/bin")],
             cache: PathBuf::from("/home/ana/.cache/ocinitrd"),
             temporary: PathBuf::from("/tmp"),
+            configuration: Some(PathBuf::from("/home/ana/.config")),
             architecture: "x86_64".to_owned(),
         }
     }
@@ -99,7 +102,7 @@ fn a_fit_machine_has_nothing_to_complain_of() {
     let subjects: Vec<&str> =
         examine(&machine.host(1000), Ok(&engine(true))).unwrap().iter().map(|finding| finding.subject).collect();
     let expected =
-        ["engine", "storage", "sub-ids", "sub-ids", "cgroups", "limits", "QEMU", "KVM", "disk", "disk", "disk"];
+        ["engine", "storage", "sub-ids", "sub-ids", "cgroups", "limits", "QEMU", "UEFI", "KVM", "disk", "disk", "disk"];
     assert_eq!(subjects, expected);
     preflight(&machine.host(1000), &engine(true)).unwrap();
 }
@@ -213,6 +216,15 @@ fn without_qemu_and_kvm_a_build_works_and_a_warning_says_what_does_not() {
     let complaints_found = complaints(&machine.host(0), Ok(&engine(false)));
     assert!(complaints_found[1].ends_with("[no cure]"), "{complaints_found:?}");
     preflight(&machine.host(0), &engine(false)).unwrap();
+}
+
+#[test]
+fn without_uefi_firmware_a_warning_says_which_boots_do_not_work() {
+    let machine = Machine::new();
+    machine.write("/home/ana/.config/qemu/firmware/50.json", "");
+    let complaint = only(complaints(&machine.host(1000), Ok(&engine(true))));
+    assert!(complaint.starts_with("warning UEFI: QEMU has no UEFI firmware: the boots of "), "{complaint}");
+    assert!(complaint.ends_with("[sudo apt-get install ovmf]"), "{complaint}");
 }
 
 #[test]
