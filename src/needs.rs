@@ -1,12 +1,16 @@
-//! Whether an initrd holds what a root device needs: names of needs and an initrd's files in, what is missing out.
+//! Whether an initrd holds what a root device needs: names of needs and an initrd in, what is missing out.
 //!
 //! A need is a row of [`NEEDS`]: kernel modules, built into the kernel or in the initrd, and programs, libraries and rules.
 //! That they are there is no proof that a machine boots, but what is not there is certain to be missed.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
+
+use crate::inspect;
 
 /// Something that a machine may need of its initrd.
 #[derive(Debug)]
@@ -20,7 +24,7 @@ pub struct Need {
     /// Paths of files, without the leading slash; of each list one is enough.
     files: &'static [&'static [&'static str]],
     /// What brings them into an image.
-    brought_by: &'static str,
+    pub brought_by: &'static str,
 }
 
 /// What is missing of a need.
@@ -110,9 +114,9 @@ pub const NEEDS: &[Need] = &[
     Need {
         name: "nfs",
         summary: "a root on NFS",
-        modules: &[&["nfs"]],
+        modules: &[&["nfs"], &["nfsv4", "nfsv3"]],
         files: &[&["usr/sbin/mount.nfs", "usr/bin/mount.nfs"]],
-        brought_by: "the profiles network and nfs",
+        brought_by: "the profile nfs",
     },
     Need {
         name: "hibernation",
@@ -149,6 +153,23 @@ impl Holdings {
         let files: BTreeSet<String> = files.into_iter().collect();
         let modules = files.iter().map(String::as_str).chain(builtin.lines()).filter_map(module_name).collect();
         Holdings { files, modules }
+    }
+
+    /// Reads them from an initrd.
+    ///
+    /// # Errors
+    /// Fails when it cannot be read, and when the kernel would not unpack all of it.
+    pub fn of_initrd(initrd: &Path) -> Result<Self> {
+        let report = inspect::inspect(File::open(initrd)?)?;
+        if let Some(problem) = report.problems.first() {
+            bail!("the kernel would not unpack all of it: {problem}");
+        }
+        let paths: Vec<String> = report.listing().map(|listed| listed.path).collect();
+        let mut builtin = Vec::new();
+        for path in paths.iter().filter(|path| path.ends_with("/modules.builtin")) {
+            inspect::extract(File::open(initrd)?, path.as_bytes(), &mut builtin)?;
+        }
+        Ok(Holdings::new(paths, &String::from_utf8_lossy(&builtin)))
     }
 
     /// What is missing of a need.

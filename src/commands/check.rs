@@ -1,14 +1,12 @@
 //! `ocinitrd check`: an initrd and what a machine needs in, what is missing on standard output.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use super::answer;
-use crate::inspect;
 use crate::needs::{self, Answer, Holdings, NEEDS, Need};
 use crate::progress::Progress;
 
@@ -47,25 +45,12 @@ pub fn run(arguments: &Arguments, _progress: &Progress) -> Result<ExitCode> {
         answer::print(write_list)?;
         return Ok(ExitCode::SUCCESS);
     };
-    let holdings = holdings(initrd).with_context(|| format!("reading {}", initrd.display()))?;
+    let holdings = Holdings::of_initrd(initrd).with_context(|| format!("reading {}", initrd.display()))?;
     let answers: Vec<Answer> = arguments.needs.iter().map(|need| holdings.check(need)).collect();
     answer::print(
         |output| if arguments.json { answer::write_json(output, &answers) } else { write_text(output, &answers) },
     )?;
     Ok(if answers.iter().all(Answer::ok) { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn holdings(initrd: &PathBuf) -> Result<Holdings> {
-    let report = inspect::inspect(File::open(initrd)?)?;
-    if let Some(problem) = report.problems.first() {
-        bail!("the kernel would not unpack all of it: {problem}");
-    }
-    let paths: Vec<String> = report.listing().map(|listed| listed.path).collect();
-    let mut builtin = Vec::new();
-    for path in paths.iter().filter(|path| path.ends_with("/modules.builtin")) {
-        inspect::extract(File::open(initrd)?, path.as_bytes(), &mut builtin)?;
-    }
-    Ok(Holdings::new(paths, &String::from_utf8_lossy(&builtin)))
 }
 
 fn write_list(output: &mut dyn Write) -> io::Result<()> {
