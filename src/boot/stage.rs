@@ -10,6 +10,8 @@ use serde::Serialize;
 pub enum Stage {
     /// The disks of the scenario were being made, in a guest of their own.
     Disks,
+    /// The server of the scenario was being started, in a guest of its own.
+    Server,
     /// From the firmware to the kernel's unpacking of the initrd.
     Kernel,
     /// The kernel unpacked the initrd, or should have.
@@ -30,6 +32,7 @@ impl fmt::Display for Stage {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Stage::Disks => "disks",
+            Stage::Server => "server",
             Stage::Kernel => "kernel",
             Stage::Unpack => "unpack",
             Stage::Init => "init",

@@ -34,6 +34,8 @@ const fn partitioned(size_mib: u64) -> Disk {
     Disk { size_mib, guid: GUIDS[0], partitions: PARTITIONED }
 }
 
+pub const NONE: DiskSet = set("none", &[], "");
+
 pub const EXT4: DiskSet = set("ext4", &[partitioned(64)], "make_root /dev/vda1 ext4");
 
 /// `mkfs.xfs` makes none below 300 MB.

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::disks::{MadeDisks, copy_sparse, start_tpm};
+use super::server::Link;
 use super::{Session, Subject, guest};
 use crate::boot::guest::Seen;
 use crate::boot::qemu::{Guest, GuestDisk};
@@ -26,8 +27,13 @@ impl Session<'_> {
             Err(failure) => return Ok(self.report(scenario, None, Some(failure), 0)),
         };
         let scratch = self.cache.scratch()?;
+        let link = match self.link(scenario, &made, scratch.path())? {
+            Ok(link) => link,
+            Err(failure) => return Ok(self.report(scenario, None, Some(failure), 0)),
+        };
         let tpm = made.tpm().map(|state| start_tpm(&state, scratch.path())).transpose()?;
         let guest = Guest {
+            card: link.as_ref().map(Link::card),
             credentials: scenario.credentials,
             dialogue: scenario.dialogue,
             tpm: tpm.as_ref().map(|tpm| tpm.socket().to_owned()),
@@ -46,7 +52,7 @@ impl Session<'_> {
     fn guest(&self, scenario: &Scenario, made: &MadeDisks, scratch: &Path) -> Result<Guest> {
         let mut disks = Vec::new();
         for (number, image) in made.images().into_iter().enumerate() {
-            if scenario.without.contains(&number) {
+            if scenario.without.contains(&number) || scenario.network.has_the_disks() {
                 continue;
             }
             let own = scratch.join(format!("disk{number}"));
