@@ -4,7 +4,8 @@
 //! theirs is the time of arrival, put on the kernel's clock by the stamped line that arrived with the least delay.
 //!
 //! Our own scripts in a guest speak through `/dev/kmsg`, a line each, which the kernel stamps and never tears apart:
-//! `ocinitrd: fact NAME VALUE`, `ocinitrd: missing PROGRAM`, `ocinitrd: failed REASON`, `ocinitrd: done`.
+//! `ocinitrd: fact NAME VALUE`, `ocinitrd: missing PROGRAM`, `ocinitrd: failed REASON`, `ocinitrd: serving`,
+//! `ocinitrd: done`.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -55,6 +56,7 @@ const CAUSES: &[&str] = &[
     "error while loading shared libraries",
     // systemd-boot, which names the place in its source.
     "src/boot/",
+    MOUNT_NFS,
 ];
 
 const MILESTONES: &[(&str, Milestone)] = &[
@@ -80,6 +82,8 @@ const NOTHING_TO_BOOT: &str = "BdsDxe: No bootable option or device was found";
 const SHELL_OF_FIRMWARE: &str = "\"EFI Internal Shell\"";
 /// The one entry that systemd-boot always has. It is drawn, without the end of a line.
 const MENU_WITHOUT_KERNELS: &str = "   Reboot Into Firmware Interface   ";
+/// What the initrd's mount.nfs or mount.nfs4 says. It goes through the journal, and may come later than that it failed.
+const MOUNT_NFS: &str = "]: mount.nfs";
 
 const MARK: &str = "ocinitrd: ";
 
@@ -114,6 +118,7 @@ pub struct Console {
     failed_unit: Option<String>,
     fault: Option<Fault>,
     panicked: bool,
+    serving: bool,
     done: bool,
 }
 
@@ -145,6 +150,11 @@ impl Console {
     /// Whether our script in the guest said that it is done.
     pub fn is_done(&self) -> bool {
         self.done
+    }
+
+    /// Whether our script in the guest said that it serves another guest.
+    pub fn is_serving(&self) -> bool {
+        self.serving
     }
 
     /// What ended the boot, if anything did.
@@ -218,6 +228,7 @@ impl Console {
             }
             "missing" => self.fail(Stage::Disks, format!("the initrd has no program {object}")),
             "failed" => self.fail(Stage::Disks, object.to_owned()),
+            "serving" => self.serving = true,
             "done" => self.done = true,
             _ => {}
         }
@@ -231,6 +242,10 @@ impl Console {
         }
         if self.cause.is_none() && CAUSES.iter().any(|text| line.contains(text)) {
             self.cause = Some(line.to_owned());
+            let of_mount = self.fault.as_mut().filter(|fault| fault.stage == Stage::Mount);
+            if let Some(fault) = of_mount.filter(|_| line.contains(MOUNT_NFS)) {
+                message(line).clone_into(&mut fault.reason);
+            }
         }
         if self.failed_unit.is_none() && line.contains("[FAILED] ") {
             self.failed_unit = Some(message(line).to_owned());
@@ -491,6 +506,21 @@ mod tests {
         assert_eq!(fault(&no_shell), (Stage::Disks, "the initrd has no program bash"));
         let failed = lines("[    3.000000] ocinitrd: failed making the disks: mount /x (exit code 32)\n");
         assert_eq!(fault(&failed), (Stage::Disks, "making the disks: mount /x (exit code 32)"));
+    }
+
+    #[test]
+    fn what_mount_nfs_says_is_the_reason_whether_it_comes_before_or_after_that_it_failed() {
+        let says = "[   27.318723] mount[330]: mount.nfs4: No route to host for 192.0.2.1:/target on /sysroot\n";
+        let failed = "[FAILED] Failed to mount sysroot.mount - NFSv4 Root File System.\n";
+        let reason = "mount[330]: mount.nfs4: No route to host for 192.0.2.1:/target on /sysroot";
+        assert_eq!(fault(&lines(&format!("{says}{failed}"))), (Stage::Mount, reason));
+        assert_eq!(fault(&lines(&format!("{failed}{says}"))), (Stage::Mount, reason));
+    }
+
+    #[test]
+    fn a_server_serves_when_its_script_says_so() {
+        assert!(lines("[    9.000000] ocinitrd: serving\n").is_serving());
+        assert!(!lines("[    9.000000] dnsmasq: ocinitrd: serving\n").is_serving());
     }
 
     #[test]

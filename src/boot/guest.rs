@@ -61,14 +61,12 @@ pub struct Seen {
 /// Fails when QEMU cannot be started, the log not be written, or the run is interrupted.
 pub fn run(qemu: &Qemu, guest: &Guest, watch: &Watch<'_>) -> Result<Seen> {
     let mut run = Run::start(qemu, guest, watch)?;
-    let ending = loop {
+    loop {
         (watch.interrupted)()?;
         if let Some(ending) = run.step()? {
-            break ending;
+            return Ok(run.end(ending));
         }
-    };
-    run.console.finish(run.started.elapsed());
-    Ok(Seen { ending: with_last_line(ending, &run.console), console: run.console })
+    }
 }
 
 /// The ending of a guest whose last line may lack its end, and is known only now.
@@ -79,10 +77,40 @@ fn with_last_line(ending: Ending, console: &Console) -> Ending {
     }
 }
 
-struct Run<'a> {
+/// Runs a guest until it serves another. One that ends before is no server, but what was seen of it.
+///
+/// # Errors
+/// As [`run`].
+pub fn serve(qemu: &Qemu, guest: &Guest, watch: &Watch<'_>) -> Result<std::result::Result<Server, Seen>> {
+    let mut run = Run::start(qemu, guest, watch)?;
+    while !run.console.is_serving() {
+        (watch.interrupted)()?;
+        if let Some(ending) = run.step()? {
+            return Ok(Err(run.end(ending)));
+        }
+    }
+    Ok(Ok(Server(run)))
+}
+
+/// A guest that serves another until it is dropped.
+pub struct Server(Run);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // What it said meanwhile is for the log, which is for those who look for what went wrong.
+        let Run { output, log: Some(log), .. } = &mut self.0 else { return };
+        for said in output.try_iter() {
+            if let Output::Console(bytes) = said {
+                let _ = log.write_all(&bytes);
+            }
+        }
+    }
+}
+
+struct Run {
     process: Process,
     output: Receiver<Output>,
-    watch: &'a Watch<'a>,
+    show: bool,
     log: Option<File>,
     started: Instant,
     deadline: Instant,
@@ -91,8 +119,8 @@ struct Run<'a> {
     diagnostics: Vec<u8>,
 }
 
-impl<'a> Run<'a> {
-    fn start(qemu: &Qemu, guest: &Guest, watch: &'a Watch<'a>) -> Result<Self> {
+impl Run {
+    fn start(qemu: &Qemu, guest: &Guest, watch: &Watch<'_>) -> Result<Self> {
         let log = watch.log.map(create_log).transpose()?;
         let started = Instant::now();
         let mut process =
@@ -101,7 +129,7 @@ impl<'a> Run<'a> {
             dialogue: Dialogue::new(guest.dialogue, process.0.stdin.take()),
             output: process.listen(),
             process,
-            watch,
+            show: watch.show,
             log,
             started,
             deadline: started + watch.timeout,
@@ -137,13 +165,18 @@ impl<'a> Run<'a> {
         Ok(self.console.is_done().then_some(Ending::Told))
     }
 
+    fn end(mut self, ending: Ending) -> Seen {
+        self.console.finish(self.started.elapsed());
+        Seen { ending: with_last_line(ending, &self.console), console: self.console }
+    }
+
     fn take_console(&mut self, bytes: &[u8]) -> Result<()> {
         self.console.feed(bytes, self.started.elapsed());
         self.dialogue.hear(bytes, Instant::now());
         if let Some(log) = &mut self.log {
             log.write_all(bytes).context("writing the console's log")?;
         }
-        if self.watch.show {
+        if self.show {
             // A closed standard error must not end a boot.
             let _ = std::io::stderr().lock().write_all(bytes);
         }

@@ -7,13 +7,13 @@
 //! | [`script`] | guests that run a script of ours over the initrd's own programs |
 //! | [`cache`] | disks that were made before |
 //! | [`command_line`], [`qemu`], [`guest`] | a guest described, started, watched |
-//! | [`dialogue`], [`tpm`] | what is typed on its console; its TPM |
+//! | [`dialogue`], [`tpm`], [`network`] | what is typed on its console; its TPM; the cable between two of them |
 //! | [`stage`], [`console`] | how far a boot got, read from its console |
 //! | [`contents`] | what the kernel unpacked against what the initrd holds |
 //! | [`verdict`], [`report`] | what it comes to |
 //!
 //! The disks are made in a guest that boots the same initrd with a script as its init: nothing is mounted on the host, which
-//! needs no program but QEMU. Guests write to snapshots, so that a disk is made once for each initrd.
+//! needs no program but QEMU. Where the root is on a server, that is such a guest too, and has the disks. Guests write to snapshots, so that a disk is made once for each initrd.
 
 mod cache;
 mod command_line;
@@ -23,6 +23,7 @@ mod dialogue;
 mod esp;
 mod fat;
 mod guest;
+mod network;
 pub mod partition;
 mod qemu;
 mod report;

@@ -1,4 +1,5 @@
-//! QEMU: a description of a guest in, what its console told out. No network, no window, no rights on the host.
+//! QEMU: a description of a guest in, what its console told out. No network but that between guests, no window, no rights on
+//! the host.
 //!
 //! KVM is used where it works, else QEMU's own translation (TCG). A device file that opens is no proof: KVM on a processor that
 //! offers this machine no virtualisation emulates, and stops at the first instruction that it does not know. So a kernel
@@ -14,6 +15,7 @@ use anyhow::{Context, Result, bail};
 
 use super::command_line;
 use super::guest::{self, Ending, Watch};
+use super::network::{Card, End};
 use super::scenario::Exchange;
 use super::stage::Milestone;
 use crate::engine::doctor::offers_virtualisation;
@@ -106,6 +108,8 @@ pub struct Guest {
     pub tpm: Option<PathBuf>,
     /// What is asked and answered on its console.
     pub dialogue: &'static [Exchange],
+    /// Its network card, if it has one.
+    pub card: Option<Card>,
 }
 
 impl Start {
@@ -197,6 +201,9 @@ impl Qemu {
             let device = format!("virtio-blk-pci,drive=disk{0},serial=disk{0}{first}", disk.number);
             arguments.extend(["-drive".into(), drive(disk), "-device".into(), device.into()]);
         }
+        if let Some(card) = &guest.card {
+            arguments.extend(card_arguments(card));
+        }
         arguments
     }
 
@@ -219,6 +226,7 @@ impl Qemu {
             credentials: &[],
             tpm: None,
             dialogue: &[],
+            card: None,
         };
         let watch = Watch { timeout: PROBE_TIMEOUT, log: None, show: false, interrupted: watch.interrupted };
         let seen = guest::run(self, &guest, &watch)?;
@@ -234,6 +242,18 @@ impl Qemu {
 fn drive(disk: &GuestDisk) -> OsString {
     let snapshot = if disk.writable { "off" } else { "on" };
     with_path(&format!("if=none,id=disk{},format=raw,cache=unsafe,snapshot={snapshot},file=", disk.number), &disk.image)
+}
+
+/// A card and its cable: QEMU 7.2 or newer has these.
+fn card_arguments(card: &Card) -> [OsString; 4] {
+    let (is_server, address) = match card.end {
+        End::First => ("on", "52:54:00:0c:1d:01"),
+        End::Second => ("off", "52:54:00:0c:1d:02"),
+    };
+    let cable = with_path(&format!("stream,id=net,server={is_server},addr.type=unix,addr.path="), &card.socket);
+    // Nothing is booted from it: without this QEMU wants a file for that.
+    let device = format!("virtio-net-pci,netdev=net,mac={address},romfile=");
+    ["-netdev".into(), cable, "-device".into(), device.into()]
 }
 
 /// The value of an option with a path at its end, in which a comma is written twice.
@@ -272,12 +292,13 @@ mod tests {
             credentials: &[("a.b", "c,d")],
             tpm: Some("/run/tpm".into()),
             dialogue: &[],
+            card: None,
         };
         qemu.arguments(&guest).into_iter().map(|argument| argument.into_string().unwrap()).collect()
     }
 
     #[test]
-    fn guests_have_no_network_and_end_where_they_would_reboot() {
+    fn guests_have_no_network_unless_they_have_a_card_and_end_where_they_would_reboot() {
         let line = arguments(Accelerator::Kvm, Vec::new()).join(" ");
         assert_eq!(
             line,
@@ -286,6 +307,19 @@ mod tests {
              -append console=ttyS0 rw -smbios type=11,value=io.systemd.credential:a.b=c,,d \
              -chardev socket,id=tpm,path=/run/tpm -tpmdev emulator,id=tpm,chardev=tpm -device tpm-tis,tpmdev=tpm"
         );
+    }
+
+    #[test]
+    fn a_card_is_at_one_end_of_a_cable_and_boots_nothing() {
+        let line =
+            |end| card_arguments(&Card { socket: "/tmp/a,b".into(), end }).map(|word| word.into_string().unwrap());
+        assert_eq!(
+            line(End::First).join(" "),
+            "-netdev stream,id=net,server=on,addr.type=unix,addr.path=/tmp/a,,b \
+             -device virtio-net-pci,netdev=net,mac=52:54:00:0c:1d:01,romfile="
+        );
+        let second = line(End::Second).join(" ");
+        assert!(second.contains(",server=off,") && second.contains(",mac=52:54:00:0c:1d:02,"), "{second}");
     }
 
     #[test]

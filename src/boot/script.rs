@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -17,6 +18,7 @@ pub const INIT: &str = "/ocinitrd/run";
 
 const COMMON: &str = include_str!("guest/common.sh");
 const DISKS: &str = include_str!("guest/disks.sh");
+const SERVER: &str = include_str!("guest/server.sh");
 const CONTENTS: &str = include_str!("guest/contents.sh");
 const DISKS_END: &str = "\nput_away\nsay done\npower_off\n";
 const TARGET_INIT: &str = include_str!("guest/target-init.sh");
@@ -30,6 +32,19 @@ const SECRET: u32 = 0o600;
 pub fn disk_maker(recipe: &str) -> Result<Vec<u8>> {
     let run = [COMMON, DISKS, recipe, DISKS_END].concat();
     segment(&[("ocinitrd/run", &run), ("ocinitrd/target-init", TARGET_INIT)], PROGRAM)
+}
+
+/// The segment of a guest that serves its disks by `script`. Should nobody end it, it ends after `lifetime`.
+///
+/// # Errors
+/// Fails only where a script of ours cannot be an entry.
+pub fn server(script: &str, lifetime: Duration) -> Result<Vec<u8>> {
+    segment(&[("ocinitrd/run", &server_text(script, lifetime))], PROGRAM)
+}
+
+fn server_text(script: &str, lifetime: Duration) -> String {
+    let end = format!("\nsay serving\nsleep {}\npower_off\n", lifetime.as_secs());
+    [COMMON, SERVER, script, &end].concat()
 }
 
 /// The segment with files that a scenario adds, readable by root alone.
@@ -98,7 +113,7 @@ fn parents(path: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::boot::scenario::SCENARIOS;
+    use crate::boot::scenario::{Network, SCENARIOS};
     use crate::inspect;
     use crate::process::Program;
 
@@ -145,6 +160,10 @@ mod tests {
     fn scripts_are_bash() {
         let mut scripts = vec![[COMMON, CONTENTS].concat(), TARGET_INIT.to_owned()];
         scripts.extend(SCENARIOS.iter().map(|scenario| [COMMON, DISKS, scenario.disks.recipe, DISKS_END].concat()));
+        scripts.extend(SCENARIOS.iter().filter_map(|scenario| match scenario.network {
+            Network::Served(script) => Some(server_text(script, Duration::from_secs(1))),
+            Network::None | Network::Silent => None,
+        }));
         for script in scripts {
             let output = Program::new("bash").args(["-n", "-c", &script]).output().unwrap();
             assert!(output.status.success(), "{}", output.stderr);

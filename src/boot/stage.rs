@@ -13,6 +13,9 @@ pub enum Stage {
     /// UEFI firmware looked for a boot loader, and that for a kernel.
     Firmware,
     /// From the start of the kernel to its unpacking of the initrd; where no UEFI comes first, from the start of the guest.
+    /// The server of the scenario was being started, in a guest of its own.
+    Server,
+    /// From the firmware to the kernel's unpacking of the initrd.
     Kernel,
     /// The kernel unpacked the initrd, or should have.
     Unpack,
@@ -33,6 +36,7 @@ impl fmt::Display for Stage {
         formatter.write_str(match self {
             Stage::Disks => "disks",
             Stage::Firmware => "firmware",
+            Stage::Server => "server",
             Stage::Kernel => "kernel",
             Stage::Unpack => "unpack",
             Stage::Init => "init",

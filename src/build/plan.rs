@@ -135,7 +135,7 @@ pub struct Plan {
     pub selection: Selection,
     /// The extra trees, as the definition names them.
     pub extra_trees: Vec<PathBuf>,
-    /// The profiles asked for.
+    /// The profiles asked for, with those that they include.
     pub profiles: Vec<String>,
     /// Which modules go in.
     pub patterns: Patterns,
@@ -187,7 +187,7 @@ impl Plan {
             firmware: FirmwarePatterns::parse(&selection.firmware).context("in [kernel] firmware")?,
             selection,
             extra_trees,
-            profiles: request.profiles,
+            profiles: definition.with_included(&request.profiles)?,
             keep_module_compression: definition.keep_module_compression,
             kernels: request.kernels,
             compression: request.compression.unwrap_or(definition.compression),

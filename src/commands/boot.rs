@@ -1,5 +1,6 @@
 //! `ocinitrd boot`: a kernel and an initrd in, a line for each root device on standard output.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,16 +11,19 @@ use serde::Serialize;
 
 use super::built::built;
 use super::surroundings::{cache_directory, firmware};
-use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Subject, Task, scenario, table};
+use crate::boot::scenario::{self, Scenario};
+use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Subject, Task, table};
 use crate::engine::Cancellation;
+use crate::needs::{Holdings, NEEDS, Need, Wanted};
 use crate::progress::Progress;
 
 /// Boot what was built in QEMU, against a root device made for it.
 ///
 /// Needs no root rights and no program but QEMU (swtpm where the scenario has a TPM, OVMF where it begins with UEFI). The root
 /// device is made in a guest that runs the programs of the initrd itself (bash, mount, mke2fs, ...) or those of another one
-/// (--disks-by), and kept for the next boot of the same initrd. Uses KVM where it works. Exits with 1 if a boot does not come
-/// out as it must; then the stage (disks, firmware, kernel, unpack, init, device, mount, switch-root, target) and the last
+/// (--disks-by), and kept for the next boot of the same initrd. Where the root is on a server, that is such a guest too. Uses
+/// KVM where it works. Exits with 1 if a boot does not come out as it must; then the stage (disks, firmware, server, kernel,
+/// unpack, init, device, mount, switch-root, target) and the last
 /// lines of the console are shown.
 ///
 /// Examples: ocinitrd boot fedora-44; ocinitrd boot fedora-44 --root all --verify-contents;
@@ -38,10 +42,11 @@ pub struct Arguments {
     /// The initrd, anyone's [default: that of OUT's manifest, or OUT/initrd]
     #[arg(long, value_name = "FILE", requires = "kernel")]
     initrd: Option<PathBuf>,
-    /// Make the disks with the programs of another output directory, for an initrd that lacks bash, mke2fs and the like
+    /// Make the disks, and serve them, with the programs of another output directory, for an initrd that lacks bash, mke2fs and the like
     #[arg(long, value_name = "OUT")]
     disks_by: Option<PathBuf>,
-    /// The root device, by the name that --list shows; may be given several times, `all` stands for every one
+    /// The root device, by the name that --list shows; may be given several times, `all` stands for every one whose needs
+    /// (--list) the initrd meets
     #[arg(long = "root", value_name = "SCENARIO", default_value = "plain")]
     roots: Vec<String>,
     /// The longest that one guest may take, in seconds
@@ -107,8 +112,9 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
 }
 
 fn boot(arguments: &Arguments, interrupted: &(dyn Fn() -> Result<()> + Sync), progress: &Progress) -> Result<ExitCode> {
-    let scenarios = scenario::select(&arguments.roots)?;
-    let session = Session::open(subject(arguments)?, options(arguments, interrupted)?, progress)?;
+    let subject = subject(arguments)?;
+    let scenarios = scenarios(arguments, &subject, progress)?;
+    let session = Session::open(subject, options(arguments, interrupted)?, progress)?;
     let contents = arguments.verify_contents.then_some(Task::Contents);
     let tasks: Vec<Task> = contents.into_iter().chain(scenarios.into_iter().map(Task::Boot)).collect();
     // Two consoles at a time cannot be read.
@@ -122,6 +128,40 @@ fn boot(arguments: &Arguments, interrupted: &(dyn Fn() -> Result<()> + Sync), pr
         print_table(&findings)?;
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What `--root` names. `all` leaves out what the initrd is not made for, and that is said.
+fn scenarios(arguments: &Arguments, subject: &Subject, progress: &Progress) -> Result<Vec<&'static Scenario>> {
+    let meant = scenario::select(&arguments.roots, &[])?;
+    let missing = missing(&meant, subject);
+    let lacking: Vec<&str> = missing.iter().map(|need| need.name).collect();
+    let chosen = scenario::select(&arguments.roots, &lacking)?;
+    for need in missing {
+        let needy = meant.iter().filter(|scenario| scenario.needs.contains(&need.name)).map(|scenario| scenario.name);
+        let is_chosen = |name: &&str| chosen.iter().any(|scenario| scenario.name == *name);
+        let (named, left_out): (Vec<&str>, Vec<&str>) = needy.partition(is_chosen);
+        for (names, what) in [(left_out, "left out"), (named, "not likely to boot")] {
+            if !names.is_empty() {
+                progress.note(&format!(
+                    "{what}: {}; this initrd lacks what comes with {}",
+                    names.join(", "),
+                    need.brought_by
+                ));
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+/// What scenarios need and the initrd does not hold. An initrd that cannot be read, which boots will tell, holds nothing.
+fn missing(scenarios: &[&Scenario], subject: &Subject) -> Vec<&'static Need> {
+    let needed: BTreeSet<&str> = scenarios.iter().flat_map(|scenario| scenario.needs).copied().collect();
+    if needed.is_empty() {
+        return Vec::new();
+    }
+    let holdings = Holdings::of_initrd(&subject.initrd).unwrap_or_default();
+    let is_missing = |need: &'static Need| !holdings.check(&Wanted::of(need)).ok();
+    NEEDS.iter().filter(|need| needed.contains(need.name) && is_missing(need)).collect()
 }
 
 /// The reports once more, where there are several.

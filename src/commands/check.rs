@@ -1,6 +1,5 @@
 //! `ocinitrd check`: an initrd and what a machine needs in, what is missing on standard output.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,7 +9,6 @@ use serde::Serialize;
 
 use super::answer;
 use super::built::built;
-use crate::inspect;
 use crate::machine::Machine;
 use crate::needs::{self, Answer, Demand, Derived, Holdings, NEEDS, Need};
 use crate::progress::Progress;
@@ -82,7 +80,7 @@ pub fn run(arguments: &Arguments, _progress: &Progress) -> Result<ExitCode> {
     };
     let Derived { wants, notes } = derived(arguments)?;
     let initrd = initrd(output, arguments.kernel_version.as_deref())?;
-    let holdings = holdings(&initrd).with_context(|| format!("reading {}", initrd.display()))?;
+    let holdings = Holdings::of_initrd(&initrd).with_context(|| format!("reading {}", initrd.display()))?;
     let needs: Vec<Answer> = wants.iter().map(|wanted| holdings.check(wanted)).collect();
     let answers = Answers { ok: needs.iter().all(Answer::ok), needs, notes };
     answer::print(
@@ -114,19 +112,6 @@ fn initrd(output: &Path, kernel_version: Option<&str>) -> Result<PathBuf> {
             bail!("--kernel-version chooses from an output directory, and {} is none", output.display())
         }
     }
-}
-
-fn holdings(initrd: &Path) -> Result<Holdings> {
-    let report = inspect::inspect(File::open(initrd)?)?;
-    if let Some(problem) = report.problems.first() {
-        bail!("the kernel would not unpack all of it: {problem}");
-    }
-    let paths: Vec<String> = report.listing().map(|listed| listed.path).collect();
-    let mut builtin = Vec::new();
-    for path in paths.iter().filter(|path| path.ends_with("/modules.builtin")) {
-        inspect::extract(File::open(initrd)?, path.as_bytes(), &mut builtin)?;
-    }
-    Ok(Holdings::new(paths, &String::from_utf8_lossy(&builtin)))
 }
 
 fn write_list(output: &mut dyn Write) -> io::Result<()> {

@@ -79,19 +79,47 @@ impl Definition {
         self.path(format!("{}.lock", self.name))
     }
 
-    /// The image's own selection with those of `profiles` added in the given order.
+    /// The image's own selection with those of `profiles` added in the given order, each behind those that it includes.
     ///
     /// # Errors
     /// Fails when a profile is not defined, naming those that are.
     pub fn select<'p>(&self, profiles: impl IntoIterator<Item = &'p String>) -> Result<Selection> {
         let mut selection = self.selection.clone();
-        for name in profiles {
-            let profile = self.profile(name)?;
-            if !self.default_profiles.contains(name) {
-                selection.extend(profile.clone());
+        for name in self.with_included(profiles)? {
+            if !self.default_profiles.contains(&name) {
+                selection.extend(self.profile(&name)?.clone());
             }
         }
         Ok(selection)
+    }
+
+    /// `profiles` in the given order, each once and behind those that it includes.
+    ///
+    /// # Errors
+    /// Fails when a profile is not defined, naming those that are, or includes itself.
+    pub fn with_included<'p>(&self, profiles: impl IntoIterator<Item = &'p String>) -> Result<Vec<String>> {
+        let mut chosen = Vec::new();
+        for name in profiles {
+            self.choose(name, &mut Vec::new(), &mut chosen)?;
+        }
+        Ok(chosen)
+    }
+
+    /// Adds a profile and what it includes to `chosen`; `open` is the chain of profiles that led here.
+    fn choose(&self, name: &String, open: &mut Vec<String>, chosen: &mut Vec<String>) -> Result<()> {
+        if open.contains(name) {
+            bail!("the profile includes itself: {} -> {name}", open.join(" -> "));
+        }
+        let profile = self.profile(name)?;
+        open.push(name.clone());
+        for included in &profile.include_profiles {
+            self.choose(included, open, chosen).with_context(|| format!("in include_profiles of [profiles.{name}]"))?;
+        }
+        open.pop();
+        if !chosen.contains(name) {
+            chosen.push(name.clone());
+        }
+        Ok(())
     }
 
     /// The profile `name`.
@@ -231,6 +259,37 @@ modules = ["dm-thin-pool"]
         );
         let error = format!("{:#}", Definition::load("b", directory.path()).unwrap_err());
         assert!(error.contains("in default_profiles: image b has no profile \"lvn\""), "{error}");
+    }
+
+    #[test]
+    fn a_profile_comes_behind_those_that_it_includes_each_once() {
+        let nfs = "[profiles.nfs]\ninclude_profiles = [\"network\"]\ninstall = [\"nfs-utils\"]\n";
+        let network = "[profiles.network]\ninstall = [\"networkd\"]\n";
+        let directory = images(&[
+            ("a.toml", &format!("{MINIMAL}{nfs}{network}")),
+            ("b.toml", "include = [\"a.toml\"]\ndefault_profiles = [\"nfs\"]\n"),
+        ]);
+        let definition = Definition::load("a", directory.path()).unwrap();
+        let names = ["nfs", "lvm", "network"].map(str::to_owned);
+        assert_eq!(definition.with_included(&names).unwrap(), ["network", "nfs", "lvm"]);
+        let selection = definition.select(&names[..1]).unwrap();
+        assert_eq!(selection.install, ["systemd", "networkd", "nfs-utils"]);
+        let by_default = Definition::load("b", directory.path()).unwrap();
+        assert_eq!(by_default.default_profiles, ["network", "nfs"]);
+        assert_eq!(by_default.select(&names[2..]).unwrap().install, ["systemd", "networkd", "nfs-utils"]);
+    }
+
+    #[test]
+    fn a_profile_that_includes_itself_or_one_that_is_not_there_is_refused_when_it_is_read() {
+        let with = |nfs: &str, network: &str| {
+            format!(
+                "{MINIMAL}[profiles.nfs]\ninclude_profiles = [\"{nfs}\"]\n[profiles.network]\ninclude_profiles = [{network}]\n"
+            )
+        };
+        let error = error_of(&[("a.toml", &with("network", "\"nfs\""))], "a");
+        assert!(error.contains("the profile includes itself: network -> nfs -> network"), "{error}");
+        let error = error_of(&[("a.toml", &with("netwrk", ""))], "a");
+        assert!(error.contains("in include_profiles of [profiles.nfs]: image a has no profile \"netwrk\""), "{error}");
     }
 
     #[test]

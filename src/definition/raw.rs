@@ -140,6 +140,7 @@ impl RawDefinition {
             repositories: self.repos,
             selection: Selection {
                 description: String::new(),
+                include_profiles: Vec::new(),
                 install: self.packages.install,
                 exclude: self.packages.exclude,
                 remove_files: self.packages.remove_files,
@@ -160,9 +161,11 @@ impl RawDefinition {
             compression: compression.parse().context("in [output] compression")?,
             files,
         };
-        let selection = definition.select(&self.default_profiles).context("in default_profiles")?;
-        definition.selection = Selection { description: String::new(), ..selection };
-        definition.default_profiles = self.default_profiles;
+        definition.with_included(definition.profiles.keys())?;
+        let default_profiles = definition.with_included(&self.default_profiles).context("in default_profiles")?;
+        let selection = definition.select(&default_profiles)?;
+        definition.selection = Selection { description: String::new(), include_profiles: Vec::new(), ..selection };
+        definition.default_profiles = default_profiles;
         Ok(definition)
     }
 }

@@ -10,6 +10,8 @@ use serde::Deserialize;
 pub struct Selection {
     /// One line for people.
     pub description: String,
+    /// Of a profile: the profiles that it takes, which are chosen with it.
+    pub include_profiles: Vec<String>,
     /// Packages to install, as dnf takes them.
     pub install: Vec<String>,
     /// Packages that dnf must not choose.
@@ -43,6 +45,7 @@ impl Selection {
         if !other.description.is_empty() {
             self.description = other.description;
         }
+        self.include_profiles.extend(other.include_profiles);
         self.install.extend(other.install);
         self.exclude.extend(other.exclude);
         self.remove_files.extend(other.remove_files);

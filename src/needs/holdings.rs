@@ -1,8 +1,13 @@
 //! What an initrd holds, as far as needs ask for it: its list of files in, what is missing of a need out.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::path::Path;
+
+use anyhow::{Result, bail};
 
 use super::{Answer, Demand, Need, Wanted};
+use crate::inspect;
 
 /// What an initrd holds, as far as needs ask for it.
 #[derive(Debug, Default)]
@@ -20,6 +25,23 @@ impl Holdings {
         let modules = files.iter().map(String::as_str).chain(builtin.lines()).filter_map(module_name).collect();
         let libraries = files.iter().filter_map(|path| library_name(path)).collect();
         Holdings { files, libraries, modules }
+    }
+
+    /// Reads them from an initrd.
+    ///
+    /// # Errors
+    /// Fails when it cannot be read, and when the kernel would not unpack all of it.
+    pub fn of_initrd(initrd: &Path) -> Result<Self> {
+        let report = inspect::inspect(File::open(initrd)?)?;
+        if let Some(problem) = report.problems.first() {
+            bail!("the kernel would not unpack all of it: {problem}");
+        }
+        let paths: Vec<String> = report.listing().map(|listed| listed.path).collect();
+        let mut builtin = Vec::new();
+        for path in paths.iter().filter(|path| path.ends_with("/modules.builtin")) {
+            inspect::extract(File::open(initrd)?, path.as_bytes(), &mut builtin)?;
+        }
+        Ok(Holdings::new(paths, &String::from_utf8_lossy(&builtin)))
     }
 
     /// What is missing of what is wanted.

@@ -27,7 +27,7 @@ pub struct Need {
     /// Paths of files, without the leading slash, or names of libraries; of each list one is enough.
     files: &'static [&'static [&'static str]],
     /// What brings them into an image.
-    brought_by: &'static str,
+    pub brought_by: &'static str,
 }
 
 /// What is asked of an initrd.
@@ -128,6 +128,11 @@ impl Wants {
 }
 
 impl Wanted {
+    /// A row of the table, for nothing in particular.
+    pub fn of(need: &'static Need) -> Self {
+        Wanted { demand: Demand::Need(need), purposes: Vec::new() }
+    }
+
     /// What it is needed for: each place, behind its parts if it is not needed for the place itself.
     fn for_what(&self) -> Vec<String> {
         let mut places: Vec<(&str, Vec<&str>)> = Vec::new();

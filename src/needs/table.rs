@@ -16,7 +16,7 @@ const CRYPTSETUP: Choices = &[
 ];
 const CRYPTSETUP_PACKAGES: &str = "the packages systemd-udev and cryptsetup-libs, and the module pattern dm-crypt";
 const NFS: Choices = &[&["usr/sbin/mount.nfs", "usr/bin/mount.nfs"]];
-const NFS_PROFILES: &str = "the profiles network and nfs";
+const NFS_PROFILE: &str = "the profile nfs";
 const BY_PATTERN: &str = "a pattern with its name in [kernel] modules";
 
 const fn need(
@@ -185,8 +185,8 @@ pub const NEEDS: &[Need] = &[
         &[&["usr/lib/udev/rules.d/69-bcache.rules"]],
         "the package bcache-tools, and the module pattern bcache",
     ),
-    need("nfs", "a root on NFS", &[&["nfs"]], NFS, NFS_PROFILES),
-    need("nfs4", "a root on NFS of version 4", &[&["nfs"], &["nfsv4"]], NFS, NFS_PROFILES),
+    need("nfs", "a root on NFS", &[&["nfs"], &["nfsv4", "nfsv3"]], NFS, NFS_PROFILE),
+    need("nfs4", "a root on NFS of version 4", &[&["nfs"], &["nfsv4"]], NFS, NFS_PROFILE),
     need(
         "cifs",
         "a root on SMB",

@@ -71,7 +71,9 @@ fn another_version_of_podman_gives_the_same_bytes() {
 fn boots_need_no_root_rights() {
     insist_on_root();
     let public = fixture::public_copy(&[]);
-    for (name, output) in [("out", fixture::offline_output()), ("maker", fixture::disk_maker_output())] {
+    for (name, output) in
+        [("out", fixture::offline_output()), ("maker", fixture::disk_maker_output()), ("nfs", fixture::nfs_output())]
+    {
         let copy = public.path().join(name);
         fs::create_dir(&copy).unwrap();
         for file in ["initrd", "vmlinuz", "manifest.json"] {
@@ -82,13 +84,17 @@ fn boots_need_no_root_rights() {
     let path = |name: &str| public.path().join(name).display().to_string();
     fs::create_dir(path("log")).unwrap();
     fs::set_permissions(path("log"), fs::Permissions::from_mode(0o777)).unwrap();
-    let roots = ["lvm-on-luks", "luks-tpm2", "gpt-auto"].map(|root| ["--root", root]);
-    let words = ["--disks-by", &path("maker"), "--log-dir", &path("log"), "--timeout", "600"];
-    let words = words.into_iter().chain(roots.into_iter().flatten()).map(str::to_owned);
-    let command = [path("ocinitrd"), "boot".to_owned(), path("out")].into_iter().chain(words);
-    let said = succeed(&mut fixture::as_rootless_user(command));
-    for [_, root] in roots {
-        assert!(said.lines().any(|line| line.starts_with(&format!("{root}: ok, "))), "{said}");
+    let boot = |output: &str, roots: &[&str]| {
+        let options = ["--disks-by", &path("maker"), "--log-dir", &path("log"), "--timeout", "600"].map(str::to_owned);
+        let roots = roots.iter().flat_map(|root| ["--root".to_owned(), (*root).to_owned()]);
+        let command = [path("ocinitrd"), "boot".to_owned(), path(output)];
+        succeed(&mut fixture::as_rootless_user(command.into_iter().chain(options).chain(roots)))
+    };
+    for (output, roots) in [("out", &["lvm-on-luks", "luks-tpm2", "gpt-auto"][..]), ("nfs", &["nfs4-dhcp"])] {
+        let said = boot(output, roots);
+        for root in roots {
+            assert!(said.lines().any(|line| line.starts_with(&format!("{root}: ok, "))), "{said}");
+        }
     }
 }
 

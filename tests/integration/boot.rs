@@ -8,7 +8,7 @@ use std::time::Instant;
 use ocinitrd::format::cpio::Writer;
 use serde_json::Value;
 
-use crate::fixture::{disk_maker_output, ocinitrd, offline_output, offline_variant, stderr, stdout};
+use crate::fixture::{disk_maker_output, nfs_output, ocinitrd, offline_output, offline_variant, stderr, stdout};
 
 /// For a busy machine without KVM.
 const LONG: &str = "600";
@@ -42,7 +42,10 @@ fn every_scenario_comes_out_as_it_must_and_every_file_is_unpacked_as_it_is_in_th
     assert!(answer["contents"]["files"].as_u64().unwrap() > 100, "{answer}");
     assert!(answer["contents"]["failure"].is_null(), "{answer}");
     let listed = stdout(&run(ocinitrd().args(["boot", "--list"]), 0));
-    assert_eq!(boots.len(), listed.lines().count() - 2, "two of the names are short ones");
+    let needy = listed.lines().filter(|line| line.ends_with(" (needs nfs)")).count();
+    assert_eq!(boots.len(), listed.lines().count() - needy - 2, "two of the names are short ones");
+    let left_out = "left out: nfs3-dhcp, nfs3-static, nfs4-dhcp, nfs4-static, nfs-dead-server; this initrd lacks what comes with the profile nfs";
+    assert!(stderr(&output).contains(left_out), "{}", stderr(&output));
     let name = |report: &Value| report["scenario"].as_str().unwrap().to_owned();
     // One that wakes up goes on where it fell asleep.
     let starts = |report: &&Value| report["failure"].is_null() && !name(report).starts_with("hibernation");
@@ -56,6 +59,43 @@ fn every_scenario_comes_out_as_it_must_and_every_file_is_unpacked_as_it_is_in_th
         let asked = console.contains("Please enter passphrase");
         assert_eq!(asked, ["luks-passphrase", "luks-detached-header"].contains(&name(report).as_str()));
     }
+}
+
+#[test]
+fn roots_on_servers_come_out_as_they_must() {
+    const ROOTS: [&str; 5] = ["nfs3-dhcp", "nfs3-static", "nfs4-dhcp", "nfs4-static", "nfs-dead-server"];
+    let mut command = boot(&nfs_output(), "nfs");
+    command.arg("--disks-by").arg(disk_maker_output()).args(["--timeout", LONG, "--json"]);
+    let output = command.args(ROOTS.iter().flat_map(|root| ["--root", *root])).output().unwrap();
+    let answer = answer(&output);
+    let boots = answer["boots"].as_array().unwrap();
+    let failed: Vec<&Value> = boots.iter().filter(|report| report["ok"] != true).collect();
+    assert!(failed.is_empty() && output.status.success(), "{failed:#?}\n{}", stderr(&output));
+    let console = |report: &Value| fs::read_to_string(report["log"].as_str().unwrap()).unwrap();
+    let (dead, served) = boots.split_last().unwrap();
+    assert_eq!(served.iter().map(|report| report["scenario"].as_str().unwrap()).collect::<Vec<_>>(), ROOTS[..4]);
+    for report in served {
+        assert!(!console(report).contains("[FAILED]"), "{}", console(report));
+        // The locks of NFSv3 take programs that nothing else starts.
+        let locks = report["scenario"] == "nfs3-static";
+        assert_eq!(console(report).contains("Started rpc-statd.service"), locks, "{}", console(report));
+    }
+    let reason = dead["failure"]["reason"].as_str().unwrap();
+    assert!(reason.contains("mount.nfs4: ") && reason.ends_with(" for 192.0.2.1:/target on /sysroot"), "{reason}");
+}
+
+/// What cannot be served is told apart from what cannot be mounted.
+#[test]
+fn a_server_without_programs_is_a_failure_of_its_own_that_names_what_is_missing() {
+    let mut command = boot(&nfs_output(), "no-server");
+    command.arg("--disks-by").arg(offline_output()).args(["--root", "nfs4-static", "--timeout", LONG]);
+    let text = stdout(&run(&mut command, 1));
+    assert!(
+        text.starts_with(
+            "nfs4-static: failed in stage server: the initrd has no program ip; --disks-by OUT serves with "
+        ),
+        "{text}"
+    );
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `ocinitrd check` on the real initrd, and on another's.
 
-use crate::fixture::{fail_with, ocinitrd, offline_output, stdout, succeed};
+use crate::fixture::{fail_with, nfs_output, ocinitrd, offline_output, stdout, succeed};
 
 #[test]
 fn the_offline_initrd_holds_what_its_boots_need() {
@@ -24,7 +24,9 @@ fn the_offline_initrd_holds_what_its_boots_need() {
     assert_eq!(answer["needs"][0]["missing_modules"], serde_json::json!([]));
     assert_eq!(answer["needs"][0]["for"], serde_json::json!([]));
     assert_eq!(answer["needs"][1]["missing_files"], serde_json::json!(["/usr/sbin/mount.nfs"]));
-    assert_eq!(answer["needs"][1]["brought_by"], "the profiles network and nfs");
+    assert_eq!(answer["needs"][1]["brought_by"], "the profile nfs");
+    let said = succeed(ocinitrd().arg("check").arg(nfs_output().join("initrd")).args(["--needs", "nfs"]));
+    assert_eq!(said, "nfs: ok\n");
 
     let error = fail_with(2, &mut check("lvn"));
     assert!(error.contains("there is no need \"lvn\"; those there are: ext2, ext4"), "{error}");

@@ -65,6 +65,12 @@ pub fn disk_maker_output() -> PathBuf {
     OUTPUT.get_or_init(|| offline_variant("disk-maker", "default_profiles = [\"disk-maker\"]")).clone()
 }
 
+/// The offline image with the profile `nfs`; built once a run of the tests.
+pub fn nfs_output() -> PathBuf {
+    static OUTPUT: OnceLock<PathBuf> = OnceLock::new();
+    OUTPUT.get_or_init(|| offline_variant("nfs", "default_profiles = [\"nfs\"]")).clone()
+}
+
 /// What is built of the offline image with further lines of a definition, which has a lock of its own.
 pub fn offline_variant(name: &str, lines: &str) -> PathBuf {
     let directory = checkout().join("target/test-output").join(name);

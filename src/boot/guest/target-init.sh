@@ -28,11 +28,32 @@ read -r uptime _ </proc/uptime
 say fact uptime "$uptime"
 while read -r source point rest; do
     case $point in
-    /) root="$source $point $rest" ;;
+    /)
+        root="$source $point $rest"
+        options=${rest#* }
+        options=${options%% *}
+        [[ $rest == nfs* ]] || options=
+        ;;
     /usr) say fact usr "$source $point $rest" ;;
     esac
 done </proc/mounts
 say fact root "$root"
+# Of a root on a server every option: among them are the version and the addresses.
+options=${options:+$options,}
+while [[ $options ]]; do
+    option=${options%%,*}
+    options=${options#*,}
+    say fact "nfs.${option%%=*}" "${option#*=}"
+done
+# The addresses of this guest, if it has a network.
+if [[ -r /proc/net/fib_trie ]]; then
+    while read -r mark address _; do
+        case $mark in
+        '|--') leaf=$address ;;
+        /32) [[ $address != host || $leaf == 127.* ]] || say fact address "$leaf" ;;
+        esac
+    done </proc/net/fib_trie
+fi
 for device in /sys/class/block/dm-*; do
     read -r uuid <"$device/dm/uuid"
     names_of "$device"/slaves/*

@@ -52,6 +52,7 @@ const TYPED_ROOT: Partition = Partition {
 
 /// The disk of a machine that is booted by UEFI. What the first partition holds is written for each boot.
 const BOOTABLE: Disk = Disk { size_mib: 640, guid: GUIDS[0], partitions: &[EFI_SYSTEM_PARTITION, TYPED_ROOT] };
+pub const NONE: DiskSet = set("none", &[], "");
 
 pub const EXT4: DiskSet = set("ext4", &[partitioned(64)], "make_root /dev/vda1 ext4");
 

@@ -3,9 +3,11 @@
 //! A scenario is a row of [`SCENARIOS`]; a new kind of root device is a new [`DiskSet`] with its recipe, a shell script that
 //! a guest runs over an initrd's programs (`guest/disks.sh` says what it can call). Scenarios share disk sets: the disks are
 //! made once and never written to by a boot. What else a guest has, such as a passphrase typed on its console, is a field
-//! of [`Scenario`]; what a target can tell is a fact of `guest/target-init.sh`.
+//! of [`Scenario`]; what a target can tell is a fact of `guest/target-init.sh`. Where a scenario is [`Network::Served`], a
+//! second guest has its disks, and serves them by a script (`guest/server.sh`).
 
 mod disks;
+mod remote;
 mod table;
 
 use std::ops::Range;
@@ -71,6 +73,24 @@ pub enum Firmware {
     Uefi,
 }
 
+/// What the network card of a guest is connected to.
+#[derive(Clone, Copy, Debug)]
+pub enum Network {
+    /// The guest has no card.
+    None,
+    /// Nobody answers.
+    Silent,
+    /// A guest with the disks of the scenario, which serves them by this script. It is 192.0.2.1.
+    Served(&'static str),
+}
+
+impl Network {
+    /// Whether the disks are at the other end, and not in the guest itself.
+    pub fn has_the_disks(self) -> bool {
+        matches!(self, Network::Served(_))
+    }
+}
+
 /// A root device and how the kernel is told of it.
 #[derive(Clone, Copy, Debug)]
 pub struct Scenario {
@@ -78,7 +98,11 @@ pub struct Scenario {
     pub name: &'static str,
     /// One line for people.
     pub summary: &'static str,
-    /// The disks of the guest.
+    /// What it takes that not every initrd has, by the names of [`crate::needs`]: `all` leaves it out where that is missing.
+    pub needs: &'static [&'static str],
+    /// What the guest's network card is connected to.
+    pub network: Network,
+    /// The disks of the guest, or of its server.
     pub disks: &'static DiskSet,
     /// Which of them, counted from 0, the guest lacks.
     pub without: &'static [usize],
@@ -135,6 +159,8 @@ impl Scenario {
         Scenario {
             name,
             summary,
+            needs: &[],
+            network: Network::None,
             disks,
             without: &[],
             firmware: Firmware::Direct,
@@ -148,18 +174,19 @@ impl Scenario {
     }
 }
 
-/// The scenarios with these names, each once, in the order of the table.
+/// The scenarios with these names, each once, in the order of the table. `all` leaves out those that need one of `lacking`.
 ///
 /// # Errors
 /// Fails on a name that is none, with the nearest one and where the names are listed.
-pub fn select<S: AsRef<str>>(names: &[S]) -> Result<Vec<&'static Scenario>> {
+pub fn select<S: AsRef<str>>(names: &[S], lacking: &[&str]) -> Result<Vec<&'static Scenario>> {
     for name in names.iter().map(AsRef::as_ref) {
         if name != ALL && !SCENARIOS.iter().any(|scenario| is_called(scenario, name)) {
             bail!("there is no root scenario {name:?}{}; `ocinitrd boot --list` shows all", nearest(name));
         }
     }
-    let chosen =
-        |scenario: &&Scenario| names.iter().map(AsRef::as_ref).any(|name| name == ALL || is_called(scenario, name));
+    let is_fit = |scenario: &Scenario| !scenario.needs.iter().any(|need| lacking.contains(need));
+    let is_meant = |scenario: &Scenario, name| if name == ALL { is_fit(scenario) } else { is_called(scenario, name) };
+    let chosen = |scenario: &&Scenario| names.iter().map(AsRef::as_ref).any(|name| is_meant(scenario, name));
     Ok(SCENARIOS.iter().filter(chosen).collect())
 }
 
@@ -167,9 +194,13 @@ pub fn select<S: AsRef<str>>(names: &[S]) -> Result<Vec<&'static Scenario>> {
 pub fn list() -> String {
     let width = SCENARIOS.iter().map(|scenario| scenario.name.len()).max().unwrap_or_default();
     let line = |name: &str, summary: &str| format!("{name:width$}  {summary}\n");
-    let mut text: String = SCENARIOS.iter().map(|scenario| line(scenario.name, scenario.summary)).collect();
+    let summary = |scenario: &Scenario| match scenario.needs {
+        [] => scenario.summary.to_owned(),
+        needs => format!("{} (needs {})", scenario.summary, needs.join(", ")),
+    };
+    let mut text: String = SCENARIOS.iter().map(|scenario| line(scenario.name, &summary(scenario))).collect();
     text += &line(PLAIN.0, &format!("short for {}", PLAIN.1));
-    text += &line(ALL, "all of them");
+    text += &line(ALL, "all of them whose needs the initrd meets");
     text
 }
 
@@ -196,18 +227,30 @@ mod tests {
 
     #[test]
     fn names_and_short_names_select_each_scenario_once() {
-        assert_eq!(names(&select(&["plain"]).unwrap()), ["ext4-uuid"]);
-        assert_eq!(names(&select(&["ext4-label", "plain", "ext4-uuid"]).unwrap()), ["ext4-uuid", "ext4-label"]);
-        assert_eq!(select(&["all"]).unwrap().len(), SCENARIOS.len());
+        assert_eq!(names(&select(&["plain"], &[]).unwrap()), ["ext4-uuid"]);
+        assert_eq!(names(&select(&["ext4-label", "plain", "ext4-uuid"], &[]).unwrap()), ["ext4-uuid", "ext4-label"]);
+        assert_eq!(select(&["all"], &[]).unwrap().len(), SCENARIOS.len());
+    }
+
+    #[test]
+    fn all_leaves_out_what_needs_what_is_lacking_unless_it_is_named_too() {
+        let needy = SCENARIOS.iter().filter(|scenario| scenario.needs.contains(&"nfs")).count();
+        assert!(needy > 0);
+        assert_eq!(select(&["all"], &["nfs"]).unwrap().len(), SCENARIOS.len() - needy);
+        assert_eq!(select(&["all", "nfs4-dhcp"], &["nfs"]).unwrap().len(), SCENARIOS.len() - needy + 1);
+        assert_eq!(names(&select(&["nfs4-dhcp"], &["nfs"]).unwrap()), ["nfs4-dhcp"]);
+        for need in SCENARIOS.iter().flat_map(|scenario| scenario.needs) {
+            assert!(crate::needs::named(need).is_ok(), "{need}");
+        }
     }
 
     #[test]
     fn an_unknown_name_is_refused_with_the_nearest() {
-        let message = select(&["ext4-uid"]).unwrap_err().to_string();
+        let message = select(&["ext4-uid"], &[]).unwrap_err().to_string();
         let expected =
             "there is no root scenario \"ext4-uid\" (did you mean \"ext4-uuid\"?); `ocinitrd boot --list` shows all";
         assert_eq!(message, expected);
-        assert!(!select(&["something-else"]).unwrap_err().to_string().contains("did you mean"));
+        assert!(!select(&["something-else"], &[]).unwrap_err().to_string().contains("did you mean"));
     }
 
     #[test]
@@ -238,7 +281,9 @@ mod tests {
     fn a_root_that_should_be_found_is_made_by_its_disk_set() {
         let functions = include_str!("../guest/disks.sh");
         assert!(functions.contains(&format!("{ROOT_UUID} {ROOT_LABEL} ")));
-        for scenario in SCENARIOS.iter().filter(|scenario| matches!(scenario.expects, Expectation::Target(_))) {
+        let local = |scenario: &&Scenario| matches!(scenario.network, Network::None);
+        let booting = |scenario: &&Scenario| matches!(scenario.expects, Expectation::Target(_));
+        for scenario in SCENARIOS.iter().filter(local).filter(booting) {
             let root = scenario.command_line.split(' ').find_map(|word| word.strip_prefix("root="));
             let partitions = scenario.disks.disks.iter().flat_map(|disk| disk.partitions);
             let made = match root.map(|root| root.split_once('=').unwrap_or((root, ""))) {
@@ -266,6 +311,22 @@ mod tests {
             let (number, place) = scenario.disks.efi_system_partition().unwrap().expect(scenario.name);
             assert!(!scenario.without.contains(&number), "{}", scenario.name);
             assert_eq!(place, 1 << 20..513 << 20, "{}", scenario.name);
+        }
+    }
+
+    /// The command line, the expectation and the script each spell the server's address: this keeps them together.
+    #[test]
+    fn a_root_on_a_server_is_that_of_the_server_script() {
+        const SERVER: &str = "192.0.2.1";
+        let functions = include_str!("../guest/server.sh");
+        assert!(functions.contains(&format!("ip address add {SERVER}/24 ")) && functions.contains("/srv/target"));
+        for scenario in SCENARIOS.iter().filter(|scenario| !matches!(scenario.network, Network::None)) {
+            assert!(scenario.command_line.contains(SERVER) && scenario.command_line.contains("/target"));
+            match scenario.expects {
+                Expectation::Target(facts) => assert!(facts[0].1.starts_with(&format!("{SERVER}:/target / nfs"))),
+                Expectation::Failure { names, .. } => assert_eq!(names, format!("{SERVER}:/target")),
+            }
+            assert!(!scenario.hibernates && scenario.without.is_empty() && !scenario.disks.tpm, "{}", scenario.name);
         }
     }
 

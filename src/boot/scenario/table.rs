@@ -5,6 +5,7 @@ use super::disks::{
     LUKS_ON_LVM, LUKS_ON_MD, LUKS_TPM2, LVM, LVM_ON_LUKS, LVM_ON_MD_ON_LUKS, LVM_THIN, MD_RAID1, MD_RAID5, MD_RAID10,
     SWAP, SWAP_ON_LUKS, SWAP_ON_LVM, USR_EXT4, USR_SUBVOLUME, XFS,
 };
+use super::remote::{NFS_DEAD_SERVER, NFS3_DHCP, NFS3_STATIC, NFS4_DHCP, NFS4_STATIC};
 use super::{Exchange, Expectation, Firmware, Scenario};
 use crate::boot::stage::Stage;
 
@@ -351,6 +352,10 @@ pub const SCENARIOS: &[Scenario] = &[
             target(&[("root", "/dev/mapper/luks1 / ext4 "), ("dm.luks2", "CRYPT-LUKS2 on vdb")]),
         )
     },
+    NFS3_DHCP,
+    NFS3_STATIC,
+    NFS4_DHCP,
+    NFS4_STATIC,
     Scenario::new(
         "absent-root",
         "root=UUID= of a file system that is on no disk: must fail, in bounded time, naming it",
@@ -395,4 +400,5 @@ pub const SCENARIOS: &[Scenario] = &[
             locked("luks1"),
         )
     },
+    NFS_DEAD_SERVER,
 ];

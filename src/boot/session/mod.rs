@@ -2,10 +2,12 @@
 
 mod contents;
 mod disks;
+mod server;
 mod trial;
 mod uefi;
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -45,7 +47,7 @@ pub struct Subject {
 
 /// How it is booted.
 pub struct Options<'a> {
-    /// What makes the disks in place of the subject, whose initrd may lack the programs.
+    /// What makes the disks, and serves them, in place of the subject, whose initrd may lack the programs.
     pub maker: Option<Subject>,
     /// The UEFI firmware for scenarios that begin with it, if this host has any.
     pub firmware: Option<Firmware>,
@@ -197,8 +199,19 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Runs a guest, and again where it failed before the initrd had any part in it.
+    /// Runs a guest to its end, and again where it failed before the initrd had any part in it.
     fn run(&self, name: &str, guest: &Guest) -> Result<(Seen, u32)> {
+        let run = |watch: &Watch<'_>| guest::run(&self.qemu, guest, watch).map(Err::<Infallible, _>);
+        let (Err(seen), retries) = self.try_again(name, run)?;
+        Ok((seen, retries))
+    }
+
+    /// Starts a guest, and again where it ended before the initrd had any part in it.
+    fn try_again<T>(
+        &self,
+        name: &str,
+        start: impl Fn(&Watch<'_>) -> Result<std::result::Result<T, Seen>>,
+    ) -> Result<(std::result::Result<T, Seen>, u32)> {
         let log = self.log(name);
         let watch = Watch {
             timeout: self.options.timeout,
@@ -209,9 +222,9 @@ impl<'a> Session<'a> {
         let mut retries = 0;
         loop {
             self.progress.note(&format!("{name}: booting a guest"));
-            let seen = guest::run(&self.qemu, guest, &watch)?;
-            if retries == RETRIES || !verdict::is_worth_another_try(&seen) {
-                return Ok((seen, retries));
+            let started = start(&watch)?;
+            if retries == RETRIES || !started.as_ref().is_err_and(verdict::is_worth_another_try) {
+                return Ok((started, retries));
             }
             retries += 1;
             let kept = self.log(&format!("{name}-panic{retries}"));
@@ -239,6 +252,7 @@ fn guest(subject: &Subject, command_line: String, disks: Vec<GuestDisk>) -> Resu
         credentials: &[],
         tpm: None,
         dialogue: &[],
+        card: None,
     })
 }
 

@@ -6,6 +6,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::disks::{MadeDisks, copy_sparse, start_tpm};
+use super::server::Link;
 use super::uefi::Uefi;
 use super::{Session, Subject, guest};
 use crate::boot::guest::Seen;
@@ -39,8 +40,13 @@ impl Session<'_> {
             Ok(guest) => guest,
             Err(failure) => return give_up(failure),
         };
+        let link = match self.link(scenario, &made, scratch.path())? {
+            Ok(link) => link,
+            Err(failure) => return give_up(failure),
+        };
         let tpm = made.tpm().map(|state| start_tpm(&state, scratch.path())).transpose()?;
         let guest = Guest {
+            card: link.as_ref().map(Link::card),
             credentials: scenario.credentials,
             dialogue: scenario.dialogue,
             tpm: tpm.as_ref().map(|tpm| tpm.socket().to_owned()),
@@ -68,7 +74,7 @@ impl Session<'_> {
         let mut start = None;
         let mut disks = Vec::new();
         for (number, image) in made.images().into_iter().enumerate() {
-            if scenario.without.contains(&number) {
+            if scenario.without.contains(&number) || scenario.network.has_the_disks() {
                 continue;
             }
             let own = scratch.join(format!("disk{number}"));

@@ -78,8 +78,11 @@ struct Chooser<'a> {
 
 impl<'a> Chooser<'a> {
     fn choose(&mut self, debian: &str) -> Result<()> {
-        let suites = &self.mapping.suites;
-        let candidate = self.index.newest(debian, suites)?;
+        let (suites, newer) = (&self.mapping.suites, &self.mapping.newer);
+        let mut candidate = self.index.newest(debian, suites)?;
+        if candidate.is_none() && newer.packages.iter().any(|name| name == debian) {
+            candidate = self.index.newest(debian, std::slice::from_ref(&newer.suite))?;
+        }
         let candidate = candidate.with_context(|| format!("finding {debian} in the suites {}", suites.join(", ")))?;
         self.known.add(debian, &candidate.fields)?;
         self.chosen.insert(debian.to_owned(), candidate);
@@ -216,6 +219,15 @@ mod tests {
         let unfit = fitting.replace("2.38", "2.43");
         let selection = Selection::new(&mapping, &index(NFS, &unfit)).unwrap();
         assert_eq!((version(&selection, "nfs-utils"), version(&selection, "nfs-libs")), ("1", "1"));
+    }
+
+    #[test]
+    fn what_only_the_newer_suite_has_is_taken_from_it() {
+        let mapping = mapping(NFS_MAP);
+        let newer = "Package: nfs\nVersion: 2\nDepends: nfs-libs (= 2)\n\nPackage: nfs-libs\nVersion: 2\n";
+        let stable = NFS.replace("Package: nfs-libs\nVersion: 1\n\n", "");
+        let selection = Selection::new(&mapping, &index(&stable, newer)).unwrap();
+        assert_eq!((version(&selection, "nfs-utils"), version(&selection, "nfs-libs")), ("2", "2"));
     }
 
     #[test]

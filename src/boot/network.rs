@@ -1,0 +1,49 @@
+//! The network between two guests: a cable in, a card for each of its ends out.
+//!
+//! It is a socket in a directory of its own, so nothing is set up on the host and guests run side by side.
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use tempfile::TempDir;
+
+/// What two cards can be connected to, until it is dropped.
+#[derive(Debug)]
+pub struct Cable {
+    /// A socket's path has to be short.
+    directory: TempDir,
+}
+
+/// The end of a cable.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum End {
+    /// It has to be there first, and is enough for a network on which nobody answers.
+    First,
+    /// It is plugged in where the first is there.
+    Second,
+}
+
+/// A network card of a guest.
+#[derive(Clone, Debug)]
+pub struct Card {
+    /// The socket that is the cable.
+    pub socket: PathBuf,
+    /// Which of the two it is.
+    pub end: End,
+}
+
+impl Cable {
+    /// A cable with nothing at its ends.
+    ///
+    /// # Errors
+    /// Fails when no directory can be made.
+    pub fn new() -> Result<Self> {
+        let directory = tempfile::Builder::new().prefix("ocinitrd-net.").tempdir();
+        Ok(Cable { directory: directory.context("making a directory for a socket")? })
+    }
+
+    /// The card at an end.
+    pub fn card(&self, end: End) -> Card {
+        Card { socket: self.directory.path().join("socket"), end }
+    }
+}
