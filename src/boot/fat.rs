@@ -343,7 +343,7 @@ mod tests {
             ("loader/entries/ocinitrd.conf".to_owned(), b"entry".to_vec()),
             ("loader/loader.conf".to_owned(), Vec::new()),
             ("initrd".to_owned(), (0..3 * CLUSTER_BYTES as usize + 5).map(|number| number as u8).collect()),
-            // As long as three parts, which then have no end of their own.
+            // As long as three parts of a long name.
             ("x".repeat(3 * PART_UNITS), vec![7; CLUSTER_BYTES as usize]),
             (format!("loader/{long}"), b"long".to_vec()),
         ];
@@ -420,6 +420,13 @@ mod tests {
         let file = |path| (path, Content::Bytes(b""));
         assert_eq!(text(&[file("a/b"), file("a/b")]), "there are two files b");
         assert_eq!(text(&[file("a"), file("a/b")]), "a is a file, and cannot hold b");
+    }
+
+    #[test]
+    fn a_long_name_has_an_end_only_where_its_last_part_is_not_full() {
+        let parts = |length: usize| long_name(&"x".repeat(length), &DOT).unwrap().len() / ENTRY_BYTES;
+        assert_eq!([parts(1), parts(PART_UNITS), parts(PART_UNITS + 1)], [1, 1, 2]);
+        assert_eq!(long_name("x", &DOT).unwrap()[..7], [0x41, b'x', 0, 0, 0, 0xff, 0xff]);
     }
 
     #[test]

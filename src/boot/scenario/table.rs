@@ -376,7 +376,8 @@ pub const SCENARIOS: &[Scenario] = &[
             "gpt-auto-elsewhere",
             "no root=, and a root of the right type on another disk than was booted from: must fail, in bounded time",
             &GPT_AUTO_ELSEWHERE,
-            "rw systemd.default_device_timeout_sec=15",
+            // Longer than the others wait: it is to be passed over, not to come too late on a busy host.
+            "rw systemd.default_device_timeout_sec=30",
             locked("gpt-auto-root"),
         )
     },
