@@ -141,7 +141,7 @@ fn each_answer_is_one_line_and_a_scenario_that_must_fail_is_ok_when_it_does() {
 
 #[test]
 fn a_panic_before_the_initrd_is_tried_again_twice_and_told() {
-    let output = run(boot(&offline_output(), "panic").args(["--append", "mem=128M"]), 1);
+    let output = run(boot(&offline_output(), "panic").args(["--append", "mem=96M"]), 1);
     let text = stdout(&output);
     assert!(text.starts_with("ext4-uuid: failed in stage kernel: Kernel panic - not syncing"), "{text}");
     assert!(text.ends_with(", tried again 2 times after panics before the initrd\n"), "{text}");
