@@ -37,6 +37,8 @@ const FATAL: &[(&str, Option<Stage>)] = &[
     ("BdsDxe: failed to start Boot", Some(Stage::Firmware)),
     (NOTHING_TO_BOOT, Some(Stage::Firmware)),
     (SHELL_OF_FIRMWARE, Some(Stage::Firmware)),
+    // A boot loader that crashes, as systemd-boot may after a kernel that it could not load: the firmware halts.
+    ("!!!! X64 Exception Type", Some(Stage::Firmware)),
     (MENU_WITHOUT_KERNELS, Some(Stage::Firmware)),
 ];
 

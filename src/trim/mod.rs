@@ -8,7 +8,7 @@
 //! - A unit leads to the units that it and its drop-ins name and to the programs that it starts, unless it has a condition
 //!   that no initrd meets. A masked unit leads nowhere.
 //! - A udev rule leads to the programs that it runs and to the units that it asks for.
-//! - A script leads to its interpreter and to every program whose name is a word of it.
+//! - A script leads to its interpreter and to every program and unit whose name is a word of it.
 //! - A program or library leads to the libraries that it is linked to; to those that its notes say it loads when they are
 //!   there, or, where it has no notes, whose names are in it; and to the programs and units whose names are in it.
 //! - `/etc/nsswitch.conf` leads to the libraries of the sources that it names.

@@ -1,6 +1,7 @@
-//! What a script leads to: its interpreter, and every program whose name is a word of it.
+//! What a script leads to: its interpreter, and every program and unit whose name is a word of it.
 
 use super::references::References;
+use super::unit;
 
 /// The references of a text that starts with `#!`.
 pub fn references(text: &str) -> References {
@@ -8,7 +9,12 @@ pub fn references(text: &str) -> References {
     let (interpreter, rest) = text.strip_prefix("#!").unwrap_or(text).split_once('\n').unwrap_or((text, ""));
     interpreter.split_whitespace().for_each(|word| references.add_word(word));
     for line in rest.lines().filter(|line| !line.trim_start().starts_with('#')) {
-        words(line).for_each(|word| references.add_word(word));
+        for word in words(line) {
+            references.add_word(word);
+            if unit::is_unit(word) {
+                references.units.insert(word.to_owned());
+            }
+        }
     }
     references
 }
@@ -25,7 +31,10 @@ mod tests {
 
     #[test]
     fn words_of_code_count_and_those_of_comments_do_not() {
-        let references = references("#!/usr/bin/env bash -e\n# uses awk\n[ -x /sbin/dump ] && x=$(sed -e 's,a,b,')\n");
+        let references = references(
+            "#!/usr/bin/env bash -e\n# uses awk\n[ -x /sbin/dump ] && x=$(sed -e 's,a,b,')\nsystemctl start a-b.service\n",
+        );
+        assert!(references.units.contains("a-b.service"));
         assert!(references.paths.contains("/usr/bin/env") && references.paths.contains("/sbin/dump"));
         for program in ["bash", "[", "sed"] {
             assert!(references.programs.contains(program), "{program}");
