@@ -48,7 +48,7 @@ fn unknown_profile_lists_those_there_are() {
     let image = with_parts(&shipped("fedora-44.toml"));
     let error = build_error(&[("a.toml", &image)], &["a", "--profile", "iscsi"]);
     assert!(
-        error.contains("image a has no profile \"iscsi\"; its profiles are: disk-maker, lvm, network, nfs"),
+        error.contains("image a has no profile \"iscsi\"; its profiles are: disk-maker, integrity, lvm, network, nfs"),
         "{error}"
     );
 }
