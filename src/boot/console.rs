@@ -433,6 +433,7 @@ mod tests {
         for (text, reason) in [
             (format!("{not_found}\r\n{shell}\r\n"), not_found),
             (format!("\u{1b}[31m{loader}\r\n\u{1b}[0m{failed}\r\n"), loader),
+            (format!("{loader}\r\n!!!! X64 Exception Type - 0D(#GP - General Protection)\r\n"), loader),
             (format!("{shell}\r\n"), "the firmware finds no boot loader"),
             (format!("{none}\r\n"), none),
             (menu.to_owned(), "the boot loader finds no kernel"),

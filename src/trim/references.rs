@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use super::unit;
+
 /// The names in a file that may be those of other files.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct References {
@@ -16,12 +18,15 @@ pub struct References {
 }
 
 impl References {
-    /// Adds a word of a text: a path, or the name of a program.
+    /// Adds a word of a text: a path, or a name that may be that of a program or a unit.
     pub fn add_word(&mut self, word: &str) {
         if word.starts_with('/') {
             self.paths.insert(word.to_owned());
         } else if !word.is_empty() && !word.contains('/') {
             self.programs.insert(word.to_owned());
+            if unit::is_unit(word) {
+                self.units.insert(unit::without_specifiers(word));
+            }
         }
     }
 }

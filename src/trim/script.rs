@@ -1,7 +1,6 @@
 //! What a script leads to: its interpreter, and every program and unit whose name is a word of it.
 
 use super::references::References;
-use super::unit;
 
 /// The references of a text that starts with `#!`.
 pub fn references(text: &str) -> References {
@@ -9,12 +8,7 @@ pub fn references(text: &str) -> References {
     let (interpreter, rest) = text.strip_prefix("#!").unwrap_or(text).split_once('\n').unwrap_or((text, ""));
     interpreter.split_whitespace().for_each(|word| references.add_word(word));
     for line in rest.lines().filter(|line| !line.trim_start().starts_with('#')) {
-        for word in words(line) {
-            references.add_word(word);
-            if unit::is_unit(word) {
-                references.units.insert(word.to_owned());
-            }
-        }
+        words(line).for_each(|word| references.add_word(word));
     }
     references
 }

@@ -53,8 +53,8 @@ pub fn references(text: &str) -> References {
             // What stands before the program changes how it is run.
             let command = value.trim_start_matches(['-', '+', '@', ':', '!', '|']);
             script::words(command).for_each(|word| references.add_word(word));
-            let units = value.split_whitespace().filter(|word| is_unit(word)).map(without_specifiers);
-            references.units.extend(units);
+            // Their names have characters that separate words of a script.
+            command.split_whitespace().filter(|word| is_unit(word)).for_each(|word| references.add_word(word));
         }
     }
     references
