@@ -62,6 +62,15 @@ fn every_scenario_comes_out_as_it_must_and_every_file_is_unpacked_as_it_is_in_th
 }
 
 #[test]
+fn contents_that_cannot_be_listed_name_the_program_that_is_missing() {
+    let output = offline_variant("no-sha256sum", "[packages]\nremove_files = [\"/usr/bin/sha256sum\"]");
+    let mut command = boot(&output, "no-sha256sum");
+    let text = stdout(&run(command.args(["--verify-contents", "--timeout", LONG]), 1));
+    let reason = "the initrd has no program sha256sum; `programs` in its definition keeps what it names";
+    assert!(text.contains(reason), "{text}");
+}
+
+#[test]
 fn roots_on_servers_come_out_as_they_must() {
     const ROOTS: [&str; 5] = ["nfs3-dhcp", "nfs3-static", "nfs4-dhcp", "nfs4-static", "nfs-dead-server"];
     let mut command = boot(&nfs_output(), "nfs");

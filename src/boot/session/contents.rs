@@ -37,7 +37,7 @@ impl Session<'_> {
             let script = Script { segment: &segment, images: std::slice::from_ref(&image), tpm: None };
             let seen = match self.run_script(NAME, &self.subject, place, &script)? {
                 Ok(seen) => seen,
-                Err(failure) => return Ok(Err(failure)),
+                Err(failure) => return Ok(Err(with_remedy(failure))),
             };
             let listing = File::open(&image).context("opening the list of files")?;
             let unpacked = contents::parse_listing(BufReader::new(listing))?;
@@ -46,5 +46,16 @@ impl Session<'_> {
             Ok(difference.map_or(Ok(()), |reason| Err(Failure::new(Stage::Unpack, reason, &seen, self.log(NAME)))))
         })?;
         Ok(Contents { files, cached: false, failure: made.err() })
+    }
+}
+
+/// What the guest's script lacks, the definition can keep: nothing else may be put beside the files to be listed.
+fn with_remedy(failure: Failure) -> Failure {
+    match failure.stage {
+        Stage::Disks => {
+            let reason = format!("{}; `programs` in its definition keeps what it names", failure.reason);
+            Failure { reason, ..failure }
+        }
+        _ => failure,
     }
 }
