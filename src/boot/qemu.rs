@@ -25,6 +25,9 @@ use crate::uefi::{Firmware, Flash};
 /// Enough for a kernel alone to come up with KVM, which takes a second or two.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// QEMU 7.2 corrupts flags after cmpxchg16b, and then the kernel panics at random.
+const TRANSLATED_PROCESSOR: &str = "max,cx16=off,la57=off";
+
 /// What runs the guest's instructions.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Accelerator {
@@ -32,6 +35,8 @@ pub enum Accelerator {
     Kvm,
     /// QEMU's translation: five to twenty times slower.
     Tcg,
+    /// The same, with a clock that counts the guest's instructions instead of the host's time.
+    Counting,
 }
 
 impl Accelerator {
@@ -39,15 +44,19 @@ impl Accelerator {
     pub fn processors(self) -> usize {
         match self {
             Accelerator::Kvm => 2,
-            Accelerator::Tcg => 1,
+            Accelerator::Tcg | Accelerator::Counting => 1,
         }
     }
 
-    fn arguments(self) -> [&'static str; 4] {
+    fn arguments(self) -> &'static [&'static str] {
         match self {
-            Accelerator::Kvm => ["-accel", "kvm", "-cpu", "host"],
-            // QEMU 7.2 corrupts flags after cmpxchg16b, and then the kernel panics at random.
-            Accelerator::Tcg => ["-accel", "tcg,thread=multi", "-cpu", "max,cx16=off,la57=off"],
+            Accelerator::Kvm => &["-accel", "kvm", "-cpu", "host"],
+            Accelerator::Tcg => &["-accel", "tcg,thread=multi", "-cpu", TRANSLATED_PROCESSOR],
+            // An instruction takes 2 ns. While the guest waits, its clock goes with the host's: with `sleep=off` it would leap to
+            // the next timer whenever a disk takes its time, which differs by a tenth from one boot to the next.
+            Accelerator::Counting => {
+                &["-accel", "tcg,thread=single", "-icount", "shift=1,sleep=on", "-cpu", TRANSLATED_PROCESSOR]
+            }
         }
     }
 }
@@ -57,6 +66,7 @@ impl fmt::Display for Accelerator {
         formatter.write_str(match self {
             Accelerator::Kvm => "KVM",
             Accelerator::Tcg => "TCG",
+            Accelerator::Counting => "TCG, counting instructions",
         })
     }
 }
@@ -171,6 +181,11 @@ impl Qemu {
         self.accelerator
     }
 
+    /// The same, which counts the guest's instructions.
+    pub fn counting(&self) -> Self {
+        Qemu { accelerator: Accelerator::Counting, ..self.clone() }
+    }
+
     /// The program with its arguments.
     pub fn command(&self, guest: &Guest) -> Program {
         Program::new(&self.program).args(self.arguments(guest))
@@ -181,7 +196,7 @@ impl Qemu {
             ["-M", "q35", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
                 .map(OsString::from)
                 .into();
-        arguments.extend(self.accelerator.arguments().map(OsString::from));
+        arguments.extend(self.accelerator.arguments().iter().map(OsString::from));
         arguments.extend(["-smp".into(), self.accelerator.processors().to_string().into()]);
         arguments.extend(["-m".into(), format!("{}M", guest.memory_mib).into()]);
         arguments.extend(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"].map(OsString::from));
@@ -326,6 +341,13 @@ mod tests {
     fn translation_leaves_out_the_instructions_that_it_gets_wrong() {
         let line = arguments(Accelerator::Tcg, Vec::new()).join(" ");
         assert!(line.contains("-accel tcg,thread=multi -cpu max,cx16=off,la57=off -smp 1 "), "{line}");
+    }
+
+    #[test]
+    fn a_clock_that_counts_has_one_processor_and_waits_with_the_host() {
+        let line = arguments(Accelerator::Counting, Vec::new()).join(" ");
+        let expected = "-accel tcg,thread=single -icount shift=1,sleep=on -cpu max,cx16=off,la57=off -smp 1 ";
+        assert!(line.contains(expected), "{line}");
     }
 
     #[test]

@@ -18,10 +18,12 @@ pub struct Report {
     pub summary: &'static str,
     /// Whether it came out as it must.
     pub ok: bool,
-    /// What ran the guest: `KVM` or `TCG`.
+    /// What ran the guest: `KVM`, `TCG` or `TCG, counting instructions`.
     pub accelerator: String,
     /// Seconds from the kernel's start to each milestone that was reached.
     pub seconds: BTreeMap<Milestone, f64>,
+    /// The uptime that the target's init read, if it ran: the whole time of a boot by the guest's own clock.
+    pub uptime_seconds: Option<f64>,
     /// How it failed, if it did; a scenario of which that is expected is ok all the same.
     pub failure: Option<Failure>,
     /// How often it was tried again because QEMU failed before any initrd was unpacked.
@@ -87,6 +89,7 @@ mod tests {
             ok,
             accelerator: "TCG".to_owned(),
             seconds: BTreeMap::from([(Milestone::SwitchRoot, 9.76), (Milestone::Target, 10.4)]),
+            uptime_seconds: Some(10.4),
             failure,
             retries: 0,
             log: "x.log".into(),
@@ -136,7 +139,7 @@ mod tests {
     #[test]
     fn json_has_snake_case_milestones_and_kebab_case_stages() {
         let json = serde_json::to_value(report(false, failure())).unwrap();
-        assert_eq!(json["seconds"]["switch_root"], 9.76);
+        assert_eq!((&json["seconds"]["switch_root"], &json["uptime_seconds"]), (&9.76.into(), &10.4.into()));
         assert_eq!(json["failure"]["stage"], "mount");
     }
 }

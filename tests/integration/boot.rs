@@ -149,6 +149,16 @@ fn each_answer_is_one_line_and_a_scenario_that_must_fail_is_ok_when_it_does() {
 }
 
 #[test]
+fn a_clock_that_counts_instructions_is_the_one_that_the_target_reads() {
+    let mut command = boot(&offline_output(), "counting");
+    command.args(["--count-instructions", "--timeout", LONG, "--json"]);
+    let report = answer(&run(&mut command, 0))["boots"][0].clone();
+    assert_eq!(report["accelerator"], "TCG, counting instructions");
+    let (uptime, target) = (&report["uptime_seconds"], &report["seconds"]["target"]);
+    assert!((uptime.as_f64().unwrap() - target.as_f64().unwrap()).abs() < 0.1, "{report}");
+}
+
+#[test]
 fn a_panic_before_the_initrd_is_tried_again_twice_and_told() {
     let output = run(boot(&offline_output(), "panic").args(["--append", "mem=96M"]), 1);
     let text = stdout(&output);

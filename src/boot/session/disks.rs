@@ -108,7 +108,7 @@ impl Session<'_> {
             tpm: script.tpm.map(|tpm| tpm.socket().to_owned()),
             ..guest(&subject, command_line::of_script(script::INIT), disks)?
         };
-        let (seen, _) = self.run(name, &guest)?;
+        let (seen, _) = self.run(&self.qemu, name, &guest)?;
         fs::remove_file(&initrd).with_context(|| format!("removing {}", initrd.display()))?;
         Ok(match verdict::fault(&seen, self.options.timeout) {
             None => Ok(seen),

@@ -53,6 +53,8 @@ pub struct Options<'a> {
     pub firmware: Option<Firmware>,
     /// The longest that one guest may take.
     pub timeout: Duration,
+    /// Whether the clock of the guests that are booted counts their instructions.
+    pub counts_instructions: bool,
     /// Kernel options behind all others.
     pub append: Vec<String>,
     /// Whether consoles are shown on standard error.
@@ -111,7 +113,10 @@ pub struct Session<'a> {
     subject: Subject,
     options: Options<'a>,
     progress: Progress,
+    /// What runs guests that work for a boot, the fastest there is.
     qemu: Qemu,
+    /// What runs the guests that are booted.
+    qemu_of_boots: Qemu,
     cache: Cache,
     identity: String,
     maker_identity: String,
@@ -132,7 +137,8 @@ impl<'a> Session<'a> {
         let cache = Cache::open(&options.cache_directory)?;
         let watch = Watch { timeout: options.timeout, log: None, show: false, interrupted: options.interrupted };
         let (qemu, without_kvm) = Qemu::find(&subject.kernel, &watch)?;
-        if let Some(reason) = without_kvm {
+        let qemu_of_boots = if options.counts_instructions { qemu.counting() } else { qemu.clone() };
+        if let Some(reason) = without_kvm.filter(|_| !options.counts_instructions) {
             progress.note(&format!("booting without KVM, which is slower: {reason}"));
         }
         Ok(Session {
@@ -142,14 +148,15 @@ impl<'a> Session<'a> {
             subject,
             options,
             qemu,
+            qemu_of_boots,
             cache,
             disks: Mutex::default(),
         })
     }
 
-    /// What runs the guests' instructions.
+    /// What runs the instructions of the guests that are booted.
     pub fn accelerator(&self) -> Accelerator {
-        self.qemu.accelerator()
+        self.qemu_of_boots.accelerator()
     }
 
     /// How many guests can run side by side on this host.
@@ -200,8 +207,8 @@ impl<'a> Session<'a> {
     }
 
     /// Runs a guest to its end, and again where it failed before the initrd had any part in it.
-    fn run(&self, name: &str, guest: &Guest) -> Result<(Seen, u32)> {
-        let run = |watch: &Watch<'_>| guest::run(&self.qemu, guest, watch).map(Err::<Infallible, _>);
+    fn run(&self, qemu: &Qemu, name: &str, guest: &Guest) -> Result<(Seen, u32)> {
+        let run = |watch: &Watch<'_>| guest::run(qemu, guest, watch).map(Err::<Infallible, _>);
         let (Err(seen), retries) = self.try_again(name, run)?;
         Ok((seen, retries))
     }

@@ -55,7 +55,7 @@ impl Session<'_> {
         if scenario.hibernates {
             return self.hibernate_and_wake_up(scenario, &guest);
         }
-        let (seen, retries) = self.run(scenario.name, &guest)?;
+        let (seen, retries) = self.run(&self.qemu_of_boots, scenario.name, &guest)?;
         let fault = self.fault(scenario, &seen);
         let failure = fault.map(|(stage, reason)| Failure::new(stage, reason, &seen, self.log(scenario.name)));
         Ok(self.report(scenario, Some(&seen), failure, retries))
@@ -119,14 +119,14 @@ impl Session<'_> {
     /// Runs a guest until it has written its memory to its disk, and another that has to go on with that memory.
     fn hibernate_and_wake_up(&self, scenario: &Scenario, guest: &Guest) -> Result<Report> {
         let asleep_name = format!("{}-asleep", scenario.name);
-        let (asleep, retries) = self.run(&asleep_name, guest)?;
+        let (asleep, retries) = self.run(&self.qemu_of_boots, &asleep_name, guest)?;
         let Some(token) = asleep.console.fact("token").filter(|_| verdict::powered_off(&asleep)) else {
             let (stage, reason) =
                 self.fault(scenario, &asleep).unwrap_or((Stage::Target, "the target does not hibernate".to_owned()));
             let failure = Failure::new(stage, reason, &asleep, self.log(&asleep_name));
             return Ok(self.report(scenario, Some(&asleep), Some(failure), retries));
         };
-        let (awake, more_retries) = self.run(scenario.name, guest)?;
+        let (awake, more_retries) = self.run(&self.qemu_of_boots, scenario.name, guest)?;
         let woken = verdict::fault(&awake, self.options.timeout)
             .or_else(|| verdict::wrong_fact(&awake, &[("awake", token)]).map(|reason| (Stage::Target, reason)));
         // What was there before it fell asleep was told then.
@@ -158,6 +158,7 @@ impl Session<'_> {
             ok: verdict::is_expected(&scenario.expects, failure.as_ref()),
             accelerator: self.accelerator().to_string(),
             seconds: seen.map(|seen| to_milliseconds(seen.console.seconds())).unwrap_or_default(),
+            uptime_seconds: seen.and_then(|seen| seen.console.fact("uptime")?.parse().ok()),
             failure,
             retries,
             log,
