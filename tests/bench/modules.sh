@@ -2,14 +2,24 @@
 # Measures module selection, and what each way of storing the default selection's modules costs in a segment.
 #
 # usage: tests/bench/modules.sh
-#   OCINITRD_TEST_KERNEL_TREE  a directory with usr/lib/modules/KVER; without it, the distribution's kernel is fetched
-#                              (see tests/integration/modules.rs)
-# Needs bash, cargo, cpio and zstd. Prints the times of selection, then a table of sizes and times.
+#   OCINITRD_TEST_KERNEL_TREE  a directory with usr/lib/modules/KVER; without it, that of the newest kernel of the offline repository
+# Needs bash, bsdtar, cargo, cpio and zstd. Prints the times of selection, then a table of sizes and times.
 set -euo pipefail
-export LC_ALL=C
-cd "$(dirname "$0")/../.."
+# shellcheck source=tests/bench/common.sh
+. "$(dirname "$0")/common.sh"
+cd "$checkout"
 output=$(mktemp -d)
 trap 'rm -rf "$output"' EXIT
+
+if [ -z "${OCINITRD_TEST_KERNEL_TREE-}" ]; then
+    require_offline
+    export OCINITRD_TEST_KERNEL_TREE=$output/kernel
+    mkdir "$OCINITRD_TEST_KERNEL_TREE"
+    newest=$(ls target/offline/repo/Packages | sed -n 's/^kernel-core-//p' | sort -V | tail -1)
+    for part in core modules modules-core; do
+        bsdtar -xf "target/offline/repo/Packages/kernel-$part-$newest" -C "$OCINITRD_TEST_KERNEL_TREE"
+    done
+fi
 
 OCINITRD_BENCH_OUTPUT=$output cargo test -q --release --test integration -- --ignored --nocapture modules::measure |
     grep -E '^(select|index|decompress) '

@@ -3,9 +3,7 @@
 #
 # Usage: rivals.sh [OCINITRD]      default: target/release/ocinitrd
 #
-# The rivals are those of Debian trixie, in the image localhost/ocinitrd/bench-rivals, which is made once (3 minutes, from Debian's archive: that
-# of DEBIAN_MIRROR or of this machine's apt); `podman rmi` it to have it made anew. In it is what they need without a network: Debian's packages
-# for mkosi's initrd as a mirror in a directory, and Debian's generic kernel. The offline repository is mounted. Builds take turns, 3 times:
+# The rivals are those of Debian trixie, in the image of rival-image.sh, which is made once. Builds take turns, 3 times:
 #   ours          all anew, rpms fetched and verified, kernel from its rpms
 #   ours-host     another kernel with the modules of host.modules, over a base that is there, without LVM and RAID
 #   mkosi-rpms    the packages of ours, from the same repository, with dnf 4
@@ -17,100 +15,12 @@
 set -euo pipefail
 # shellcheck source=tests/bench/common.sh
 . "$(dirname "$0")/common.sh"
+# shellcheck source=tests/bench/rival-image.sh
+. "$(dirname "$0")/rival-image.sh"
 
 RUNS=${OCINITRD_BENCH_RUNS:-3}
 SIZE_LEVEL=${OCINITRD_BENCH_SIZE_LEVEL:-19}
-# The digit is raised when what is in the image changes.
-IMAGE=localhost/ocinitrd/bench-rivals:1
-SUITE=trixie
-PACKAGES=mkosi,dracut,dracut-network,cryptsetup,systemd-cryptsetup,lvm2,mdadm,nfs-common,btrfs-progs,dosfstools,xfsprogs,tpm2-tools
-PACKAGES+=,libfido2-1,zstd,dpkg-dev,jq,systemd-sysv,systemd-container,systemd-resolved,iproute2,iputils-arping,dhcpcd-base,dnf,rpm
-DRACUT_PARTS="systemd systemd-cryptsetup lvm crypt mdraid nfs btrfs resume"
 DRACUT_HOST_PARTS="systemd base rootfs-block kernel-modules fs-lib udev-rules shutdown"
-MKOSI=/usr/lib/python3/dist-packages/mkosi/resources/mkosi-initrd
-
-# Shell text that runs in the image: the kernel, the mirror, and mkosi's definition without its package names.
-CUSTOMIZE='
-set -eu
-cd /tmp
-apt="apt-get -qq -o APT::Sandbox::User=root"
-$apt download $(apt-cache depends linux-image-amd64 | sed -n "s/ *Depends: //p")
-dpkg-deb -x linux-image-*.deb kernel
-version=$(ls kernel/usr/lib/modules)
-mkdir -p /usr/lib/modules
-mv "kernel/usr/lib/modules/$version" /usr/lib/modules/
-mv "kernel/boot/vmlinuz-$version" "/usr/lib/modules/$version/vmlinuz"
-depmod "$version"
-rm -rf kernel linux-image-*.deb
-
-mkdir -p /mirror/partial
-cd /mirror
-mkosi --directory= --include=mkosi-initrd --distribution=debian --release=SUITE --json summary > /tmp/summary.json
-$apt -o Dir::State::status=/dev/null -o Dir::Cache::archives=/mirror -y --no-install-recommends --download-only \
-    install "?essential" base-files $(jq -r ".Images[0].Packages[]" /tmp/summary.json)
-rm -rf partial lock
-index=main/binary-amd64
-mkdir -p dists/SUITE/$index
-dpkg-scanpackages . /dev/null > dists/SUITE/$index/Packages 2> /dev/null
-{
-    printf "Suite: SUITE\nCodename: SUITE\nArchitectures: amd64\nComponents: main\nDate: %s\nSHA256:\n" "$(date -Ru)"
-    echo " $(sha256sum < dists/SUITE/$index/Packages | cut -d" " -f1) $(stat -c %s dists/SUITE/$index/Packages) $index/Packages"
-} > dists/SUITE/Release
-
-cp -r MKOSI /mkosi-initrd
-find /mkosi-initrd -name "*.conf" | while read -r file; do
-    awk "/^(Remove)?Packages=/ { skip = 1; next } /^[^ \t#]/ { skip = 0 } !skip" "$file" > /tmp/conf
-    cp /tmp/conf "$file"
-done
-'
-
-mirror() {
-    local site=${DEBIAN_MIRROR-}
-    [ -n "$site" ] || site=$(apt-get indextargets --format '$(SITE)' 2>/dev/null | sed 's,/*$,,' | grep -m 1 '/debian$') || true
-    [ -n "$site" ] || { echo "$0: Debian's archive is not known: set DEBIAN_MIRROR to the address of a mirror" >&2; exit 1; }
-    echo "deb [signed-by=$(keyring)] $site $SUITE main"
-}
-
-# The offline repository's set-up has found a newer one, where it was needed.
-keyring() {
-    local newer=${OCINITRD_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ocinitrd-tests}/apt/archive-keyring.gpg
-    if [ -e "$newer" ]; then echo "$newer"; else echo /usr/share/keyrings/debian-archive-keyring.gpg; fi
-}
-
-make_image() {
-    podman image exists "$IMAGE" && return
-    echo "making the image $IMAGE, which takes some minutes" >&2
-    echo "$CUSTOMIZE" | sed "s,SUITE,$SUITE,g; s,MKOSI,$MKOSI,g" >"$work/customize"
-    mmdebstrap --quiet --variant=minbase --architectures=amd64 --include="$PACKAGES" \
-        --aptopt='Acquire::Check-Valid-Until "false"' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
-        --customize-hook="cp '$work/customize' \"\$1/\" && chroot \"\$1\" sh /customize && rm \"\$1/customize\"" \
-        "$SUITE" "$work/rivals.tar" "$(mirror)" >&2
-    podman import --quiet "$work/rivals.tar" "$IMAGE" >/dev/null
-    rm "$work/rivals.tar"
-}
-
-# contained SHELL_TEXT [OPTION]...: the podman command that runs it in the image, as words in the array `command`. Results are in /out.
-contained() {
-    local text=$1
-    shift
-    command=(podman run --rm --network=none --ulimit nofile=4096:4096 --ulimit nproc=4096:4096 -v "$work/out-rivals:/out"
-        -v "$checkout/target/offline/repo:/repo:ro" -v "$checkout/target/offline/keys/offline.asc:/offline.asc:ro" "$@" "$IMAGE" bash -ec
-        "kernel=\$(ls /usr/lib/modules); cd /root; $text")
-}
-
-# mkosi NAME DEFINITION LEVEL OPTIONS: as mkosi-initrd calls it, but for the modules: those of its definition, not those of this host.
-mkosi() {
-    contained "install -D /offline.asc /usr/share/distribution-gpg-keys/fedora/RPM-GPG-KEY-fedora-44-primary
-        mkosi --force --directory= --include=$2 --format=cpio --output=$1 --output-directory=/root/made --build-sources= \
-            --workspace-dir=/var/tmp --extra-tree=/usr/lib/modules/\$kernel:/usr/lib/modules/\$kernel '--kernel-modules-exclude=.*' \
-            --compress-output=zstd --compress-level=$3 $4 build
-        cp -L made/$1 /out/$1" --privileged
-}
-
-# dracut NAME LEVEL OPTIONS
-dracut() {
-    contained "dracut --force --quiet --no-hostonly-cmdline --kver \$kernel --compress 'zstd -$2 -T0' $3 /out/$1"
-}
 
 # command_of NAME LEVEL: into the array `command`.
 command_of() {
@@ -122,10 +32,8 @@ command_of() {
     mkosi-rpms)
         names=$(sed 's/^/--package=/' "$work/packages" | tr '\n' ' ')
         mkosi "$1" /mkosi-initrd "$level" "--distribution=fedora --release=44 --local-mirror=file:///repo $names" ;;
-    mkosi-debs)
-        mkosi "$1" mkosi-initrd "$level" \
-            "--distribution=debian --release=$SUITE --local-mirror=file:///mirror --repository-key-check=no" ;;
-    dracut) dracut "$1" "$level" "--no-hostonly --add '$DRACUT_PARTS'" ;;
+    mkosi-debs) mkosi_of_debs "$1" "$level" ;;
+    dracut) generic_dracut "$1" "$level" ;;
     dracut-host)
         dracut "$1" "$level" "--hostonly --no-hostonly-default-device -m '$DRACUT_HOST_PARTS' \
             --drivers '$(sed '/^#/d' "$checkout/tests/bench/host.modules" | tr '\n' ' ')'" ;;
@@ -138,6 +46,7 @@ turn() {
     ours) forget_results && rm -rf "$work/out-ours" ;;
     # The base is there, and nothing of the kernel is to be.
     ours-host)
+        rm -rf "$work/out-base"
         run_measured prepare "$ocinitrd" build "$work/images/base.toml" -O "$work/out-base" --locked --engine podman
         rm -rf "$work/cache/ocinitrd/cache/kernel" "$work/out-ours-host"
         ;;
