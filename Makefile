@@ -13,6 +13,9 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 SKIP = $(strip $(if $(filter-out 0,$(shell id -u)),--skip as_root::) \
 	$(if $(shell PATH='$(PATH)' command -v mkinitramfs),,--skip initramfs_tools))
 
+# What other tests, or measurements, run as a process of its own.
+NOT_TESTS = engine::a_run_that_sleeps modules::measure
+
 .PHONY: help initrd offline check test test-matrix bench format clean rust check-programs build-programs offline-programs test-programs
 
 help: ## this list
@@ -44,7 +47,7 @@ test: rust test-programs check ## all tests: needs podman and QEMU, installs wha
 	cargo test --locked --test integration -- $(SKIP)
 
 test-matrix: test ## what is too long for every change
-	cargo test --locked --test integration -- --ignored
+	cargo test --locked --test integration -- --ignored $(NOT_TESTS:%=--skip %)
 
 bench: rust test-programs offline ## the measurements of docs/benchmarks.md
 	cargo build --release --locked

@@ -21,6 +21,7 @@ mod integrity;
 mod interrupted;
 mod kernel;
 mod lock;
+mod matrix;
 mod modules;
 mod oci;
 mod registry;
