@@ -24,3 +24,9 @@ echo "## Codecs and levels"
 echo
 echo "## Beside mkosi and dracut"
 "$here/rivals.sh" "$ocinitrd"
+echo
+echo "## Boots beside dracut and mkosi"
+"$here/boot-time.sh" "$ocinitrd"
+echo
+echo "## Roots that dracut and mkosi find"
+"$here/features.sh" "$ocinitrd"
