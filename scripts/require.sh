@@ -23,6 +23,7 @@ lz4                 lz4                    lz4
 mkinitramfs         initramfs-tools-core   -
 mmdebstrap          mmdebstrap             mmdebstrap
 newuidmap           uidmap                 shadow-utils
+openssl             openssl                openssl
 podman              podman                 podman
 qemu-system-x86_64  qemu-system-x86        qemu-system-x86-core
 rpm                 rpm                    rpm

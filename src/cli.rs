@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{boot, build, check, convert, diff, doctor, fetch, inspect, lock, store, update, verify};
+use crate::commands::{boot, build, check, convert, diff, doctor, fetch, inspect, lock, store, uki, update, verify};
 use crate::progress::Verbosity;
 
 const ENVIRONMENT: &str = "\
@@ -69,6 +69,7 @@ pub enum Command {
     Doctor(doctor::Arguments),
     Boot(boot::Arguments),
     Check(check::Arguments),
+    Uki(uki::Arguments),
     Store(store::Arguments),
 }
 

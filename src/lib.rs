@@ -30,6 +30,7 @@
 //! | [`modules`] | which kernel modules and firmware an initrd needs, and their index |
 //! | [`microcode`] | the processors' microcode of a tree, as the kernel finds it early |
 //! | [`segment`] | trees to cpio segments to an initrd |
+//! | [`uki`] | kernel, initrd and what belongs to them in one EFI program; what a TPM measures of it |
 //! | [`oci`], [`directory`] | the other forms of a tree: an OCI image layout, a directory |
 //! | [`manifest`] | the record of what went in and what came out |
 //! | [`build`] | a lock to outputs, through all of these, with what earlier builds left |
@@ -37,7 +38,7 @@
 //! | [`machine`], [`needs`] | what a machine's root lies on; whether an initrd holds what that needs |
 //! | [`compare`], [`rebuild`] | what differs between two initrds, two outputs, or an output and its manifest; or from a build anew |
 //! | [`boot`] | the result, started in QEMU against a root device |
-//! | [`mod@format`] | cpio, compression, digests, OpenPGP: know nothing of initrds |
+//! | [`mod@format`] | cpio, compression, digests, OpenPGP, PE, RSA keys: know nothing of initrds |
 //! | [`process`], [`progress`], [`parallel`] | the one place that spawns programs; the one that narrates; the same work on many items |
 
 // The documentation is for those who work on the program: it may point at what is private.
@@ -86,4 +87,5 @@ pub mod supplies;
 pub mod tree;
 pub mod trim;
 pub mod uefi;
+pub mod uki;
 pub mod workshop;

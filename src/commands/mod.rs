@@ -14,6 +14,7 @@ pub mod lock;
 pub mod store;
 pub mod supply;
 pub mod surroundings;
+pub mod uki;
 pub mod update;
 pub mod verify;
 
@@ -42,6 +43,7 @@ pub fn run(command_line: &CommandLine) -> Result<ExitCode> {
         Command::Lock(arguments) => runtime()?.block_on(lock::run(arguments, &progress)),
         Command::Inspect(arguments) => inspect::run(arguments, &progress),
         Command::Store(arguments) => store::run(arguments, &progress),
+        Command::Uki(arguments) => uki::run(arguments, &progress),
         Command::Verify(arguments) => runtime()?.block_on(verify::run(arguments, &progress)),
     }
 }

@@ -1,4 +1,4 @@
-//! Archive formats, compression, digests and OpenPGP. Nothing here knows what an initrd is.
+//! Archive formats, compression, digests, OpenPGP, PE and RSA keys. Nothing here knows what an initrd is.
 
 pub mod background;
 pub mod checksum;
@@ -6,3 +6,5 @@ pub mod compress;
 pub mod cpio;
 pub mod digest;
 pub mod openpgp;
+pub mod pe;
+pub mod rsa;

@@ -1,0 +1,94 @@
+//! `ocinitrd uki inspect`: what is in a unified kernel image, anyone's.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+use indicatif::DecimalBytes;
+
+use crate::commands::answer;
+use crate::uki::{self, Bank, InspectedSection, Inspection, Predictions};
+
+/// Say what is in a unified kernel image, one made by this program or any other
+///
+/// Tells its sections with their sizes in memory and the digests of their contents, the texts, and what PCR 11 of a TPM is when the
+/// kernel starts and after each phase of the boot. Exits with 1 if the image has a problem.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The image
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// For which banks of a TPM the value of PCR 11 is said: sha1, sha256, sha384, sha512
+    #[arg(long = "pcr-bank", value_name = "BANK")]
+    pcr_banks: Vec<Bank>,
+    /// Print JSON instead of text; sizes are in bytes
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs the action.
+///
+/// # Errors
+/// Fails when the file cannot be read or is no EFI program, and when the image has a problem.
+pub fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let inspection = uki::inspect(&arguments.file, &super::banks(&arguments.pcr_banks))?;
+    let whole = answer::print(|output| match arguments.json {
+        true => answer::write_json(output, &inspection),
+        false => write_text(output, &inspection),
+    })?;
+    if whole && !inspection.problems.is_empty() {
+        bail!("{}: {}", arguments.file.display(), inspection.problems.join("; "));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn write_text(output: &mut dyn Write, inspection: &Inspection) -> io::Result<()> {
+    let signed = if inspection.signed { "signed for Secure Boot" } else { "not signed" };
+    writeln!(output, "{}, for {}, {signed}", DecimalBytes(inspection.size_bytes), inspection.machine)?;
+    for section in &inspection.sections {
+        write_section(output, section)?;
+    }
+    for profile in &inspection.pcr11 {
+        write_predictions(output, profile.id.as_deref(), &profile.values)?;
+        if profile.signatures > 0 {
+            writeln!(output, "  {} of these are signed", profile.signatures)?;
+        }
+    }
+    for remark in &inspection.remarks {
+        writeln!(output, "remark: {remark}")?;
+    }
+    Ok(())
+}
+
+fn write_section(output: &mut dyn Write, section: &InspectedSection) -> io::Result<()> {
+    let owner = section.profile.map_or_else(String::new, |number| format!("  profile {number}"));
+    writeln!(
+        output,
+        "{:<9} {:>11}  {}{owner}",
+        section.name,
+        DecimalBytes(section.size_bytes).to_string(),
+        section.sha256
+    )?;
+    for line in section.text.iter().flat_map(|text| text.lines()) {
+        writeln!(output, "    {line}")?;
+    }
+    Ok(())
+}
+
+/// The values of PCR 11 by phase.
+///
+/// # Errors
+/// Fails when `output` does.
+pub fn write_predictions(output: &mut dyn Write, profile: Option<&str>, predictions: &Predictions) -> io::Result<()> {
+    let of = profile.map_or_else(String::new, |id| format!(" of the boot profile {id}"));
+    for (bank, values) in predictions {
+        writeln!(output, "PCR 11{of}, {bank}:")?;
+        for value in values {
+            let phase =
+                if value.phase.is_empty() { "kernel" } else { value.phase.rsplit(':').next().unwrap_or_default() };
+            writeln!(output, "  {phase:<12}  {}", value.pcr11)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! Parts to an image.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use super::measure::{self, Bank, Measured, Predictions};
+use super::{
+    COMMAND_LINE, Content, DEVICE_TREE, INITRD, KernelImage, LINUX, MICROCODE, OS_RELEASE, PCR_PUBLIC_KEY,
+    PCR_SIGNATURES, PROFILE, SBAT, SPLASH, UNAME, sbat,
+};
+use crate::format::pe::{self, Copy, Image, NewSection};
+
+/// What becomes an image. Nothing is taken from the machine that it is made on.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The EFI program that starts the kernel.
+    pub stub: PathBuf,
+    /// The kernel.
+    pub kernel: KernelImage,
+    /// Its initrd.
+    pub initrd: Option<Content>,
+    /// A cpio with microcode, not compressed.
+    pub microcode: Option<Content>,
+    /// Its command line.
+    pub command_line: Option<String>,
+    /// The text of an os-release(5).
+    pub os_release: Option<String>,
+    /// What `uname -r` says under the kernel.
+    pub uname: Option<String>,
+    /// A picture in the format BMP.
+    pub splash: Option<Content>,
+    /// A compiled device tree.
+    pub device_tree: Option<Content>,
+    /// Lines for `.sbat` beside those of stub and kernel; where there are none, one says that it is a unified kernel image.
+    pub sbat: Vec<String>,
+    /// The key that signatures of PCR 11 are checked with, in PEM.
+    pub pcr_public_key: Option<String>,
+    /// What the boot loader offers of the image; the first is what is booted where nothing is chosen.
+    pub profiles: Vec<Profile>,
+}
+
+/// One of several ways to boot an image.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Profile {
+    /// What it is called in `ID=`.
+    pub id: String,
+    /// What people see, in `TITLE=`.
+    pub title: String,
+    /// Its command line, in place of that of the image.
+    pub command_line: Option<String>,
+}
+
+impl Profile {
+    fn text(&self) -> String {
+        format!("ID={}\nTITLE={}\n", self.id, self.title)
+    }
+}
+
+/// A section before it has a place.
+struct Planned {
+    name: &'static str,
+    content: Content,
+    memory_bytes: u64,
+}
+
+impl Planned {
+    fn new(name: &'static str, content: Content) -> Self {
+        Planned { name, memory_bytes: content.size_bytes(), content }
+    }
+}
+
+/// An image of which all is known but the signatures of its PCR values.
+pub struct Plan<'a> {
+    parts: &'a Parts,
+    stub: Image,
+    sbat: String,
+    base: Vec<Planned>,
+    /// The sections of each profile.
+    profiles: Vec<Vec<Planned>>,
+}
+
+impl<'a> Plan<'a> {
+    /// Checks the parts against each other.
+    ///
+    /// # Errors
+    /// Fails on a stub that cannot be read, that is signed, or that is for another machine than the kernel, and on a name of a
+    /// kernel that is not its own.
+    pub fn new(parts: &'a Parts) -> Result<Self> {
+        let stub = read_stub(&parts.stub)?;
+        let (of_stub, of_kernel) = (stub.machine, parts.kernel.pe.machine);
+        if of_stub != of_kernel {
+            let name = |machine| pe::machine_name(machine).map_or_else(|| format!("{machine:#x}"), str::to_owned);
+            let (stub, kernel) = (parts.stub.display(), parts.kernel.path.display());
+            anyhow::bail!("the stub {stub} is for {}, and the kernel {kernel} for {}", name(of_stub), name(of_kernel));
+        }
+        if let (Some(given), Some(own)) = (&parts.uname, &parts.kernel.version) {
+            let kernel = parts.kernel.path.display();
+            ensure!(given == own, "the kernel {kernel} calls itself {own}, and not {given}");
+        }
+        let own_sbat = stub_sbat(&parts.stub, &stub)?;
+        let default = [sbat::DEFAULT.to_owned()];
+        let lines = if parts.sbat.is_empty() { &default[..] } else { &parts.sbat };
+        let texts = [own_sbat.as_deref(), parts.kernel.sbat.as_deref()].into_iter().flatten();
+        let sbat = sbat::merge(texts.chain(lines.iter().map(String::as_str)));
+        let mut plan = Plan { parts, stub, sbat, base: Vec::new(), profiles: Vec::new() };
+        plan.base = plan.base_sections(own_sbat.is_some());
+        plan.profiles = parts.profiles.iter().map(profile_sections).collect();
+        Ok(plan)
+    }
+
+    /// In the order in which ukify writes them.
+    fn base_sections(&self, stub_has_sbat: bool) -> Vec<Planned> {
+        let parts = self.parts;
+        let text = |text: &Option<String>| text.as_deref().map(Content::text);
+        let uname = parts.uname.as_ref().or(parts.kernel.version.as_ref()).map(|name| Content::text(name));
+        let kernel = Content::Files(vec![(parts.kernel.path.clone(), parts.kernel.size_bytes)]);
+        let sbat = (!stub_has_sbat).then(|| Content::text(&self.sbat));
+        let contents = [
+            (OS_RELEASE, text(&parts.os_release)),
+            (COMMAND_LINE, text(&parts.command_line)),
+            (DEVICE_TREE, parts.device_tree.clone()),
+            (UNAME, uname),
+            (SPLASH, parts.splash.clone()),
+            (PCR_PUBLIC_KEY, text(&parts.pcr_public_key)),
+            (INITRD, parts.initrd.clone()),
+            (MICROCODE, parts.microcode.clone()),
+            (LINUX, Some(kernel)),
+            (SBAT, sbat),
+        ];
+        let planned = |(name, content): (&'static str, Option<Content>)| Some(Planned::new(name, content?));
+        let mut sections: Vec<Planned> = contents.into_iter().filter_map(planned).collect();
+        for section in sections.iter_mut().filter(|section| section.name == LINUX) {
+            section.memory_bytes = self.parts.kernel.memory_bytes();
+        }
+        sections
+    }
+
+    /// How many signatures [`Plan::write`] may be given: one for each profile, or one for an image without.
+    pub fn variants(&self) -> usize {
+        self.profiles.len().max(1)
+    }
+
+    /// What PCR 11 will be, for each profile, or once for an image without.
+    ///
+    /// # Errors
+    /// Fails when a part cannot be read.
+    pub fn predict(&self, banks: &[Bank]) -> Result<Vec<Predictions>> {
+        let none = Vec::new();
+        (0..self.variants())
+            .map(|number| {
+                let own = self.profiles.get(number).unwrap_or(&none);
+                let base = self.base.iter().filter(|section| !own.iter().any(|other| other.name == section.name));
+                let mut measured: Vec<Measured<'_>> = base.chain(own).map(measured).collect();
+                // It takes the place of the stub's own.
+                if !measured.iter().any(|section| section.name == SBAT) {
+                    measured.push(measured_text(SBAT, &self.sbat));
+                }
+                measure::predict(&measured, banks)
+            })
+            .collect()
+    }
+
+    /// Writes the image. `signatures` has the texts of `.pcrsig`, as many as [`Plan::variants`], or none.
+    ///
+    /// # Errors
+    /// Fails when a part cannot be read or has changed, when `writer` fails, and when the image would be larger than 4 GiB.
+    pub fn write(&self, signatures: &[String], writer: &mut impl Write) -> Result<()> {
+        let replaced = if self.base.iter().any(|section| section.name == SBAT) {
+            Vec::new()
+        } else {
+            vec![(SBAT, self.sbat.clone().into_bytes())]
+        };
+        let mut signatures = signatures.iter().map(|text| Planned::new(PCR_SIGNATURES, Content::text(text)));
+        let mut sections: Vec<&Planned> = self.base.iter().collect();
+        let signature_sections: Vec<Planned> = signatures.by_ref().collect();
+        if self.profiles.is_empty() {
+            sections.extend(&signature_sections);
+        }
+        for (number, profile) in self.profiles.iter().enumerate() {
+            sections.extend(profile);
+            sections.extend(signature_sections.get(number));
+        }
+        let stub = &self.parts.stub;
+        let new = sections.into_iter().map(new_section).collect::<Result<Vec<_>>>()?;
+        let in_stub = || format!("adding to the stub {}", stub.display());
+        let copy = Copy::new(&self.stub, replaced, new).with_context(in_stub)?;
+        let mut reader = File::open(stub).with_context(in_stub)?;
+        copy.write(&mut reader, writer).context("writing the unified kernel image")
+    }
+}
+
+/// Writes a copy of the image at `path` with a section [`PCR_SIGNATURES`].
+///
+/// # Errors
+/// Fails when the image cannot be read, has such a section or boot profiles, and when `writer` fails.
+pub fn attach(path: &Path, signatures: &str, writer: &mut impl Write) -> Result<()> {
+    let of_file = || format!("adding to {}", path.display());
+    let mut reader = File::open(path).with_context(of_file)?;
+    let image = Image::read(&mut reader).with_context(of_file)?;
+    let has_some = image.section(PCR_SIGNATURES).is_some();
+    ensure!(!has_some, "{} has signatures of PCR 11 already", path.display());
+    let several = "each of its boot profiles takes signatures of its own: build it with --pcr-private-key";
+    ensure!(image.section(PROFILE).is_none(), "{}: {several}", path.display());
+    let section = Planned::new(PCR_SIGNATURES, Content::text(signatures));
+    let copy = Copy::new(&image, Vec::new(), vec![new_section(&section)?]).with_context(of_file)?;
+    copy.write(&mut reader, writer).with_context(of_file)
+}
+
+fn profile_sections(profile: &Profile) -> Vec<Planned> {
+    let command_line = profile.command_line.as_deref().map(|text| Planned::new(COMMAND_LINE, Content::text(text)));
+    [Planned::new(PROFILE, Content::text(&profile.text()))].into_iter().chain(command_line).collect()
+}
+
+fn measured(section: &Planned) -> Measured<'_> {
+    Measured { name: section.name, content: section.content.clone(), memory_bytes: section.memory_bytes }
+}
+
+fn measured_text(name: &'static str, text: &str) -> Measured<'static> {
+    Measured { name, content: Content::text(text), memory_bytes: text.len() as u64 }
+}
+
+fn new_section(section: &Planned) -> Result<NewSection<'_>> {
+    Ok(NewSection {
+        name: section.name,
+        content: section.content.reader()?,
+        content_bytes: section.content.size_bytes(),
+        memory_bytes: section.memory_bytes,
+        is_code: section.name == LINUX,
+    })
+}
+
+fn read_stub(path: &Path) -> Result<Image> {
+    let read = || Image::read(&mut File::open(path)?);
+    read().with_context(|| format!("reading the stub {}", path.display()))
+}
+
+fn stub_sbat(path: &Path, stub: &Image) -> Result<Option<String>> {
+    let Some(section) = stub.section(SBAT) else { return Ok(None) };
+    let read = || -> Result<String> {
+        let mut text = String::new();
+        std::io::Read::read_to_string(&mut Image::content(section, File::open(path)?)?, &mut text)?;
+        Ok(text)
+    };
+    read().with_context(|| format!("reading {SBAT} of the stub {}", path.display())).map(Some)
+}
