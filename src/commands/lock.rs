@@ -66,7 +66,7 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
 /// # Errors
 /// Fails on a profile that the definition does not have.
 pub fn needs(definition: &Definition, profiles: &[String], kernel_versions: &[String]) -> Result<Needs> {
-    let profiles = definition.with_included(profiles)?.into_iter().collect();
+    let profiles = definition.added(profiles)?.into_iter().collect();
     let kernels = match kernel_versions {
         [] => BTreeSet::from([None]),
         versions => versions.iter().cloned().map(Some).collect(),

@@ -85,12 +85,21 @@ impl Definition {
     /// Fails when a profile is not defined, naming those that are.
     pub fn select<'p>(&self, profiles: impl IntoIterator<Item = &'p String>) -> Result<Selection> {
         let mut selection = self.selection.clone();
-        for name in self.with_included(profiles)? {
-            if !self.default_profiles.contains(&name) {
-                selection.extend(self.profile(&name)?.clone());
-            }
+        for name in self.added(profiles)? {
+            selection.extend(self.profile(&name)?.clone());
         }
         Ok(selection)
+    }
+
+    /// What `profiles` add to the image: those of them and of what they include that are not part of it by default, in the
+    /// given order.
+    ///
+    /// # Errors
+    /// As [`Definition::with_included`].
+    pub fn added<'p>(&self, profiles: impl IntoIterator<Item = &'p String>) -> Result<Vec<String>> {
+        let mut chosen = self.with_included(profiles)?;
+        chosen.retain(|name| !self.default_profiles.contains(name));
+        Ok(chosen)
     }
 
     /// `profiles` in the given order, each once and behind those that it includes.
@@ -252,6 +261,7 @@ modules = ["dm-thin-pool"]
         let directory = images(&[("a.toml", &with("\"lvm\"")), ("b.toml", &with("\"lvn\""))]);
         let definition = Definition::load("a", directory.path()).unwrap();
         assert_eq!(definition.selection.install, ["systemd", "lvm2"]);
+        assert_eq!(definition.added(&["lvm".to_owned()]).unwrap(), Vec::<String>::new());
         let selection = definition.select(&["lvm".to_owned()]).unwrap();
         assert_eq!(
             (selection.install, selection.modules),

@@ -17,6 +17,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::format::digest::Digest;
 use crate::output::{MODE_PUBLIC, OutputFile, Outputs};
 
 pub use difference::Difference;
@@ -38,6 +39,10 @@ pub struct Lock {
     pub schema: u32,
     /// The image's name.
     pub image: String,
+    /// The digest of what is locked for each architecture. It tells edits by hand from what was solved and verified; who must not be
+    /// trusted can write it as well.
+    #[serde(default)]
+    digests: BTreeMap<String, Digest>,
     /// What is locked, by architecture in rpm's spelling.
     #[serde(default)]
     pub arch: BTreeMap<String, Section>,
@@ -46,19 +51,25 @@ pub struct Lock {
 impl Lock {
     /// A lock of nothing yet.
     pub fn new(image: &str) -> Lock {
-        Lock { schema: SCHEMA, image: image.to_owned(), arch: BTreeMap::new() }
+        Lock { schema: SCHEMA, image: image.to_owned(), digests: BTreeMap::new(), arch: BTreeMap::new() }
     }
 
     /// Reads the text of a lock.
     ///
     /// # Errors
-    /// Fails on a lock of another schema, and on one that was damaged or edited so that it contradicts itself.
+    /// Fails on a lock of another schema, and on one that was damaged or edited.
     pub fn parse(text: &str) -> Result<Lock> {
         check_schema(text)?;
-        let lock: Lock = toml::from_str(text)?;
+        let mut lock: Lock = toml::from_str(text)?;
         for (arch, section) in &lock.arch {
             section.check().with_context(|| format!("it contradicts itself in [arch.{arch}]"))?;
+            ensure!(
+                lock.digests.get(arch) == Some(&digest(section)?),
+                "what is below [arch.{arch}] is not what its digest in [digests] is of: it was edited, or merged line by line"
+            );
         }
+        // What was read may be added to; the digests are computed when it is written.
+        lock.digests.clear();
         Ok(lock)
     }
 
@@ -79,7 +90,12 @@ impl Lock {
                 path.display()
             )
         })?;
-        ensure!(lock.image == image, "{} is the lock of the image {}, not of {image}", path.display(), lock.image);
+        ensure!(
+            lock.image == image,
+            "{} is the lock of the image {}, not of {image}: remove it, and run: ocinitrd lock {argument}",
+            path.display(),
+            lock.image
+        );
         Ok(Some(lock))
     }
 
@@ -88,7 +104,9 @@ impl Lock {
     /// # Errors
     /// Fails only where a value cannot be written as TOML.
     pub fn to_toml(&self) -> Result<String> {
-        Ok(HEADER.to_owned() + &toml::to_string_pretty(self).context("writing the lock as TOML")?)
+        let digests = self.arch.iter().map(|(arch, section)| Ok((arch.clone(), digest(section)?)));
+        let lock = Lock { digests: digests.collect::<Result<_>>()?, ..self.clone() };
+        Ok(HEADER.to_owned() + &toml::to_string_pretty(&lock).context("writing the lock as TOML")?)
     }
 
     /// Writes the lock to `path`, whole or not at all.
@@ -103,6 +121,11 @@ impl Lock {
         outputs.commit()?;
         Ok(())
     }
+}
+
+/// Of the values, not of how they are written.
+fn digest(section: &Section) -> Result<Digest> {
+    Ok(Digest::of(&serde_json::to_vec(section).context("reading the lock's values")?))
 }
 
 /// Refuses the lock of another version of the program; what is no lock at all is not judged here.

@@ -64,7 +64,9 @@ fn sample() -> Section {
 }
 
 fn lock(section: Section) -> Lock {
-    Lock { arch: BTreeMap::from([("x86_64".to_owned(), section)]), ..Lock::new("test") }
+    let mut lock = Lock::new("test");
+    lock.arch.insert("x86_64".to_owned(), section);
+    lock
 }
 
 #[test]
@@ -100,6 +102,10 @@ fn edits_that_contradict_are_found() {
         let error = format!("{:#}", Lock::parse(&text.replacen(from, to, 1)).unwrap_err());
         assert!(error.contains(message), "{from}: {error}");
     }
+    // What contradicts nothing is found by its digest.
+    let image = "image = \"a.example/b\"";
+    let error = format!("{:#}", Lock::parse(&text.replacen(image, "image = \"a.example/c\"", 1)).unwrap_err());
+    assert!(error.starts_with("what is below [arch.x86_64] is not what its digest in [digests] is of"), "{error}");
     let doubled = format!(
         "{text}{}",
         text.split_once("[[arch.x86_64.package]]").map(|(_, rest)| format!("\n[[arch.x86_64.package]]{rest}")).unwrap()

@@ -344,6 +344,7 @@ fn lock_that_was_edited_or_is_newer_is_refused_and_stays() {
     for (from, to, message) in [
         ("schema = 1", "schema = 2", "it has schema 2, this ocinitrd"),
         ("name = \"bash\"", "name = \"bush\"", "is named, but not described as a package"),
+        ("tools = [", "tools = [\"dnf5 version 9\",", "not what its digest in [digests] is of"),
         ("[arch.x86_64.builder]", "<<<<<<< ours\n[arch.x86_64.builder]", "not to be edited"),
     ] {
         let edited = text.replacen(from, to, 1);
