@@ -141,6 +141,22 @@ impl Kernel {
     }
 }
 
+/// What a manifest of any version lists; none of what is no manifest of this program.
+pub fn listed_paths(json: &[u8]) -> Option<Vec<String>> {
+    #[derive(Deserialize)]
+    struct Listed {
+        path: String,
+    }
+    #[derive(Deserialize)]
+    struct Any {
+        #[serde(rename = "ocinitrd_version")]
+        _version: String,
+        outputs: Vec<Listed>,
+    }
+    let any: Any = serde_json::from_slice(json).ok()?;
+    Some(any.outputs.into_iter().map(|output| output.path).collect())
+}
+
 /// A package that was not installed by rpm, as its repository describes it.
 pub fn package(package: &Package) -> InstalledPackage {
     InstalledPackage {

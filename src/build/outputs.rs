@@ -118,6 +118,7 @@ impl<'a> Writing<'a> {
         self.tell();
         self.listed.sort_by(|one, other| one.path.cmp(&other.path));
         let manifest = self.manifest(kernels);
+        refuse_foreign(self.build.plan, manifest.outputs.iter().map(|output| output.path.as_str()))?;
         let left = left_over(self.build.plan, &manifest);
         let mut file = OutputFile::create(&place(self.build.plan, manifest::FILE_NAME), MODE_PUBLIC)?;
         file.write_all(&manifest.to_json()?).context("writing the manifest")?;
@@ -370,6 +371,28 @@ fn replaces(plan: &Plan, name: &str) -> Replaces {
     }
 }
 
+/// Refuses to replace what no build wrote: what is there and not listed by a manifest beside it.
+fn refuse_foreign<'n>(plan: &Plan, names: impl IntoIterator<Item = &'n str>) -> Result<()> {
+    if plan.force {
+        return Ok(());
+    }
+    let ours = fs::read(place(plan, manifest::FILE_NAME)).ok().and_then(|json| manifest::listed_paths(&json));
+    let is_ours = |name: &str| match &ours {
+        Some(paths) => name == manifest::FILE_NAME || paths.iter().any(|path| path == name),
+        None => false,
+    };
+    for name in names {
+        let path = place(plan, name);
+        ensure!(
+            is_ours(name) || path.symlink_metadata().is_err(),
+            "{} is there, and no manifest.json beside it says that a build wrote it: choose another --output-dir, \
+             remove it, or give --force to replace it",
+            path.display()
+        );
+    }
+    Ok(())
+}
+
 /// Refuses early what would be refused after all the work: an output that cannot be written.
 ///
 /// # Errors
@@ -392,5 +415,8 @@ pub fn check(plan: &Plan) -> Result<()> {
         let name = plan.output_name(*format, None);
         check_directory_replaceable(&directory.join(&name), replaces(plan, &name))?;
     }
-    Ok(())
+    // Names with a kernel's version are known later.
+    let initrd = plan.formats.contains(&Format::Cpio).then(|| plan.output_name(Format::Cpio, None));
+    let names = [Some(manifest::FILE_NAME.to_owned()), Some("vmlinuz".to_owned()), initrd];
+    refuse_foreign(plan, names.iter().flatten().map(String::as_str))
 }

@@ -78,6 +78,8 @@ pub struct Request {
     pub output_name: Option<String>,
     /// Where everything is written.
     pub output_directory: PathBuf,
+    /// Whether files are replaced that no build wrote.
+    pub force: bool,
 }
 
 impl Request {
@@ -100,6 +102,7 @@ impl Request {
             epoch: Some(manifest.epoch),
             output_name: options.output_name.clone(),
             output_directory,
+            force: false,
         })
     }
 
@@ -135,7 +138,7 @@ pub struct Plan {
     pub selection: Selection,
     /// The extra trees, as the definition names them.
     pub extra_trees: Vec<PathBuf>,
-    /// The profiles asked for, with those that they include.
+    /// The profiles asked for that the image has not by default, with those that they include.
     pub profiles: Vec<String>,
     /// Which modules go in.
     pub patterns: Patterns,
@@ -155,6 +158,8 @@ pub struct Plan {
     pub output_name: Option<String>,
     /// Where everything is written.
     pub output_directory: PathBuf,
+    /// Whether files are replaced that no build wrote.
+    pub force: bool,
     /// The time stamp asked for, in seconds.
     pub explicit_epoch: Option<u64>,
 }
@@ -187,7 +192,7 @@ impl Plan {
             firmware: FirmwarePatterns::parse(&selection.firmware).context("in [kernel] firmware")?,
             selection,
             extra_trees,
-            profiles: definition.with_included(&request.profiles)?,
+            profiles: definition.added(&request.profiles)?,
             keep_module_compression: definition.keep_module_compression,
             kernels: request.kernels,
             compression: request.compression.unwrap_or(definition.compression),
@@ -195,6 +200,7 @@ impl Plan {
             segments: request.segments,
             output_name: request.output_name,
             output_directory: request.output_directory,
+            force: request.force,
             explicit_epoch: request.epoch,
         })
     }

@@ -27,7 +27,7 @@ use super::surroundings;
 #[derive(Debug, clap::Args)]
 #[command(after_long_help = "\
 Examples:
-  ocinitrd build fedora-44 --profile lvm,raid -O out/fedora-44
+  ocinitrd build fedora-44 --profile network,nfs -O out/fedora-44
   ocinitrd build fedora-44 --locked --offline -t cpio,oci")]
 pub struct Arguments {
     /// The image: NAME for images/NAME.toml, or the path of a definition.
@@ -42,7 +42,8 @@ pub struct Arguments {
     #[arg(short = 'O', long, value_name = "DIR")]
     pub output_dir: Option<PathBuf>,
 
-    /// The kernel to build for, as `uname -r` prints it; may be repeated [default: the newest that is locked].
+    /// The kernel to build for, as `uname -r` prints it; may be repeated [default: the one that was locked as
+    /// the newest; one that was locked by its version counts only when it is named].
     #[arg(short, long = "kernel-version", value_name = "KVER", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     pub kernel_versions: Vec<String>,
 
@@ -69,6 +70,10 @@ pub struct Arguments {
     /// The time stamp of everything, in seconds since 1970 [default: that of the newest package].
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", value_parser = surroundings::epoch())]
     pub epoch: Option<u64>,
+
+    /// Replace files in the output directory that no build of ocinitrd wrote.
+    #[arg(long)]
+    pub force: bool,
 
     /// Take the lock as it is, and fail if it does not serve: for CI.
     #[arg(long)]
@@ -113,6 +118,7 @@ impl Arguments {
             compression: self.compress,
             epoch: self.epoch,
             output_name: self.output.clone(),
+            force: self.force,
             output_directory: self.output_dir.clone().unwrap_or_else(|| PathBuf::from(image)),
         }
     }

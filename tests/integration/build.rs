@@ -148,12 +148,22 @@ fn existing_output_is_replaced_only_by_a_whole_new_one() {
     let output = image.path().join("test");
     fs::create_dir(&output).unwrap();
     fs::write(output.join("initrd"), "the old one").unwrap();
-    fail(build_test(image.path()).args(["-k", "9.9.9"]));
+    let error = fail(&mut build_test(image.path()));
+    assert!(
+        error.contains("test/initrd is there, and no manifest.json beside it says") && !error.contains("engine:"),
+        "{error}"
+    );
+    fail(build_test(image.path()).args(["--force", "-k", "9.9.9"]));
     assert_eq!(fs::read_to_string(output.join("initrd")).unwrap(), "the old one");
     assert_eq!(names(&output), ["initrd"]);
-    succeed(&mut build_test(image.path()));
+    succeed(build_test(image.path()).arg("--force"));
     assert!(fs::metadata(output.join("initrd")).unwrap().len() > 1_000_000);
     assert_eq!(names(&output), ["initrd", "manifest.json", "vmlinuz"]);
+    // Names with the kernel's version are known late, and asked about all the same.
+    fs::write(output.join("base.cpio.zst"), "mine").unwrap();
+    let error = fail(build_test(image.path()).arg("--segments"));
+    assert!(error.contains("test/base.cpio.zst is there, and no manifest.json"), "{error}");
+    assert_eq!(fs::read_to_string(output.join("base.cpio.zst")).unwrap(), "mine");
 }
 
 #[test]
