@@ -1,6 +1,6 @@
 //! The `ocinitrd` program: parse, log, dispatch, print the error chain.
 
-use std::io::{Write, stderr};
+use std::io::{IsTerminal, Write, stderr};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -29,5 +29,6 @@ fn log_to_stderr() {
         eprintln!("warning: no log, since OCINITRD_LOG is {wanted:?}: {error}; give error, warn, info, debug or trace");
         EnvFilter::new("off")
     });
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let is_terminal = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal).init();
 }

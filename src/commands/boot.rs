@@ -45,9 +45,9 @@ pub struct Arguments {
     /// Make the disks, and serve them, with the programs of another output directory, for an initrd that lacks bash, mke2fs and the like
     #[arg(long, value_name = "OUT")]
     disks_by: Option<PathBuf>,
-    /// The root device, by the name that --list shows; may be given several times, `all` stands for every one whose needs
+    /// The root device, by the name that --list shows; several are separated by commas, or the option is repeated; `all` stands for every one whose needs
     /// (--list) the initrd meets
-    #[arg(long = "root", value_name = "SCENARIO", default_value = "plain")]
+    #[arg(long = "root", value_name = "SCENARIO", value_delimiter = ',', default_value = "plain")]
     roots: Vec<String>,
     /// The longest that one guest may take, in seconds
     #[arg(long, value_name = "SECONDS", default_value = "240", value_parser = clap::value_parser!(u64).range(1..=86_400))]

@@ -29,7 +29,7 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use crate::definition::Selection;
-use crate::tree::{Globs, Kind, Tree, TreePath, parent};
+use crate::tree::{Globs, Kind, Tree, TreePath, parent, quoted};
 
 use walk::Reached;
 
@@ -59,6 +59,7 @@ pub fn trim(tree: &mut Tree, selection: &Selection) -> Result<Trimmed> {
     reached.start_files(&kept);
     reached.explore()?;
     let doomed: BTreeSet<TreePath> = reached.unreached();
+    doomed.iter().for_each(|path| tracing::debug!("nothing leads to {}", quoted(path)));
     let size_before = tree.size_bytes();
     remove(tree, &doomed);
     Ok(Trimmed { files: doomed.len(), size_bytes: size_before - tree.size_bytes(), unknown_programs })

@@ -88,6 +88,14 @@ impl<'a> Reached<'a> {
             tree.children(directory.as_bytes()).for_each(|(path, _)| self.reach_path(path));
         }
         self.reach_path(NSSWITCH);
+        self.tell("an initrd", 0);
+    }
+
+    /// Logs what `from` led to: what waits from that place on.
+    fn tell(&self, from: &str, before: usize) {
+        for path in &self.waiting[before..] {
+            tracing::debug!("{from} leads to {}", quoted(path));
+        }
     }
 
     /// Reaches programs that the definition names by globs. Returns the names that there is no program of; a glob takes what
@@ -108,15 +116,18 @@ impl<'a> Reached<'a> {
             if found.is_empty() && !pattern.contains(['*', '?', '[', '{']) {
                 unknown.push(pattern.clone());
             }
+            let before = self.waiting.len();
             found.into_iter().for_each(|path| self.reach_path(path));
+            self.tell(&format!("{pattern:?} of `programs`"), before);
         }
         Ok(unknown)
     }
 
     /// Reaches files whatever they are.
     pub fn start_files(&mut self, globs: &Globs) {
-        let tree = self.tree;
+        let (tree, before) = (self.tree, self.waiting.len());
         tree.iter().filter(|(path, _)| globs.matches(path)).for_each(|(path, _)| self.reach_path(path));
+        self.tell("`keep_files`", before);
     }
 
     /// Follows what was reached to all that it leads to.
@@ -159,9 +170,7 @@ impl<'a> Reached<'a> {
             found.into_iter().for_each(|path| self.reach_path(path));
         }
         references.units.iter().for_each(|name| self.reach_unit(name));
-        for path in &self.waiting[before..] {
-            tracing::debug!("{} leads to {}", quoted(from), quoted(path));
-        }
+        self.tell(&quoted(from).to_string(), before);
     }
 
     /// Reaches what a path leads to, if that is a file.
