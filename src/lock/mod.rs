@@ -63,8 +63,13 @@ impl Lock {
         let mut lock: Lock = toml::from_str(text)?;
         for (arch, section) in &lock.arch {
             section.check().with_context(|| format!("it contradicts itself in [arch.{arch}]"))?;
+            let stated = lock.digests.get(arch);
             ensure!(
-                lock.digests.get(arch) == Some(&digest(section)?),
+                stated.is_some(),
+                "[digests] has none of [arch.{arch}]: an earlier version made it, or it was edited"
+            );
+            ensure!(
+                stated == Some(&digest(section)?),
                 "what is below [arch.{arch}] is not what its digest in [digests] is of: it was edited, or merged line by line"
             );
         }

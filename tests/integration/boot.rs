@@ -75,7 +75,7 @@ fn roots_on_servers_come_out_as_they_must() {
     const ROOTS: [&str; 5] = ["nfs3-dhcp", "nfs3-static", "nfs4-dhcp", "nfs4-static", "nfs-dead-server"];
     let mut command = boot(&nfs_output(), "nfs");
     command.arg("--disks-by").arg(disk_maker_output()).args(["--timeout", LONG, "--json"]);
-    let output = command.args(ROOTS.iter().flat_map(|root| ["--root", *root])).output().unwrap();
+    let output = command.args(["--root", &ROOTS.join(",")]).output().unwrap();
     let answer = answer(&output);
     let boots = answer["boots"].as_array().unwrap();
     let failed: Vec<&Value> = boots.iter().filter(|report| report["ok"] != true).collect();
@@ -89,6 +89,10 @@ fn roots_on_servers_come_out_as_they_must() {
         let locks = report["scenario"] == "nfs3-static";
         assert_eq!(console(report).contains("Started rpc-statd.service"), locks, "{}", console(report));
     }
+    // The generator of NFS roots must not keep others from theirs.
+    let mut local = boot(&nfs_output(), "nfs-local");
+    local.arg("--disks-by").arg(disk_maker_output()).args(["--root", "gpt-auto", "--timeout", LONG]);
+    run(&mut local, 0);
     let reason = dead["failure"]["reason"].as_str().unwrap();
     assert!(reason.contains("mount.nfs4: ") && reason.ends_with(" for 192.0.2.1:/target on /sysroot"), "{reason}");
 }

@@ -28,4 +28,5 @@ mod registry;
 mod repository;
 mod signers;
 mod store;
+mod uki;
 mod verify;

@@ -1,0 +1,197 @@
+//! Unified kernel images of the real result, with the stub of the offline repository, beside the tools that others use.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::fixture::{fail, ocinitrd, offline_directory, offline_output, stdout, succeed};
+
+/// A directory with the stub, an os-release and a key.
+fn bench() -> tempfile::TempDir {
+    let place = tempfile::tempdir().unwrap();
+    let packages = fs::read_dir(offline_directory().join("repo/Packages")).unwrap();
+    let mut stubs =
+        packages.map(|entry| entry.unwrap().path()).filter(|path| name(path).starts_with("systemd-boot-unsigned-"));
+    let package = stubs.next().expect("the offline repository has systemd-boot-unsigned");
+    let file = "./usr/lib/systemd/boot/efi/linuxx64.efi.stub";
+    succeed(
+        Command::new("bsdtar").arg("-xf").arg(package).arg("-C").arg(place.path()).args(["--strip-components=6", file]),
+    );
+    fs::write(place.path().join("os-release"), "ID=test\nPRETTY_NAME=\"Test Linux\"\nVERSION_ID=1\n").unwrap();
+    succeed(Command::new("openssl").args(["genrsa", "-out"]).arg(place.path().join("pcr.key")).arg("2048"));
+    let mut public = Command::new("openssl");
+    public
+        .args(["rsa", "-pubout", "-in"])
+        .arg(place.path().join("pcr.key"))
+        .arg("-out")
+        .arg(place.path().join("pcr.pub"));
+    succeed(&mut public);
+    place
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+fn uki(action: &str) -> Command {
+    let mut command = ocinitrd();
+    command.args(["uki", action]);
+    command
+}
+
+/// `uki build` of the offline output.
+fn build(place: &Path, output: &str) -> Command {
+    let mut command = uki("build");
+    command.arg("--linux").arg(offline_output().join("vmlinuz")).arg("--initrd").arg(offline_output().join("initrd"));
+    command.arg("--stub").arg(place.join("linuxx64.efi.stub")).args(["--cmdline", "root=LABEL=root rw"]);
+    command.arg("--os-release").arg(format!("@{}", place.join("os-release").display()));
+    command.arg("-o").arg(place.join(output));
+    command
+}
+
+fn inspected(file: &Path) -> Value {
+    serde_json::from_str(&succeed(uki("inspect").arg("--json").arg(file))).unwrap()
+}
+
+fn sha256(file: PathBuf) -> String {
+    format!("sha256:{}", succeed(Command::new("sha256sum").arg(file)).split(' ').next().unwrap())
+}
+
+#[test]
+fn an_image_holds_its_parts_and_is_the_same_each_time() {
+    let place = bench();
+    let file = |name: &str| place.path().join(name);
+    succeed(build(place.path(), "a.efi").env("TZ", "Asia/Tokyo"));
+    succeed(&mut build(place.path(), "b.efi"));
+    assert!(fs::read(file("a.efi")).unwrap() == fs::read(file("b.efi")).unwrap());
+    assert!(succeed(uki("verify").arg(file("a.efi"))).ends_with("a.efi: nothing is wrong\n"));
+    let image = inspected(&file("a.efi"));
+    assert_eq!((&image["machine"], &image["signed"]), (&"x64".into(), &false.into()));
+    let section = |name: &str| {
+        let sections = image["sections"].as_array().unwrap();
+        sections.iter().find(|section| section["name"] == name).unwrap_or_else(|| panic!("{name}")).clone()
+    };
+    assert_eq!(section(".initrd")["sha256"], sha256(offline_output().join("initrd")));
+    assert_eq!(section(".cmdline")["text"], "root=LABEL=root rw");
+    assert!(section(".osrel")["text"].as_str().unwrap().contains("PRETTY_NAME=\"Test Linux\""));
+    let manifest: Value = serde_json::from_slice(&fs::read(offline_output().join("manifest.json")).unwrap()).unwrap();
+    assert_eq!(section(".uname")["text"], manifest["kernels"][0]["version"]);
+    let sbat = section(".sbat")["text"].as_str().unwrap().to_owned();
+    assert!(
+        sbat.starts_with("sbat,1,") && sbat.contains("\nsystemd-stub,1,") && sbat.contains("\nuki,1,UKI,"),
+        "{sbat}"
+    );
+    let kernel = fs::read(offline_output().join("vmlinuz")).unwrap();
+    assert!(section(".linux")["size_bytes"].as_u64().unwrap() >= kernel.len() as u64);
+    // What others read of it.
+    let dumped = succeed(Command::new("objdump").arg("-h").arg(file("a.efi")));
+    for name in [".osrel", ".cmdline", ".uname", ".initrd", ".linux", ".sbat"] {
+        assert!(dumped.contains(&format!(" {name} ")), "{dumped}");
+    }
+    let mut copy = Command::new("objcopy");
+    copy.args(["-O", "binary", "--only-section=.initrd"]).arg(file("a.efi")).arg(file("initrd"));
+    succeed(&mut copy);
+    assert!(fs::read(file("initrd")).unwrap() == fs::read(offline_output().join("initrd")).unwrap());
+}
+
+#[test]
+fn signatures_of_pcr_11_are_the_same_whether_the_key_is_here_or_elsewhere() {
+    let place = bench();
+    let file = |name: &str| place.path().join(name);
+    succeed(build(place.path(), "signed.efi").arg("--pcr-private-key").arg(file("pcr.key")));
+    succeed(build(place.path(), "unsigned.efi").arg("--pcrpkey").arg(file("pcr.pub")));
+    let attach = || {
+        let mut command = uki("attach");
+        command.arg(file("unsigned.efi")).arg("--signature-dir").arg(place.path()).arg("-o").arg(file("attached.efi"));
+        command
+    };
+    let error = fail(&mut attach());
+    assert!(
+        error.contains("the signature for the phase enter-initrd: reading ") && !file("attached.efi").exists(),
+        "{error}"
+    );
+    let digests = succeed(uki("policy-digest").arg(file("unsigned.efi")));
+    assert_eq!(digests.lines().count(), 4, "{digests}");
+    for line in digests.lines() {
+        let digest = line.split(' ').nth(2).unwrap();
+        let bytes: Vec<u8> =
+            (0..64).step_by(2).map(|at| u8::from_str_radix(&digest[at..at + 2], 16).unwrap()).collect();
+        fs::write(file("digest"), bytes).unwrap();
+        let mut sign = Command::new("openssl");
+        sign.args(["dgst", "-sha256", "-sign"]).arg(file("pcr.key")).arg("-out").arg(file(&format!("{digest}.sig")));
+        succeed(sign.arg(file("digest")));
+    }
+    succeed(&mut attach());
+    assert!(fs::read(file("attached.efi")).unwrap() == fs::read(file("signed.efi")).unwrap());
+    assert_eq!(inspected(&file("signed.efi"))["pcr11"][0]["signatures"], 4);
+    // A signature by another key, and an image that is not the one that was signed for.
+    let first = digests.lines().next().unwrap().split(' ').nth(2).unwrap();
+    fs::write(file(&format!("{first}.sig")), vec![1; 256]).unwrap();
+    let error = fail(&mut attach());
+    assert!(error.contains("the signature for the phase enter-initrd in sha256 is not one by .pcrpkey"), "{error}");
+    let mut bytes = fs::read(file("signed.efi")).unwrap();
+    let at = bytes.windows(9).position(|window| window == b"root=LABE").unwrap();
+    bytes[at] ^= 0x20;
+    fs::write(file("tampered.efi"), bytes).unwrap();
+    let error = fail(uki("verify").arg(file("tampered.efi")));
+    assert!(error.contains(".pcrsig has no signature for the phase enter-initrd in sha256"), "{error}");
+}
+
+#[test]
+fn each_boot_profile_has_its_own_command_line_and_values() {
+    let place = bench();
+    let mut command = build(place.path(), "a.efi");
+    command.args(["--boot-profile", "usual=As usual", "--boot-profile", "rescue=Rescue=systemd.unit=rescue.target"]);
+    succeed(command.arg("--pcr-private-key").arg(place.path().join("pcr.key")));
+    let image = inspected(&place.path().join("a.efi"));
+    let profiles = image["pcr11"].as_array().unwrap();
+    assert_eq!(profiles.iter().map(|one| one["id"].as_str().unwrap()).collect::<Vec<_>>(), ["usual", "rescue"]);
+    assert_ne!(profiles[0]["values"], profiles[1]["values"]);
+    assert!(profiles.iter().all(|profile| profile["signatures"] == 4), "{profiles:#?}");
+    let sections = image["sections"].as_array().unwrap();
+    let of_rescue = sections.iter().filter(|section| section["profile"] == 1);
+    let names: Vec<&str> = of_rescue.map(|section| section["name"].as_str().unwrap()).collect();
+    assert_eq!(names, [".profile", ".cmdline", ".pcrsig"]);
+}
+
+#[test]
+fn what_cannot_become_an_image_is_refused_and_what_was_there_stays() {
+    let place = bench();
+    let file = |name: &str| place.path().join(name);
+    fs::write(file("a.efi"), "the old one").unwrap();
+    fs::write(file("text"), "no kernel").unwrap();
+    let stub = fs::read(file("linuxx64.efi.stub")).unwrap();
+    fs::write(file("cut.stub"), &stub[..stub.len() / 2]).unwrap();
+    let huge = fs::File::create(file("huge")).unwrap();
+    huge.set_len((4 << 30) + 1).unwrap();
+    let replaced = |option: &str, value: &Path| {
+        let mut command = uki("build");
+        command.args(["--cmdline", "rw", "-o"]).arg(file("a.efi"));
+        let usual = [
+            ("--linux", offline_output().join("vmlinuz")),
+            ("--initrd", offline_output().join("initrd")),
+            ("--stub", file("linuxx64.efi.stub")),
+        ];
+        for (name, path) in usual.iter().filter(|(name, _)| *name != option) {
+            command.arg(name).arg(path);
+        }
+        command.arg(option).arg(value);
+        let error = fail(&mut command);
+        assert_eq!(fs::read_to_string(file("a.efi")).unwrap(), "the old one", "{error}");
+        error
+    };
+    let error = replaced("--linux", &file("text"));
+    assert!(error.contains("text: a unified kernel image takes a kernel that is an EFI program"), "{error}");
+    assert!(replaced("--linux", &file("none")).contains("reading the kernel ") && !file("none").exists());
+    assert!(replaced("--stub", &file("cut.stub")).contains("it is cut off"));
+    assert!(replaced("--stub", &file("text")).contains("reading the stub "));
+    assert!(replaced("--initrd", &file("huge")).contains("the .initrd section would end beyond 4 GiB"));
+    assert!(replaced("--uname", Path::new("1.2.3")).contains(", and not 1.2.3"));
+    assert!(replaced("--pcr-private-key", &file("pcr.pub")).contains("no BEGIN PRIVATE KEY"));
+    let output = build(place.path(), "bare.efi").output().unwrap();
+    assert!(output.status.success() && stdout(&output).contains("PCR 11, sha256:\n  kernel "));
+    assert!(fail(uki("inspect").arg(file("text"))).contains("it is no EFI program"));
+    assert!(fail(uki("verify").arg(file("linuxx64.efi.stub"))).contains("it is no unified kernel image"));
+}
