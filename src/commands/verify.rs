@@ -89,11 +89,11 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
 async fn build_anew(arguments: &Arguments, recorded: &Recorded, progress: &Progress) -> Result<Rebuild> {
     let image = rebuild::image(&recorded.manifest, arguments.image.as_deref())?;
     let definition = load_definition(image).with_context(|| {
-        format!("building {image} anew ; where its definition is a file elsewhere, give --image FILE.toml")
+        format!("building {image} anew; where its definition is a file elsewhere, give --image FILE.toml")
     })?;
     let supply = SupplyOptions { engine: arguments.engine.clone(), offline: true, rpm_directories: Vec::new() };
     let rebuilt = rebuild::rebuild(recorded, definition, supply.supply()?, progress).await;
-    rebuilt.with_context(|| format!("comparing with {image} built anew"))
+    rebuilt.with_context(|| format!("verifying by building {image} anew"))
 }
 
 fn write_findings(output: &mut dyn Write, verification: &Verification) -> io::Result<()> {

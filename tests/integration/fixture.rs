@@ -79,7 +79,8 @@ pub fn offline_variant(name: &str, lines: &str) -> PathBuf {
     fs::write(&definition, format!("include = [\"../../../images/offline.toml\"]\n{lines}\n")).unwrap();
     let output = directory.join("out");
     let _ = fs::remove_dir_all(&output);
-    succeed(ocinitrd().arg("update").arg("--quiet").arg(&definition));
+    // What was locked in an earlier run is not what the repository has now.
+    let _ = fs::remove_file(directory.join(format!("{name}.lock")));
     succeed(ocinitrd().arg("build").arg(&definition).arg("-O").arg(&output));
     output
 }

@@ -352,6 +352,9 @@ fn output_of_another_lock_is_told_with_the_packages_that_differ() {
     let error = fail(&mut rebuild(image.path()));
     assert!(error.contains("does not serve: it does not exist") && error.contains("run ocinitrd lock test"), "{error}");
     let error = fail(rebuild(image.path()).args(["--image", "other"]));
-    assert!(error.contains("building other anew (--image gives the definition, by its name or path): "), "{error}");
+    assert!(
+        error.contains("building other anew; where its definition is a file elsewhere, give --image FILE.toml: "),
+        "{error}"
+    );
     assert_eq!(names(&image.path().join(fixture::CACHE).join("ocinitrd")), ["blobs", "cache", "lock", "partial"]);
 }
