@@ -30,6 +30,7 @@ rpm                 rpm                    rpm
 rpmbuild            rpm                    rpm-build
 rpmsign             rpm                    rpm-sign
 runuser             util-linux             util-linux
+sbsign              sbsigntool             sbsigntools
 sfdisk              fdisk                  util-linux
 skopeo              skopeo                 skopeo
 swtpm               swtpm                  swtpm

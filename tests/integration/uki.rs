@@ -195,3 +195,60 @@ fn what_cannot_become_an_image_is_refused_and_what_was_there_stays() {
     assert!(fail(uki("inspect").arg(file("text"))).contains("it is no EFI program"));
     assert!(fail(uki("verify").arg(file("linuxx64.efi.stub"))).contains("it is no unified kernel image"));
 }
+
+/// A key and a certificate of it that is valid for so many days.
+fn certificate(place: &Path, name: &str, days: &str) {
+    let mut command = Command::new("openssl");
+    command.args(["req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test", "-days", days]);
+    command.arg("-keyout").arg(place.join(format!("{name}.key"))).arg("-out").arg(place.join(format!("{name}.crt")));
+    succeed(&mut command);
+}
+
+#[test]
+fn what_is_signed_for_secure_boot_is_signed_by_the_key_of_the_certificate() {
+    let place = bench();
+    let file = |name: &str| place.path().join(name);
+    certificate(place.path(), "own", "1");
+    certificate(place.path(), "other", "1");
+    succeed(&mut build(place.path(), "a.efi"));
+    let sign = |image: &str, key: &str, certificate: &str| {
+        let mut command = uki("sign");
+        command.arg(file(image)).arg("--secureboot-private-key").arg(file(key));
+        command.arg("--secureboot-certificate").arg(file(certificate)).arg("-o").arg(file("signed.efi"));
+        command
+    };
+    for (key, certificate) in
+        [("other.key", "own.crt"), ("none.key", "own.crt"), ("own.key", "none.crt"), ("own.key", "own.key")]
+    {
+        let error = fail(&mut sign("a.efi", key, certificate));
+        assert!(!file("signed.efi").exists() && error.contains(&name(place.path())), "{key} {certificate}: {error}");
+    }
+    let mut expired = Command::new("faketime");
+    expired.args(["2020-01-01", "openssl", "req", "-new", "-x509", "-key"]).arg(file("own.key"));
+    succeed(expired.args(["-subj", "/CN=test", "-days", "1", "-out"]).arg(file("expired.crt")));
+    let error = fail(&mut sign("a.efi", "own.key", "expired.crt"));
+    assert!(error.contains("expired.crt has expired"), "{error}");
+    succeed(&mut sign("a.efi", "own.key", "own.crt"));
+    let image = inspected(&file("signed.efi"));
+    assert_eq!((&image["signed"], &image["problems"]), (&true.into(), &serde_json::json!([])));
+    let verify = |image: &str, certificate: &str| {
+        Command::new("sbverify")
+            .arg("--cert")
+            .arg(file(certificate))
+            .arg(file(image))
+            .output()
+            .unwrap()
+            .status
+            .success()
+    };
+    assert!(verify("signed.efi", "own.crt") && !verify("signed.efi", "other.crt"));
+    let mut bytes = fs::read(file("signed.efi")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(file("tampered.efi"), bytes).unwrap();
+    assert!(!verify("tampered.efi", "own.crt"));
+    assert!(fail(&mut sign("signed.efi", "own.key", "own.crt")).contains("signed.efi is signed already"));
+    let mut attach = uki("attach");
+    attach.arg(file("signed.efi")).arg("--signature-dir").arg(place.path()).arg("-o").arg(file("b.efi"));
+    assert!(fail(&mut attach).contains("has no .pcrpkey"), "what is signed takes nothing more");
+}

@@ -4,6 +4,7 @@ mod attach;
 mod build;
 mod inspect;
 mod policy_digest;
+mod sign;
 mod verify;
 
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ enum Action {
     Verify(verify::Arguments),
     PolicyDigest(policy_digest::Arguments),
     Attach(attach::Arguments),
+    Sign(sign::Arguments),
 }
 
 /// Runs the command.
@@ -43,6 +45,7 @@ pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
         Action::Verify(arguments) => verify::run(arguments, progress),
         Action::PolicyDigest(arguments) => policy_digest::run(arguments),
         Action::Attach(arguments) => attach::run(arguments),
+        Action::Sign(arguments) => sign::run(arguments),
     }
 }
 
