@@ -106,7 +106,7 @@ fn full_disk_leaves_the_old_output() {
     fs::create_dir(&output).unwrap();
     succeed(Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "none"]).arg(&output));
     fs::write(output.join("initrd"), "the old one").unwrap();
-    let built = build_test(image.path()).output().unwrap();
+    let built = build_test(image.path()).arg("--force").output().unwrap();
     let left = names(&output);
     let old = fs::read_to_string(output.join("initrd"));
     succeed(Command::new("umount").arg(&output));
