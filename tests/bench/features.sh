@@ -6,7 +6,7 @@
 #
 # A scenario asserts more than that the target runs: the kind of the file system, which devices lie below it, and that no unit failed.
 #   ours          the image `offline` with the profile nfs
-#   dracut        --no-hostonly, with the parts of rival-image.sh
+#   dracut        --no-hostonly, with the parts of rival-image.sh; its kernel has rd.auto, without which it assembles no RAID that is not named
 #   mkosi-debs    mkosi's own initrd definition, from Debian's packages
 # mkosi needs a privileged container; where that cannot be had its column is left out, and that is said.
 set -euo pipefail
@@ -48,10 +48,11 @@ scenarios() {
 
 # boot NAME: lines "SCENARIO<TAB>yes" or "SCENARIO<TAB>REASON" in $work/NAME.results.
 boot() {
-    local code=0
+    local code=0 options=()
+    [ "$1" != dracut ] || options=(--append rd.auto=1)
     # shellcheck disable=SC2046
     "$ocinitrd" boot --quiet --kernel "$work/out-ours/vmlinuz" --initrd "$(initrd_of "$1")" --disks-by "$work/out-maker" \
-        $(scenarios | sed 's/^/--root /') --timeout 400 --log-dir "$work/log/$1" --json >"$work/$1.json" || code=$?
+        $(scenarios | sed 's/^/--root /') --timeout 400 --log-dir "$work/log/$1" "${options[@]}" --json >"$work/$1.json" || code=$?
     # 1 is that some failed, which is what is asked here.
     [ "$code" -le 1 ] || return "$code"
     awk -F'"' '
