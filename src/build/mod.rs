@@ -5,6 +5,7 @@
 //! packages have to be solved for, verified or installed.
 
 mod base;
+mod earlier;
 mod early;
 mod kernels;
 mod outputs;
@@ -27,9 +28,9 @@ use crate::manifest::Manifest;
 use crate::output;
 use crate::workshop::Workshop;
 use base::Base;
+pub use earlier::check as check_outputs;
 use early::Early;
 use kernels::Kernel;
-pub use outputs::check as check_outputs;
 pub use plan::{Format, Kernels, Plan, Request};
 use recipe::Recipe;
 
@@ -51,7 +52,7 @@ struct Build<'a> {
 pub async fn build(plan: &Plan, workshop: Workshop<'_>, renewal: Renewal) -> Result<Manifest> {
     let section = locking::provide(&workshop, &plan.needs(), renewal).await?;
     let recipe = Recipe::new(plan, &section)?;
-    if let Some(manifest) = outputs::earlier(plan, &recipe) {
+    if let Some(manifest) = earlier::outputs(plan, &recipe) {
         workshop.progress.note("nothing changed since the outputs were written");
         return Ok(manifest);
     }

@@ -1,6 +1,6 @@
 //! What a build writes: all of it, or nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -16,19 +16,17 @@ use crate::lock::LockedPackage;
 use crate::manifest::{self, Builder, Manifest, Options, Output};
 use crate::oci;
 use crate::oci::layout::{LayoutOptions, write_layout};
-use crate::output::{
-    MODE_PRIVATE, MODE_PUBLIC, OutputDirectory, OutputFile, Outputs, Replaces, check_directory_replaceable,
-};
+use crate::output::{MODE_PRIVATE, MODE_PUBLIC, OutputDirectory, OutputFile, Outputs};
 use crate::tree::{Content, Tree};
 use crate::workshop::architecture;
 
 use super::Build;
 use super::base::FinishedBase;
+use super::earlier::{left_over, refuse_foreign, replaces};
 use super::early::Early;
 use super::kernels::FinishedKernel;
 use super::part::Part;
 use super::plan::{Format, Plan, suffixed};
-use super::recipe::Recipe;
 
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -51,26 +49,6 @@ pub fn make_directory(plan: &Plan) -> Result<()> {
 pub fn write(build: &Build<'_>, base: &FinishedBase, kernels: Vec<(FinishedKernel, Early<'_>)>) -> Result<Manifest> {
     let (kernels, early): (Vec<_>, Vec<_>) = kernels.into_iter().unzip();
     Writing { build, base, kernels: &kernels, outputs: Outputs::new(), listed: Vec::new() }.all(early)
-}
-
-/// The manifest of the outputs that are there already, if they are what this recipe gives and nobody changed them.
-pub fn earlier(plan: &Plan, recipe: &Recipe) -> Option<Manifest> {
-    let manifest = read_manifest(plan).filter(|manifest| manifest.inputs == recipe.inputs)?;
-    // Of a tree in a directory it cannot be told whether it was changed.
-    if plan.formats.contains(&Format::Directory) {
-        return None;
-    }
-    manifest.outputs.iter().all(|output| is_there(plan, output)).then_some(manifest)
-}
-
-fn read_manifest(plan: &Plan) -> Option<Manifest> {
-    let json = fs::read(plan.output_directory.join(manifest::FILE_NAME)).ok()?;
-    Manifest::parse(&json).ok()
-}
-
-fn is_there(plan: &Plan, output: &Output) -> bool {
-    let Ok(file) = File::open(plan.output_directory.join(&output.path)) else { return false };
-    Digest::of_reader(file).is_ok_and(|(sha256, _)| sha256 == output.sha256)
 }
 
 /// An output that is written and has not appeared yet.
@@ -350,73 +328,4 @@ fn files_below(directory: &Path) -> Result<Vec<PathBuf>> {
     }
     files.sort();
     Ok(files)
-}
-
-/// What the manifest that is there lists, `manifest` does not, and is there still: names in the output directory.
-fn left_over(plan: &Plan, manifest: &Manifest) -> Vec<String> {
-    let names = |manifest: &Manifest| -> BTreeSet<String> {
-        manifest.outputs.iter().filter_map(|output| output.path.split('/').next().map(str::to_owned)).collect()
-    };
-    let Some(earlier) = read_manifest(plan) else { return Vec::new() };
-    let gone = &names(&earlier) - &names(manifest);
-    gone.into_iter().filter(|name| plan.output_directory.join(name).exists()).collect()
-}
-
-/// Whether a directory of that name is an output of an earlier build: then the manifest beside it lists it.
-fn replaces(plan: &Plan, name: &str) -> Replaces {
-    let is_listed = |output: &Output| output.path.split('/').next() == Some(name);
-    match read_manifest(plan) {
-        Some(manifest) if manifest.outputs.iter().any(is_listed) => Replaces::Earlier,
-        _ => Replaces::Nothing,
-    }
-}
-
-/// Refuses to replace what no build wrote: what is there and not listed by a manifest beside it.
-fn refuse_foreign<'n>(plan: &Plan, names: impl IntoIterator<Item = &'n str>) -> Result<()> {
-    if plan.force {
-        return Ok(());
-    }
-    let ours = fs::read(place(plan, manifest::FILE_NAME)).ok().and_then(|json| manifest::listed_paths(&json));
-    let is_ours = |name: &str| match &ours {
-        Some(paths) => name == manifest::FILE_NAME || paths.iter().any(|path| path == name),
-        None => false,
-    };
-    for name in names {
-        let path = place(plan, name);
-        ensure!(
-            is_ours(name) || path.symlink_metadata().is_err(),
-            "{} is there, and no manifest.json beside it says that a build wrote it: choose another --output-dir, \
-             remove it, or give --force to replace it",
-            path.display()
-        );
-    }
-    Ok(())
-}
-
-/// Refuses early what would be refused after all the work: an output that cannot be written.
-///
-/// # Errors
-/// Fails when the output directory, or the nearest one above it that is there, is not writable, and when something is
-/// in an output's place that is none.
-pub fn check(plan: &Plan) -> Result<()> {
-    let directory = &plan.output_directory;
-    let absolute = std::path::absolute(directory).context("finding the output directory")?;
-    let existing = absolute.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    anyhow::ensure!(
-        existing.is_dir(),
-        "the output directory {} cannot be made: {} is a file",
-        directory.display(),
-        existing.display()
-    );
-    rustix::fs::access(existing, rustix::fs::Access::WRITE_OK).with_context(|| {
-        format!("the output directory {} cannot be written into; give another with --output-dir", directory.display())
-    })?;
-    for format in plan.formats.iter().filter(|format| **format != Format::Cpio) {
-        let name = plan.output_name(*format, None);
-        check_directory_replaceable(&directory.join(&name), replaces(plan, &name))?;
-    }
-    // Names with a kernel's version are known later.
-    let initrd = plan.formats.contains(&Format::Cpio).then(|| plan.output_name(Format::Cpio, None));
-    let names = [Some(manifest::FILE_NAME.to_owned()), Some("vmlinuz".to_owned()), initrd];
-    refuse_foreign(plan, names.iter().flatten().map(String::as_str))
 }
