@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::format::compress::Members;
 use crate::format::digest::Digest;
-use crate::output::{MODE_PUBLIC, OutputFile, Outputs};
+use crate::output::{MODE_PUBLIC, OutputFile};
 use crate::progress::Stage;
 use crate::rpm_package::{Identity, LEAD_MAGIC, RpmPackage};
 use crate::store::{Kind, Store};
@@ -112,9 +112,7 @@ pub fn export(files: &BTreeMap<String, Digest>, store: &Store, directory: &Path,
         blob.rewind().with_context(|| format!("reading {digest}"))?;
         let mut output = OutputFile::create(&directory.join(name), MODE_PUBLIC)?;
         output.copy_from(&mut blob).with_context(|| format!("exporting {digest}"))?;
-        let mut outputs = Outputs::new();
-        outputs.add_file(output)?;
-        outputs.commit()?;
+        output.commit()?;
         stage.advance(size_bytes);
     }
     Ok(Counts { new: missing.len(), present: files.len() - missing.len() })

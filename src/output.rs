@@ -66,6 +66,16 @@ impl OutputFile {
         self.file.sync_all().map_err(|error| cannot_write(&self.target, &error))
     }
 
+    /// Brings all bytes to the disk and moves the file to its target, where it is the only output.
+    ///
+    /// # Errors
+    /// As [`Outputs::add_file`] and [`Outputs::commit`].
+    pub fn commit(self) -> Result<()> {
+        let mut outputs = Outputs::new();
+        outputs.add_file(self)?;
+        outputs.commit().map(drop)
+    }
+
     /// Brings all bytes to the disk and gives the file a temporary name.
     fn finish(self) -> Result<Finished> {
         let OutputFile { target, file, name } = self;

@@ -27,6 +27,14 @@ impl Failure {
     pub fn new(stage: Stage, reason: String, seen: &Seen, log: PathBuf) -> Self {
         Failure { stage, reason, console: seen.console.tail().to_vec(), log }
     }
+
+    /// The same, and what helps against it if it was in that stage.
+    pub fn with_remedy(self, stage: Stage, remedy: &str) -> Self {
+        if self.stage != stage {
+            return self;
+        }
+        Failure { reason: format!("{}; {remedy}", self.reason), ..self }
+    }
 }
 
 /// Why the guest did not do what it was started for, and in which stage, if it did not.

@@ -13,7 +13,7 @@ use crate::format::digest::Digest;
 use crate::layer::{Contents, Layer, Rules};
 use crate::oci;
 use crate::oci::image::Image;
-use crate::output::{MODE_PRIVATE, OutputFile, Outputs};
+use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::progress::Progress;
 use crate::segment::{SegmentFacts, write_segment};
 use crate::tree::Tree;
@@ -161,9 +161,7 @@ fn warn_of_oddities(input: &Contents, progress: &Progress) {
 fn write(tree: &Tree, compression: Compression, mut output: OutputFile, progress: &Progress) -> Result<SegmentFacts> {
     let stage = progress.stage(&format!("writing {}", output.target().display()), None);
     let facts = write_segment(tree, compression, &mut output)?;
-    let mut outputs = Outputs::new();
-    outputs.add_file(output)?;
-    outputs.commit()?;
+    output.commit()?;
     stage.finish(&format!("{} entries", facts.entries));
     Ok(facts)
 }

@@ -8,7 +8,7 @@ use std::io;
 
 use sha2::{Digest as _, Sha512};
 
-use super::digest::{Digest, Hasher};
+use super::digest::{Digest, Hasher, hex};
 
 /// What bytes must hash to.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -90,7 +90,7 @@ impl ChecksumHasher {
     /// The digests of all that was written.
     pub fn finish(self) -> Measured {
         let (_, digest, size_bytes) = self.sha256.finish();
-        let sha512 = self.sha512.map(|hash| hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+        let sha512 = self.sha512.map(|hash| hex(&hash.finalize()));
         Measured { digest, size_bytes, sha512 }
     }
 }

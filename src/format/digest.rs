@@ -31,20 +31,25 @@ impl Digest {
 
     /// The 64 hexadecimal digits without the algorithm.
     pub fn hex(&self) -> String {
-        self.0.iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(&self.0)
     }
 
     /// Parses 64 hexadecimal digits without the algorithm.
     pub fn from_hex(hex: &str) -> Option<Self> {
-        if hex.len() != 64 || !hex.is_ascii() {
-            return None;
-        }
-        let mut bytes = [0; 32];
-        for (byte, pair) in bytes.iter_mut().zip(hex.as_bytes().chunks(2)) {
-            *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
-        }
-        Some(Digest(bytes))
+        unhex(hex)?.try_into().ok().map(Digest)
     }
+}
+
+/// Two hexadecimal digits for each byte.
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes that hexadecimal digits stand for; none where they are no pairs of such.
+pub fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let is_fit = digits.len().is_multiple_of(2) && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+    let pair = |start: usize| u8::from_str_radix(&digits[start..start + 2], 16).ok();
+    if is_fit { (0..digits.len()).step_by(2).map(pair).collect() } else { None }
 }
 
 impl fmt::Display for Digest {

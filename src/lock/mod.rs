@@ -18,7 +18,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::format::digest::Digest;
-use crate::output::{MODE_PUBLIC, OutputFile, Outputs};
+use crate::output::{MODE_PUBLIC, OutputFile};
 
 pub use difference::Difference;
 pub use inputs::{Changes, Inputs};
@@ -121,10 +121,7 @@ impl Lock {
     pub fn save(&self, path: &Path) -> Result<()> {
         let mut file = OutputFile::create(path, MODE_PUBLIC)?;
         file.write_all(self.to_toml()?.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
-        let mut outputs = Outputs::new();
-        outputs.add_file(file)?;
-        outputs.commit()?;
-        Ok(())
+        file.commit()
     }
 }
 

@@ -15,6 +15,9 @@ use crate::inspect;
 /// Room for the list of the files in an initrd; the file is sparse.
 const LISTING_BYTES: u64 = 256 << 20;
 
+/// What the guest's script lacks, the definition can keep.
+const REMEDY: &str = "`programs` in its definition keeps what it names";
+
 impl Session<'_> {
     /// Compares the files that the kernel unpacks with those in the initrd, by digests that a guest computes.
     ///
@@ -37,7 +40,8 @@ impl Session<'_> {
             let script = Script { segment: &segment, images: std::slice::from_ref(&image), tpm: None };
             let seen = match self.run_script(NAME, &self.subject, place, &script)? {
                 Ok(seen) => seen,
-                Err(failure) => return Ok(Err(with_remedy(failure))),
+                // Nothing else may be put beside the files to be listed.
+                Err(failure) => return Ok(Err(failure.with_remedy(Stage::Disks, REMEDY))),
             };
             let listing = File::open(&image).context("opening the list of files")?;
             let unpacked = contents::parse_listing(BufReader::new(listing))?;
@@ -46,16 +50,5 @@ impl Session<'_> {
             Ok(difference.map_or(Ok(()), |reason| Err(Failure::new(Stage::Unpack, reason, &seen, self.log(NAME)))))
         })?;
         Ok(Contents { files, cached: false, failure: made.err() })
-    }
-}
-
-/// What the guest's script lacks, the definition can keep: nothing else may be put beside the files to be listed.
-fn with_remedy(failure: Failure) -> Failure {
-    match failure.stage {
-        Stage::Disks => {
-            let reason = format!("{}; `programs` in its definition keeps what it names", failure.reason);
-            Failure { reason, ..failure }
-        }
-        _ => failure,
     }
 }

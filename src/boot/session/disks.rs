@@ -51,6 +51,9 @@ impl MadeDisks {
     }
 }
 
+/// What makes disks need not be the initrd that boots from them.
+const REMEDY: &str = "--disks-by OUT makes them with the programs of another build";
+
 impl Session<'_> {
     /// A disk set, which one run makes only once.
     pub(super) fn disks(&self, set: &DiskSet) -> Result<Disks> {
@@ -86,7 +89,7 @@ impl Session<'_> {
             let script = Script { segment: &segment, images: &images, tpm: tpm.as_ref() };
             let maker = self.options.maker.as_ref().unwrap_or(&self.subject);
             let ran = self.run_script(&format!("disks-{}", set.name), maker, place, &script)?;
-            Ok(ran.map(drop).map_err(with_remedy))
+            Ok(ran.map(drop).map_err(|failure| failure.with_remedy(Stage::Disks, REMEDY)))
         })?;
         Ok(made.map(|place| MadeDisks { set: *set, place }))
     }
@@ -115,16 +118,6 @@ impl Session<'_> {
             Some((Stage::Init, reason)) => Err(Failure::new(Stage::Disks, reason, &seen, self.log(name))),
             Some((stage, reason)) => Err(Failure::new(stage, reason, &seen, self.log(name))),
         })
-    }
-}
-
-fn with_remedy(failure: Failure) -> Failure {
-    match failure.stage {
-        Stage::Disks => {
-            let reason = format!("{}; --disks-by OUT makes them with the programs of another build", failure.reason);
-            Failure { reason, ..failure }
-        }
-        _ => failure,
     }
 }
 
