@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use super::measure::{self, Bank, Measured, Predictions};
 use super::{
@@ -89,18 +89,17 @@ impl<'a> Plan<'a> {
     /// Fails on a stub that cannot be read, that is signed, or that is for another machine than the kernel, and on a name of a
     /// kernel that is not its own.
     pub fn new(parts: &'a Parts) -> Result<Self> {
-        let stub = read_stub(&parts.stub)?;
+        let (stub, own_sbat) = read_stub(&parts.stub)?;
         let (of_stub, of_kernel) = (stub.machine, parts.kernel.pe.machine);
         if of_stub != of_kernel {
             let name = |machine| pe::machine_name(machine).map_or_else(|| format!("{machine:#x}"), str::to_owned);
             let (stub, kernel) = (parts.stub.display(), parts.kernel.path.display());
-            anyhow::bail!("the stub {stub} is for {}, and the kernel {kernel} for {}", name(of_stub), name(of_kernel));
+            bail!("the stub {stub} is for {}, and the kernel {kernel} for {}", name(of_stub), name(of_kernel));
         }
         if let (Some(given), Some(own)) = (&parts.uname, &parts.kernel.version) {
             let kernel = parts.kernel.path.display();
             ensure!(given == own, "the kernel {kernel} calls itself {own}, and not {given}");
         }
-        let own_sbat = stub_sbat(&parts.stub, &stub)?;
         let default = [sbat::DEFAULT.to_owned()];
         let lines = if parts.sbat.is_empty() { &default[..] } else { &parts.sbat };
         let texts = [own_sbat.as_deref(), parts.kernel.sbat.as_deref()].into_iter().flatten();
@@ -173,15 +172,12 @@ impl<'a> Plan<'a> {
         } else {
             vec![(SBAT, self.sbat.clone().into_bytes())]
         };
-        let mut signatures = signatures.iter().map(|text| Planned::new(PCR_SIGNATURES, Content::text(text)));
+        let signed = |text: &String| Planned::new(PCR_SIGNATURES, Content::text(text));
+        let signatures: Vec<Planned> = signatures.iter().map(signed).collect();
         let mut sections: Vec<&Planned> = self.base.iter().collect();
-        let signature_sections: Vec<Planned> = signatures.by_ref().collect();
-        if self.profiles.is_empty() {
-            sections.extend(&signature_sections);
-        }
-        for (number, profile) in self.profiles.iter().enumerate() {
-            sections.extend(profile);
-            sections.extend(signature_sections.get(number));
+        for number in 0..self.variants() {
+            sections.extend(self.profiles.get(number).into_iter().flatten());
+            sections.extend(signatures.get(number));
         }
         let stub = &self.parts.stub;
         let new = sections.into_iter().map(new_section).collect::<Result<Vec<_>>>()?;
@@ -232,17 +228,13 @@ fn new_section(section: &Planned) -> Result<NewSection<'_>> {
     })
 }
 
-fn read_stub(path: &Path) -> Result<Image> {
-    let read = || Image::read(&mut File::open(path)?);
-    read().with_context(|| format!("reading the stub {}", path.display()))
-}
-
-fn stub_sbat(path: &Path, stub: &Image) -> Result<Option<String>> {
-    let Some(section) = stub.section(SBAT) else { return Ok(None) };
-    let read = || -> Result<String> {
-        let mut text = String::new();
-        std::io::Read::read_to_string(&mut Image::content(section, File::open(path)?)?, &mut text)?;
-        Ok(text)
+/// The stub, and the text of its own `.sbat`.
+fn read_stub(path: &Path) -> Result<(Image, Option<String>)> {
+    let read = || -> Result<_> {
+        let mut file = File::open(path)?;
+        let image = Image::read(&mut file)?;
+        let sbat = image.text(SBAT, file)?;
+        Ok((image, sbat))
     };
-    read().with_context(|| format!("reading {SBAT} of the stub {}", path.display())).map(Some)
+    read().with_context(|| format!("reading the stub {}", path.display()))
 }

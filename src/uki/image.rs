@@ -147,19 +147,9 @@ impl Reader<'_> {
             let own = |name: &str| sections.iter().find(|section| section.profile == number && section.name == name);
             let id = own(PROFILE).and_then(|section| line(section.text.as_deref()?, "ID="));
             let values = measure::predict(&self.measured(owners, number), banks)?;
-            let found = own(PCR_SIGNATURES).and_then(|section| section.text.as_deref());
-            let signatures = match found.map(serde_json::from_str::<Signatures>) {
+            let signatures = match own(PCR_SIGNATURES).and_then(|section| section.text.as_deref()) {
+                Some(text) => check_signatures(text, &self.measured(owners, number), key.as_ref(), problems)?,
                 None => 0,
-                Some(Err(error)) => {
-                    problems.push(format!("{PCR_SIGNATURES} is no JSON of signatures: {error}"));
-                    0
-                }
-                Some(Ok(signatures)) => {
-                    let all: Vec<Bank> = signatures.keys().copied().collect();
-                    let signed_values = measure::predict(&self.measured(owners, number), &all)?;
-                    problems.extend(policy::faults(&signatures, &signed_values, key.as_ref())?);
-                    signatures.values().map(Vec::len).sum()
-                }
             };
             profiles.push(InspectedProfile { id, values, signatures });
         }
@@ -210,6 +200,25 @@ impl Reader<'_> {
         }
         Ok(remarks)
     }
+}
+
+/// How many signatures the text of a `.pcrsig` has; what is wrong with them is added to `problems`.
+fn check_signatures(
+    text: &str,
+    measured: &[Measured<'_>],
+    key: Option<&PublicKey>,
+    problems: &mut Vec<String>,
+) -> Result<usize> {
+    let signatures: Signatures = match serde_json::from_str(text) {
+        Ok(signatures) => signatures,
+        Err(error) => {
+            problems.push(format!("{PCR_SIGNATURES} is no JSON of signatures: {error}"));
+            return Ok(0);
+        }
+    };
+    let banks: Vec<Bank> = signatures.keys().copied().collect();
+    problems.extend(policy::faults(&signatures, &measure::predict(measured, &banks)?, key)?);
+    Ok(signatures.values().map(Vec::len).sum())
 }
 
 fn public_key(sections: &[InspectedSection], problems: &mut Vec<String>) -> Option<PublicKey> {

@@ -48,13 +48,7 @@ pub(super) fn headers(reader: impl Read) -> io::Result<Headers> {
     let mut start = Vec::new();
     reader.take(SETUP_BYTES).read_to_end(&mut start)?;
     let version = version(&start);
-    Ok(Headers { size_of_image: size_of_image(start), version })
-}
-
-/// Of an image whose contents are not at hand.
-fn size_of_image(mut start: Vec<u8>) -> Option<u32> {
-    start.truncate(usize::try_from(SETUP_BYTES).ok()?);
-    Image::of_start(start).ok().map(|image| image.size_of_image)
+    Ok(Headers { size_of_image: Image::of_start(start).ok().map(|image| image.size_of_image), version })
 }
 
 impl KernelImage {
@@ -70,15 +64,7 @@ impl KernelImage {
         let size_bytes = file.metadata().with_context(of_file)?.len();
         file.rewind().with_context(of_file)?;
         let version = headers(&file).with_context(of_file)?.version;
-        let mut sbat = None;
-        if let Some(section) = pe.section(SBAT) {
-            let mut text = String::new();
-            Image::content(section, &mut file)?
-                .read_to_string(&mut text)
-                .context("reading .sbat")
-                .with_context(of_file)?;
-            sbat = Some(text);
-        }
+        let sbat = pe.text(SBAT, &mut file).with_context(of_file)?;
         Ok(KernelImage { path: path.to_owned(), size_bytes, version, pe, sbat })
     }
 

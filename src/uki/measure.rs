@@ -14,6 +14,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use super::{Content, MEASURED};
+use crate::format::digest::hex;
 
 /// The words that are measured while a system runs, in their order.
 pub const PHASES: [&str; 6] = ["enter-initrd", "leave-initrd", "sysinit", "ready", "shutdown", "final"];
@@ -179,10 +180,6 @@ pub type Predictions = BTreeMap<Bank, Vec<Prediction>>;
 
 fn extend(value: &mut Vec<u8>, bank: Bank, event: &[u8]) {
     *value = bank.hash(&[value, event].concat());
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -5,14 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::measure::{Bank, Predictions, hex};
+use super::measure::{Bank, Predictions};
 use super::{PCR_PUBLIC_KEY, PCR_SIGNATURES};
+use crate::format::digest::{hex, unhex};
 use crate::format::rsa::{PrivateKey, PublicKey};
 
 /// The PCR that the stub measures into.
@@ -54,7 +55,7 @@ pub struct Policy {
 /// # Errors
 /// Fails on digits that are none.
 pub fn policy_digest(bank: Bank, pcr11: &str) -> Result<[u8; 32]> {
-    let value = unhex(pcr11)?;
+    let value = bytes(pcr11)?;
     let mut selected = [0_u8; 3];
     selected[usize::from(PCR / 8)] = 1 << (PCR % 8);
     let mut hasher = Sha256::new();
@@ -89,7 +90,7 @@ pub fn policies(predictions: &Predictions) -> Result<Vec<Policy>> {
 /// # Errors
 /// Fails when signing does.
 pub fn sign(policies: &[Policy], key: &PrivateKey) -> Result<Signatures> {
-    signatures(policies, &key.public_key(), |policy| key.sign(&unhex(&policy.pol)?))
+    signatures(policies, &key.public_key(), |policy| key.sign(&bytes(&policy.pol)?))
 }
 
 /// Puts together signatures that `signature` has of each digest.
@@ -137,7 +138,7 @@ pub fn faults(signatures: &Signatures, predictions: &Predictions, key: Option<&P
         let Some(key) = key else { continue };
         let signed = STANDARD
             .decode(&signature.sig)
-            .is_ok_and(|sig| unhex(&policy.pol).is_ok_and(|digest| key.verifies(&digest, &sig)));
+            .is_ok_and(|sig| bytes(&policy.pol).is_ok_and(|digest| key.verifies(&digest, &sig)));
         if !signed || signature.pkfp != key.fingerprint().hex() {
             faults.push(format!(
                 "the signature for the phase {} in {} is not one by {PCR_PUBLIC_KEY}",
@@ -151,10 +152,8 @@ pub fn faults(signatures: &Signatures, predictions: &Predictions, key: Option<&P
     Ok(faults)
 }
 
-fn unhex(digits: &str) -> Result<Vec<u8>> {
-    ensure!(digits.len().is_multiple_of(2) && digits.is_ascii(), "{digits:?} are no hexadecimal digits");
-    let pair = |start| u8::from_str_radix(&digits[start..start + 2], 16);
-    (0..digits.len()).step_by(2).map(pair).collect::<Result<_, _>>().with_context(|| format!("{digits:?}"))
+fn bytes(digits: &str) -> Result<Vec<u8>> {
+    unhex(digits).with_context(|| format!("{digits:?} are no hexadecimal digits"))
 }
 
 #[cfg(test)]

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, ensure};
 use super::policy_digest;
 use crate::commands::answer;
 use crate::format::rsa::PublicKey;
-use crate::output::{MODE_PRIVATE, OutputFile, Outputs};
-use crate::uki::{self, Bank, Policy};
+use crate::output::{MODE_PRIVATE, OutputFile};
+use crate::uki::{self, Policy};
 
 /// Put signatures of PCR 11 that were made elsewhere into the image that they are for
 ///
@@ -24,9 +24,8 @@ pub struct Arguments {
     /// Where the signatures are
     #[arg(long, value_name = "DIR")]
     signature_dir: PathBuf,
-    /// The banks of a TPM that were signed for: sha1, sha256, sha384, sha512
-    #[arg(long = "pcr-bank", value_name = "BANK")]
-    pcr_banks: Vec<Bank>,
+    #[command(flatten)]
+    banks: super::BankOptions,
     /// Where to write the image with its signatures; replaced atomically if it exists
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -37,7 +36,7 @@ pub struct Arguments {
 /// # Errors
 /// Fails on signatures that are missing or not by the image's key, and when the output cannot be written; what was there stays.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let banks = super::banks(&arguments.pcr_banks);
+    let banks = arguments.banks.banks();
     let output = OutputFile::create(&arguments.output, MODE_PRIVATE)?;
     let policies = policy_digest::policies(&arguments.file, &banks)?;
     let inspection = uki::inspect(&arguments.file, &banks)?;
@@ -55,9 +54,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     }
     let mut output = output;
     uki::attach(&arguments.file, &serde_json::to_string(&signatures)?, &mut output)?;
-    let mut outputs = Outputs::new();
-    outputs.add_file(output)?;
-    outputs.commit()?;
+    output.commit()?;
     answer::print_line(&format!("{}: {} signatures", arguments.output.display(), policies.len()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -11,9 +11,9 @@ use serde::Serialize;
 use crate::commands::answer;
 use crate::format::digest::{Digest, Hasher};
 use crate::format::rsa::{PrivateKey, PublicKey};
-use crate::output::{MODE_PRIVATE, OutputFile, Outputs};
+use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::progress::Progress;
-use crate::uki::{self, Bank, Content, KernelImage, Parts, Plan, Predictions, Profile};
+use crate::uki::{self, Content, KernelImage, Parts, Plan, Predictions, Profile};
 
 /// Join a kernel, initrds and what belongs to them
 ///
@@ -66,9 +66,8 @@ pub struct Arguments {
     /// One of several ways to boot it, with a command line of its own if wanted; the first is what is booted by default
     #[arg(long, value_name = "ID=TITLE[=CMDLINE]", value_parser = profile)]
     boot_profile: Vec<Profile>,
-    /// For which banks of a TPM the value of PCR 11 is said: sha1, sha256, sha384, sha512
-    #[arg(long = "pcr-bank", value_name = "BANK")]
-    pcr_banks: Vec<Bank>,
+    #[command(flatten)]
+    banks: super::BankOptions,
     /// Where to write it; replaced atomically if it exists
     #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
@@ -106,14 +105,12 @@ pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let parts = parts(arguments, key.as_ref())?;
     warn_of_omissions(&parts, progress);
     let plan = Plan::new(&parts)?;
-    let pcr11 = plan.predict(&super::banks(&arguments.pcr_banks))?;
+    let pcr11 = plan.predict(&arguments.banks.banks())?;
     let signatures = key.map(|key| signatures(&pcr11, &key)).transpose()?.unwrap_or_default();
     let mut hasher = Hasher::new(output);
     plan.write(&signatures, &mut hasher)?;
     let (output, sha256, size_bytes) = hasher.finish();
-    let mut outputs = Outputs::new();
-    outputs.add_file(output)?;
-    outputs.commit()?;
+    output.commit()?;
     report(arguments, &Built { path: &arguments.output, size_bytes, sha256, pcr11 })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use anyhow::{Result, bail};
 use indicatif::DecimalBytes;
 
 use crate::commands::answer;
-use crate::uki::{self, Bank, InspectedSection, Inspection, Predictions};
+use crate::uki::{self, InspectedSection, Inspection, Predictions};
 
 /// Say what is in a unified kernel image, one made by this program or any other
 ///
@@ -19,9 +19,8 @@ pub struct Arguments {
     /// The image
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// For which banks of a TPM the value of PCR 11 is said: sha1, sha256, sha384, sha512
-    #[arg(long = "pcr-bank", value_name = "BANK")]
-    pcr_banks: Vec<Bank>,
+    #[command(flatten)]
+    banks: super::BankOptions,
     /// Print JSON instead of text; sizes are in bytes
     #[arg(long)]
     json: bool,
@@ -32,7 +31,7 @@ pub struct Arguments {
 /// # Errors
 /// Fails when the file cannot be read or is no EFI program, and when the image has a problem.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let inspection = uki::inspect(&arguments.file, &super::banks(&arguments.pcr_banks))?;
+    let inspection = uki::inspect(&arguments.file, &arguments.banks.banks())?;
     let whole = answer::print(|output| match arguments.json {
         true => answer::write_json(output, &inspection),
         false => write_text(output, &inspection),

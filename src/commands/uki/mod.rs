@@ -49,7 +49,16 @@ pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     }
 }
 
-/// The banks that were asked for: SHA-256 where none was.
-fn banks(asked: &[Bank]) -> Vec<Bank> {
-    if asked.is_empty() { vec![Bank::Sha256] } else { asked.to_vec() }
+/// Which banks of a TPM.
+#[derive(Debug, clap::Args)]
+struct BankOptions {
+    /// For which banks of a TPM the values of PCR 11 are: sha1, sha256, sha384, sha512; may be repeated [default: sha256]
+    #[arg(long = "pcr-bank", value_name = "BANK")]
+    pcr_banks: Vec<Bank>,
+}
+
+impl BankOptions {
+    fn banks(&self) -> Vec<Bank> {
+        if self.pcr_banks.is_empty() { vec![Bank::Sha256] } else { self.pcr_banks.clone() }
+    }
 }

@@ -26,9 +26,8 @@ pub struct Arguments {
     /// The image, with the public key in it
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// For which banks of a TPM: sha1, sha256, sha384, sha512
-    #[arg(long = "pcr-bank", value_name = "BANK")]
-    pcr_banks: Vec<Bank>,
+    #[command(flatten)]
+    banks: super::BankOptions,
     /// Print JSON as that of .pcrsig, with the phases and without the signatures
     #[arg(long)]
     json: bool,
@@ -46,7 +45,7 @@ struct Unsigned {
 /// # Errors
 /// Fails when the file cannot be read or is no EFI program, and when it has no public key.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
-    let policies = policies(&arguments.file, &super::banks(&arguments.pcr_banks))?;
+    let policies = policies(&arguments.file, &arguments.banks.banks())?;
     if arguments.json {
         let mut by_bank: BTreeMap<Bank, Vec<Unsigned>> = BTreeMap::new();
         for Policy { bank, phase, pol } in policies {

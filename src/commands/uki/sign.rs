@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::commands::answer;
-use crate::output::{MODE_PRIVATE, OutputFile, Outputs};
+use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::process::{self, Program};
 use crate::uki;
 
@@ -65,9 +65,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     check_signature(&signed, &arguments.secureboot_certificate)?;
     let mut file = File::open(&signed).context("opening what was signed")?;
     output.copy_from(&mut file).with_context(|| format!("writing {}", target.display()))?;
-    let mut outputs = Outputs::new();
-    outputs.add_file(output)?;
-    outputs.commit()?;
+    output.commit()?;
     answer::print_line(&format!("{}: signed", target.display()))?;
     Ok(ExitCode::SUCCESS)
 }

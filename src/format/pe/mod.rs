@@ -164,8 +164,29 @@ impl Image {
         Ok(reader.take(section.content_bytes().into()))
     }
 
+    /// The contents of the section of that name as text, if there is one.
+    ///
+    /// # Errors
+    /// Fails when reading fails, and on what is no UTF-8.
+    pub fn text(&self, name: &str, reader: impl Read + Seek) -> Result<Option<String>> {
+        let Some(section) = self.section(name) else { return Ok(None) };
+        let mut text = String::new();
+        let read = Self::content(section, reader)?.read_to_string(&mut text);
+        read.with_context(|| format!("reading the section {name}"))?;
+        Ok(Some(text))
+    }
+
     /// What a loader would stumble on: sections that overlap or are not aligned, and sizes that do not fit.
     pub fn faults(&self) -> Vec<String> {
+        let mut faults = self.overlaps();
+        faults.extend(self.misplaced());
+        if self.table_end() > self.size_of_headers as usize {
+            faults.push(format!("the section table ends beyond the {} bytes of the headers", self.size_of_headers));
+        }
+        faults
+    }
+
+    fn overlaps(&self) -> Vec<String> {
         let mut faults = Vec::new();
         let mut fault = |text: String| faults.push(text);
         let mut by_address: Vec<&Section> = self.sections.iter().collect();
@@ -182,6 +203,13 @@ impl Image {
                 fault(format!("the sections {} and {} overlap in the file", pair[0].name, pair[1].name));
             }
         }
+        faults
+    }
+
+    /// Sections at places where none should begin or end.
+    fn misplaced(&self) -> Vec<String> {
+        let mut faults = Vec::new();
+        let mut fault = |text: String| faults.push(text);
         for section in &self.sections {
             if section.address % self.section_alignment != 0 {
                 fault(format!("the section {} is not at a multiple of {} bytes", section.name, self.section_alignment));
@@ -198,9 +226,6 @@ impl Image {
                     section.name, self.size_of_image
                 ));
             }
-        }
-        if self.table_end() > self.size_of_headers as usize {
-            fault(format!("the section table ends beyond the {} bytes of the headers", self.size_of_headers));
         }
         faults
     }

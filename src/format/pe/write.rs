@@ -59,10 +59,9 @@ impl<'a> Copy<'a> {
     /// the whole would be larger than the 4 GiB that the format allows.
     pub fn new(image: &'a Image, replaced: Vec<(&str, Vec<u8>)>, added: Vec<NewSection<'a>>) -> Result<Self> {
         ensure!(image.signatures.1 == 0, "it is signed already, and what is added would make that signature false");
-        let faults = image.faults();
-        // Linkers of old put sections closer together than they say.
-        let fatal = faults.iter().find(|fault| fault.contains("overlap"));
-        ensure!(fatal.is_none(), "it is damaged: {}", fatal.map_or("", |fault| fault));
+        // What is not aligned is no reason: linkers of old put sections closer together than they say.
+        let overlaps = image.overlaps();
+        ensure!(overlaps.is_empty(), "it is damaged: {}", overlaps.join("; "));
         let mut sections: Vec<(Section, Source<'_>)> =
             image.sections.iter().map(|section| (section.clone(), Source::Old(section))).collect();
         for (name, bytes) in replaced {
