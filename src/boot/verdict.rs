@@ -59,13 +59,15 @@ pub fn failed_unit(seen: &Seen) -> Option<String> {
     seen.console.failed_unit().map(|line| format!("a unit failed: {line}"))
 }
 
-/// The fact that is not as it should be, in words.
-pub fn wrong_fact(seen: &Seen, facts: &[(&str, &str)]) -> Option<String> {
-    facts.iter().find_map(|(name, expected)| match seen.console.fact(name) {
+/// Every fact that is not as it should be, in words.
+pub fn wrong_facts(seen: &Seen, facts: &[(&str, &str)]) -> Option<String> {
+    let wrong = facts.iter().filter_map(|(name, expected)| match seen.console.fact(name) {
         Some(told) if told.starts_with(expected) => None,
         Some(told) => Some(format!("the target's {name} is {told:?}, not {expected:?}")),
         None => Some(format!("the target does not tell its {name}")),
-    })
+    });
+    let wrong: Vec<_> = wrong.collect();
+    (!wrong.is_empty()).then(|| wrong.join("; "))
 }
 
 /// Whether a failure is QEMU's and not the initrd's: a panic before any initrd was unpacked.
@@ -144,12 +146,12 @@ mod tests {
     }
 
     #[test]
-    fn facts_are_compared_from_their_beginning() {
+    fn facts_are_compared_from_their_beginning_and_all_that_are_wrong_are_named() {
         let seen = seen("[    9.000000] ocinitrd: fact root /dev/vda1 / ext4 rw 0 0\n", Ending::Told);
-        assert_eq!(wrong_fact(&seen, &[("root", "/dev/vda1 / ext4 ")]), None);
-        let wrong = wrong_fact(&seen, &[("root", "/dev/vda2 ")]).unwrap();
-        assert_eq!(wrong, "the target's root is \"/dev/vda1 / ext4 rw 0 0\", not \"/dev/vda2 \"");
-        assert_eq!(wrong_fact(&seen, &[("swap", "")]).unwrap(), "the target does not tell its swap");
+        assert_eq!(wrong_facts(&seen, &[("root", "/dev/vda1 / ext4 ")]), None);
+        let wrong = wrong_facts(&seen, &[("root", "/dev/vda1 "), ("root", "/dev/vda2 "), ("swap", "")]).unwrap();
+        let root = "the target's root is \"/dev/vda1 / ext4 rw 0 0\", not \"/dev/vda2 \"";
+        assert_eq!(wrong, format!("{root}; the target does not tell its swap"));
     }
 
     #[test]

@@ -110,7 +110,7 @@ impl Session<'_> {
     fn fault(&self, scenario: &Scenario, seen: &Seen) -> Option<(Stage, String)> {
         let fault = verdict::fault(seen, self.options.timeout);
         if let (None, Expectation::Target(facts)) = (&fault, scenario.expects) {
-            let wrong = verdict::failed_unit(seen).or_else(|| verdict::wrong_fact(seen, facts));
+            let wrong = verdict::failed_unit(seen).or_else(|| verdict::wrong_facts(seen, facts));
             return wrong.map(|reason| (Stage::Target, reason));
         }
         fault
@@ -128,11 +128,11 @@ impl Session<'_> {
         };
         let (awake, more_retries) = self.run(&self.qemu_of_boots, scenario.name, guest)?;
         let woken = verdict::fault(&awake, self.options.timeout)
-            .or_else(|| verdict::wrong_fact(&awake, &[("awake", token)]).map(|reason| (Stage::Target, reason)));
+            .or_else(|| verdict::wrong_facts(&awake, &[("awake", token)]).map(|reason| (Stage::Target, reason)));
         // What was there before it fell asleep was told then.
         let fault = woken.or_else(|| match scenario.expects {
             Expectation::Target(facts) => verdict::failed_unit(&asleep)
-                .or_else(|| verdict::wrong_fact(&asleep, facts))
+                .or_else(|| verdict::wrong_facts(&asleep, facts))
                 .map(|reason| (Stage::Target, reason)),
             Expectation::Failure { .. } => None,
         });
