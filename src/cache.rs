@@ -36,6 +36,8 @@ pub enum Kind {
     Kernel,
     /// A segment of an initrd.
     Segment,
+    /// What an installed tree brings for unified kernel images.
+    Stub,
 }
 
 impl Kind {
@@ -45,6 +47,7 @@ impl Kind {
             Kind::Layer => "layer",
             Kind::Kernel => "kernel",
             Kind::Segment => "segment",
+            Kind::Stub => "stub",
         }
     }
 }

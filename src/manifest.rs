@@ -11,6 +11,7 @@ use crate::dnf::InstalledPackage;
 use crate::format::digest::Digest;
 use crate::repository::Package;
 use crate::segment::ALIGNMENT_BYTES;
+use crate::uki::Predictions;
 
 /// What it is called in the output directory.
 pub const FILE_NAME: &str = "manifest.json";
@@ -81,6 +82,9 @@ pub struct Options {
     pub modules: Vec<String>,
     /// Whether modules stay compressed as the distribution ships them.
     pub keep_module_compression: bool,
+    /// The kernel's command line in unified kernel images, if there are any and it is not empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cmdline: Option<String>,
 }
 
 /// A kernel, and the initrd for it.
@@ -92,10 +96,22 @@ pub struct Kernel {
     pub image: String,
     /// The path of its initrd, if one was asked for.
     pub initrd: Option<String>,
+    /// Its unified kernel image, if one was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uki: Option<Uki>,
     /// The segments of the initrd in their order.
     pub segments: Vec<Segment>,
     /// The packages whose payload it is, sorted by name.
     pub packages: Vec<InstalledPackage>,
+}
+
+/// A unified kernel image.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct Uki {
+    /// The path, relative to the output directory.
+    pub path: String,
+    /// What a TPM's PCR 11 will be when its kernel starts and in each phase behind, by bank.
+    pub pcr11: Predictions,
 }
 
 /// One segment of the initrd.

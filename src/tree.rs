@@ -13,7 +13,7 @@ mod query;
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
@@ -66,6 +66,23 @@ impl Content {
         }
     }
 
+    /// Part of it: from the byte `offset` on, so many, as far as there are so many.
+    #[must_use]
+    pub fn part(&self, offset: u64, length_bytes: u64) -> Self {
+        let start = offset.min(self.size_bytes());
+        let length_bytes = length_bytes.min(self.size_bytes() - start);
+        match self {
+            Content::Spooled { file, offset, .. } => {
+                Content::Spooled { file: file.clone(), offset: offset + start, length_bytes }
+            }
+            Content::Bytes(bytes) => {
+                // What is in memory can be counted by its addresses.
+                let (start, length) = (start as usize, length_bytes as usize);
+                Content::Bytes(bytes[start..start + length].into())
+            }
+        }
+    }
+
     /// A reader over the content; several may be open at a time.
     pub fn reader(&self) -> ContentReader {
         ContentReader { content: self.clone(), position: 0 }
@@ -109,6 +126,19 @@ impl Read for ContentReader {
         }
         self.position += count as u64;
         Ok(count)
+    }
+}
+
+impl Seek for ContentReader {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let size_bytes = self.content.size_bytes();
+        let position = match to {
+            SeekFrom::Start(offset) => Some(offset),
+            SeekFrom::End(offset) => size_bytes.checked_add_signed(offset),
+            SeekFrom::Current(offset) => self.position.checked_add_signed(offset),
+        };
+        self.position = position.filter(|position| *position <= size_bytes).ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(self.position)
     }
 }
 

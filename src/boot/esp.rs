@@ -1,4 +1,5 @@
-//! The EFI system partition of a guest: a boot loader, a kernel and an initrd in, the partition's file system out.
+//! The EFI system partition of a guest: a boot loader, a kernel and an initrd in, or all of it as one image; the partition's file
+//! system out.
 //!
 //! It is written on the host, since it holds what the very boot is about. Specifications:
 //! [UEFI 2.10, 3.5.1.1](https://uefi.org/specs/UEFI/2.10/) (Removable Media Boot Behavior),
@@ -19,6 +20,14 @@ pub const SYSTEMD_BOOT: &str = "usr/lib/systemd/boot/efi/systemd-bootx64.efi";
 const BOOT_LOADER: &str = "EFI/BOOT/BOOTX64.EFI";
 /// Nobody is there to choose from a menu.
 const LOADER_CONFIGURATION: &str = "timeout 0\n";
+
+/// Writes a file system with a unified kernel image over the bytes `place` of `disk`, where the firmware starts it.
+///
+/// # Errors
+/// As [`SystemdBoot::write`].
+pub fn write_unified(image: &Path, disk: &File, place: Range<u64>) -> Result<()> {
+    fat::write(disk, place, &[(BOOT_LOADER, Content::File(image))])
+}
 
 /// A kernel that systemd-boot starts. It is also what tells systemd-gpt-auto-generator which disk was booted from.
 pub struct SystemdBoot<'a> {

@@ -100,6 +100,8 @@ pub enum Start {
         firmware: Firmware,
         /// The disk's number in its set.
         disk: usize,
+        /// The kernel's options that a unified kernel image adds to its own: systemd-stub(7).
+        command_line: Option<String>,
     },
 }
 
@@ -133,12 +135,15 @@ impl Start {
                 arguments.extend(["-append".into(), command_line.into()]);
                 arguments
             }
-            Start::Uefi { firmware: Firmware { code, variables }, .. } => {
+            Start::Uefi { firmware: Firmware { code, variables }, command_line, .. } => {
                 let drive = |flash: &Flash, options: &str| {
                     with_path(&format!("if=pflash,format={},{options},file=", flash.format), &flash.path)
                 };
                 let (code, variables) = (drive(code, "unit=0,readonly=on"), drive(variables, "unit=1"));
-                vec!["-drive".into(), code, "-drive".into(), variables]
+                let mut arguments = vec!["-drive".into(), code, "-drive".into(), variables];
+                let extra = |options| smbios_string("io.systemd.stub.kernel-cmdline-extra", options);
+                arguments.extend(command_line.iter().flat_map(|options| extra(options)));
+                arguments
             }
         }
     }
@@ -202,8 +207,7 @@ impl Qemu {
         arguments.extend(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"].map(OsString::from));
         arguments.extend(guest.start.arguments());
         for (name, value) in guest.credentials {
-            let string = format!("io.systemd.credential:{name}={value}").replace(',', ",,");
-            arguments.extend(["-smbios".into(), format!("type=11,value={string}").into()]);
+            arguments.extend(smbios_string(&format!("io.systemd.credential:{name}"), value));
         }
         if let Some(socket) = &guest.tpm {
             arguments.extend(["-chardev".into(), with_path("socket,id=tpm,path=", socket)]);
@@ -251,6 +255,12 @@ impl Qemu {
             _ => Some("a kernel started with KVM says nothing".to_owned()),
         })
     }
+}
+
+/// A string that the firmware hands on, in an option in which a comma is written twice.
+fn smbios_string(name: &str, value: &str) -> [OsString; 2] {
+    let string = format!("{name}={value}").replace(',', ",,");
+    ["-smbios".into(), format!("type=11,value={string}").into()]
 }
 
 /// The value of `-drive`.
@@ -369,11 +379,13 @@ mod tests {
         let flash = |path: &str, format: &str| Flash { path: path.into(), format: format.to_owned() };
         let firmware = Firmware { code: flash("/fw/code", "raw"), variables: flash("/own,vars", "qcow2") };
         let disk = |number| GuestDisk { number, image: "/disk".into(), writable: false };
-        let start = Start::Uefi { firmware, disk: 2 };
+        let start = Start::Uefi { firmware, disk: 2, command_line: Some("a,b".to_owned()) };
         let line = arguments_of(start, Accelerator::Kvm, vec![disk(1), disk(2)]).join(" ");
         let flash = " -drive if=pflash,format=raw,unit=0,readonly=on,file=/fw/code \
             -drive if=pflash,format=qcow2,unit=1,file=/own,,vars ";
         assert!(line.contains(flash) && !line.contains("-kernel") && !line.contains("-append"), "{line}");
+        let options = " -smbios type=11,value=io.systemd.stub.kernel-cmdline-extra=a,,b ";
+        assert!(line.contains(options), "{line}");
         assert!(line.contains("serial=disk1 ") && line.ends_with("serial=disk2,bootindex=0"), "{line}");
     }
 }

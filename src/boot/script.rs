@@ -25,13 +25,15 @@ const TARGET_INIT: &str = include_str!("guest/target-init.sh");
 const PROGRAM: u32 = 0o755;
 const SECRET: u32 = 0o600;
 
-/// The segment of a guest that makes disks by `recipe`.
+/// The segment of a guest that makes disks by `recipe`, which may use the key `pcr_key` in PEM.
 ///
 /// # Errors
 /// Fails only where a script of ours cannot be an entry.
-pub fn disk_maker(recipe: &str) -> Result<Vec<u8>> {
+pub fn disk_maker(recipe: &str, pcr_key: Option<&str>) -> Result<Vec<u8>> {
     let run = [COMMON, DISKS, recipe, DISKS_END].concat();
-    segment(&[("ocinitrd/run", &run), ("ocinitrd/target-init", TARGET_INIT)], PROGRAM)
+    let scripts = [("ocinitrd/run", run.as_str()), ("ocinitrd/target-init", TARGET_INIT)];
+    let files: Vec<_> = scripts.into_iter().chain(pcr_key.map(|key| ("ocinitrd/pcr-key", key))).collect();
+    segment(&files, PROGRAM)
 }
 
 /// The segment of a guest that serves its disks by `script`. Should nobody end it, it ends after `lifetime`.
@@ -135,7 +137,7 @@ mod tests {
 
     #[test]
     fn a_disk_maker_brings_its_recipe_and_the_target_s_init() {
-        let digests = inspect::file_digests(&disk_maker("need mke2fs\n").unwrap()[..]).unwrap();
+        let digests = inspect::file_digests(&disk_maker("need mke2fs\n", None).unwrap()[..]).unwrap();
         assert_eq!(digests.len(), 2);
         assert_ne!(digests[&b"ocinitrd/run"[..]], inspect_run(&contents_lister().unwrap()));
     }

@@ -23,6 +23,7 @@ use crate::tree::Tree;
 use crate::trim;
 
 use super::part::{Draft, Part};
+use super::stub::{self, Stub};
 use super::{Build, FIRMWARE_DIRECTORY};
 
 /// What the cache keeps of an installed tree.
@@ -45,6 +46,7 @@ pub struct Base {
     tree: Option<Tree>,
     /// The segment, if it is there already.
     segment: Option<Part>,
+    stub: Option<Stub>,
 }
 
 /// The base, done.
@@ -56,6 +58,8 @@ pub struct FinishedBase {
     pub tree: Option<Tree>,
     /// The firmware that the base's packages bring: which of it is needed depends on the kernel.
     pub firmware: Tree,
+    /// What unified kernel images are made with, if such are asked for.
+    pub stub: Option<Stub>,
 }
 
 /// A base that an earlier build installed; what is left of that is still to be seen.
@@ -90,8 +94,10 @@ impl Found {
     /// # Errors
     /// As [`install`].
     pub async fn complete(self, build: &Build<'_>, segment: Option<Part>) -> Result<Base> {
-        let needs_tree = build.plan.wants_tree() || (build.plan.wants_segments() && segment.is_none());
-        let mut base = Base { layer: self.0, tree: None, segment };
+        let stub = if build.plan.wants_ukis() { stub::find(build)? } else { None };
+        let lacks_stub = build.plan.wants_ukis() && stub.is_none();
+        let needs_tree = build.plan.wants_tree() || (build.plan.wants_segments() && segment.is_none()) || lacks_stub;
+        let mut base = Base { layer: self.0, tree: None, segment, stub };
         if needs_tree {
             base.provide_tree(build).await?;
         }
@@ -105,7 +111,7 @@ impl Found {
 /// Fails when a package cannot be had, does not verify, or cannot be installed.
 pub async fn install(build: &Build<'_>) -> Result<Base> {
     let (layer, tree) = install_tree(build).await?;
-    Ok(Base { layer, tree: Some(tree), segment: None })
+    Ok(Base { layer, tree: Some(tree), segment: None, stub: None })
 }
 
 fn draft(build: &Build<'_>) -> Draft {
@@ -207,7 +213,11 @@ impl Base {
     pub fn finish(self, build: &Build<'_>) -> Result<FinishedBase> {
         self.layer.warnings.iter().for_each(|warning| build.workshop.progress.warn(warning));
         let Some(mut tree) = self.tree else {
-            return Ok(FinishedBase { segment: self.segment, tree: None, firmware: Tree::new() });
+            return Ok(FinishedBase { segment: self.segment, tree: None, firmware: Tree::new(), stub: self.stub });
+        };
+        let stub = match self.stub {
+            None if build.plan.wants_ukis() => Some(stub::take(build, &tree)?),
+            stub => stub,
         };
         finish::finish(&mut tree, &build.plan.selection, build.recipe.epoch)?;
         let firmware = tree.split_off(FIRMWARE_DIRECTORY.as_bytes());
@@ -218,6 +228,6 @@ impl Base {
             None if build.plan.wants_segments() => Some(draft(build).make(&tree, Vec::new(), &build.workshop)?),
             segment => segment,
         };
-        Ok(FinishedBase { segment, tree: Some(tree), firmware })
+        Ok(FinishedBase { segment, tree: Some(tree), firmware, stub })
     }
 }

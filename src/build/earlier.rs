@@ -93,12 +93,13 @@ pub fn check(plan: &Plan) -> Result<()> {
     rustix::fs::access(existing, rustix::fs::Access::WRITE_OK).with_context(|| {
         format!("the output directory {} cannot be written into; give another with --output-dir", directory.display())
     })?;
-    for format in plan.formats.iter().filter(|format| **format != Format::Cpio) {
+    for format in plan.formats.iter().filter(|format| format.is_directory()) {
         let name = plan.output_name(*format, None);
         check_directory_replaceable(&directory.join(&name), replaces(plan, &name))?;
     }
     // Names with a kernel's version are known later.
-    let initrd = plan.formats.contains(&Format::Cpio).then(|| plan.output_name(Format::Cpio, None));
-    let names = [Some(manifest::FILE_NAME.to_owned()), Some("vmlinuz".to_owned()), initrd];
-    refuse_foreign(plan, names.iter().flatten().map(String::as_str))
+    let files = plan.formats.iter().filter(|format| !format.is_directory());
+    let mut names: Vec<String> = files.map(|format| plan.output_name(*format, None)).collect();
+    names.extend([manifest::FILE_NAME.to_owned(), "vmlinuz".to_owned()]);
+    refuse_foreign(plan, names.iter().map(String::as_str))
 }

@@ -21,7 +21,7 @@ use super::plan::{Format, Plan, suffixed};
 
 /// A kernel's image and the start of its initrd, under way.
 pub struct Early<'scope> {
-    image: ScopedJoinHandle<'scope, Result<WrittenFile>>,
+    image: ScopedJoinHandle<'scope, Result<(WrittenFile, Content)>>,
     initrd: Option<ScopedJoinHandle<'scope, Result<Beginning>>>,
 }
 
@@ -44,7 +44,7 @@ impl<'scope> Early<'scope> {
             let image = source.keep(&cache)?;
             let written = copy(plan, &name, &image.content, &image.sha256, MODE_PUBLIC)?;
             written.file.sync()?;
-            Ok(written)
+            Ok((written, image.content))
         })?;
         let begin_initrd = || {
             let name = plan.output_name(Format::Cpio, suffix);
@@ -56,11 +56,11 @@ impl<'scope> Early<'scope> {
         Ok(Early { image, initrd })
     }
 
-    /// Waits for the image, and for the start of the initrd if there is to be one.
+    /// Waits for the image, which comes with its bytes, and for the start of the initrd if there is to be one.
     ///
     /// # Errors
     /// Fails when one of them could not be written.
-    pub fn join(self) -> Result<(WrittenFile, Option<Beginning>)> {
+    pub fn join(self) -> Result<((WrittenFile, Content), Option<Beginning>)> {
         let initrd = self.initrd.map(joined).transpose()?;
         Ok((joined(self.image)?, initrd))
     }

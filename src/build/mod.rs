@@ -13,6 +13,8 @@ mod part;
 mod plan;
 mod reading;
 mod recipe;
+mod stub;
+mod unified;
 
 use std::fs;
 use std::io::{Write, stderr};

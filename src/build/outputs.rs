@@ -27,6 +27,7 @@ use super::early::Early;
 use super::kernels::FinishedKernel;
 use super::part::Part;
 use super::plan::{Format, Plan, suffixed};
+use super::unified::{self, Ingredients};
 
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -119,18 +120,24 @@ impl<'a> Writing<'a> {
         early: Early<'_>,
         packages: &[LockedPackage],
     ) -> Result<manifest::Kernel> {
-        let (image, initrd) = early.join()?;
-        let name = image.output.path.clone();
-        self.add(image)?;
+        let ((image, content), initrd) = early.join()?;
+        let image = self.add(image)?;
         let modules = kernel.segment.as_ref();
         let initrd = initrd.map(|initrd| self.add(initrd.finish(modules)?)).transpose()?;
         let parts = [kernel.microcode.as_ref(), self.base.segment.as_ref(), modules];
-        let segments = match initrd {
-            Some(_) => parts.into_iter().flatten().map(listed_segment).collect(),
-            None => Vec::new(),
-        };
+        let parts: Vec<&Part> = parts.into_iter().flatten().collect();
+        let version = kernel.version.clone();
+        let ingredients = |stub| Ingredients { version: &version, kernel: content, segments: &parts, stub };
+        let uki = self.base.stub.as_ref().map(|stub| self.unified(&ingredients(stub))).transpose()?;
+        let is_listed = initrd.is_some() || uki.is_some();
+        let segments = if is_listed { parts.into_iter().map(listed_segment).collect() } else { Vec::new() };
         let packages = listed_packages(packages);
-        Ok(manifest::Kernel { version: kernel.version.clone(), image: name, initrd, segments, packages })
+        Ok(manifest::Kernel { version, image, initrd, uki, segments, packages })
+    }
+
+    fn unified(&mut self, ingredients: &Ingredients<'_>) -> Result<manifest::Uki> {
+        let (written, pcr11) = unified::write(self.build, ingredients)?;
+        Ok(manifest::Uki { path: self.add(written)?, pcr11 })
     }
 
     /// Takes an output that was written; returns its name.
@@ -280,6 +287,7 @@ fn options(plan: &Plan) -> Options {
         compression: plan.compression.to_string(),
         modules: plan.selection.modules.clone(),
         keep_module_compression: plan.keep_module_compression,
+        cmdline: plan.uki.cmdline.clone().filter(|_| plan.wants_ukis()),
     }
 }
 

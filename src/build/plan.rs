@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::definition::{Definition, Selection};
+use crate::definition::{Definition, Selection, Uki};
 use crate::engine::ImageReference;
 use crate::format::compress::Compression;
 use crate::locking::Needs;
@@ -13,6 +13,9 @@ use crate::manifest::Manifest;
 use crate::modules::{FirmwarePatterns, Patterns};
 use crate::tree::Globs;
 use crate::trim::Features;
+
+/// Of an EFI program.
+const EFI_EXTENSION: &str = ".efi";
 
 /// Forms of the main output.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -23,11 +26,13 @@ pub enum Format {
     Directory,
     /// An OCI image layout of the tree.
     Oci,
+    /// A unified kernel image: an EFI program with the kernel and the initrd in it.
+    Uki,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Format; 3] = [Format::Cpio, Format::Directory, Format::Oci];
+    pub const ALL: [Format; 4] = [Format::Cpio, Format::Directory, Format::Oci, Format::Uki];
 
     /// As it is written on the command line and in the manifest.
     pub fn name(self) -> &'static str {
@@ -35,6 +40,7 @@ impl Format {
             Format::Cpio => "cpio",
             Format::Directory => "directory",
             Format::Oci => "oci",
+            Format::Uki => "uki",
         }
     }
 
@@ -44,7 +50,13 @@ impl Format {
             Format::Cpio => "initrd",
             Format::Directory => "root",
             Format::Oci => "oci",
+            Format::Uki => "uki.efi",
         }
+    }
+
+    /// Whether it is a directory of several files.
+    pub fn is_directory(self) -> bool {
+        matches!(self, Format::Directory | Format::Oci)
     }
 }
 
@@ -78,6 +90,8 @@ pub struct Request {
     pub output_name: Option<String>,
     /// Where everything is written.
     pub output_directory: PathBuf,
+    /// The kernel's command line in unified kernel images; without it, the definition's.
+    pub command_line: Option<String>,
     /// Whether files are replaced that no build wrote.
     pub force: bool,
 }
@@ -102,6 +116,7 @@ impl Request {
             epoch: Some(manifest.epoch),
             output_name: options.output_name.clone(),
             output_directory,
+            command_line: options.cmdline.clone(),
             force: false,
         })
     }
@@ -160,6 +175,8 @@ pub struct Plan {
     pub output_directory: PathBuf,
     /// Whether files are replaced that no build wrote.
     pub force: bool,
+    /// What becomes part of unified kernel images; paths are those of this host.
+    pub uki: Uki,
     /// The time stamp asked for, in seconds.
     pub explicit_epoch: Option<u64>,
 }
@@ -201,6 +218,7 @@ impl Plan {
             output_name: request.output_name,
             output_directory: request.output_directory,
             force: request.force,
+            uki: uki(definition, request.command_line),
             explicit_epoch: request.epoch,
         })
     }
@@ -217,7 +235,12 @@ impl Plan {
 
     /// The name of the main output of a format. With several kernels there is an initrd for each, `kernel` says for which.
     pub fn output_name(&self, format: Format, kernel: Option<&str>) -> String {
-        suffixed(self.output_name.as_deref().unwrap_or(format.default_output()), kernel)
+        let name = self.output_name.as_deref().unwrap_or(format.default_output());
+        // Firmware and boot loaders go by the extension.
+        match name.strip_suffix(EFI_EXTENSION) {
+            Some(stem) => suffixed(stem, kernel) + EFI_EXTENSION,
+            None => suffixed(name, kernel),
+        }
     }
 
     /// Whether the tree itself is asked for, beside its segments.
@@ -227,7 +250,12 @@ impl Plan {
 
     /// Whether segments are asked for.
     pub fn wants_segments(&self) -> bool {
-        self.segments || self.formats.contains(&Format::Cpio)
+        self.segments || self.formats.contains(&Format::Cpio) || self.wants_ukis()
+    }
+
+    /// Whether unified kernel images are asked for.
+    pub fn wants_ukis(&self) -> bool {
+        self.formats.contains(&Format::Uki)
     }
 
     /// Modules that are compressed already do not compress again: their segment is stored plain, which the kernel
@@ -235,6 +263,13 @@ impl Plan {
     pub fn modules_compression(&self) -> Compression {
         if self.keep_module_compression { Compression::None } else { self.compression }
     }
+}
+
+fn uki(definition: &Definition, command_line: Option<String>) -> Uki {
+    let mut uki = definition.uki.clone();
+    uki.resolve_paths(&definition.directory);
+    uki.cmdline = command_line.or(uki.cmdline);
+    uki
 }
 
 /// A malformed pattern is told before anything is done.

@@ -124,6 +124,7 @@ impl Recipe {
             "formats": formats,
             "segments": plan.segments,
             "output_name": plan.output_name,
+            "uki": plan.wants_ukis().then(|| (&plan.uki.cmdline, section.inputs.contents.get("[uki]"))),
         });
         Digest::of(inputs.to_string().as_bytes())
     }

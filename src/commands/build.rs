@@ -14,9 +14,9 @@ use crate::manifest::{self, Manifest};
 use crate::progress::Progress;
 use crate::workshop::Workshop;
 
-use super::answer;
 use super::supply::{SupplyOptions, load_definition};
 use super::surroundings;
+use super::{answer, given};
 
 /// Build an initrd from the packages that an image definition names.
 ///
@@ -28,13 +28,14 @@ use super::surroundings;
 #[command(after_long_help = "\
 Examples:
   ocinitrd build fedora-44 --profile network,nfs -O out/fedora-44
-  ocinitrd build fedora-44 --locked --offline -t cpio,oci")]
+  ocinitrd build fedora-44 --locked --offline -t cpio,oci
+  ocinitrd build fedora-44 -t uki --cmdline 'root=LABEL=root rw'")]
 pub struct Arguments {
     /// The image: NAME for images/NAME.toml, or the path of a definition.
     #[arg(default_value = "fedora-44")]
     pub image: String,
 
-    /// Name of the main output in the output directory [default: initrd, oci or root, by format].
+    /// Name of the main output in the output directory [default: initrd, oci, root or uki.efi, by format].
     #[arg(short, long, value_name = "NAME")]
     pub output: Option<String>,
 
@@ -71,6 +72,10 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", value_parser = surroundings::epoch())]
     pub epoch: Option<u64>,
 
+    /// The kernel's command line in a unified kernel image, or a file that has it [default: the image's].
+    #[arg(long, value_name = "TEXT|@FILE")]
+    pub cmdline: Option<String>,
+
     /// Replace files in the output directory that no build of ocinitrd wrote.
     #[arg(long)]
     pub force: bool,
@@ -98,19 +103,21 @@ impl clap::ValueEnum for Format {
             Format::Cpio => "A compressed cpio archive, as boot loaders take it",
             Format::Directory => "The unpacked tree",
             Format::Oci => "An OCI image layout of the tree",
+            Format::Uki => "A unified kernel image: an EFI program with the kernel and the initrd in it",
         };
         Some(PossibleValue::new(self.name()).help(help))
     }
 }
 
 impl Arguments {
-    fn request(&self, image: &str) -> Request {
+    fn request(&self, image: &str) -> Result<Request> {
         let kernels = match &self.kernel_versions[..] {
             _ if self.all_kernels => Kernels::All,
             [] => Kernels::Newest,
             versions => Kernels::Versions(versions.iter().cloned().collect()),
         };
-        Request {
+        let command_line = self.cmdline.as_deref().map(given::text).transpose()?;
+        Ok(Request {
             profiles: self.profiles.clone(),
             kernels,
             formats: self.formats.iter().copied().collect(),
@@ -119,8 +126,9 @@ impl Arguments {
             epoch: self.epoch,
             output_name: self.output.clone(),
             force: self.force,
+            command_line: command_line.map(|text| text.trim().to_owned()),
             output_directory: self.output_dir.clone().unwrap_or_else(|| PathBuf::from(image)),
-        }
+        })
     }
 }
 
@@ -130,7 +138,7 @@ impl Arguments {
 /// Fails when anything does; then no output was written and those of an earlier build are as they were.
 pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let definition = load_definition(&arguments.image)?;
-    let plan = Plan::new(arguments.request(&definition.name), &definition)?;
+    let plan = Plan::new(arguments.request(&definition.name)?, &definition)?;
     build::check_outputs(&plan)?;
     let workshop = Workshop::open(definition, arguments.supply.supply()?, progress)?;
     let renewal = if arguments.locked { Renewal::Forbidden } else { Renewal::Used };

@@ -106,7 +106,7 @@ fn derived(arguments: &Arguments) -> Result<Derived> {
 
 fn initrd(output: &Path, kernel_version: Option<&str>) -> Result<PathBuf> {
     match (output.is_dir(), kernel_version) {
-        (true, _) => Ok(built(output, kernel_version)?.initrd),
+        (true, _) => Ok(built(output, kernel_version)?.initrd()?.to_owned()),
         (false, None) => Ok(output.to_owned()),
         (false, Some(_)) => {
             bail!("--kernel-version chooses from an output directory, and {} is none", output.display())

@@ -9,6 +9,7 @@ pub mod convert;
 pub mod diff;
 pub mod doctor;
 pub mod fetch;
+pub mod given;
 pub mod inspect;
 pub mod lock;
 pub mod store;

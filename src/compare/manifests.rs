@@ -61,6 +61,7 @@ fn compare_kernels(pair: &KernelPair<'_>) -> Vec<Difference> {
                 ("version", Value::from(a.version.as_str()), Value::from(b.version.as_str())),
                 ("image", a.image.as_str().into(), b.image.as_str().into()),
                 ("initrd", a.initrd.as_deref().into(), b.initrd.as_deref().into()),
+                ("uki", uki(a).into(), uki(b).into()),
             ];
             let differing = fields.into_iter().filter(|(_, value_a, value_b)| value_a != value_b);
             let fields =
@@ -75,6 +76,11 @@ fn compare_kernels(pair: &KernelPair<'_>) -> Vec<Difference> {
         }
     };
     differences.into_iter().map(|difference| difference.of_kernel(pair.version)).collect()
+}
+
+/// The path of a kernel's unified image, if it has one.
+fn uki(kernel: &Kernel) -> Option<&str> {
+    kernel.uki.as_ref().map(|uki| uki.path.as_str())
 }
 
 /// The recorded segments of two kernels, by name.

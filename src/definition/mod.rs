@@ -8,6 +8,7 @@
 mod raw;
 mod repository;
 mod selection;
+mod uki;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -19,6 +20,7 @@ use crate::format::compress::Compression;
 
 pub use repository::{BUILDER_FILE, Repository};
 pub use selection::Selection;
+pub use uki::Uki;
 
 /// What goes into an image, with its profiles not yet chosen.
 #[derive(Clone, Debug)]
@@ -45,6 +47,8 @@ pub struct Definition {
     pub default_profiles: Vec<String>,
     /// How the initrd is compressed unless the command line says otherwise.
     pub compression: Compression,
+    /// What becomes part of unified kernel images.
+    pub uki: Uki,
     /// Every file that was read, in the order of reading: this file is the last.
     pub files: Vec<PathBuf>,
     /// The directory of this file, absolute: what the definition's paths are relative to.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
-use super::{BUILDER_FILE, Definition, Repository, Selection};
+use super::{BUILDER_FILE, Definition, Repository, Selection, Uki};
 
 /// One file as written: everything is optional until all files are merged.
 #[derive(Debug, Default, Deserialize)]
@@ -24,6 +24,7 @@ pub struct RawDefinition {
     profiles: BTreeMap<String, Selection>,
     default_profiles: Vec<String>,
     output: RawOutput,
+    uki: Uki,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -89,6 +90,7 @@ impl RawDefinition {
         for profile in self.profiles.values_mut() {
             profile.resolve_paths(directory);
         }
+        self.uki.resolve_paths(directory);
         for repository in self.repos.values_mut() {
             for location in repository.baseurl.iter_mut().filter(|url| !url.contains("://")) {
                 *location = directory.join(&*location).to_string_lossy().into_owned();
@@ -116,6 +118,7 @@ impl RawDefinition {
         }
         self.default_profiles.extend(later.default_profiles);
         self.output.compression = later.output.compression.or(self.output.compression.take());
+        self.uki.extend(later.uki);
     }
 
     /// Checks the merged definition of the file `path`; `files` were read.
@@ -159,6 +162,7 @@ impl RawDefinition {
             profiles: self.profiles,
             default_profiles: Vec::new(),
             compression: compression.parse().context("in [output] compression")?,
+            uki: self.uki,
             files,
         };
         definition.with_included(definition.profiles.keys())?;

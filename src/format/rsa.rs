@@ -3,6 +3,9 @@
 //! A public key is a `PUBLIC KEY` of RFC 5280, a private one a `PRIVATE KEY` of RFC 5208 or an `RSA PRIVATE KEY` of RFC 8017,
 //! not encrypted. At least 2048 bits.
 
+use std::fs;
+use std::path::Path;
+
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -26,6 +29,15 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
+    /// Reads the key in a file.
+    ///
+    /// # Errors
+    /// Fails when the file cannot be read, and as [`PublicKey::from_pem`].
+    pub fn open(path: &Path) -> Result<Self> {
+        let text = fs::read_to_string(path).map_err(anyhow::Error::from);
+        text.and_then(|text| Self::from_pem(&text)).with_context(|| format!("reading the key {}", path.display()))
+    }
+
     /// Reads a key in PEM.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::definition::{BUILDER_FILE, Definition, Selection};
+use crate::definition::{BUILDER_FILE, Definition, Selection, Uki};
 use crate::extra_tree;
 use crate::format::digest::Digest;
 
@@ -61,6 +61,7 @@ impl Inputs {
         inputs.package("[kernel] packages", &json!(sorted(&definition.kernel_packages)));
         inputs.content("[kernel] keep_compression", &json!(definition.keep_module_compression));
         inputs.content("[output] compression", &json!(definition.compression.to_string()));
+        inputs.uki(definition)?;
         let places =
             Places { packages: "[packages]", kernel: "[kernel]", extra_trees: "extra_trees", mask_units: "mask_units" };
         inputs.selection(definition, &places, &definition.selection)?;
@@ -93,6 +94,20 @@ impl Inputs {
                 self.packages.insert(format!("the key {key}"), Digest::of(&text));
             }
         }
+        Ok(())
+    }
+
+    /// Nothing, where the definition says nothing of unified kernel images.
+    fn uki(&mut self, definition: &Definition) -> Result<()> {
+        if definition.uki == Uki::default() {
+            return Ok(());
+        }
+        let read = |path: &std::path::PathBuf| {
+            fs::read(definition.path(path)).with_context(|| format!("reading {} of [uki]", path.display()))
+        };
+        let files: Vec<Digest> =
+            definition.uki.files().map(|path| Ok(Digest::of(&read(path)?))).collect::<Result<_>>()?;
+        self.content("[uki]", &json!([definition.uki, files]));
         Ok(())
     }
 

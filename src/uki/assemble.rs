@@ -2,14 +2,14 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
 use super::measure::{self, Bank, Measured, Predictions};
 use super::{
-    COMMAND_LINE, Content, DEVICE_TREE, INITRD, KernelImage, LINUX, MICROCODE, OS_RELEASE, PCR_PUBLIC_KEY,
-    PCR_SIGNATURES, PROFILE, SBAT, SPLASH, UNAME, sbat,
+    COMMAND_LINE, Content, DEVICE_TREE, INITRD, KernelImage, LINUX, MICROCODE, NamedContent, OS_RELEASE,
+    PCR_PUBLIC_KEY, PCR_SIGNATURES, PROFILE, SBAT, SPLASH, UNAME, sbat,
 };
 use crate::format::pe::{self, Copy, Image, NewSection};
 
@@ -17,7 +17,7 @@ use crate::format::pe::{self, Copy, Image, NewSection};
 #[derive(Clone, Debug)]
 pub struct Parts {
     /// The EFI program that starts the kernel.
-    pub stub: PathBuf,
+    pub stub: NamedContent,
     /// The kernel.
     pub kernel: KernelImage,
     /// Its initrd.
@@ -93,11 +93,11 @@ impl<'a> Plan<'a> {
         let (of_stub, of_kernel) = (stub.machine, parts.kernel.pe.machine);
         if of_stub != of_kernel {
             let name = |machine| pe::machine_name(machine).map_or_else(|| format!("{machine:#x}"), str::to_owned);
-            let (stub, kernel) = (parts.stub.display(), parts.kernel.path.display());
+            let (stub, kernel) = (parts.stub.name.display(), parts.kernel.file.name.display());
             bail!("the stub {stub} is for {}, and the kernel {kernel} for {}", name(of_stub), name(of_kernel));
         }
         if let (Some(given), Some(own)) = (&parts.uname, &parts.kernel.version) {
-            let kernel = parts.kernel.path.display();
+            let kernel = parts.kernel.file.name.display();
             ensure!(given == own, "the kernel {kernel} calls itself {own}, and not {given}");
         }
         let default = [sbat::DEFAULT.to_owned()];
@@ -115,7 +115,7 @@ impl<'a> Plan<'a> {
         let parts = self.parts;
         let text = |text: &Option<String>| text.as_deref().map(Content::text);
         let uname = parts.uname.as_ref().or(parts.kernel.version.as_ref()).map(|name| Content::text(name));
-        let kernel = Content::Files(vec![(parts.kernel.path.clone(), parts.kernel.size_bytes)]);
+        let kernel = parts.kernel.file.content.clone().into();
         let sbat = (!stub_has_sbat).then(|| Content::text(&self.sbat));
         let contents = [
             (OS_RELEASE, text(&parts.os_release)),
@@ -180,11 +180,10 @@ impl<'a> Plan<'a> {
             sections.extend(signatures.get(number));
         }
         let stub = &self.parts.stub;
-        let new = sections.into_iter().map(new_section).collect::<Result<Vec<_>>>()?;
-        let in_stub = || format!("adding to the stub {}", stub.display());
+        let new = sections.into_iter().map(new_section).collect();
+        let in_stub = || format!("adding to the stub {}", stub.name.display());
         let copy = Copy::new(&self.stub, replaced, new).with_context(in_stub)?;
-        let mut reader = File::open(stub).with_context(in_stub)?;
-        copy.write(&mut reader, writer).context("writing the unified kernel image")
+        copy.write(&mut stub.content.reader(), writer).context("writing the unified kernel image")
     }
 }
 
@@ -201,7 +200,7 @@ pub fn attach(path: &Path, signatures: &str, writer: &mut impl Write) -> Result<
     let several = "each of its boot profiles takes signatures of its own: build it with --pcr-private-key";
     ensure!(image.section(PROFILE).is_none(), "{}: {several}", path.display());
     let section = Planned::new(PCR_SIGNATURES, Content::text(signatures));
-    let copy = Copy::new(&image, Vec::new(), vec![new_section(&section)?]).with_context(of_file)?;
+    let copy = Copy::new(&image, Vec::new(), vec![new_section(&section)]).with_context(of_file)?;
     copy.write(&mut reader, writer).with_context(of_file)
 }
 
@@ -218,23 +217,22 @@ fn measured_text(name: &'static str, text: &str) -> Measured<'static> {
     Measured { name, content: Content::text(text), memory_bytes: text.len() as u64 }
 }
 
-fn new_section(section: &Planned) -> Result<NewSection<'_>> {
-    Ok(NewSection {
+fn new_section(section: &Planned) -> NewSection<'_> {
+    NewSection {
         name: section.name,
-        content: section.content.reader()?,
+        content: section.content.reader(),
         content_bytes: section.content.size_bytes(),
         memory_bytes: section.memory_bytes,
         is_code: section.name == LINUX,
-    })
+    }
 }
 
 /// The stub, and the text of its own `.sbat`.
-fn read_stub(path: &Path) -> Result<(Image, Option<String>)> {
+fn read_stub(stub: &NamedContent) -> Result<(Image, Option<String>)> {
     let read = || -> Result<_> {
-        let mut file = File::open(path)?;
-        let image = Image::read(&mut file)?;
-        let sbat = image.text(SBAT, file)?;
+        let image = Image::read(&mut stub.content.reader())?;
+        let sbat = image.text(SBAT, stub.content.reader())?;
         Ok((image, sbat))
     };
-    read().with_context(|| format!("reading the stub {}", path.display()))
+    read().with_context(|| format!("reading the stub {}", stub.name.display()))
 }

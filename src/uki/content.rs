@@ -1,89 +1,116 @@
-//! What a section holds: bytes, or files one behind the other.
+//! What a section holds: one content, or several one behind the other.
 
 use std::fs::File;
-use std::io::{self, Cursor, Read, Seek, SeekFrom};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// The kernel looks for the next archive of an initrd at a multiple of it.
-const ARCHIVE_ALIGNMENT_BYTES: u64 = 4;
+use crate::segment::ALIGNMENT_BYTES;
+use crate::tree;
 
 /// What a section holds.
 #[derive(Clone, Debug)]
-pub enum Content {
-    /// These bytes.
-    Bytes(Vec<u8>),
-    /// These files with their sizes in bytes, each filled up with zeros to a multiple of 4 bytes where there are several.
-    Files(Vec<(PathBuf, u64)>),
-    /// Part of a file: from that byte on, so many.
-    Part(PathBuf, u64, u64),
+pub struct Content(Vec<tree::Content>);
+
+/// A file, or what could be one, with the name that people know it by.
+#[derive(Clone, Debug)]
+pub struct NamedContent {
+    /// Its path, for messages.
+    pub name: PathBuf,
+    /// Its bytes.
+    pub content: tree::Content,
+}
+
+impl From<tree::Content> for Content {
+    fn from(content: tree::Content) -> Self {
+        Content(vec![content])
+    }
+}
+
+impl NamedContent {
+    /// A file as it is now.
+    ///
+    /// # Errors
+    /// Fails when it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self> {
+        Ok(NamedContent { name: path.to_owned(), content: open(path)? })
+    }
 }
 
 impl Content {
     /// A text.
     pub fn text(text: &str) -> Self {
-        Content::Bytes(text.as_bytes().to_vec())
+        tree::Content::from_bytes(text.as_bytes()).into()
     }
 
-    /// Files one behind the other.
+    /// A file.
     ///
     /// # Errors
-    /// Fails on a file that cannot be found.
+    /// Fails when it cannot be opened.
+    pub fn file(path: &Path) -> Result<Self> {
+        Ok(open(path)?.into())
+    }
+
+    /// Files as ukify(1) joins them: each filled up with zeros to a multiple of 4 bytes, where there are several.
+    ///
+    /// # Errors
+    /// Fails on a file that cannot be opened.
     pub fn files<P: AsRef<Path>>(paths: &[P]) -> Result<Self> {
-        let sized = |path: &P| {
-            let path = path.as_ref();
-            let metadata = path.metadata().with_context(|| format!("looking for {}", path.display()))?;
-            Ok((path.to_owned(), metadata.len()))
-        };
-        Ok(Content::Files(paths.iter().map(sized).collect::<Result<_>>()?))
+        let files = paths.iter().map(|path| open(path.as_ref())).collect::<Result<Vec<_>>>()?;
+        let last = files.last().filter(|_| files.len() > 1).map_or(0, |last| padding_bytes(last.size_bytes()));
+        let Content(mut pieces) = Content::segments(files);
+        pieces.extend(zeros(last));
+        Ok(Content(pieces))
+    }
+
+    /// Segments of an initrd, each of which begins at a multiple of 4 bytes.
+    pub fn segments(segments: impl IntoIterator<Item = tree::Content>) -> Self {
+        let mut content = Content(Vec::new());
+        for segment in segments {
+            let gap = padding_bytes(content.size_bytes());
+            content.0.extend(zeros(gap));
+            content.0.push(segment);
+        }
+        content
     }
 
     /// Its size in bytes.
     pub fn size_bytes(&self) -> u64 {
-        match self {
-            Content::Bytes(bytes) => bytes.len() as u64,
-            Content::Part(_, _, size_bytes) => *size_bytes,
-            Content::Files(files) => {
-                files.iter().map(|(_, size_bytes)| size_bytes + padding(files.len(), *size_bytes)).sum()
-            }
-        }
+        self.0.iter().map(tree::Content::size_bytes).sum()
     }
 
     /// All of it.
-    ///
-    /// # Errors
-    /// Fails on a file that cannot be opened.
-    pub fn reader(&self) -> Result<Box<dyn Read + '_>> {
-        let files = match self {
-            Content::Bytes(bytes) => return Ok(Box::new(Cursor::new(bytes))),
-            Content::Part(path, offset, size_bytes) => {
-                let mut file = open(path)?;
-                file.seek(SeekFrom::Start(*offset)).with_context(|| format!("reading {}", path.display()))?;
-                return Ok(Box::new(file.take(*size_bytes)));
-            }
-            Content::Files(files) => files,
-        };
-        let mut all: Box<dyn Read> = Box::new(io::empty());
-        for (path, size_bytes) in files {
-            let file = open(path)?;
-            all = Box::new(all.chain(file).chain(io::repeat(0).take(padding(files.len(), *size_bytes))));
-        }
-        Ok(all)
+    pub fn reader(&self) -> Box<dyn Read> {
+        let empty: Box<dyn Read> = Box::new(io::empty());
+        self.0.iter().fold(empty, |all, piece| Box::new(all.chain(piece.reader())))
     }
 }
 
-fn open(path: &Path) -> Result<File> {
-    File::open(path).with_context(|| format!("opening {}", path.display()))
+fn open(path: &Path) -> Result<tree::Content> {
+    File::open(path).and_then(tree::Content::of_file).with_context(|| format!("opening {}", path.display()))
 }
 
-fn padding(files: usize, size_bytes: u64) -> u64 {
-    if files == 1 { 0 } else { size_bytes.next_multiple_of(ARCHIVE_ALIGNMENT_BYTES) - size_bytes }
+/// How many bytes are missing to the next multiple of what the kernel looks for an archive at.
+fn padding_bytes(size_bytes: u64) -> u64 {
+    size_bytes.next_multiple_of(ALIGNMENT_BYTES) - size_bytes
+}
+
+fn zeros(count: u64) -> Option<tree::Content> {
+    let all = [0; ALIGNMENT_BYTES as usize];
+    (count > 0).then(|| tree::Content::from_bytes(&all[..count as usize]))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(content: &Content) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        content.reader().read_to_end(&mut bytes).unwrap();
+        assert_eq!(bytes.len() as u64, content.size_bytes());
+        bytes
+    }
 
     #[test]
     fn several_files_are_filled_up_and_one_is_as_it_is() {
@@ -91,15 +118,16 @@ mod tests {
         let path = |name: &str| directory.path().join(name);
         std::fs::write(path("a"), "12345").unwrap();
         std::fs::write(path("b"), "67").unwrap();
-        let read = |content: &Content| {
-            let mut bytes = Vec::new();
-            content.reader().unwrap().read_to_end(&mut bytes).unwrap();
-            assert_eq!(bytes.len() as u64, content.size_bytes());
-            bytes
-        };
         assert_eq!(read(&Content::files(&[path("a")]).unwrap()), b"12345");
         assert_eq!(read(&Content::files(&[path("a"), path("b")]).unwrap()), b"12345\0\0\x0067\0\0");
         let error = Content::files(&[path("c")]).unwrap_err();
         assert!(format!("{error:#}").contains("/c: No such file"), "{error:#}");
+    }
+
+    #[test]
+    fn segments_begin_where_those_of_an_initrd_do_and_nothing_follows_the_last() {
+        let segment = |text: &str| tree::Content::from_bytes(text.as_bytes());
+        assert_eq!(read(&Content::segments([segment("12345"), segment("6789"), segment("0")])), b"12345\0\0\x0067890");
+        assert_eq!(read(&Content::segments([])), b"");
     }
 }

@@ -1,6 +1,5 @@
 //! An image, anyone's: what is in it, what a TPM will measure of it, and what is wrong with it.
 
-use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
@@ -9,10 +8,14 @@ use serde::Serialize;
 
 use super::measure::{self, Bank, Measured, Predictions};
 use super::policy::{self, Signatures};
-use super::{COMMAND_LINE, Content, LINUX, OS_RELEASE, PCR_PUBLIC_KEY, PCR_SIGNATURES, PROFILE, SBAT, UNAME, kernel};
+use super::{
+    COMMAND_LINE, Content, LINUX, NamedContent, OS_RELEASE, PCR_PUBLIC_KEY, PCR_SIGNATURES, PROFILE, SBAT, UNAME,
+    kernel,
+};
 use crate::format::digest::Digest;
 use crate::format::pe::{self, Image, Section};
 use crate::format::rsa::PublicKey;
+use crate::tree;
 
 /// The sections that hold text.
 const TEXTS: [&str; 7] = [OS_RELEASE, COMMAND_LINE, UNAME, SBAT, PCR_PUBLIC_KEY, PCR_SIGNATURES, PROFILE];
@@ -70,8 +73,9 @@ pub struct InspectedProfile {
 /// Fails when it cannot be read or is no PE32+ image at all.
 pub fn inspect(path: &Path, banks: &[Bank]) -> Result<Inspection> {
     let of_file = || format!("reading {}", path.display());
-    let image = Image::read(&mut File::open(path).with_context(of_file)?).with_context(of_file)?;
-    let reader = Reader { path, image: &image };
+    let file = NamedContent::open(path)?.content;
+    let image = Image::read(&mut file.reader()).with_context(of_file)?;
+    let reader = Reader { file: &file, image: &image };
     let owners = owners(&image.sections);
     let sections = image.sections.iter().zip(&owners).map(|(section, owner)| reader.section(section, *owner));
     let sections = sections.collect::<Result<Vec<_>>>().with_context(of_file)?;
@@ -80,13 +84,25 @@ pub fn inspect(path: &Path, banks: &[Bank]) -> Result<Inspection> {
     let remarks = reader.kernel_findings(&mut problems)?;
     Ok(Inspection {
         machine: pe::machine_name(image.machine).map_or_else(|| format!("{:#x}", image.machine), str::to_owned),
-        size_bytes: path.metadata().with_context(of_file)?.len(),
+        size_bytes: file.size_bytes(),
         signed: image.signatures.1 > 0,
         sections,
         pcr11,
         problems,
         remarks,
     })
+}
+
+/// The contents of the first section of that name in an image, if there is one.
+///
+/// # Errors
+/// Fails when the image cannot be read or is no PE32+ image at all.
+pub fn section(path: &Path, name: &str) -> Result<Option<Content>> {
+    let of_file = || format!("reading {}", path.display());
+    let file = NamedContent::open(path)?.content;
+    let image = Image::read(&mut file.reader()).with_context(of_file)?;
+    let reader = Reader { file: &file, image: &image };
+    Ok(image.section(name).map(|section| reader.content(section)))
 }
 
 /// To which profile each section belongs: from a `.profile` to the next.
@@ -102,23 +118,23 @@ fn owners(sections: &[Section]) -> Vec<Option<usize>> {
 }
 
 struct Reader<'a> {
-    path: &'a Path,
+    file: &'a tree::Content,
     image: &'a Image,
 }
 
 impl Reader<'_> {
     fn content(&self, section: &Section) -> Content {
-        Content::Part(self.path.to_owned(), section.file_offset.into(), section.content_bytes().into())
+        self.file.part(section.file_offset.into(), section.content_bytes().into()).into()
     }
 
     fn text(&self, section: &Section) -> Result<String> {
         let mut bytes = Vec::new();
-        self.content(section).reader()?.take(MOST_TEXT_BYTES).read_to_end(&mut bytes)?;
+        self.content(section).reader().take(MOST_TEXT_BYTES).read_to_end(&mut bytes)?;
         Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned())
     }
 
     fn section(&self, section: &Section, profile: Option<usize>) -> Result<InspectedSection> {
-        let (sha256, _) = Digest::of_reader(self.content(section).reader()?)
+        let (sha256, _) = Digest::of_reader(self.content(section).reader())
             .with_context(|| format!("reading the section {}", section.name))?;
         let text = TEXTS.contains(&section.name.as_str()).then(|| self.text(section)).transpose()?;
         Ok(InspectedSection {
@@ -181,7 +197,7 @@ impl Reader<'_> {
         if self.image.section(OS_RELEASE).is_none() {
             remarks.push(format!("it has no section {OS_RELEASE}: boot loaders do not list it"));
         }
-        let headers = kernel::headers(self.content(section).reader()?).context("reading the kernel in it")?;
+        let headers = kernel::headers(self.content(section).reader()).context("reading the kernel in it")?;
         match headers.size_of_image {
             None => problems.push("its kernel is no EFI program".to_owned()),
             // A stub that copies the kernel before it starts it does not mind: that of systemd up to 257.

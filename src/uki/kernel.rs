@@ -1,12 +1,11 @@
 //! A kernel image as a part of a unified one: what it says of itself.
 
-use std::fs::File;
-use std::io::{self, Read, Seek};
-use std::path::{Path, PathBuf};
+use std::io::{self, Read};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::SBAT;
+use super::{NamedContent, SBAT};
 use crate::format::pe::Image;
 
 /// Where the boot protocol of x86 puts its mark, and behind it a place of the version: <https://docs.kernel.org/arch/x86/boot.html>.
@@ -20,10 +19,8 @@ const SETUP_BYTES: u64 = 64 << 10;
 /// A kernel image.
 #[derive(Clone, Debug)]
 pub struct KernelImage {
-    /// The file.
-    pub path: PathBuf,
-    /// Its size in bytes.
-    pub size_bytes: u64,
+    /// Its bytes, and what messages call it.
+    pub file: NamedContent,
     /// Its headers.
     pub pe: Image,
     /// What `uname -r` says under it, where the image tells.
@@ -52,25 +49,30 @@ pub(super) fn headers(reader: impl Read) -> io::Result<Headers> {
 }
 
 impl KernelImage {
+    /// Reads what is needed of a kernel image in a file.
+    ///
+    /// # Errors
+    /// As [`KernelImage::new`], and when the file cannot be opened.
+    pub fn open(path: &Path) -> Result<Self> {
+        Self::new(NamedContent::open(path)?)
+    }
+
     /// Reads what is needed of a kernel image.
     ///
     /// # Errors
-    /// Fails when the file cannot be read, and on a kernel that is no EFI program.
-    pub fn open(path: &Path) -> Result<Self> {
-        let of_file = || format!("reading the kernel {}", path.display());
-        let mut file = File::open(path).with_context(of_file)?;
+    /// Fails when it cannot be read, and on a kernel that is no EFI program.
+    pub fn new(file: NamedContent) -> Result<Self> {
+        let of_file = || format!("reading the kernel {}", file.name.display());
         let no_pe = "a unified kernel image takes a kernel that is an EFI program (CONFIG_EFI_STUB)";
-        let pe = Image::read(&mut file).context(no_pe).with_context(of_file)?;
-        let size_bytes = file.metadata().with_context(of_file)?.len();
-        file.rewind().with_context(of_file)?;
-        let version = headers(&file).with_context(of_file)?.version;
-        let sbat = pe.text(SBAT, &mut file).with_context(of_file)?;
-        Ok(KernelImage { path: path.to_owned(), size_bytes, version, pe, sbat })
+        let pe = Image::read(&mut file.content.reader()).context(no_pe).with_context(of_file)?;
+        let version = headers(file.content.reader()).with_context(of_file)?.version;
+        let sbat = pe.text(SBAT, file.content.reader()).with_context(of_file)?;
+        Ok(KernelImage { file, version, pe, sbat })
     }
 
     /// How much memory it takes where it runs in place, in bytes: it may write behind its end.
     pub fn memory_bytes(&self) -> u64 {
-        self.size_bytes.max(self.pe.size_of_image.into())
+        self.file.content.size_bytes().max(self.pe.size_of_image.into())
     }
 }
 

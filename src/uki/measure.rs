@@ -153,7 +153,7 @@ pub(super) fn predict_sections(sections: &[Measured<'_>], bank: Bank) -> Result<
         extend(&mut value, bank, &bank.hash(&[name.as_bytes(), &[0]].concat()));
         let mut hasher = bank.hasher();
         let zeros = io::repeat(0).take(section.memory_bytes.saturating_sub(section.content.size_bytes()));
-        let mut content = section.content.reader()?.chain(zeros);
+        let mut content = section.content.reader().chain(zeros);
         io::copy(&mut content, &mut hasher).with_context(|| format!("measuring the section {name}"))?;
         extend(&mut value, bank, &hasher.finish());
     }

@@ -13,8 +13,8 @@ mod policy;
 mod sbat;
 
 pub use assemble::{Parts, Plan, Profile, attach};
-pub use content::Content;
-pub use image::{InspectedProfile, InspectedSection, Inspection, inspect};
+pub use content::{Content, NamedContent};
+pub use image::{InspectedProfile, InspectedSection, Inspection, inspect, section};
 pub use kernel::KernelImage;
 pub use measure::{Bank, PHASES, Prediction, Predictions};
 pub use policy::{
@@ -64,3 +64,13 @@ pub const PCR_SIGNATURES: &str = ".pcrsig";
 pub const PCR_PUBLIC_KEY: &str = ".pcrpkey";
 /// Begins a profile: the sections behind it take the place of those of the same name before the first profile.
 pub const PROFILE: &str = ".profile";
+
+/// What UEFI calls an architecture that rpm calls so, if there are unified kernel images for it.
+pub fn machine(architecture: &str) -> Option<&'static str> {
+    match architecture {
+        "x86_64" => Some("x64"),
+        "aarch64" => Some("aa64"),
+        "riscv64" => Some("riscv64"),
+        _ => None,
+    }
+}

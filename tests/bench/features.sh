@@ -2,11 +2,11 @@
 # Which root devices the initrds of dracut and mkosi find, beside ours: the scenarios of `ocinitrd boot --list`, with the same kernel for
 # all (that of ours) and the same disks. Prints a Markdown table, and below it why a boot failed. It takes three quarters of an hour.
 #
-# Usage: features.sh [OCINITRD]      default: target/release/ocinitrd
+# Usage: features.sh [OCINITRD [NAME...]]      default: target/release/ocinitrd, and all three
 #
 # A scenario asserts more than that the target runs: the kind of the file system, which devices lie below it, and that no unit failed.
 #   ours          the image `offline` with the profile nfs
-#   dracut        --no-hostonly, with the parts of rival-image.sh; its kernel has rd.auto, without which it assembles no RAID that is not named
+#   dracut        --no-hostonly, with the parts of rival-image.sh; where there is an array it is named by rd.md.uuid, without which it assembles none
 #   mkosi-debs    mkosi's own initrd definition, from Debian's packages
 # mkosi needs a privileged container; where that cannot be had its column is left out, and that is said.
 set -euo pipefail
@@ -16,7 +16,9 @@ set -euo pipefail
 . "$(dirname "$0")/rival-image.sh"
 
 LEVEL=3
-names=(ours dracut mkosi-debs)
+# The array of the scenarios, as src/boot/guest/disks.sh makes it. rd.auto=1 would find it too, and open LUKS volumes twice; where there
+# is no such array dracut waits for it in vain.
+NAMED_ARRAY=rd.md.uuid=0c1d2d00:22224000:80000000:00000001
 
 # prepare: our initrd, and what makes and serves the disks.
 prepare() {
@@ -31,7 +33,9 @@ prepare() {
     mkosi_of_debs mkosi-debs "$LEVEL"
     run_measured mkosi-debs "${command[@]}" && return
     echo "$0: mkosi-debs cannot run here, it is left out" >&2
-    names=(ours dracut)
+    local name kept=()
+    for name in "${names[@]}"; do [ "$name" = mkosi-debs ] || kept+=("$name"); done
+    names=("${kept[@]}")
 }
 
 initrd_of() {
@@ -41,18 +45,26 @@ initrd_of() {
     esac
 }
 
-# scenarios: their names; what is short for others is left out.
+# scenarios: their names; what is short for others is left out, and what only a unified kernel image can be.
 scenarios() {
-    "$ocinitrd" boot --list | awk '$1 != "plain" && $1 != "all" { print $1 }'
+    "$ocinitrd" boot --list | awk '$1 != "plain" && $1 != "all" && !/unified kernel image/ { print $1 }'
 }
 
 # boot NAME: lines "SCENARIO<TAB>yes" or "SCENARIO<TAB>REASON" in $work/NAME.results.
 boot() {
-    local code=0 options=()
-    [ "$1" != dracut ] || options=(--append rd.auto=1)
-    # shellcheck disable=SC2046
-    "$ocinitrd" boot --quiet --kernel "$work/out-ours/vmlinuz" --initrd "$(initrd_of "$1")" --disks-by "$work/out-maker" \
-        $(scenarios | sed 's/^/--root /') --timeout 400 --log-dir "$work/log/$1" "${options[@]}" --json >"$work/$1.json" || code=$?
+    local with_array without
+    mapfile -t with_array < <(scenarios | grep -e '-md\b' -e '^md-')
+    mapfile -t without < <(scenarios | grep -v -e '-md\b' -e '^md-')
+    boot_those "$1" "" "${without[@]}"
+    boot_those "$1" "$NAMED_ARRAY" "${with_array[@]}"
+}
+
+# boot_those NAME OPTION-FOR-DRACUT SCENARIO...
+boot_those() {
+    local name=$1 code=0 options=()
+    [ "$name" != dracut ] || [ -z "$2" ] || options=(--append "$2")
+    "$ocinitrd" boot --quiet --kernel "$work/out-ours/vmlinuz" --initrd "$(initrd_of "$name")" --disks-by "$work/out-maker" \
+        --root "$(IFS=,; echo "${*:3}")" --timeout 300 --log-dir "$work/log/$name" "${options[@]}" --json >"$work/$name.json" || code=$?
     # 1 is that some failed, which is what is asked here.
     [ "$code" -le 1 ] || return "$code"
     awk -F'"' '
@@ -63,7 +75,7 @@ boot() {
             reason = $0; sub(/^[^:]*: "/, "", reason); sub(/",?$/, "", reason)
             results[scenario] = results[scenario] ": " reason
         }
-        END { for (scenario in results) print scenario "\t" results[scenario] }' "$work/$1.json" >"$work/$1.results"
+        END { for (scenario in results) print scenario "\t" results[scenario] }' "$work/$name.json" >>"$work/$name.results"
 }
 
 result_of() {
@@ -96,6 +108,8 @@ print_reasons() {
 }
 
 ocinitrd=$(realpath "${1:-$checkout/target/release/ocinitrd}")
+names=("${@:2}")
+[ "${#names[@]}" -gt 0 ] || names=(ours dracut mkosi-debs)
 require_offline
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/ocinitrd-bench.XXXXXX")
 trap 'rm -rf "$work"' EXIT

@@ -73,16 +73,21 @@ pub fn nfs_output() -> PathBuf {
 
 /// What is built of the offline image with further lines of a definition, which has a lock of its own.
 pub fn offline_variant(name: &str, lines: &str) -> PathBuf {
+    let definition = variant_definition(name, lines);
+    let output = definition.with_file_name("out");
+    succeed(ocinitrd().arg("build").arg(&definition).arg("-O").arg(&output));
+    output
+}
+
+/// The definition of the offline image with further lines, in a directory of its own in which nothing else is.
+pub fn variant_definition(name: &str, lines: &str) -> PathBuf {
     let directory = checkout().join("target/test-output").join(name);
+    // What was locked in an earlier run is not what the repository has now.
+    let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).unwrap();
     let definition = directory.join(format!("{name}.toml"));
     fs::write(&definition, format!("include = [\"../../../images/offline.toml\"]\n{lines}\n")).unwrap();
-    let output = directory.join("out");
-    let _ = fs::remove_dir_all(&output);
-    // What was locked in an earlier run is not what the repository has now.
-    let _ = fs::remove_file(directory.join(format!("{name}.lock")));
-    succeed(ocinitrd().arg("build").arg(&definition).arg("-O").arg(&output));
-    output
+    definition
 }
 
 /// Runs a command to its end and insists on success; returns its standard output.

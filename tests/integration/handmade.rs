@@ -111,6 +111,7 @@ impl Place {
             version: "6.12.1".to_owned(),
             image: "vmlinuz".to_owned(),
             initrd: Some("initrd".to_owned()),
+            uki: None,
             segments: segments.collect(),
             packages: Vec::new(),
         };
@@ -162,6 +163,7 @@ fn manifest() -> Manifest {
             compression: "zstd:3".to_owned(),
             modules: Vec::new(),
             keep_module_compression: false,
+            cmdline: None,
         },
         repositories: BTreeMap::new(),
         packages: vec![InstalledPackage {

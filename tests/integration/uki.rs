@@ -6,7 +6,10 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::fixture::{fail, ocinitrd, offline_directory, offline_output, stdout, succeed};
+use crate::fixture::{
+    checkout, disk_maker_output, fail, fail_with, ocinitrd, offline_directory, offline_output, stderr, stdout, succeed,
+    variant_definition,
+};
 
 /// A directory with the stub, an os-release and a key.
 fn bench() -> tempfile::TempDir {
@@ -251,4 +254,91 @@ fn what_is_signed_for_secure_boot_is_signed_by_the_key_of_the_certificate() {
     let mut attach = uki("attach");
     attach.arg(file("signed.efi")).arg("--signature-dir").arg(place.path()).arg("-o").arg(file("b.efi"));
     assert!(fail(&mut attach).contains("has no .pcrpkey"), "what is signed takes nothing more");
+}
+
+#[test]
+fn a_build_of_the_format_uki_joins_what_the_lock_names_and_needs_no_container_the_next_time() {
+    let place = bench();
+    let image = variant_definition(
+        "uki",
+        "[uki]\ncmdline = \"root=LABEL=root rw\"\npcrpkey = \"pcr.pub\"\nsbat = [\"mine,1,Me,mine,1,x\"]",
+    );
+    fs::copy(place.path().join("pcr.pub"), image.with_file_name("pcr.pub")).unwrap();
+    let output = image.with_file_name("out");
+    let build = |arguments: &[&str]| {
+        let mut command = ocinitrd();
+        command.arg("build").arg(&image).arg("-O").arg(&output).args(arguments);
+        command
+    };
+    succeed(&mut build(&["-t", "cpio,uki"]));
+    let written = || inspected(&output.join("uki.efi"));
+    let text = |image: &Value, name: &str| {
+        let sections = image["sections"].as_array().unwrap();
+        sections.iter().find(|section| section["name"] == name).unwrap()["text"].as_str().unwrap().to_owned()
+    };
+    let image_of = |name: &str| output.join(name);
+    let built = written();
+    assert_eq!(text(&built, ".cmdline"), "root=LABEL=root rw");
+    assert!(text(&built, ".osrel").contains("ID=offline\n") && text(&built, ".sbat").contains("mine,1,Me"));
+    assert_eq!(text(&built, ".pcrpkey").trim(), fs::read_to_string(place.path().join("pcr.pub")).unwrap().trim());
+    let initrd = built["sections"].as_array().unwrap().iter().find(|section| section["name"] == ".initrd").unwrap();
+    assert_eq!(initrd["sha256"], sha256(image_of("initrd")));
+    let manifest = || -> Value { serde_json::from_slice(&fs::read(image_of("manifest.json")).unwrap()).unwrap() };
+    assert_eq!(manifest()["kernels"][0]["uki"]["pcr11"], built["pcr11"][0]["values"]);
+    succeed(ocinitrd().arg("verify").arg(&output));
+
+    // No engine answers there: whoever asks for one fails. The kernel's options are no input of the initrd.
+    let engine = ["--engine", "unix:///nonexistent/podman.sock"];
+    let digest = sha256(image_of("uki.efi"));
+    succeed(build(&["-t", "uki", "--cmdline", "quiet"]).args(engine));
+    assert_eq!(
+        (text(&written(), ".cmdline"), &manifest()["options"]["cmdline"]),
+        ("quiet".to_owned(), &"quiet".into())
+    );
+    assert_ne!(sha256(image_of("uki.efi")), digest);
+    succeed(build(&["-t", "uki"]).args(engine));
+    assert_eq!(sha256(image_of("uki.efi")), digest);
+    assert!(stderr(&build(&["-t", "uki"]).args(engine).output().unwrap()).contains("nothing changed"));
+}
+
+#[test]
+fn an_image_without_a_stub_cannot_be_joined_and_the_package_is_named() {
+    let image = variant_definition("no-stub", "");
+    let text = fs::read_to_string(checkout().join("images/offline.toml")).unwrap();
+    let text = text.replace(", \"systemd-boot-unsigned\"", "").replace("\"parts/", "\"../../../images/parts/");
+    fs::write(&image, text.replace("\"../target/", "\"../../")).unwrap();
+    let output = image.with_file_name("out");
+    let error = fail(ocinitrd().arg("build").arg(&image).args(["-t", "uki", "-O"]).arg(&output));
+    assert!(error.contains("add systemd-boot-unsigned to [packages] install"), "{error}");
+    assert!(!output.exists());
+}
+
+/// `boot` of an image with the disks of the offline one.
+fn boot(image: &Path, roots: &str) -> Command {
+    let mut command = ocinitrd();
+    command.arg("boot").arg(format!("--uki={}", image.display())).arg("--disks-by").arg(disk_maker_output());
+    command.arg("--log-dir").arg(image.with_extension("log")).args(["--root", roots, "--timeout", "600"]);
+    command
+}
+
+#[test]
+fn an_image_boots_by_uefi_and_a_tpm_measures_what_was_predicted_and_opens_what_its_key_signed() {
+    let place = bench();
+    let file = |name: &str| place.path().join(name);
+    let key = file("pcr.key");
+    succeed(build(place.path(), "signed.efi").arg("--pcr-private-key").arg(&key));
+    succeed(&mut boot(&file("signed.efi"), "plain,gpt-auto,measured,luks-signed-policy"));
+    // As after an update: the volume knows nothing of this one but who signed it.
+    succeed(
+        build(place.path(), "update.efi")
+            .args(["--sbat", "other,1,Other,other,1,x"])
+            .arg("--pcr-private-key")
+            .arg(&key),
+    );
+    succeed(&mut boot(&file("update.efi"), "luks-signed-policy"));
+    // Neither the key's word nor anybody's: the volume asks for its passphrase.
+    succeed(build(place.path(), "unsigned.efi").arg("--pcrpkey").arg(file("pcr.pub")));
+    let mut unsigned = boot(&file("unsigned.efi"), "luks-signed-policy");
+    let error = fail_with(1, unsigned.args(["--append", "rd.luks.options=tpm2-device=auto,headless=1"]));
+    assert!(error.contains("luks1"), "{error}");
 }

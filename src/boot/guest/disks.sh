@@ -12,6 +12,7 @@ export DM_DISABLE_UDEV=1
 mkdir -p /run/lock /run/cryptsetup /run/lvm
 target=/ocinitrd/target
 key=/ocinitrd/key
+pcr_key=/ocinitrd/pcr-key
 printf %s 'a passphrase' >$key
 # What the target has beside its shell.
 target_programs=

@@ -72,6 +72,11 @@ for device in /sys/fs/btrfs/*-*/devices; do
     names_of "$device"/*
     say fact btrfs "${names[*]}"
 done
+# What a TPM was told of a unified kernel image, and of the phases of the boot.
+if [[ -r /sys/class/tpm/tpm0/pcr-sha256/11 ]]; then
+    read -r pcr </sys/class/tpm/tpm0/pcr-sha256/11
+    say fact pcr11 "${pcr,,}"
+fi
 read -r command_line </proc/cmdline
 say fact cmdline "$command_line"
 if [[ $command_line == *ocinitrd.hibernate* ]]; then

@@ -3,7 +3,7 @@
 //! A recipe is a few lines of shell over the functions of `guest/disks.sh`. Every set has its own root file system with the
 //! same UUID and label, those of `guest/disks.sh`, since no guest sees two sets.
 
-use super::{Disk, DiskSet};
+use super::{Disk, DiskSet, Tpm};
 use crate::boot::partition::{EFI_SYSTEM, LINUX_DATA, Partition, ROOT_X86_64};
 
 const GUIDS: [&str; 4] = [
@@ -19,7 +19,7 @@ const fn whole(number: usize, size_mib: u64) -> Disk {
 }
 
 const fn set(name: &'static str, disks: &'static [Disk], recipe: &'static str) -> DiskSet {
-    DiskSet { name, disks, tpm: false, recipe }
+    DiskSet { name, disks, tpm: Tpm::None, recipe }
 }
 
 /// One partition that is the whole of the first disk.
@@ -136,7 +136,7 @@ pub const LUKS_KEY: DiskSet = set(
 );
 
 pub const LUKS_TPM2: DiskSet = DiskSet {
-    tpm: true,
+    tpm: Tpm::Version2,
     ..set(
         "luks-tpm2",
         &[whole(0, 96)],
@@ -147,6 +147,24 @@ pub const LUKS_TPM2: DiskSet = DiskSet {
     systemd-cryptenroll --unlock-key-file=$key --tpm2-device=auto --tpm2-pcrs= /dev/vda",
     )
 };
+
+/// Bound to nothing but what the key of a unified kernel image has signed.
+pub const LUKS_SIGNED_POLICY: DiskSet = DiskSet {
+    tpm: Tpm::Version2AndKey,
+    ..set(
+        "luks-signed-policy",
+        &[whole(0, 96)],
+        "need systemd-cryptenroll
+    load_modules tpm_tis tpm_crb
+    make_luks /dev/vda 1
+    make_root /dev/mapper/luks1 ext4
+    systemd-cryptenroll --unlock-key-file=$key --tpm2-device=auto --tpm2-pcrs= --tpm2-public-key=$pcr_key \\
+        --tpm2-public-key-pcrs=11 /dev/vda",
+    )
+};
+
+pub const MEASURED: DiskSet =
+    DiskSet { tpm: Tpm::Version2, ..set("measured", &[whole(0, 64)], "make_root /dev/vda ext4") };
 
 pub const MD_RAID1: DiskSet =
     set("md-raid1", &[whole(0, 64), whole(1, 64)], "make_array 1 /dev/vda /dev/vdb\nmake_root /dev/md0 ext4");

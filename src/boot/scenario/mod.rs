@@ -42,10 +42,28 @@ pub struct DiskSet {
     pub name: &'static str,
     /// In the order of `/dev/vda`, `/dev/vdb`, ...
     pub disks: &'static [Disk],
-    /// Whether the guests have a TPM, in which the recipe leaves something.
-    pub tpm: bool,
+    /// The TPM of the guests.
+    pub tpm: Tpm,
     /// The script that fills them.
     pub recipe: &'static str,
+}
+
+/// The TPM of the guests of a disk set.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Tpm {
+    /// There is none.
+    None,
+    /// One in which the recipe may leave something.
+    Version2,
+    /// The same; and the recipe gets the key by which a unified kernel image is signed, `$pcr_key`.
+    Version2AndKey,
+}
+
+impl Tpm {
+    /// Whether there is one.
+    pub fn is_there(self) -> bool {
+        self != Tpm::None
+    }
 }
 
 /// What must come of a boot.
@@ -108,6 +126,8 @@ pub struct Scenario {
     pub without: &'static [usize],
     /// What comes before the kernel.
     pub firmware: Firmware,
+    /// Whether only a unified kernel image boots so.
+    pub unified: bool,
     /// The kernel's options beside those that every guest gets.
     pub command_line: &'static str,
     /// Credentials that the firmware hands to systemd.
@@ -164,6 +184,7 @@ impl Scenario {
             disks,
             without: &[],
             firmware: Firmware::Direct,
+            unified: false,
             command_line,
             credentials: &[],
             files: &[],
@@ -174,18 +195,17 @@ impl Scenario {
     }
 }
 
-/// The scenarios with these names, each once, in the order of the table. `all` leaves out those that need one of `lacking`.
+/// The scenarios with these names, each once, in the order of the table. `all` stands for those that `fit`.
 ///
 /// # Errors
 /// Fails on a name that is none, with the nearest one and where the names are listed.
-pub fn select<S: AsRef<str>>(names: &[S], lacking: &[&str]) -> Result<Vec<&'static Scenario>> {
+pub fn select<S: AsRef<str>>(names: &[S], fits: impl Fn(&Scenario) -> bool) -> Result<Vec<&'static Scenario>> {
     for name in names.iter().map(AsRef::as_ref) {
         if name != ALL && !SCENARIOS.iter().any(|scenario| is_called(scenario, name)) {
             bail!("there is no root scenario {name:?}{}; `ocinitrd boot --list` shows all", nearest(name));
         }
     }
-    let is_fit = |scenario: &Scenario| !scenario.needs.iter().any(|need| lacking.contains(need));
-    let is_meant = |scenario: &Scenario, name| if name == ALL { is_fit(scenario) } else { is_called(scenario, name) };
+    let is_meant = |scenario: &Scenario, name| if name == ALL { fits(scenario) } else { is_called(scenario, name) };
     let chosen = |scenario: &&Scenario| names.iter().map(AsRef::as_ref).any(|name| is_meant(scenario, name));
     Ok(SCENARIOS.iter().filter(chosen).collect())
 }
@@ -195,6 +215,7 @@ pub fn list() -> String {
     let width = SCENARIOS.iter().map(|scenario| scenario.name.len()).max().unwrap_or_default();
     let line = |name: &str, summary: &str| format!("{name:width$}  {summary}\n");
     let summary = |scenario: &Scenario| match scenario.needs {
+        [] if scenario.unified => format!("{} (needs a unified kernel image)", scenario.summary),
         [] => scenario.summary.to_owned(),
         needs => format!("{} (needs {})", scenario.summary, needs.join(", ")),
     };
@@ -227,18 +248,22 @@ mod tests {
 
     #[test]
     fn names_and_short_names_select_each_scenario_once() {
-        assert_eq!(names(&select(&["plain"], &[]).unwrap()), ["ext4-uuid"]);
-        assert_eq!(names(&select(&["ext4-label", "plain", "ext4-uuid"], &[]).unwrap()), ["ext4-uuid", "ext4-label"]);
-        assert_eq!(select(&["all"], &[]).unwrap().len(), SCENARIOS.len());
+        assert_eq!(names(&select(&["plain"], |_| true).unwrap()), ["ext4-uuid"]);
+        assert_eq!(
+            names(&select(&["ext4-label", "plain", "ext4-uuid"], |_| true).unwrap()),
+            ["ext4-uuid", "ext4-label"]
+        );
+        assert_eq!(select(&["all"], |_| true).unwrap().len(), SCENARIOS.len());
     }
 
     #[test]
-    fn all_leaves_out_what_needs_what_is_lacking_unless_it_is_named_too() {
+    fn all_leaves_out_what_does_not_fit_unless_it_is_named_too() {
         let needy = SCENARIOS.iter().filter(|scenario| scenario.needs.contains(&"nfs")).count();
         assert!(needy > 0);
-        assert_eq!(select(&["all"], &["nfs"]).unwrap().len(), SCENARIOS.len() - needy);
-        assert_eq!(select(&["all", "nfs4-dhcp"], &["nfs"]).unwrap().len(), SCENARIOS.len() - needy + 1);
-        assert_eq!(names(&select(&["nfs4-dhcp"], &["nfs"]).unwrap()), ["nfs4-dhcp"]);
+        let fits = |scenario: &Scenario| !scenario.needs.contains(&"nfs");
+        assert_eq!(select(&["all"], fits).unwrap().len(), SCENARIOS.len() - needy);
+        assert_eq!(select(&["all", "nfs4-dhcp"], fits).unwrap().len(), SCENARIOS.len() - needy + 1);
+        assert_eq!(names(&select(&["nfs4-dhcp"], fits).unwrap()), ["nfs4-dhcp"]);
         for need in SCENARIOS.iter().flat_map(|scenario| scenario.needs) {
             assert!(crate::needs::named(need).is_ok(), "{need}");
         }
@@ -246,11 +271,11 @@ mod tests {
 
     #[test]
     fn an_unknown_name_is_refused_with_the_nearest() {
-        let message = select(&["ext4-uid"], &[]).unwrap_err().to_string();
+        let message = select(&["ext4-uid"], |_| true).unwrap_err().to_string();
         let expected =
             "there is no root scenario \"ext4-uid\" (did you mean \"ext4-uuid\"?); `ocinitrd boot --list` shows all";
         assert_eq!(message, expected);
-        assert!(!select(&["something-else"], &[]).unwrap_err().to_string().contains("did you mean"));
+        assert!(!select(&["something-else"], |_| true).unwrap_err().to_string().contains("did you mean"));
     }
 
     #[test]
@@ -326,7 +351,11 @@ mod tests {
                 Expectation::Target(facts) => assert!(facts[0].1.starts_with(&format!("{SERVER}:/target / nfs"))),
                 Expectation::Failure { names, .. } => assert_eq!(names, format!("{SERVER}:/target")),
             }
-            assert!(!scenario.hibernates && scenario.without.is_empty() && !scenario.disks.tpm, "{}", scenario.name);
+            assert!(
+                !scenario.hibernates && scenario.without.is_empty() && scenario.disks.tpm == Tpm::None,
+                "{}",
+                scenario.name
+            );
         }
     }
 

@@ -2,8 +2,8 @@
 
 use super::disks::{
     BTRFS, BTRFS_RAID1, BTRFS_RAID1_LUKS, EXT4, GPT_AUTO, GPT_AUTO_ELSEWHERE, GPT_AUTO_LUKS, LUKS, LUKS_KEY,
-    LUKS_ON_LVM, LUKS_ON_MD, LUKS_TPM2, LVM, LVM_ON_LUKS, LVM_ON_MD_ON_LUKS, LVM_THIN, MD_RAID1, MD_RAID5, MD_RAID10,
-    SWAP, SWAP_ON_LUKS, SWAP_ON_LVM, USR_EXT4, USR_SUBVOLUME, XFS,
+    LUKS_ON_LVM, LUKS_ON_MD, LUKS_SIGNED_POLICY, LUKS_TPM2, LVM, LVM_ON_LUKS, LVM_ON_MD_ON_LUKS, LVM_THIN, MD_RAID1,
+    MD_RAID5, MD_RAID10, MEASURED, SWAP, SWAP_ON_LUKS, SWAP_ON_LVM, USR_EXT4, USR_SUBVOLUME, XFS,
 };
 use super::remote::{NFS_DEAD_SERVER, NFS3_DHCP, NFS3_STATIC, NFS4_DHCP, NFS4_STATIC};
 use super::{Exchange, Expectation, Firmware, Scenario};
@@ -319,6 +319,26 @@ pub const SCENARIOS: &[Scenario] = &[
             &GPT_AUTO_LUKS,
             "rw",
             target(&[("root", "/dev/mapper/root / ext4 rw"), ("dm.root", "CRYPT-LUKS2 on vda2")]),
+        )
+    },
+    Scenario {
+        unified: true,
+        ..Scenario::new(
+            "measured",
+            "a unified kernel image and a TPM 2.0: PCR 11 is what was predicted of the image",
+            &MEASURED,
+            "root=LABEL=ocinitrdroot rw",
+            target(&[("root", "/dev/vda / ext4 ")]),
+        )
+    },
+    Scenario {
+        unified: true,
+        ..Scenario::new(
+            "luks-signed-policy",
+            "LUKS2, key sealed in a TPM 2.0 for what the key of a unified kernel image signs",
+            &LUKS_SIGNED_POLICY,
+            luks!("rd.luks.options=tpm2-device=auto root=/dev/mapper/luks1"),
+            LUKS_DISK_IS_ROOT,
         )
     },
     Scenario {

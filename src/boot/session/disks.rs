@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use super::{MIB, Session, Subject, guest, key};
 use crate::boot::guest::Seen;
 use crate::boot::qemu::{Guest, GuestDisk};
-use crate::boot::scenario::DiskSet;
+use crate::boot::scenario::{self, DiskSet};
 use crate::boot::stage::Stage;
 use crate::boot::tpm::Tpm;
 use crate::boot::verdict::{self, Failure};
@@ -47,7 +47,7 @@ impl MadeDisks {
 
     /// The state of the TPM, if there is one.
     pub fn tpm(&self) -> Option<PathBuf> {
-        self.set.tpm.then(|| self.place.join("tpm"))
+        self.set.tpm.is_there().then(|| self.place.join("tpm"))
     }
 }
 
@@ -70,7 +70,9 @@ impl Session<'_> {
     }
 
     fn make_disks(&self, set: &DiskSet) -> Result<Disks> {
-        let segment = script::disk_maker(set.recipe)?;
+        let pcr_key = self.subject.unified.as_ref().and_then(|unified| unified.pcr_key.as_deref());
+        let pcr_key = pcr_key.filter(|_| set.tpm == scenario::Tpm::Version2AndKey);
+        let segment = script::disk_maker(set.recipe, pcr_key)?;
         let key = key(&self.maker_identity, &[&segment, format!("{:?}", (set.disks, set.tpm)).as_bytes()]);
         if let Some(place) = self.cache.get(&key) {
             return Ok(Ok(MadeDisks { set: *set, place }));
@@ -106,7 +108,7 @@ impl Session<'_> {
         script::append(&subject.initrd, script.segment, &initrd)?;
         let images = script.images.iter().cloned().enumerate();
         let disks = images.map(|(number, image)| GuestDisk { number, image, writable: true }).collect();
-        let subject = Subject { kernel: subject.kernel.clone(), initrd: initrd.clone() };
+        let subject = Subject::of_files(subject.kernel.clone(), initrd.clone());
         let guest = Guest {
             tpm: script.tpm.map(|tpm| tpm.socket().to_owned()),
             ..guest(&subject, command_line::of_script(script::INIT), disks)?

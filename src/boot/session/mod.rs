@@ -43,6 +43,19 @@ pub struct Subject {
     pub kernel: PathBuf,
     /// The initrd, in any form that the kernel takes.
     pub initrd: PathBuf,
+    /// The unified kernel image that these are from, if they are: then it is what is booted, by UEFI.
+    pub unified: Option<Unified>,
+}
+
+/// A unified kernel image to be booted.
+#[derive(Clone, Debug)]
+pub struct Unified {
+    /// The file.
+    pub image: PathBuf,
+    /// What PCR 11 of a TPM must be when the target runs, in hexadecimal digits.
+    pub pcr11: String,
+    /// The key in it that values of PCR 11 are signed with, in PEM.
+    pub pcr_key: Option<String>,
 }
 
 /// How it is booted.
@@ -68,6 +81,11 @@ pub struct Options<'a> {
 }
 
 impl Subject {
+    /// A kernel and an initrd.
+    pub fn of_files(kernel: PathBuf, initrd: PathBuf) -> Self {
+        Subject { kernel, initrd, unified: None }
+    }
+
     /// The digests of its files, as text.
     fn identity(&self) -> Result<String> {
         let digest = |path: &Path| -> Result<Digest> {
@@ -250,7 +268,7 @@ fn key(identity: &str, inputs: &[&[u8]]) -> Digest {
 }
 
 fn guest(subject: &Subject, command_line: String, disks: Vec<GuestDisk>) -> Result<Guest> {
-    let Subject { kernel, initrd } = subject.clone();
+    let Subject { kernel, initrd, .. } = subject.clone();
     let initrd_bytes = fs::metadata(&initrd).with_context(|| format!("reading {}", initrd.display()))?.len();
     Ok(Guest {
         start: Start::Kernel { kernel, initrd: Some(initrd), command_line },

@@ -71,7 +71,7 @@ impl Session<'_> {
         script::append(&maker.initrd, &script::server(script, lifetime)?, &initrd)?;
         let images = made.images().into_iter().enumerate();
         let disks = images.map(|(number, image)| GuestDisk { number, image, writable: false }).collect();
-        let subject = Subject { kernel: maker.kernel.clone(), initrd };
+        let subject = Subject::of_files(maker.kernel.clone(), initrd);
         guest(&subject, command_line::of_script(script::INIT), disks)
     }
 

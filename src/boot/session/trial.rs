@@ -12,7 +12,7 @@ use super::{Session, Subject, guest};
 use crate::boot::guest::Seen;
 use crate::boot::qemu::{Guest, GuestDisk};
 use crate::boot::report::Report;
-use crate::boot::scenario::{Expectation, Firmware, Scenario};
+use crate::boot::scenario::{Expectation, Scenario};
 use crate::boot::stage::{Milestone, Stage};
 use crate::boot::verdict::{self, Failure};
 use crate::boot::{command_line, script};
@@ -24,12 +24,9 @@ impl Session<'_> {
     /// Fails on what has nothing to do with the initrd: a full disk, an interruption. A failed boot is a report.
     pub(super) fn boot(&self, scenario: &Scenario) -> Result<Report> {
         let give_up = |failure| Ok(self.report(scenario, None, Some(failure), 0));
-        let uefi = match scenario.firmware {
-            Firmware::Direct => None,
-            Firmware::Uefi => match self.uefi(scenario)? {
-                Ok(uefi) => Some(uefi),
-                Err(failure) => return give_up(failure),
-            },
+        let uefi = match self.uefi(scenario)? {
+            Ok(uefi) => uefi,
+            Err(failure) => return give_up(failure),
         };
         let made = match self.disks(scenario.disks)? {
             Ok(made) => made,
@@ -71,24 +68,24 @@ impl Session<'_> {
     ) -> Result<std::result::Result<Guest, Failure>> {
         let subject = self.with_additions(scenario, scratch)?;
         let command_line = self.command_line(scenario);
-        let mut start = None;
         let mut disks = Vec::new();
         for (number, image) in made.images().into_iter().enumerate() {
             if scenario.without.contains(&number) || scenario.network.has_the_disks() {
                 continue;
             }
-            let own = scratch.join(format!("disk{number}"));
-            let starter = uefi.filter(|uefi| uefi.starts_from(number));
-            let is_own = scenario.hibernates || starter.is_some();
-            let image = if is_own { copy_sparse(&image, &own).map(|()| own)? } else { image };
-            if let Some(uefi) = starter {
-                match uefi.start(&subject, &command_line, &image, scratch) {
-                    Ok(found) => start = Some(found),
-                    Err(error) => return Ok(Err(self.refusal(scenario, Stage::Firmware, format!("{error:#}")))),
-                }
-            }
+            let image = if scenario.hibernates {
+                let own = scratch.join(format!("disk{number}"));
+                copy_sparse(&image, &own).map(|()| own)?
+            } else {
+                image
+            };
             disks.push(GuestDisk { number, image, writable: scenario.hibernates });
         }
+        let start = uefi.map(|uefi| uefi.start(&subject, &command_line, &mut disks, scratch)).transpose();
+        let start = match start {
+            Ok(start) => start,
+            Err(error) => return Ok(Err(self.refusal(scenario, Stage::Firmware, format!("{error:#}")))),
+        };
         let guest = guest(&subject, command_line, disks)?;
         Ok(Ok(match start {
             Some(start) => Guest { start, ..guest },
@@ -110,10 +107,18 @@ impl Session<'_> {
     fn fault(&self, scenario: &Scenario, seen: &Seen) -> Option<(Stage, String)> {
         let fault = verdict::fault(seen, self.options.timeout);
         if let (None, Expectation::Target(facts)) = (&fault, scenario.expects) {
-            let wrong = verdict::failed_unit(seen).or_else(|| verdict::wrong_facts(seen, facts));
-            return wrong.map(|reason| (Stage::Target, reason));
+            return self.wrong_in_target(scenario, seen, facts).map(|reason| (Stage::Target, reason));
         }
         fault
+    }
+
+    /// What is not as it should be although the target runs.
+    fn wrong_in_target(&self, scenario: &Scenario, seen: &Seen, facts: &[(&str, &str)]) -> Option<String> {
+        // A TPM is told of a unified kernel image only.
+        let measured = self.subject.unified.as_ref().filter(|_| scenario.disks.tpm.is_there());
+        let pcr11 = measured.map(|unified| ("pcr11", unified.pcr11.as_str()));
+        let facts: Vec<_> = facts.iter().copied().chain(pcr11).collect();
+        verdict::failed_unit(seen).or_else(|| verdict::wrong_facts(seen, &facts))
     }
 
     /// Runs a guest until it has written its memory to its disk, and another that has to go on with that memory.
@@ -131,16 +136,16 @@ impl Session<'_> {
             .or_else(|| verdict::wrong_facts(&awake, &[("awake", token)]).map(|reason| (Stage::Target, reason)));
         // What was there before it fell asleep was told then.
         let fault = woken.or_else(|| match scenario.expects {
-            Expectation::Target(facts) => verdict::failed_unit(&asleep)
-                .or_else(|| verdict::wrong_facts(&asleep, facts))
-                .map(|reason| (Stage::Target, reason)),
+            Expectation::Target(facts) => {
+                self.wrong_in_target(scenario, &asleep, facts).map(|reason| (Stage::Target, reason))
+            }
             Expectation::Failure { .. } => None,
         });
         let failure = fault.map(|(stage, reason)| Failure::new(stage, reason, &awake, self.log(scenario.name)));
         Ok(self.report(scenario, Some(&awake), failure, retries + more_retries))
     }
 
-    /// The subject with the files that a scenario adds to its initrd.
+    /// The subject with the files that a scenario adds to its initrd; one that is inside an image gets none.
     fn with_additions(&self, scenario: &Scenario, scratch: &Path) -> Result<Subject> {
         if scenario.files.is_empty() {
             return Ok(self.subject.clone());

@@ -1,4 +1,4 @@
-//! What a guest that is started by UEFI has beside its kernel: firmware with variables of its own, and a boot loader on its disk.
+//! What a guest that is started by UEFI has beside its kernel: firmware with variables of its own, and what that starts on a disk.
 
 use std::fs::{self, File, OpenOptions};
 use std::ops::Range;
@@ -6,36 +6,62 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{Session, Subject};
+use super::disks::{copy_sparse, create_sparse};
+use super::{MIB, Session, Subject};
 use crate::boot::esp::{self, SystemdBoot};
-use crate::boot::qemu::Start;
-use crate::boot::scenario::{DiskSet, Scenario};
+use crate::boot::qemu::{GuestDisk, Start};
+use crate::boot::scenario::{self, DiskSet, Scenario};
 use crate::boot::stage::Stage;
 use crate::boot::verdict::Failure;
 use crate::inspect;
 use crate::uefi::{Firmware, Flash, MISSING};
 
+/// The size of a disk by itself: no smaller one is FAT32. The file is sparse.
+const OWN_DISK_MIB: u64 = 512;
+/// What the file system takes beside its files, at most.
+const SPARE_MIB: u64 = 64;
+
 /// What starts guests by UEFI.
 pub struct Uefi<'a> {
     firmware: &'a Firmware,
-    loader: Vec<u8>,
-    /// The number of the disk that it starts from.
-    disk: usize,
-    /// The EFI system partition on that disk, in bytes.
-    place: Range<u64>,
+    program: Program,
+    place: Place,
+}
+
+/// What the firmware starts.
+enum Program {
+    /// systemd-boot, which starts the kernel and the initrd that lie beside it.
+    SystemdBoot(Vec<u8>),
+    /// The unified kernel image of this file.
+    Unified(PathBuf),
+}
+
+/// Where it lies.
+enum Place {
+    /// In the EFI system partition on the disk with this number: there, in bytes.
+    Partition(usize, Range<u64>),
+    /// On a disk by itself behind those of the set, with this number.
+    OwnDisk(usize),
 }
 
 impl Session<'_> {
-    /// What starts a guest from the disks of a scenario by UEFI, or why nothing does.
-    pub(super) fn uefi(&self, scenario: &Scenario) -> Result<std::result::Result<Uefi<'_>, Failure>> {
+    /// What starts a guest from the disks of a scenario by UEFI, if that is needed. Or why nothing does.
+    pub(super) fn uefi(&self, scenario: &Scenario) -> Result<std::result::Result<Option<Uefi<'_>>, Failure>> {
         let refuse = |stage, reason| Ok(Err(self.refusal(scenario, stage, reason)));
-        let Some(firmware) = &self.options.firmware else { return refuse(Stage::Firmware, MISSING.to_owned()) };
-        let loader = match self.boot_loader() {
-            Ok(loader) => loader,
-            Err(error) => return refuse(Stage::Disks, format!("{error:#}")),
+        let program = match (&self.subject.unified, scenario.firmware) {
+            (None, scenario::Firmware::Direct) => return Ok(Ok(None)),
+            (Some(unified), _) => Program::Unified(unified.image.clone()),
+            (None, scenario::Firmware::Uefi) => match self.boot_loader() {
+                Ok(loader) => Program::SystemdBoot(loader),
+                Err(error) => return refuse(Stage::Disks, format!("{error:#}")),
+            },
         };
-        let (disk, place) = esp_of(scenario.disks)?;
-        Ok(Ok(Uefi { firmware, loader, disk, place }))
+        let Some(firmware) = &self.options.firmware else { return refuse(Stage::Firmware, MISSING.to_owned()) };
+        let place = match scenario.firmware {
+            scenario::Firmware::Uefi => esp_of(scenario.disks)?,
+            scenario::Firmware::Direct => Place::OwnDisk(scenario.disks.disks.len()),
+        };
+        Ok(Ok(Some(Uefi { firmware, program, place })))
     }
 
     /// systemd-boot, as the initrd has it whose programs make the disks.
@@ -53,27 +79,79 @@ impl Session<'_> {
     }
 }
 
-fn esp_of(set: &DiskSet) -> Result<(usize, Range<u64>)> {
-    set.efi_system_partition()?.with_context(|| format!("the disks {} have no EFI system partition", set.name))
+fn esp_of(set: &DiskSet) -> Result<Place> {
+    let found = set.efi_system_partition()?;
+    let (disk, place) = found.with_context(|| format!("the disks {} have no EFI system partition", set.name))?;
+    Ok(Place::Partition(disk, place))
 }
 
 impl Uefi<'_> {
-    /// Whether the guest starts from the disk with this number.
-    pub fn starts_from(&self, number: usize) -> bool {
-        self.disk == number
+    /// The number of the disk that the guest starts from.
+    fn number(&self) -> usize {
+        match self.place {
+            Place::Partition(number, _) | Place::OwnDisk(number) => number,
+        }
     }
 
-    /// Puts `subject` where the firmware finds it: onto `disk`, a copy that is the guest's own. So are the variables.
+    /// Puts `subject` where the firmware finds it, and with it the disk of that: a copy of one of `disks`, or one more. The
+    /// disk and the variables are the guest's own.
     ///
     /// # Errors
     /// Fails when the subject does not fit into the EFI system partition, or a file cannot be read or written.
-    pub fn start(&self, subject: &Subject, command_line: &str, disk: &Path, scratch: &Path) -> Result<Start> {
-        let writing = || format!("writing the EFI system partition of {}", disk.display());
-        let file = OpenOptions::new().read(true).write(true).open(disk).with_context(writing)?;
-        let boot = SystemdBoot { loader: &self.loader, kernel: &subject.kernel, initrd: &subject.initrd, command_line };
-        boot.write(&file, self.place.clone()).with_context(writing)?;
+    pub fn start(
+        &self,
+        subject: &Subject,
+        command_line: &str,
+        disks: &mut Vec<GuestDisk>,
+        scratch: &Path,
+    ) -> Result<Start> {
+        let own = scratch.join("uefi-disk");
+        let writing = || format!("writing the EFI system partition of {}", own.display());
+        let place = self.own_disk(disks, &own)?;
+        let file = OpenOptions::new().read(true).write(true).open(&own).with_context(writing)?;
+        let command_line = match &self.program {
+            Program::SystemdBoot(loader) => {
+                let (kernel, initrd) = (&subject.kernel, &subject.initrd);
+                SystemdBoot { loader, kernel, initrd, command_line }.write(&file, place).with_context(writing)?;
+                None
+            }
+            Program::Unified(image) => {
+                esp::write_unified(image, &file, place).with_context(writing)?;
+                Some(command_line.to_owned())
+            }
+        };
         let variables = Flash { path: self.own_variables(scratch)?, ..self.firmware.variables.clone() };
-        Ok(Start::Uefi { firmware: Firmware { variables, ..self.firmware.clone() }, disk: self.disk })
+        let firmware = Firmware { variables, ..self.firmware.clone() };
+        Ok(Start::Uefi { firmware, disk: self.number(), command_line })
+    }
+
+    /// Makes the disk `own` and puts it among `disks`. Returns where on it the file system is to be, in bytes.
+    fn own_disk(&self, disks: &mut Vec<GuestDisk>, own: &Path) -> Result<Range<u64>> {
+        match &self.place {
+            Place::Partition(number, place) => {
+                let disk = disks.iter_mut().find(|disk| disk.number == *number);
+                let disk = disk.context("the guest lacks the disk that it is to start from")?;
+                copy_sparse(&disk.image, own)?;
+                disk.image = own.to_owned();
+                Ok(place.clone())
+            }
+            Place::OwnDisk(number) => {
+                let needed_bytes = (self.program_bytes()? + SPARE_MIB * MIB).next_multiple_of(MIB);
+                let size_bytes = needed_bytes.max(OWN_DISK_MIB * MIB);
+                create_sparse(own, size_bytes)?;
+                disks.push(GuestDisk { number: *number, image: own.to_owned(), writable: false });
+                Ok(0..size_bytes)
+            }
+        }
+    }
+
+    fn program_bytes(&self) -> Result<u64> {
+        match &self.program {
+            Program::SystemdBoot(loader) => Ok(loader.len() as u64),
+            Program::Unified(image) => {
+                Ok(fs::metadata(image).with_context(|| format!("reading {}", image.display()))?.len())
+            }
+        }
     }
 
     fn own_variables(&self, scratch: &Path) -> Result<PathBuf> {

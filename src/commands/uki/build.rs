@@ -1,6 +1,5 @@
 //! `ocinitrd uki build`: a kernel, its initrd and what belongs to them in; an EFI program out.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,12 +7,12 @@ use anyhow::{Context, Result, ensure};
 use indicatif::DecimalBytes;
 use serde::Serialize;
 
-use crate::commands::answer;
+use crate::commands::{answer, given};
 use crate::format::digest::{Digest, Hasher};
 use crate::format::rsa::{PrivateKey, PublicKey};
 use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::progress::Progress;
-use crate::uki::{self, Content, KernelImage, Parts, Plan, Predictions, Profile};
+use crate::uki::{self, Content, KernelImage, NamedContent, Parts, Plan, Predictions, Profile};
 
 /// Join a kernel, initrds and what belongs to them
 ///
@@ -122,20 +121,20 @@ fn signatures(pcr11: &[Predictions], key: &PrivateKey) -> Result<Vec<String>> {
 }
 
 fn private_key(path: &Path) -> Result<PrivateKey> {
-    PrivateKey::from_pem(&read(path)?).with_context(|| format!("reading the key {}", path.display()))
+    PrivateKey::from_pem(&given::read(path)?).with_context(|| format!("reading the key {}", path.display()))
 }
 
 fn parts(arguments: &Arguments, key: Option<&PrivateKey>) -> Result<Parts> {
-    let text = |given: &Option<String>| given.as_deref().map(text_of).transpose();
-    let file = |given: &Option<PathBuf>| given.as_ref().map(|path| Content::files(&[path])).transpose();
+    let text = |option: &Option<String>| option.as_deref().map(given::text).transpose();
+    let file = |option: &Option<PathBuf>| option.as_deref().map(Content::file).transpose();
     let initrd = if arguments.initrd.is_empty() { None } else { Some(Content::files(&arguments.initrd)?) };
-    let given = arguments.pcrpkey.as_deref().map(public_key).transpose()?;
+    let given = arguments.pcrpkey.as_deref().map(PublicKey::open).transpose()?;
     let own = key.map(PrivateKey::public_key);
     if let (Some(given), Some(own)) = (&given, &own) {
         ensure!(given == own, "the keys of --pcrpkey and --pcr-private-key are no pair");
     }
     Ok(Parts {
-        stub: arguments.stub.clone(),
+        stub: NamedContent::open(&arguments.stub)?,
         kernel: KernelImage::open(&arguments.linux)?,
         initrd,
         microcode: file(&arguments.microcode)?,
@@ -144,23 +143,10 @@ fn parts(arguments: &Arguments, key: Option<&PrivateKey>) -> Result<Parts> {
         uname: arguments.uname.clone(),
         splash: file(&arguments.splash)?,
         device_tree: file(&arguments.devicetree)?,
-        sbat: arguments.sbat.iter().map(|given| text_of(given)).collect::<Result<_>>()?,
+        sbat: arguments.sbat.iter().map(|line| given::text(line)).collect::<Result<_>>()?,
         pcr_public_key: given.or(own).map(|key| key.to_pem()),
         profiles: arguments.boot_profile.clone(),
     })
-}
-
-fn public_key(path: &Path) -> Result<PublicKey> {
-    PublicKey::from_pem(&read(path)?).with_context(|| format!("reading the key {}", path.display()))
-}
-
-/// A text that was given, or that of a file that was named with `@`.
-fn text_of(given: &str) -> Result<String> {
-    given.strip_prefix('@').map_or_else(|| Ok(given.to_owned()), |path| read(Path::new(path)))
-}
-
-fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
 }
 
 fn warn_of_omissions(parts: &Parts, progress: &Progress) {

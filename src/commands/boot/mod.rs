@@ -1,20 +1,20 @@
 //! `ocinitrd boot`: a kernel and an initrd in, a line for each root device on standard output.
 
-use std::collections::BTreeSet;
+mod choice;
+mod subject;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use serde::Serialize;
 
-use super::built::built;
 use super::surroundings::{cache_directory, firmware};
-use crate::boot::scenario::{self, Scenario};
-use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Subject, Task, table};
+use crate::boot::scenario;
+use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Task, table};
 use crate::engine::Cancellation;
-use crate::needs::{Holdings, NEEDS, Need, Wanted};
 use crate::progress::Progress;
 
 /// Boot what was built in QEMU, against a root device made for it.
@@ -31,7 +31,7 @@ use crate::progress::Progress;
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The output directory of `ocinitrd build`
-    #[arg(value_name = "OUT", required_unless_present_any = ["list", "initrd"])]
+    #[arg(value_name = "OUT", required_unless_present_any = ["list", "initrd", "uki"])]
     output: Option<PathBuf>,
     /// Of an output with several kernels the one to boot, as `uname -r` prints it
     #[arg(short, long, value_name = "KVER", requires = "output")]
@@ -42,6 +42,12 @@ pub struct Arguments {
     /// The initrd, anyone's [default: that of OUT's manifest, or OUT/initrd]
     #[arg(long, value_name = "FILE", requires = "kernel")]
     initrd: Option<PathBuf>,
+    /// Boot the unified kernel image of OUT, or that of a file, anyone's, by UEFI
+    ///
+    /// The kernel's options of a scenario are added to its own by the firmware (systemd-stub(7)), which it takes without Secure
+    /// Boot only. Where OUT holds no initrd beside it, this is what is booted anyway.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, conflicts_with_all = ["kernel", "initrd"])]
+    uki: Option<Option<PathBuf>>,
     /// Make the disks, and serve them, with the programs of another output directory, for an initrd that lacks bash, mke2fs and the like
     #[arg(long, value_name = "OUT")]
     disks_by: Option<PathBuf>,
@@ -119,9 +125,9 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
 }
 
 fn boot(arguments: &Arguments, interrupted: &(dyn Fn() -> Result<()> + Sync), progress: &Progress) -> Result<ExitCode> {
-    let subject = subject(arguments)?;
-    let scenarios = scenarios(arguments, &subject, progress)?;
-    let session = Session::open(subject, options(arguments, interrupted)?, progress)?;
+    let given = subject::given(arguments)?;
+    let scenarios = choice::scenarios(&arguments.roots, &given.subject, progress)?;
+    let session = Session::open(given.subject.clone(), options(arguments, interrupted)?, progress)?;
     let contents = arguments.verify_contents.then_some(Task::Contents);
     let tasks: Vec<Task> = contents.into_iter().chain(scenarios.into_iter().map(Task::Boot)).collect();
     // Two consoles at a time cannot be read.
@@ -135,40 +141,6 @@ fn boot(arguments: &Arguments, interrupted: &(dyn Fn() -> Result<()> + Sync), pr
         print_table(&findings)?;
     }
     Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// What `--root` names. `all` leaves out what the initrd is not made for, and that is said.
-fn scenarios(arguments: &Arguments, subject: &Subject, progress: &Progress) -> Result<Vec<&'static Scenario>> {
-    let meant = scenario::select(&arguments.roots, &[])?;
-    let missing = missing(&meant, subject);
-    let lacking: Vec<&str> = missing.iter().map(|need| need.name).collect();
-    let chosen = scenario::select(&arguments.roots, &lacking)?;
-    for need in missing {
-        let needy = meant.iter().filter(|scenario| scenario.needs.contains(&need.name)).map(|scenario| scenario.name);
-        let is_chosen = |name: &&str| chosen.iter().any(|scenario| scenario.name == *name);
-        let (named, left_out): (Vec<&str>, Vec<&str>) = needy.partition(is_chosen);
-        for (names, what) in [(left_out, "left out"), (named, "not likely to boot")] {
-            if !names.is_empty() {
-                progress.note(&format!(
-                    "{what}: {}; this initrd lacks what comes with {}",
-                    names.join(", "),
-                    need.brought_by
-                ));
-            }
-        }
-    }
-    Ok(chosen)
-}
-
-/// What scenarios need and the initrd does not hold. An initrd that cannot be read, which boots will tell, holds nothing.
-fn missing(scenarios: &[&Scenario], subject: &Subject) -> Vec<&'static Need> {
-    let needed: BTreeSet<&str> = scenarios.iter().flat_map(|scenario| scenario.needs).copied().collect();
-    if needed.is_empty() {
-        return Vec::new();
-    }
-    let holdings = Holdings::of_initrd(&subject.initrd).unwrap_or_default();
-    let is_missing = |need: &'static Need| !holdings.check(&Wanted::of(need)).ok();
-    NEEDS.iter().filter(|need| needed.contains(need.name) && is_missing(need)).collect()
 }
 
 /// The reports once more, where there are several.
@@ -188,36 +160,10 @@ fn is_ok(finding: &Finding) -> bool {
     }
 }
 
-fn subject(arguments: &Arguments) -> Result<Subject> {
-    let built = arguments.output.as_deref().map(|output| built(output, arguments.kernel_version.as_deref()));
-    let (kernel, initrd) = match built.transpose()? {
-        Some(Subject { kernel, initrd }) => (Some(kernel), Some(initrd)),
-        None => (None, None),
-    };
-    let part = |given: &Option<PathBuf>, of_output: Option<PathBuf>, name: &str| {
-        given.clone().or(of_output).with_context(|| format!("no {name} is given: use --kernel FILE --initrd FILE"))
-    };
-    existing(part(&arguments.kernel, kernel, "kernel")?, part(&arguments.initrd, initrd, "initrd")?)
-}
-
-fn existing(kernel: PathBuf, initrd: PathBuf) -> Result<Subject> {
-    for path in [&kernel, &initrd] {
-        if !path.is_file() {
-            bail!(
-                "there is no file {}: give the output directory of `ocinitrd build`, or --kernel FILE --initrd FILE",
-                path.display()
-            );
-        }
-    }
-    Ok(Subject { kernel, initrd })
-}
-
 fn options<'a>(arguments: &Arguments, interrupted: &'a (dyn Fn() -> Result<()> + Sync)) -> Result<Options<'a>> {
     let beside = arguments.output.as_deref().unwrap_or(Path::new("."));
-    let maker =
-        arguments.disks_by.as_ref().map(|output| built(output, None).and_then(|one| existing(one.kernel, one.initrd)));
     Ok(Options {
-        maker: maker.transpose()?,
+        maker: arguments.disks_by.as_deref().map(subject::of_output).transpose()?,
         firmware: firmware(),
         timeout: Duration::from_secs(arguments.timeout),
         counts_instructions: arguments.count_instructions,
