@@ -16,6 +16,7 @@ debian-archive-keyring  debian-archive-keyring  debian-keyring
 depmod              kmod                   kmod
 dracut              dracut-core            dracut
 faketime            faketime               libfaketime
+firmware-keys       ovmf                   python3-virt-firmware
 fsck.vfat           dosfstools             dosfstools
 gpg                 gnupg                  gnupg2
 libc-headers        libc6-dev              glibc-devel
@@ -56,6 +57,8 @@ esac
 is_there() {
     case $1 in
         debian-archive-keyring) [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] ;;
+        # Variables with a key for tests, or what writes such.
+        firmware-keys) [ -e /usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd ] || command -v virt-fw-vars > /dev/null ;;
         libc-headers) [ -e /usr/include/stdio.h ] ;;
         # QEMU's descriptors of firmware: for other architectures they are in the same directory.
         uefi-firmware) grep -qs '"architecture" *: *"x86_64"' /usr/share/qemu/firmware/*.json ;;

@@ -19,16 +19,28 @@ pub const MISSING: &str = "no UEFI firmware for QEMU is installed, and this boot
 const ARCHITECTURE: &str = "x86_64";
 /// The machine of the guests is `q35`, of which QEMU has versions.
 const MACHINE: &str = "pc-q35-";
-/// What needs a machine that is set up for it, or refuses a boot loader that is not signed.
-const UNWANTED_FEATURES: [&str; 2] = ["requires-smm", "enrolled-keys"];
+/// It needs system management mode, without which nothing keeps a guest from changing the keys.
+const SMM: &str = "requires-smm";
+/// It can refuse what is not signed.
+const SECURE_BOOT: &str = "secure-boot";
+/// It refuses what is not signed from the start.
+const ENROLLED_KEYS: &str = "enrolled-keys";
 
-/// Where firmware lies that comes without a descriptor: code, and variables as they are at first.
+/// Where firmware without Secure Boot lies that comes without a descriptor: code, and variables as they are at first.
 const KNOWN_PATHS: [(&str, &str); 4] = [
     ("usr/share/OVMF/OVMF_CODE_4M.fd", "usr/share/OVMF/OVMF_VARS_4M.fd"),
     ("usr/share/OVMF/OVMF_CODE.fd", "usr/share/OVMF/OVMF_VARS.fd"),
     ("usr/share/edk2/ovmf/OVMF_CODE.fd", "usr/share/edk2/ovmf/OVMF_VARS.fd"),
     ("usr/share/edk2/x64/OVMF_CODE.4m.fd", "usr/share/edk2/x64/OVMF_VARS.4m.fd"),
 ];
+/// The same of firmware with it.
+const KNOWN_SECURE_PATHS: [(&str, &str); 3] = [
+    ("usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "usr/share/OVMF/OVMF_VARS_4M.fd"),
+    ("usr/share/edk2/ovmf/OVMF_CODE.secboot.fd", "usr/share/edk2/ovmf/OVMF_VARS.fd"),
+    ("usr/share/edk2/x64/OVMF_CODE.secboot.4m.fd", "usr/share/edk2/x64/OVMF_VARS.4m.fd"),
+];
+
+const RAW: &str = "raw";
 
 /// What goes into a guest's flash memory.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -39,36 +51,57 @@ pub struct Flash {
     pub format: String,
 }
 
-/// UEFI firmware without Secure Boot.
+/// What firmware is to do about signatures.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Boot {
+    /// Start anything.
+    Any,
+    /// Start only what is signed by a key among its variables, where there are keys.
+    Secure,
+}
+
+/// UEFI firmware.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Firmware {
     /// The program, which guests only read.
     pub code: Flash,
     /// The variables as they are at first: each guest writes to a copy of its own.
     pub variables: Flash,
+    /// Whether it needs a machine with system management mode.
+    pub smm: bool,
 }
 
 /// The firmware of the machine whose root directory is `root`, if it has one. `configuration` is where the user's own
 /// configuration lies, if that is known.
-pub fn find(root: &Path, configuration: Option<&Path>) -> Option<Firmware> {
+pub fn find(root: &Path, configuration: Option<&Path>, boot: Boot) -> Option<Firmware> {
     let system = ["usr/share/qemu/firmware", "etc/qemu/firmware"].map(|directory| root.join(directory));
     let own = configuration.map(|directory| directory.join("qemu/firmware"));
     let descriptors = descriptors(system.into_iter().chain(own));
     if descriptors.is_empty() {
-        return KNOWN_PATHS.iter().map(|(code, variables)| at(root, code, variables)).find(Firmware::is_there);
+        let paths = if boot == Boot::Secure { &KNOWN_SECURE_PATHS[..] } else { &KNOWN_PATHS };
+        let known = paths.iter().map(|(code, variables)| at(root, code, variables, boot));
+        return known.into_iter().find(Firmware::is_there);
     }
-    descriptors.values().filter_map(|path| described(root, path)).find(Firmware::is_there)
+    descriptors.values().filter_map(|path| described(root, path, boot)).find(Firmware::is_there)
 }
 
 impl Firmware {
+    /// The same with the variables of a file, in which somebody has put keys: one as virt-fw-vars(1) writes it, or qcow2 by its
+    /// extension.
+    #[must_use]
+    pub fn with_variables(self, path: PathBuf) -> Self {
+        let format = if path.extension().is_some_and(|end| end == "qcow2") { "qcow2" } else { RAW };
+        Firmware { variables: Flash { path, format: format.to_owned() }, ..self }
+    }
+
     fn is_there(&self) -> bool {
         self.code.path.is_file() && self.variables.path.is_file()
     }
 }
 
-fn at(root: &Path, code: &str, variables: &str) -> Firmware {
-    let flash = |path| Flash { path: root.join(path), format: "raw".to_owned() };
-    Firmware { code: flash(code), variables: flash(variables) }
+fn at(root: &Path, code: &str, variables: &str, boot: Boot) -> Firmware {
+    let flash = |path| Flash { path: root.join(path), format: RAW.to_owned() };
+    Firmware { code: flash(code), variables: flash(variables), smm: boot == Boot::Secure }
 }
 
 /// The descriptors that count, by name: that is the order in which they are tried.
@@ -110,22 +143,27 @@ struct Target {
 }
 
 /// What a descriptor describes, if it is firmware for our guests. One that says nothing that we know is none.
-fn described(root: &Path, path: &Path) -> Option<Firmware> {
+fn described(root: &Path, path: &Path, boot: Boot) -> Option<Firmware> {
     let Descriptor { interface_types, mapping, targets, features } =
         serde_json::from_str(&fs::read_to_string(path).ok()?).ok()?;
     let is_ours = |target: &Target| {
         target.architecture == ARCHITECTURE && target.machines.iter().any(|machine| machine.starts_with(MACHINE))
     };
+    let has = |feature: &str| features.iter().any(|other| other == feature);
     let suits = interface_types.iter().any(|interface| interface == "uefi")
         && mapping.device == "flash"
         && mapping.mode.as_deref().is_none_or(|mode| mode == "split")
         && targets.iter().any(is_ours)
-        && !features.iter().any(|feature| UNWANTED_FEATURES.contains(&feature.as_str()));
+        && match boot {
+            Boot::Any => !has(SMM) && !has(ENROLLED_KEYS),
+            Boot::Secure => has(SECURE_BOOT),
+        };
     let flash = |file: FlashFile| Flash {
         path: root.join(file.filename.strip_prefix("/").unwrap_or(&file.filename)),
         format: file.format,
     };
-    suits.then(|| Firmware { code: flash(mapping.executable), variables: flash(mapping.nvram_template) })
+    let smm = has(SMM);
+    suits.then(|| Firmware { code: flash(mapping.executable), variables: flash(mapping.nvram_template), smm })
 }
 
 #[cfg(test)]
@@ -163,7 +201,11 @@ mod tests {
 
         /// The name of the firmware that is found.
         fn found(&self) -> Option<String> {
-            let firmware = find(self.0.path(), Some(&self.0.path().join("home")))?;
+            self.found_for(Boot::Any)
+        }
+
+        fn found_for(&self, boot: Boot) -> Option<String> {
+            let firmware = find(self.0.path(), Some(&self.0.path().join("home")), boot)?;
             let name = firmware.code.path.file_name().unwrap().to_str().unwrap().to_owned();
             Some(name.trim_end_matches("-code").to_owned())
         }
@@ -194,11 +236,28 @@ mod tests {
         machine.describe("usr/share/qemu/firmware/60.json", "second", |_| ());
         machine.describe("usr/share/qemu/firmware/50.json", "first", |_| ());
         assert_eq!(machine.found().unwrap(), "first");
-        let firmware = find(machine.0.path(), None).unwrap();
+        let firmware = find(machine.0.path(), None, Boot::Any).unwrap();
         assert_eq!(firmware.variables.path, machine.0.path().join("fw/first-vars"));
         assert_eq!(firmware.variables.format, "qcow2");
         fs::remove_file(machine.0.path().join("fw/first-vars")).unwrap();
         assert_eq!(machine.found().unwrap(), "second", "the other's files are missing");
+    }
+
+    #[test]
+    fn secure_boot_takes_firmware_that_can_refuse_and_says_what_machine_that_needs() {
+        let machine = Machine::new();
+        machine.describe("usr/share/qemu/firmware/40.json", "any", |_| ());
+        assert_eq!(machine.found_for(Boot::Secure), None);
+        let secure = |descriptor: &mut serde_json::Value| {
+            descriptor["features"] = ["enrolled-keys", "secure-boot", "requires-smm"].into();
+        };
+        machine.describe("usr/share/qemu/firmware/50.json", "secure", secure);
+        assert_eq!(machine.found_for(Boot::Secure).unwrap(), "secure");
+        assert_eq!(machine.found_for(Boot::Any).unwrap(), "any");
+        let firmware = find(machine.0.path(), None, Boot::Secure).unwrap();
+        assert!(firmware.smm);
+        let own = |path: &str| firmware.clone().with_variables(path.into()).variables.format;
+        assert_eq!((own("vars.fd"), own("vars.qcow2")), ("raw".to_owned(), "qcow2".to_owned()));
     }
 
     #[test]
@@ -218,10 +277,12 @@ mod tests {
     #[test]
     fn where_nothing_is_described_known_paths_are_tried() {
         let machine = Machine::new();
-        machine.write("usr/share/OVMF/OVMF_CODE_4M.fd", "");
         machine.write("usr/share/OVMF/OVMF_CODE.fd", "");
         machine.write("usr/share/OVMF/OVMF_VARS.fd", "");
         assert_eq!(machine.found().unwrap(), "OVMF_CODE.fd");
+        machine.write("usr/share/OVMF/OVMF_CODE_4M.secboot.fd", "");
+        machine.write("usr/share/OVMF/OVMF_VARS_4M.fd", "");
+        assert_eq!(machine.found_for(Boot::Secure).unwrap(), "OVMF_CODE_4M.secboot.fd");
         machine.write("usr/share/qemu/firmware/50.json", "");
         assert_eq!(machine.found(), None, "that one is hidden");
     }

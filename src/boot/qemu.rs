@@ -135,12 +135,19 @@ impl Start {
                 arguments.extend(["-append".into(), command_line.into()]);
                 arguments
             }
-            Start::Uefi { firmware: Firmware { code, variables }, command_line, .. } => {
+            Start::Uefi { firmware: Firmware { code, variables, smm }, command_line, .. } => {
                 let drive = |flash: &Flash, options: &str| {
                     with_path(&format!("if=pflash,format={},{options},file=", flash.format), &flash.path)
                 };
                 let (code, variables) = (drive(code, "unit=0,readonly=on"), drive(variables, "unit=1"));
                 let mut arguments = vec!["-drive".into(), code, "-drive".into(), variables];
+                if *smm {
+                    // Only what the firmware runs in that mode may write to its variables.
+                    arguments.extend(
+                        ["-machine", "smm=on", "-global", "driver=cfi.pflash01,property=secure,value=on"]
+                            .map(OsString::from),
+                    );
+                }
                 let extra = |options| smbios_string("io.systemd.stub.kernel-cmdline-extra", options);
                 arguments.extend(command_line.iter().flat_map(|options| extra(options)));
                 arguments
@@ -377,13 +384,15 @@ mod tests {
     #[test]
     fn firmware_has_variables_to_write_to_and_starts_from_the_disk_that_it_is_told() {
         let flash = |path: &str, format: &str| Flash { path: path.into(), format: format.to_owned() };
-        let firmware = Firmware { code: flash("/fw/code", "raw"), variables: flash("/own,vars", "qcow2") };
+        let firmware = Firmware { code: flash("/fw/code", "raw"), variables: flash("/own,vars", "qcow2"), smm: true };
         let disk = |number| GuestDisk { number, image: "/disk".into(), writable: false };
         let start = Start::Uefi { firmware, disk: 2, command_line: Some("a,b".to_owned()) };
         let line = arguments_of(start, Accelerator::Kvm, vec![disk(1), disk(2)]).join(" ");
         let flash = " -drive if=pflash,format=raw,unit=0,readonly=on,file=/fw/code \
             -drive if=pflash,format=qcow2,unit=1,file=/own,,vars ";
         assert!(line.contains(flash) && !line.contains("-kernel") && !line.contains("-append"), "{line}");
+        let smm = " -machine smm=on -global driver=cfi.pflash01,property=secure,value=on ";
+        assert!(line.contains(smm), "{line}");
         let options = " -smbios type=11,value=io.systemd.stub.kernel-cmdline-extra=a,,b ";
         assert!(line.contains(options), "{line}");
         assert!(line.contains("serial=disk1 ") && line.ends_with("serial=disk2,bootindex=0"), "{line}");

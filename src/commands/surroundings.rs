@@ -80,8 +80,8 @@ pub fn cache_directory() -> PathBuf {
 }
 
 /// The UEFI firmware that this host has for QEMU's guests, if it has any.
-pub fn firmware() -> Option<Firmware> {
-    uefi::find(Path::new("/"), configuration_directory().as_deref())
+pub fn firmware(boot: uefi::Boot) -> Option<Firmware> {
+    uefi::find(Path::new("/"), configuration_directory().as_deref(), boot)
 }
 
 /// `$XDG_CONFIG_HOME`, by the same specification below `$HOME` where it is unset.

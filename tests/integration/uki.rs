@@ -342,3 +342,56 @@ fn an_image_boots_by_uefi_and_a_tpm_measures_what_was_predicted_and_opens_what_i
     let error = fail_with(1, unsigned.args(["--append", "rd.luks.options=tpm2-device=auto,headless=1"]));
     assert!(error.contains("luks1"), "{error}");
 }
+
+/// The variables of a firmware that takes signatures of one key, and that key with its certificate.
+fn enrolled(place: &Path) -> (PathBuf, PathBuf, PathBuf) {
+    let (key, snakeoil) = (place.join("sb.key"), Path::new("/usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd"));
+    if snakeoil.exists() {
+        // Debian ships such variables for tests, and the key.
+        let mut openssl = Command::new("openssl");
+        openssl.args(["rsa", "-in", "/usr/share/ovmf/PkKek-1-snakeoil.key", "-passin", "pass:snakeoil", "-out"]);
+        succeed(openssl.arg(&key));
+        return (snakeoil.to_owned(), key, "/usr/share/ovmf/PkKek-1-snakeoil.pem".into());
+    }
+    certificate(place, "sb", "30");
+    let (certificate, variables) = (place.join("sb.crt"), place.join("variables.fd"));
+    let mut enroll = Command::new("virt-fw-vars");
+    enroll.args(["--secure-boot", "-i", "/usr/share/edk2/ovmf/OVMF_VARS.fd", "-o"]).arg(&variables);
+    for option in ["--set-pk", "--add-kek", "--add-db"] {
+        enroll.args([option, "0c1d2d00-5b5b-4000-8000-000000000001"]).arg(&certificate);
+    }
+    succeed(&mut enroll);
+    (variables, key, certificate)
+}
+
+#[test]
+fn secure_boot_starts_what_is_signed_and_neither_what_is_not_nor_what_was_changed() {
+    let place = bench();
+    let file = |name: &str| place.path().join(name);
+    let (variables, key, certificate) = enrolled(place.path());
+    succeed(&mut build(place.path(), "plain.efi"));
+    let mut sign = uki("sign");
+    sign.arg(file("plain.efi"))
+        .arg("--secureboot-private-key")
+        .arg(key)
+        .arg("--secureboot-certificate")
+        .arg(certificate);
+    succeed(sign.arg("-o").arg(file("signed.efi")));
+    let secure = |name: &str| {
+        let mut command = boot(&file(name), "plain");
+        command.arg("--secure-boot").arg(&variables);
+        command
+    };
+    succeed(&mut secure("signed.efi"));
+    let console = fs::read_to_string(file("signed.log").join("ext4-uuid.log")).unwrap();
+    assert!(console.contains("secureboot: Secure boot enabled"), "{console}");
+
+    let mut bytes = fs::read(file("signed.efi")).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(file("changed.efi"), bytes).unwrap();
+    for name in ["plain.efi", "changed.efi"] {
+        let error = fail(&mut secure(name));
+        assert!(error.contains("Access Denied"), "{name}: {error}");
+    }
+}

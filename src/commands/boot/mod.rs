@@ -3,12 +3,13 @@
 mod choice;
 mod subject;
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::surroundings::{cache_directory, firmware};
@@ -16,6 +17,8 @@ use crate::boot::scenario;
 use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Task, table};
 use crate::engine::Cancellation;
 use crate::progress::Progress;
+use crate::uefi::{self, Firmware};
+use subject::Given;
 
 /// Boot what was built in QEMU, against a root device made for it.
 ///
@@ -44,10 +47,14 @@ pub struct Arguments {
     initrd: Option<PathBuf>,
     /// Boot the unified kernel image of OUT, or that of a file, anyone's, by UEFI
     ///
-    /// The kernel's options of a scenario are added to its own by the firmware (systemd-stub(7)), which it takes without Secure
-    /// Boot only. Where OUT holds no initrd beside it, this is what is booted anyway.
+    /// The kernel's options of a scenario are added to its own by the firmware: systemd-stub(7). Where OUT holds no initrd beside it, this is what is booted anyway.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, conflicts_with_all = ["kernel", "initrd"])]
     uki: Option<Option<PathBuf>>,
+    /// Boot with Secure Boot: FILE has the variables of the firmware, with the keys that it takes signatures of
+    ///
+    /// OVMF's, as virt-fw-vars(1) writes them. Only a signed image boots then.
+    #[arg(long, value_name = "FILE")]
+    secure_boot: Option<PathBuf>,
     /// Make the disks, and serve them, with the programs of another output directory, for an initrd that lacks bash, mke2fs and the like
     #[arg(long, value_name = "OUT")]
     disks_by: Option<PathBuf>,
@@ -127,7 +134,7 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
 fn boot(arguments: &Arguments, interrupted: &(dyn Fn() -> Result<()> + Sync), progress: &Progress) -> Result<ExitCode> {
     let given = subject::given(arguments)?;
     let scenarios = choice::scenarios(&arguments.roots, &given.subject, progress)?;
-    let session = Session::open(given.subject.clone(), options(arguments, interrupted)?, progress)?;
+    let session = Session::open(given.subject.clone(), options(arguments, &given, interrupted)?, progress)?;
     let contents = arguments.verify_contents.then_some(Task::Contents);
     let tasks: Vec<Task> = contents.into_iter().chain(scenarios.into_iter().map(Task::Boot)).collect();
     // Two consoles at a time cannot be read.
@@ -160,11 +167,28 @@ fn is_ok(finding: &Finding) -> bool {
     }
 }
 
-fn options<'a>(arguments: &Arguments, interrupted: &'a (dyn Fn() -> Result<()> + Sync)) -> Result<Options<'a>> {
+/// The firmware of guests that begin with UEFI. Without Secure Boot there may be none: few scenarios need it.
+fn firmware_of(arguments: &Arguments, given: &Given) -> Result<Option<Firmware>> {
+    let Some(variables) = &arguments.secure_boot else { return Ok(firmware(uefi::Boot::Any)) };
+    ensure!(given.subject.unified.is_some(), "--secure-boot is for unified kernel images: give one with --uki");
+    let opened = File::open(variables);
+    opened.with_context(|| format!("opening the variables of the firmware, {}", variables.display()))?;
+    let found = firmware(uefi::Boot::Secure).context(
+        "no UEFI firmware with Secure Boot is installed for QEMU: install it \
+        with `apt-get install ovmf` (Debian, Ubuntu) or `dnf install edk2-ovmf` (Fedora)",
+    )?;
+    Ok(Some(found.with_variables(variables.clone())))
+}
+
+fn options<'a>(
+    arguments: &Arguments,
+    given: &Given,
+    interrupted: &'a (dyn Fn() -> Result<()> + Sync),
+) -> Result<Options<'a>> {
     let beside = arguments.output.as_deref().unwrap_or(Path::new("."));
     Ok(Options {
         maker: arguments.disks_by.as_deref().map(subject::of_output).transpose()?,
-        firmware: firmware(),
+        firmware: firmware_of(arguments, given)?,
         timeout: Duration::from_secs(arguments.timeout),
         counts_instructions: arguments.count_instructions,
         append: arguments.append.clone(),

@@ -158,7 +158,7 @@ pub(super) fn qemu(host: &Host) -> Finding {
 pub(super) fn uefi(host: &Host) -> Finding {
     const SUBJECT: &str = "UEFI";
     let configuration = host.configuration.as_ref().map(|directory| host.path(directory));
-    match uefi::find(&host.root, configuration.as_deref()) {
+    match uefi::find(&host.root, configuration.as_deref(), uefi::Boot::Any) {
         Some(firmware) => Finding::ok(SUBJECT, firmware.code.path.display().to_string()),
         None => {
             let detail =
