@@ -80,6 +80,9 @@ pub struct Options {
     pub compression: String,
     /// The patterns that chose the kernel modules.
     pub modules: Vec<String>,
+    /// The patterns that chose firmware beside what the modules name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub firmware: Vec<String>,
     /// Whether modules stay compressed as the distribution ships them.
     pub keep_module_compression: bool,
     /// The kernel's command line in unified kernel images, if there are any and it is not empty.

@@ -46,7 +46,8 @@ pub struct Base {
     tree: Option<Tree>,
     /// The segment, if it is there already.
     segment: Option<Part>,
-    stub: Option<Stub>,
+    /// What was found of the stub, if that was looked for.
+    stub: Option<Option<Stub>>,
 }
 
 /// The base, done.
@@ -58,7 +59,7 @@ pub struct FinishedBase {
     pub tree: Option<Tree>,
     /// The firmware that the base's packages bring: which of it is needed depends on the kernel.
     pub firmware: Tree,
-    /// What unified kernel images are made with, if such are asked for.
+    /// What unified kernel images are made with, if it is asked for and there.
     pub stub: Option<Stub>,
 }
 
@@ -94,8 +95,8 @@ impl Found {
     /// # Errors
     /// As [`install`].
     pub async fn complete(self, build: &Build<'_>, segment: Option<Part>) -> Result<Base> {
-        let stub = if build.plan.wants_ukis() { stub::find(build)? } else { None };
-        let lacks_stub = build.plan.wants_ukis() && stub.is_none();
+        let stub = if build.plan.wants_stub() { stub::find(build)? } else { Some(None) };
+        let lacks_stub = stub.is_none();
         let needs_tree = build.plan.wants_tree() || (build.plan.wants_segments() && segment.is_none()) || lacks_stub;
         let mut base = Base { layer: self.0, tree: None, segment, stub };
         if needs_tree {
@@ -213,11 +214,13 @@ impl Base {
     pub fn finish(self, build: &Build<'_>) -> Result<FinishedBase> {
         self.layer.warnings.iter().for_each(|warning| build.workshop.progress.warn(warning));
         let Some(mut tree) = self.tree else {
-            return Ok(FinishedBase { segment: self.segment, tree: None, firmware: Tree::new(), stub: self.stub });
+            let (segment, stub) = (self.segment, self.stub.flatten());
+            return Ok(FinishedBase { segment, tree: None, firmware: Tree::new(), stub });
         };
         let stub = match self.stub {
-            None if build.plan.wants_ukis() => Some(stub::take(build, &tree)?),
-            stub => stub,
+            Some(stub) => stub,
+            None if build.plan.wants_stub() => stub::take(build, &tree)?,
+            None => None,
         };
         finish::finish(&mut tree, &build.plan.selection, build.recipe.epoch)?;
         let firmware = tree.split_off(FIRMWARE_DIRECTORY.as_bytes());

@@ -27,6 +27,7 @@ use super::early::Early;
 use super::kernels::FinishedKernel;
 use super::part::Part;
 use super::plan::{Format, Plan, suffixed};
+use super::stub;
 use super::unified::{self, Ingredients};
 
 const BUFFER_BYTES: usize = 256 << 10;
@@ -127,8 +128,12 @@ impl<'a> Writing<'a> {
         let parts = [kernel.microcode.as_ref(), self.base.segment.as_ref(), modules];
         let parts: Vec<&Part> = parts.into_iter().flatten().collect();
         let version = kernel.version.clone();
-        let ingredients = |stub| Ingredients { version: &version, kernel: content, segments: &parts, stub };
-        let uki = self.base.stub.as_ref().map(|stub| self.unified(&ingredients(stub))).transpose()?;
+        let uki = if self.build.plan.wants_ukis() {
+            let stub = self.base.stub.as_ref().with_context(|| stub::missing(self.build))?;
+            Some(self.unified(&Ingredients { version: &version, kernel: content, segments: &parts, stub })?)
+        } else {
+            None
+        };
         let is_listed = initrd.is_some() || uki.is_some();
         let segments = if is_listed { parts.into_iter().map(listed_segment).collect() } else { Vec::new() };
         let packages = listed_packages(packages);
@@ -148,22 +153,29 @@ impl<'a> Writing<'a> {
         Ok(name)
     }
 
-    /// The segments as files of their own.
+    /// The segments as files of their own, and what a host needs beside its base.
     fn segments(&mut self) -> Result<()> {
-        if !self.build.plan.segments {
-            return Ok(());
+        let plan = self.build.plan;
+        if plan.wants_base_file() {
+            self.base.segment.iter().try_for_each(|part| self.segment(part, None))?;
         }
-        let base = self.base.segment.iter().map(|part| (part, None));
-        let of_kernel = |kernel: &'a FinishedKernel| {
-            let parts = [&kernel.microcode, &kernel.segment].into_iter().flatten();
-            parts.map(|part| (part, Some(kernel.version.as_str())))
-        };
-        let modules = self.kernels.iter().flat_map(of_kernel);
-        for (part, kernel) in base.chain(modules) {
-            let name = segment_file_name(part, kernel);
-            self.add(copy(self.build.plan, &name, &part.content, &part.facts.sha256, MODE_PRIVATE)?)?;
+        if plan.segments {
+            for kernel in self.kernels {
+                let parts = [&kernel.microcode, &kernel.segment].into_iter().flatten();
+                parts.into_iter().try_for_each(|part| self.segment(part, Some(&kernel.version)))?;
+            }
+        }
+        if let Some(stub) = self.base.stub.as_ref().filter(|_| plan.formats.contains(&Format::Base)) {
+            let (digest, _) = Digest::of_reader(stub.program.reader()).context("reading systemd-stub")?;
+            let name = plan.output_name(Format::Base, None);
+            self.add(copy(plan, &name, &stub.program, &digest, MODE_PUBLIC)?)?;
         }
         Ok(())
+    }
+
+    fn segment(&mut self, part: &Part, kernel: Option<&str>) -> Result<()> {
+        let name = segment_file_name(part, kernel);
+        self.add(copy(self.build.plan, &name, &part.content, &part.facts.sha256, MODE_PRIVATE)?).map(drop)
     }
 
     /// What the warnings say is said once, however many kernels they concern.
@@ -286,6 +298,7 @@ fn options(plan: &Plan) -> Options {
         output_name: plan.output_name.clone(),
         compression: plan.compression.to_string(),
         modules: plan.selection.modules.clone(),
+        firmware: plan.selection.firmware.clone(),
         keep_module_compression: plan.keep_module_compression,
         cmdline: plan.uki.cmdline.clone().filter(|_| plan.wants_ukis()),
     }

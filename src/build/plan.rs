@@ -17,6 +17,9 @@ use crate::trim::Features;
 /// Of an EFI program.
 const EFI_EXTENSION: &str = ".efi";
 
+/// What systemd-stub is called beside a base segment.
+pub const BASE_STUB: &str = "linux.efi.stub";
+
 /// Forms of the main output.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Format {
@@ -28,11 +31,13 @@ pub enum Format {
     Oci,
     /// A unified kernel image: an EFI program with the kernel and the initrd in it.
     Uki,
+    /// What a host makes initrds of its own kernels with: the base segment and systemd-stub, and no kernel.
+    Base,
 }
 
 impl Format {
     /// All of them.
-    pub const ALL: [Format; 4] = [Format::Cpio, Format::Directory, Format::Oci, Format::Uki];
+    pub const ALL: [Format; 5] = [Format::Cpio, Format::Directory, Format::Oci, Format::Uki, Format::Base];
 
     /// As it is written on the command line and in the manifest.
     pub fn name(self) -> &'static str {
@@ -41,6 +46,7 @@ impl Format {
             Format::Directory => "directory",
             Format::Oci => "oci",
             Format::Uki => "uki",
+            Format::Base => "base",
         }
     }
 
@@ -51,6 +57,7 @@ impl Format {
             Format::Directory => "root",
             Format::Oci => "oci",
             Format::Uki => "uki.efi",
+            Format::Base => BASE_STUB,
         }
     }
 
@@ -133,8 +140,9 @@ impl Request {
             !name.is_empty() && !name.contains('/') && name != "." && name != "..",
             "--output {name:?} is no file name: the directory is given by --output-dir"
         );
-        let is_taken =
-            ["vmlinuz", "manifest.json", "base.cpio", "modules.cpio"].iter().any(|taken| name.starts_with(taken));
+        let is_taken = ["vmlinuz", "manifest.json", "base.cpio", "modules.cpio", BASE_STUB]
+            .iter()
+            .any(|taken| name.starts_with(taken));
         ensure!(!is_taken, "--output {name} is the name of another output of every build: choose another name");
         Ok(())
     }
@@ -190,11 +198,17 @@ impl Plan {
         let mut selection = definition.select(&request.profiles)?;
         request.check_output_name()?;
         let _: ImageReference = definition.builder_image.parse().context("in [builder] image")?;
-        ensure!(
-            !definition.kernel_packages.is_empty(),
-            "the image {} has no kernel: name its packages in [kernel] packages",
-            definition.name
-        );
+        // A base alone has no kernel.
+        let kernels = if request.formats.iter().eq([&Format::Base]) {
+            Kernels::Versions(BTreeSet::new())
+        } else {
+            ensure!(
+                !definition.kernel_packages.is_empty(),
+                "the image {} has no kernel: name its packages in [kernel] packages",
+                definition.name
+            );
+            request.kernels
+        };
         let extra_trees = selection.extra_trees.clone();
         for tree in &mut selection.extra_trees {
             *tree = definition.path(&*tree);
@@ -211,7 +225,7 @@ impl Plan {
             extra_trees,
             profiles: definition.added(&request.profiles)?,
             keep_module_compression: definition.keep_module_compression,
-            kernels: request.kernels,
+            kernels,
             compression: request.compression.unwrap_or(definition.compression),
             formats: request.formats,
             segments: request.segments,
@@ -250,7 +264,18 @@ impl Plan {
 
     /// Whether segments are asked for.
     pub fn wants_segments(&self) -> bool {
-        self.segments || self.formats.contains(&Format::Cpio) || self.wants_ukis()
+        let in_segments = [Format::Cpio, Format::Uki, Format::Base];
+        self.segments || in_segments.iter().any(|format| self.formats.contains(format))
+    }
+
+    /// Whether systemd-stub is asked for.
+    pub fn wants_stub(&self) -> bool {
+        self.wants_ukis() || self.formats.contains(&Format::Base)
+    }
+
+    /// Whether the base segment is asked for as a file.
+    pub fn wants_base_file(&self) -> bool {
+        self.segments || self.formats.contains(&Format::Base)
     }
 
     /// Whether unified kernel images are asked for.

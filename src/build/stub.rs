@@ -30,45 +30,55 @@ pub struct Stub {
     pub os_release: String,
 }
 
-/// What the cache keeps of it.
+/// What the cache keeps of it; none of it where the packages bring no stub.
 #[derive(Debug, Deserialize, Serialize)]
 struct Facts {
-    program: Digest,
+    program: Option<Digest>,
     os_release: String,
 }
 
-/// The stub, if an earlier build of the same base left it.
+/// The stub, or that there is none, if an earlier build of the same base left that.
 ///
 /// # Errors
 /// Fails when the cache cannot be read.
-pub fn find(build: &Build<'_>) -> Result<Option<Stub>> {
+pub fn find(build: &Build<'_>) -> Result<Option<Option<Stub>>> {
     let cache = &build.workshop.results;
     let Some(Facts { program, os_release }) = cache.record(Kind::Stub, &key(build)) else { return Ok(None) };
+    let Some(program) = program else { return Ok(Some(None)) };
     let Some(file) = cache.data(&program)? else { return Ok(None) };
     let program = Content::of_file(file).context("reading from the cache")?;
-    Ok(Some(Stub { path: path()?, program, os_release }))
+    Ok(Some(path().map(|path| Stub { path, program, os_release })))
 }
 
-/// Takes the stub out of the installed tree, and leaves it in the cache.
+/// Takes the stub out of the installed tree, if that has one, and leaves it in the cache.
 ///
 /// # Errors
-/// Fails when the tree has none, or has no os-release(5), and when the cache cannot be written.
-pub fn take(build: &Build<'_>, tree: &Tree) -> Result<Stub> {
-    let path = path()?;
-    let program = tree.content(path.as_bytes()).cloned().with_context(|| {
-        format!(
-            "a unified kernel image needs systemd-stub, and no package of the image {} brings /{path}: add \
-             systemd-boot-unsigned to [packages] install",
-            build.plan.image
-        )
-    })?;
+/// Fails when the tree has no os-release(5), and when the cache cannot be written.
+pub fn take(build: &Build<'_>, tree: &Tree) -> Result<Option<Stub>> {
     let os_release = tree.resolve(OS_RELEASE).and_then(|path| tree.content(&path).cloned());
     let os_release = os_release.context("the packages of the image bring no /etc/os-release")?;
     let os_release = os_release.read_all().context("reading /etc/os-release of the installed tree")?;
     let os_release = String::from_utf8(os_release).context("reading /etc/os-release of the installed tree")?;
-    let facts = Facts { program: keep(&build.workshop.results, &program)?, os_release: os_release.clone() };
-    build.workshop.results.keep(Kind::Stub, &key(build), &facts)?;
-    Ok(Stub { path, program, os_release })
+    let stub = path().and_then(|path| {
+        let program = tree.content(path.as_bytes())?.clone();
+        Some(Stub { path, program, os_release: os_release.clone() })
+    });
+    let cache = &build.workshop.results;
+    let program = stub.as_ref().map(|stub| keep(cache, &stub.program)).transpose()?;
+    cache.keep(Kind::Stub, &key(build), &Facts { program, os_release })?;
+    Ok(stub)
+}
+
+/// What to say where there is none and there has to be one.
+pub fn missing(build: &Build<'_>) -> String {
+    match path() {
+        Some(path) => format!(
+            "a unified kernel image needs systemd-stub, and no package of the image {} brings /{path}: add \
+             systemd-boot-unsigned to [packages] install",
+            build.plan.image
+        ),
+        None => format!("there are no unified kernel images for {}", architecture()),
+    }
 }
 
 fn keep(cache: &Cache, content: &Content) -> Result<Digest> {
@@ -82,8 +92,6 @@ fn key(build: &Build<'_>) -> Digest {
     cache::key(Kind::Stub, &json!({ "layer": build.recipe.layer }))
 }
 
-fn path() -> Result<String> {
-    let machine = uki::machine(architecture());
-    let machine = machine.with_context(|| format!("there are no unified kernel images for {}", architecture()))?;
-    Ok(format!("usr/lib/systemd/boot/efi/linux{machine}.efi.stub"))
+fn path() -> Option<String> {
+    Some(format!("usr/lib/systemd/boot/efi/linux{}.efi.stub", uki::machine(architecture())?))
 }

@@ -35,7 +35,7 @@ pub struct Arguments {
     #[arg(default_value = "fedora-44")]
     pub image: String,
 
-    /// Name of the main output in the output directory [default: initrd, oci, root or uki.efi, by format].
+    /// Name of the main output in the output directory [default: initrd, root, oci or uki.efi, by format].
     #[arg(short, long, value_name = "NAME")]
     pub output: Option<String>,
 
@@ -104,6 +104,9 @@ impl clap::ValueEnum for Format {
             Format::Directory => "The unpacked tree",
             Format::Oci => "An OCI image layout of the tree",
             Format::Uki => "A unified kernel image: an EFI program with the kernel and the initrd in it",
+            Format::Base => {
+                "What a host makes initrds of its own kernels with: the base segment and systemd-stub, no kernel"
+            }
         };
         Some(PossibleValue::new(self.name()).help(help))
     }

@@ -162,6 +162,7 @@ fn manifest() -> Manifest {
             output_name: None,
             compression: "zstd:3".to_owned(),
             modules: Vec::new(),
+            firmware: Vec::new(),
             keep_module_compression: false,
             cmdline: None,
         },
