@@ -19,6 +19,7 @@ faketime            faketime               libfaketime
 firmware-keys       ovmf                   python3-virt-firmware
 fsck.vfat           dosfstools             dosfstools
 gpg                 gnupg                  gnupg2
+kernel-install      systemd                systemd-udev
 libc-headers        libc6-dev              glibc-devel
 lz4                 lz4                    lz4
 mkinitramfs         initramfs-tools-core   -

@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{boot, build, check, convert, diff, doctor, fetch, inspect, lock, store, uki, update, verify};
+use crate::commands::{
+    boot, build, check, convert, diff, doctor, fetch, inspect, kernel_install, lock, store, uki, update, verify,
+};
 use crate::progress::Verbosity;
 
 const ENVIRONMENT: &str = "\
@@ -70,6 +72,7 @@ pub enum Command {
     Boot(boot::Arguments),
     Check(check::Arguments),
     Uki(uki::Arguments),
+    KernelInstall(kernel_install::Arguments),
     Store(store::Arguments),
 }
 

@@ -36,6 +36,7 @@
 //! | [`build`] | a lock to outputs, through all of these, with what earlier builds left |
 //! | [`inspect`] | what is in an initrd, anyone's |
 //! | [`machine`], [`needs`] | what a machine's root lies on; whether an initrd holds what that needs |
+//! | [`host`] | a machine's own initrd, made on it of a base and its kernel |
 //! | [`compare`], [`rebuild`] | what differs between two initrds, two outputs, or an output and its manifest; or from a build anew |
 //! | [`boot`] | the result, started in QEMU against a root device |
 //! | [`mod@format`] | cpio, compression, digests, OpenPGP, PE, RSA keys: know nothing of initrds |
@@ -60,6 +61,7 @@ pub mod extra_tree;
 pub mod fetch;
 pub mod finish;
 pub mod format;
+pub mod host;
 pub mod inspect;
 pub mod kernel;
 pub mod layer;

@@ -15,6 +15,7 @@ use std::collections::btree_map;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
@@ -39,6 +40,15 @@ pub enum Content {
         /// How long it is, in bytes.
         length_bytes: u64,
     },
+    /// Part of a file that is opened when it is read: of directories with more files than a process may have open.
+    OnDisk {
+        /// The file.
+        path: Arc<Path>,
+        /// Where the content starts, in bytes.
+        offset: u64,
+        /// How long it is, in bytes.
+        length_bytes: u64,
+    },
     /// Content made by the tool itself: small.
     Bytes(Arc<[u8]>),
 }
@@ -58,10 +68,15 @@ impl Content {
         Ok(Content::Spooled { file: Arc::new(file), offset: 0, length_bytes })
     }
 
+    /// The whole of a file that has that many bytes, to be opened when it is read.
+    pub fn on_disk(path: &Path, length_bytes: u64) -> Self {
+        Content::OnDisk { path: path.into(), offset: 0, length_bytes }
+    }
+
     /// The length in bytes.
     pub fn size_bytes(&self) -> u64 {
         match self {
-            Content::Spooled { length_bytes, .. } => *length_bytes,
+            Content::Spooled { length_bytes, .. } | Content::OnDisk { length_bytes, .. } => *length_bytes,
             Content::Bytes(bytes) => bytes.len() as u64,
         }
     }
@@ -75,6 +90,9 @@ impl Content {
             Content::Spooled { file, offset, .. } => {
                 Content::Spooled { file: file.clone(), offset: offset + start, length_bytes }
             }
+            Content::OnDisk { path, offset, .. } => {
+                Content::OnDisk { path: path.clone(), offset: offset + start, length_bytes }
+            }
             Content::Bytes(bytes) => {
                 // What is in memory can be counted by its addresses.
                 let (start, length) = (start as usize, length_bytes as usize);
@@ -85,7 +103,7 @@ impl Content {
 
     /// A reader over the content; several may be open at a time.
     pub fn reader(&self) -> ContentReader {
-        ContentReader { content: self.clone(), position: 0 }
+        ContentReader { content: self.clone(), position: 0, opened: None }
     }
 
     /// All of it in memory: for files known to be small.
@@ -104,6 +122,8 @@ impl Content {
 pub struct ContentReader {
     content: Content,
     position: u64,
+    /// The file of a content on disk, once it is read.
+    opened: Option<File>,
 }
 
 impl Read for ContentReader {
@@ -115,6 +135,15 @@ impl Read for ContentReader {
         }
         let count = match &self.content {
             Content::Spooled { file, offset, .. } => file.read_at(&mut buffer[..wanted], offset + self.position)?,
+            Content::OnDisk { path, offset, .. } => {
+                let file = match self.opened.take() {
+                    Some(file) => file,
+                    None => File::open(path).map_err(|error| named(&error, path))?,
+                };
+                let count = file.read_at(&mut buffer[..wanted], offset + self.position);
+                self.opened = Some(file);
+                count?
+            }
             Content::Bytes(bytes) => {
                 let start = usize::try_from(self.position).map_err(io::Error::other)?;
                 buffer[..wanted].copy_from_slice(&bytes[start..start + wanted]);
@@ -127,6 +156,11 @@ impl Read for ContentReader {
         self.position += count as u64;
         Ok(count)
     }
+}
+
+/// An error with the path that it is about.
+fn named(error: &io::Error, path: &Path) -> io::Error {
+    io::Error::new(error.kind(), format!("{}: {error}", path.display()))
 }
 
 impl Seek for ContentReader {

@@ -11,7 +11,7 @@ use crate::cache::{Cache, Kind};
 use crate::format::compress::Compression;
 use crate::format::digest::Digest;
 use crate::lock::LockedPackage;
-use crate::modules::{self, KernelModules, Selection};
+use crate::modules::{self, KernelModules};
 use crate::tree::{Content, Tree, is_within};
 use crate::workshop::architecture;
 use crate::{kernel, microcode, supplies};
@@ -296,20 +296,5 @@ fn select(build: &Build<'_>, mut kernel: Tree, version: &str) -> Result<(Tree, V
     kernel.retain(|path, _| kept.iter().any(|directory| is_on_the_way(path, directory.as_bytes())));
     stage.finish(&format!("{} of {}", selection.modules.len(), available.files().count()));
     selection.missing_firmware.iter().for_each(|one| progress.detail(&format!("firmware {one} is in no package")));
-    Ok((kernel, warnings(&selection)))
-}
-
-fn warnings(selection: &Selection) -> Vec<String> {
-    let mut warnings = Vec::new();
-    for unmatched in &selection.unmatched {
-        let nearest = unmatched.nearest.as_ref().map(|name| format!("; did you mean {name}?")).unwrap_or_default();
-        warnings.push(format!("the module pattern {:?} matches no module{nearest}", unmatched.pattern));
-    }
-    for missing in &selection.missing_dependencies {
-        warnings.push(format!(
-            "the module {} cannot be loaded: it needs {}, which no kernel package holds; name its package in [kernel] packages",
-            missing.module, missing.dependency
-        ));
-    }
-    warnings
+    Ok((kernel, modules::warnings(&selection)))
 }

@@ -33,7 +33,7 @@ use base::Base;
 pub use earlier::check as check_outputs;
 use early::Early;
 use kernels::Kernel;
-pub use plan::{Format, Kernels, Plan, Request};
+pub use plan::{BASE_STUB, Format, Kernels, Plan, Request};
 use recipe::Recipe;
 
 /// Where the kernel finds firmware.

@@ -2,26 +2,38 @@
 
 /// A line of crypttab.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Line {
+pub struct Line {
     /// What the volume is called below `/dev/mapper`.
-    pub(super) name: String,
+    pub name: String,
     /// Where its key is, if anywhere.
-    pub(super) key: Option<String>,
+    pub key: Option<String>,
     /// Its options.
-    pub(super) options: Vec<String>,
+    pub options: Vec<String>,
 }
 
 impl Line {
     /// Whether it says that the initrd opens the volume, wherever it is needed.
-    pub(super) fn is_for_initrd(&self) -> bool {
+    pub fn is_for_initrd(&self) -> bool {
         self.options.iter().any(|option| option == "x-initrd.attach")
+    }
+
+    /// The files of the system that it names: its key and its header. What lies on another device, behind a colon, is none.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        let header = self.options.iter().find_map(|option| option.strip_prefix("header="));
+        let is_file = |path: &&str| path.starts_with('/') && !path.starts_with("/dev/") && !path.contains(':');
+        self.key.as_deref().into_iter().chain(header).filter(is_file)
     }
 }
 
 /// Reads the text of the file. What is no line of it is left out, as systemd does.
 pub(super) fn parse(text: &str) -> Vec<Line> {
+    lines(text).map(|(line, _)| line).collect()
+}
+
+/// The lines of the text, each with how it is written.
+pub fn lines(text: &str) -> impl Iterator<Item = (Line, &str)> {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
-    lines.filter_map(parse_line).collect()
+    lines.filter_map(|written| Some((parse_line(written)?, written)))
 }
 
 fn parse_line(line: &str) -> Option<Line> {

@@ -13,7 +13,7 @@
 //! `/dev` are read, no device and no program.
 
 mod block;
-mod crypttab;
+pub mod crypttab;
 mod drivers;
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -29,6 +29,6 @@ pub use index::index;
 pub use kernel_modules::{KernelModules, ModuleFile, kernel_versions};
 pub use module_info::ModuleInfo;
 pub use name::Compression;
-pub use patterns::{FirmwarePatterns, Patterns, UnmatchedPattern};
+pub use patterns::{FirmwarePatterns, Patterns, UnmatchedPattern, chosen};
 pub use prune::prune;
-pub use selection::{MissingDependency, Selection, select};
+pub use selection::{MissingDependency, Selection, select, warnings};

@@ -82,6 +82,11 @@ impl Patterns {
     }
 }
 
+/// The names of the modules that patterns choose by themselves, without what those need.
+pub fn chosen(modules: &KernelModules, patterns: &Patterns) -> Vec<String> {
+    patterns.apply(modules).0.into_iter().map(|file| file.name.clone()).collect()
+}
+
 /// Patterns for firmware beyond what modules name: the same rules over paths below `usr/lib/firmware`, where `_` is not
 /// `-` and there are no groups. An excluded file stays out even if a module names it.
 #[derive(Clone, Debug)]

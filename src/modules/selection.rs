@@ -233,6 +233,22 @@ fn select_firmware(
     Ok((entries, missing))
 }
 
+/// What a person should know of how modules were selected, a line each.
+pub fn warnings(selection: &Selection) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for unmatched in &selection.unmatched {
+        let nearest = unmatched.nearest.as_ref().map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+        warnings.push(format!("the module pattern {:?} matches no module{nearest}", unmatched.pattern));
+    }
+    for missing in &selection.missing_dependencies {
+        warnings.push(format!(
+            "the module {} cannot be loaded: it needs {}, which no kernel package holds; name its package in [kernel] packages",
+            missing.module, missing.dependency
+        ));
+    }
+    warnings
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::fixture::{self, VERSION, add_builtin, add_file, module_path};

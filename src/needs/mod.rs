@@ -133,6 +133,16 @@ impl Wanted {
         Wanted { demand: Demand::Need(need), purposes: Vec::new() }
     }
 
+    /// The kernel modules that it is about, alternatives too.
+    pub fn modules(&self) -> impl Iterator<Item = &str> {
+        let (rows, one) = match &self.demand {
+            Demand::Need(need) => (need.modules, None),
+            Demand::Module(name) => (&[][..], Some(name.as_str())),
+            Demand::File(_) => (&[][..], None),
+        };
+        rows.iter().flat_map(|names| names.iter().copied()).chain(one)
+    }
+
     /// What it is needed for: each place, behind its parts if it is not needed for the place itself.
     fn for_what(&self) -> Vec<String> {
         let mut places: Vec<(&str, Vec<&str>)> = Vec::new();

@@ -20,6 +20,7 @@ mod inspect;
 mod integrity;
 mod interrupted;
 mod kernel;
+mod kernel_install;
 mod lock;
 mod matrix;
 mod modules;

@@ -1,0 +1,103 @@
+//! The bases on a machine: what `ocinitrd build -t base` wrote, or a package brought.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::build::BASE_STUB;
+use crate::format::digest::Digest;
+use crate::manifest::{self, Manifest};
+use crate::segment::Assembler;
+use crate::workshop::architecture;
+
+/// Where bases are, each in a directory by its name; of one name the last counts.
+const PLACES: [&str; 3] = ["usr/lib/ocinitrd/bases", "var/lib/ocinitrd/bases", "etc/ocinitrd/bases"];
+
+/// What the file with the segment is called, but for the extension of its compression.
+const SEGMENT: &str = "base.cpio";
+
+/// A base.
+#[derive(Clone, Debug)]
+pub struct Base {
+    /// Its directory.
+    pub directory: PathBuf,
+    /// What was written beside it.
+    pub manifest: Manifest,
+    segment: PathBuf,
+    digest: Digest,
+}
+
+/// The base of that name, or the only one there is.
+pub(super) fn find(root: &Path, name: Option<&str>) -> Result<Base> {
+    let bases = all(root)?;
+    let names = || bases.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let directory = match (name, bases.len()) {
+        (_, 0) => bail!(
+            "there is no base in /{}: install a package ocinitrd-initrd-..., or run `ocinitrd build IMAGE -t base -O \
+             /var/lib/ocinitrd/bases/IMAGE`",
+            PLACES.join(", /")
+        ),
+        (Some(name), _) => {
+            bases.get(name).with_context(|| format!("there is no base {name:?}; there are: {}", names()))?
+        }
+        (None, 1) => bases.values().next().context("one base is there")?,
+        (None, _) => bail!("there are several bases, {}: say which with base = in /etc/ocinitrd/host.toml", names()),
+    };
+    Base::open(directory)
+}
+
+fn all(root: &Path) -> Result<BTreeMap<String, PathBuf>> {
+    let mut bases = BTreeMap::new();
+    for place in PLACES.map(|place| root.join(place)) {
+        let Ok(entries) = fs::read_dir(&place) else { continue };
+        for entry in entries {
+            let entry = entry.with_context(|| format!("reading {}", place.display()))?;
+            if entry.path().join(manifest::FILE_NAME).exists() {
+                bases.insert(entry.file_name().to_string_lossy().into_owned(), entry.path());
+            }
+        }
+    }
+    Ok(bases)
+}
+
+impl Base {
+    fn open(directory: &Path) -> Result<Self> {
+        let path = directory.join(manifest::FILE_NAME);
+        let json = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        let manifest = Manifest::parse(&json).with_context(|| format!("reading {}", path.display()))?;
+        ensure!(
+            manifest.architecture == architecture(),
+            "the base {} is for {}, and this machine is {}",
+            directory.display(),
+            manifest.architecture,
+            architecture()
+        );
+        let segment = manifest.outputs.iter().find(|output| output.path.starts_with(SEGMENT));
+        let segment =
+            segment.with_context(|| format!("{} holds no base segment: build it with -t base", directory.display()))?;
+        let (digest, segment) = (segment.sha256, directory.join(&segment.path));
+        Ok(Base { directory: directory.to_owned(), manifest, segment, digest })
+    }
+
+    /// systemd-stub, if it came with the base.
+    pub fn stub(&self) -> Option<PathBuf> {
+        Some(self.directory.join(BASE_STUB)).filter(|path| path.exists())
+    }
+
+    /// Appends its segment to an initrd.
+    pub(super) fn append(&self, assembler: &mut Assembler<impl Write>) -> Result<()> {
+        let reading = || format!("reading {}", self.segment.display());
+        let mut file = File::open(&self.segment).with_context(reading)?;
+        let (digest, _) = Digest::of_reader(&file).with_context(reading)?;
+        ensure!(
+            digest == self.digest,
+            "{} is not what its manifest says: install or build it again",
+            self.segment.display()
+        );
+        std::io::Seek::rewind(&mut file).with_context(reading)?;
+        assembler.add_finished("base", digest, file)
+    }
+}

@@ -1,0 +1,162 @@
+//! What the administrator says: files `*.toml` in `/usr/lib/ocinitrd` and `/etc/ocinitrd`.
+//!
+//! They are read in the order of their names; one in `/etc` takes the place of that of the same name in `/usr/lib`. Lists are
+//! joined, single values replaced. An unknown key is an error.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::Deserialize;
+
+use crate::format::compress::Compression;
+
+const PLACES: [&str; 2] = ["usr/lib/ocinitrd", "etc/ocinitrd"];
+
+/// What the administrator says.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Configuration {
+    /// Which base; where it is not said, the one that is there.
+    pub base: Option<String>,
+    /// For which machine the modules are.
+    pub scope: Scope,
+    /// Patterns of modules beside those.
+    pub modules: Vec<String>,
+    /// Patterns of firmware beside what the modules name.
+    pub firmware: Vec<String>,
+    /// How the modules are compressed as a whole; they come compressed each.
+    pub compression: Option<Compression>,
+    /// Files and directories of the machine that go in, as absolute paths.
+    pub files: Vec<PathBuf>,
+    /// What happens when no initrd can be made.
+    pub on_failure: OnFailure,
+}
+
+/// For which machine modules are.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum Scope {
+    /// This one.
+    #[default]
+    Host,
+    /// Any.
+    Generic,
+}
+
+/// What happens when no initrd can be made.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(rename_all = "lowercase")]
+pub enum OnFailure {
+    /// kernel-install fails, and the entries that are there stay.
+    #[default]
+    Fail,
+    /// dracut makes one, as if we were not there.
+    Dracut,
+}
+
+/// One file as it is written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Raw {
+    base: Option<String>,
+    scope: Option<Scope>,
+    modules: Vec<String>,
+    firmware: Vec<String>,
+    compression: Option<String>,
+    files: Vec<PathBuf>,
+    on_failure: Option<OnFailure>,
+}
+
+impl Configuration {
+    /// Reads the files of the machine whose root is `root`.
+    ///
+    /// # Errors
+    /// Fails on a file that cannot be read, and on what cannot be meant.
+    pub fn read(root: &Path) -> Result<Self> {
+        let mut configuration = Configuration::default();
+        for path in files(root)?.values() {
+            let read = || -> Result<Raw> { Ok(toml::from_str(&fs::read_to_string(path)?)?) };
+            let raw = read().with_context(|| format!("reading {}", path.display()))?;
+            configuration.add(raw).with_context(|| format!("reading {}", path.display()))?;
+        }
+        Ok(configuration)
+    }
+
+    fn add(&mut self, raw: Raw) -> Result<()> {
+        self.base = raw.base.or(self.base.take());
+        self.scope = raw.scope.unwrap_or(self.scope);
+        self.modules.extend(raw.modules);
+        self.firmware.extend(raw.firmware);
+        if let Some(compression) = raw.compression {
+            self.compression = Some(compression.parse().context("in compression")?);
+        }
+        for file in raw.files {
+            anyhow::ensure!(file.is_absolute(), "files has {}, which is no absolute path", file.display());
+            self.files.push(file);
+        }
+        self.on_failure = raw.on_failure.unwrap_or(self.on_failure);
+        Ok(())
+    }
+}
+
+/// The files by their names.
+fn files(root: &Path) -> Result<BTreeMap<OsString, PathBuf>> {
+    let mut files = BTreeMap::new();
+    for place in PLACES.map(|place| root.join(place)) {
+        let Ok(entries) = fs::read_dir(&place) else { continue };
+        for entry in entries {
+            let entry = entry.with_context(|| format!("reading {}", place.display()))?;
+            if entry.path().extension().is_some_and(|extension| extension == "toml") {
+                files.insert(entry.file_name(), entry.path());
+            }
+        }
+    }
+    Ok(files)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        root
+    }
+
+    #[test]
+    fn later_names_win_lists_are_joined_and_a_file_in_etc_takes_the_place_of_its_like() {
+        let root = machine(&[
+            ("usr/lib/ocinitrd/10-vendor.toml", "base = \"a\"\nmodules = [\"one\"]\n"),
+            ("usr/lib/ocinitrd/20-more.toml", "modules = [\"two\"]\n"),
+            ("etc/ocinitrd/20-more.toml", "modules = [\"three\"]\non_failure = \"dracut\"\n"),
+            ("etc/ocinitrd/host.toml", "scope = \"generic\"\nfiles = [\"/etc/x\"]\n"),
+            ("etc/ocinitrd/notes.txt", "no configuration"),
+        ]);
+        let read = Configuration::read(root.path()).unwrap();
+        assert_eq!(read.modules, ["one", "three"]);
+        assert_eq!((read.base.as_deref(), read.scope, read.on_failure), (Some("a"), Scope::Generic, OnFailure::Dracut));
+        assert_eq!(read.files, [PathBuf::from("/etc/x")]);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_refused_by_the_name_of_its_file() {
+        for (text, expected) in [
+            ("scope = \"mine\"\n", "unknown variant"),
+            ("module = []\n", "unknown field"),
+            ("files = [\"etc/x\"]\n", "no absolute path"),
+            ("compression = \"zip\"\n", "in compression"),
+        ] {
+            let root = machine(&[("etc/ocinitrd/host.toml", text)]);
+            let error = format!("{:#}", Configuration::read(root.path()).unwrap_err());
+            assert!(error.contains("etc/ocinitrd/host.toml") && error.contains(expected), "{error}");
+        }
+        assert_eq!(Configuration::read(machine(&[]).path()).unwrap(), Configuration::default());
+    }
+}

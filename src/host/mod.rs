@@ -1,0 +1,141 @@
+//! A machine's own initrd, made on it: a base that was built elsewhere and the machine's kernel in, an initrd out.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`configuration`] | what the administrator says in `/etc/ocinitrd` |
+//! | [`bases`] | the bases that are on the machine |
+//! | [`files`] | directories of the machine as trees |
+//! | [`selection`] | which modules and which microcode |
+//! | [`local`] | the machine's own files: crypttab, keys, and what the configuration names |
+//!
+//! No container is run, no program and no network is used, so that it works while packages are being updated. The segments
+//! are those of a build: microcode, base, modules; behind them comes what is the machine's own, which may be secret.
+
+mod bases;
+mod configuration;
+mod files;
+mod local;
+mod selection;
+
+use std::io::Write;
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+
+use crate::format::compress::Compression;
+use crate::machine::Machine;
+use crate::microcode;
+use crate::modules::{self, KernelModules};
+use crate::needs::{self, Derived};
+use crate::progress::Progress;
+use crate::segment::Assembler;
+use crate::tree::Tree;
+use crate::workshop::architecture;
+
+pub use bases::Base;
+pub use configuration::{Configuration, OnFailure, Scope};
+
+/// The kernel looks for microcode before it can decompress anything.
+const MICROCODE: Compression = Compression::None;
+/// The machine's own files are few.
+const LOCAL: Compression = Compression::None;
+
+/// What an initrd is made for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The root of the machine: `/`, or where it is mounted with its `/proc` and `/sys`.
+    pub root: &'a Path,
+    /// The kernel, as `uname -r` prints it.
+    pub kernel_version: &'a str,
+    /// What the administrator says.
+    pub configuration: &'a Configuration,
+}
+
+/// What an initrd came to.
+#[derive(Debug)]
+pub struct Made {
+    /// Its size in bytes.
+    pub size_bytes: u64,
+    /// How many modules are in it.
+    pub modules: usize,
+    /// What the machine needs of it, to be checked against it.
+    pub needs: Derived,
+}
+
+/// The base that the configuration names, or the one that is there.
+///
+/// # Errors
+/// Fails where there is none or it is damaged or for another architecture, and where several are there and none is named.
+pub fn base(root: &Path, configuration: &Configuration) -> Result<Base> {
+    bases::find(root, configuration.base.as_deref())
+}
+
+/// Writes an initrd of `base` for a kernel of the machine.
+///
+/// # Errors
+/// Fails when the kernel's modules are not all there, when what the machine's root lies on cannot be told, when a file of the
+/// machine cannot be read, and when `writer` fails.
+pub fn write(request: &Request<'_>, base: &Base, writer: impl Write, progress: &Progress) -> Result<Made> {
+    let Request { root, kernel_version, configuration } = request;
+    let epoch = base.manifest.epoch;
+    let needs = needs(request, progress)?;
+    let local = local::tree(root, configuration, epoch)?;
+    let mut kernel = files::of_kernel(root, kernel_version)?;
+    let microcode = microcode::microcode(&selection::microcode(root, configuration.scope)?, architecture(), epoch)?;
+    let count = select(request, base, &needs, &mut kernel, progress)?;
+    let mut assembler = Assembler::new(writer);
+    if let Some(microcode) = &microcode {
+        assembler.add_tree("microcode", microcode, MICROCODE)?;
+    }
+    base.append(&mut assembler)?;
+    assembler.add_tree("modules", &kernel, configuration.compression.unwrap_or(Compression::None))?;
+    if let Some(local) = &local {
+        assembler.add_tree("local", local, LOCAL)?;
+    }
+    let (_, initrd) = assembler.finish();
+    Ok(Made { size_bytes: initrd.size_bytes, modules: count, needs })
+}
+
+/// What the machine needs. Modules for any machine can be chosen where that cannot be told, as in a container that installs a system.
+fn needs(request: &Request<'_>, progress: &Progress) -> Result<Derived> {
+    let root = request.root;
+    let reading = || format!("reading the machine at {}", root.display());
+    match Machine::read(root).with_context(reading) {
+        Ok(machine) => Ok(needs::of_machine(&machine)),
+        Err(error) if request.configuration.scope == Scope::Generic => {
+            progress.warn(&format!("{error:#}; the initrd is not checked against what the machine needs"));
+            Ok(Derived::default())
+        }
+        Err(error) => {
+            Err(error.context("choosing the modules for this machine (scope = \"generic\" chooses those for any)"))
+        }
+    }
+}
+
+/// Leaves of the kernel's tree what is selected of it, with its index. Returns how many modules that are.
+fn select(
+    request: &Request<'_>,
+    base: &Base,
+    needs: &Derived,
+    kernel: &mut Tree,
+    progress: &Progress,
+) -> Result<usize> {
+    let Request { root, kernel_version, configuration } = request;
+    let available = KernelModules::open(kernel, kernel_version)?;
+    let patterns = selection::patterns(root, &available, base, configuration, needs)?;
+    let firmware = selection::firmware_patterns(base, configuration)?;
+    let selected = modules::select(&available, kernel, &patterns, &firmware)?;
+    for missing in &selected.missing_dependencies {
+        ensure!(
+            !needs.wants.iter().any(|wanted| wanted.modules().any(|name| name == missing.module)),
+            "the module {} of kernel {kernel_version} cannot be loaded: it needs {}, which is not there",
+            missing.module,
+            missing.dependency
+        );
+    }
+    modules::warnings(&selected).iter().for_each(|warning| progress.warn(warning));
+    let index = modules::index(&available, &selected)?;
+    modules::prune(kernel, kernel_version, &selected, index, base.manifest.epoch)?;
+    kernel.set_times(base.manifest.epoch);
+    Ok(selected.modules.len())
+}
