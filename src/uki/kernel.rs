@@ -54,7 +54,8 @@ impl KernelImage {
     /// # Errors
     /// As [`KernelImage::new`], and when the file cannot be opened.
     pub fn open(path: &Path) -> Result<Self> {
-        Self::new(NamedContent::open(path)?)
+        let file = NamedContent::open(path).with_context(|| format!("reading the kernel {}", path.display()))?;
+        Self::new(file)
     }
 
     /// Reads what is needed of a kernel image.

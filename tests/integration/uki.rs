@@ -46,9 +46,13 @@ fn uki(action: &str) -> Command {
 
 /// `uki build` of the offline output.
 fn build(place: &Path, output: &str) -> Command {
+    build_with(place, output, "root=LABEL=root rw")
+}
+
+fn build_with(place: &Path, output: &str, command_line: &str) -> Command {
     let mut command = uki("build");
     command.arg("--linux").arg(offline_output().join("vmlinuz")).arg("--initrd").arg(offline_output().join("initrd"));
-    command.arg("--stub").arg(place.join("linuxx64.efi.stub")).args(["--cmdline", "root=LABEL=root rw"]);
+    command.arg("--stub").arg(place.join("linuxx64.efi.stub")).args(["--cmdline", command_line]);
     command.arg("--os-release").arg(format!("@{}", place.join("os-release").display()));
     command.arg("-o").arg(place.join(output));
     command
@@ -326,18 +330,15 @@ fn an_image_boots_by_uefi_and_a_tpm_measures_what_was_predicted_and_opens_what_i
     let place = bench();
     let file = |name: &str| place.path().join(name);
     let key = file("pcr.key");
-    succeed(build(place.path(), "signed.efi").arg("--pcr-private-key").arg(&key));
+    // Whatever the scenario says of its root, or nothing.
+    let image = |name: &str| build_with(place.path(), name, "quiet");
+    succeed(image("signed.efi").arg("--pcr-private-key").arg(&key));
     succeed(&mut boot(&file("signed.efi"), "plain,gpt-auto,measured,luks-signed-policy"));
     // As after an update: the volume knows nothing of this one but who signed it.
-    succeed(
-        build(place.path(), "update.efi")
-            .args(["--sbat", "other,1,Other,other,1,x"])
-            .arg("--pcr-private-key")
-            .arg(&key),
-    );
+    succeed(image("update.efi").args(["--sbat", "other,1,Other,other,1,x"]).arg("--pcr-private-key").arg(&key));
     succeed(&mut boot(&file("update.efi"), "luks-signed-policy"));
     // Neither the key's word nor anybody's: the volume asks for its passphrase.
-    succeed(build(place.path(), "unsigned.efi").arg("--pcrpkey").arg(file("pcr.pub")));
+    succeed(image("unsigned.efi").arg("--pcrpkey").arg(file("pcr.pub")));
     let mut unsigned = boot(&file("unsigned.efi"), "luks-signed-policy");
     let error = fail_with(1, unsigned.args(["--append", "rd.luks.options=tpm2-device=auto,headless=1"]));
     assert!(error.contains("luks1"), "{error}");
