@@ -69,7 +69,8 @@ boot_those() {
     [ "$code" -le 1 ] || return "$code"
     awk -F'"' '
         $2 == "scenario" { scenario = $4 }
-        $2 == "ok" { result = ($3 ~ /true/) ? "yes" : "it boots, which it must not"; results[scenario] = result }
+        # Before the first scenario it is that of all.
+        $2 == "ok" && scenario != "" { result = ($3 ~ /true/) ? "yes" : "it boots, which it must not"; results[scenario] = result }
         $2 == "stage" && results[scenario] != "yes" { results[scenario] = $4 }
         $2 == "reason" && results[scenario] != "yes" {
             reason = $0; sub(/^[^:]*: "/, "", reason); sub(/",?$/, "", reason)
