@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -41,6 +42,7 @@ const KNOWN_SECURE_PATHS: [(&str, &str); 3] = [
 ];
 
 const RAW: &str = "raw";
+const QCOW2: &str = "qcow2";
 
 /// What goes into a guest's flash memory.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -74,26 +76,46 @@ pub struct Firmware {
 /// The firmware of the machine whose root directory is `root`, if it has one. `configuration` is where the user's own
 /// configuration lies, if that is known.
 pub fn find(root: &Path, configuration: Option<&Path>, boot: Boot) -> Option<Firmware> {
+    all(root, configuration, boot).into_iter().next()
+}
+
+/// The same with Secure Boot and the variables of a file, in which somebody has put keys: one as virt-fw-vars(1) writes it, or
+/// qcow2 by its extension. Firmware comes in sizes, and each has variables of a size of their own.
+pub fn find_for(root: &Path, configuration: Option<&Path>, variables: &Path) -> Option<Firmware> {
+    let format = if variables.extension().is_some_and(|end| end == QCOW2) { QCOW2 } else { RAW };
+    let own = Flash { path: variables.to_owned(), format: format.to_owned() };
+    let fits = |firmware: &Firmware| firmware.variables.size_bytes() == own.size_bytes();
+    let found = all(root, configuration, Boot::Secure).into_iter().find(fits)?;
+    Some(Firmware { variables: own.clone(), ..found })
+}
+
+/// In the order in which they are preferred.
+fn all(root: &Path, configuration: Option<&Path>, boot: Boot) -> Vec<Firmware> {
     let system = ["usr/share/qemu/firmware", "etc/qemu/firmware"].map(|directory| root.join(directory));
     let own = configuration.map(|directory| directory.join("qemu/firmware"));
     let descriptors = descriptors(system.into_iter().chain(own));
-    if descriptors.is_empty() {
+    let firmware: Vec<Firmware> = if descriptors.is_empty() {
         let paths = if boot == Boot::Secure { &KNOWN_SECURE_PATHS[..] } else { &KNOWN_PATHS };
-        let known = paths.iter().map(|(code, variables)| at(root, code, variables, boot));
-        return known.into_iter().find(Firmware::is_there);
+        paths.iter().map(|(code, variables)| at(root, code, variables, boot)).collect()
+    } else {
+        descriptors.values().filter_map(|path| described(root, path, boot)).collect()
+    };
+    firmware.into_iter().filter(Firmware::is_there).collect()
+}
+
+impl Flash {
+    /// How large the memory is, in bytes, if its file can be read. Format: QEMU, `docs/interop/qcow2.txt`.
+    fn size_bytes(&self) -> Option<u64> {
+        if self.format != QCOW2 {
+            return Some(fs::metadata(&self.path).ok()?.len());
+        }
+        let mut header = [0; 32];
+        fs::File::open(&self.path).and_then(|mut file| file.read_exact(&mut header)).ok()?;
+        Some(u64::from_be_bytes(header[24..].try_into().ok()?))
     }
-    descriptors.values().filter_map(|path| described(root, path, boot)).find(Firmware::is_there)
 }
 
 impl Firmware {
-    /// The same with the variables of a file, in which somebody has put keys: one as virt-fw-vars(1) writes it, or qcow2 by its
-    /// extension.
-    #[must_use]
-    pub fn with_variables(self, path: PathBuf) -> Self {
-        let format = if path.extension().is_some_and(|end| end == "qcow2") { "qcow2" } else { RAW };
-        Firmware { variables: Flash { path, format: format.to_owned() }, ..self }
-    }
-
     fn is_there(&self) -> bool {
         self.code.path.is_file() && self.variables.path.is_file()
     }
@@ -254,10 +276,33 @@ mod tests {
         machine.describe("usr/share/qemu/firmware/50.json", "secure", secure);
         assert_eq!(machine.found_for(Boot::Secure).unwrap(), "secure");
         assert_eq!(machine.found_for(Boot::Any).unwrap(), "any");
-        let firmware = find(machine.0.path(), None, Boot::Secure).unwrap();
-        assert!(firmware.smm);
-        let own = |path: &str| firmware.clone().with_variables(path.into()).variables.format;
-        assert_eq!((own("vars.fd"), own("vars.qcow2")), ("raw".to_owned(), "qcow2".to_owned()));
+        assert!(find(machine.0.path(), None, Boot::Secure).unwrap().smm);
+    }
+
+    #[test]
+    fn variables_with_keys_get_firmware_of_their_size() {
+        let machine = Machine::new();
+        let secure = |format: &'static str| {
+            move |descriptor: &mut serde_json::Value| {
+                descriptor["features"] = ["secure-boot"].into();
+                descriptor["mapping"]["nvram-template"]["format"] = format.into();
+            }
+        };
+        machine.describe("usr/share/qemu/firmware/40.json", "large", secure("qcow2"));
+        machine.describe("usr/share/qemu/firmware/50.json", "small", secure("raw"));
+        let mut header = vec![0; 24];
+        header.extend(64_u64.to_be_bytes());
+        fs::write(machine.0.path().join("fw/large-vars"), &header).unwrap();
+        machine.write("fw/small-vars", "12345678");
+        let code = |name: &str, length: usize| {
+            let variables = machine.0.path().join(name);
+            fs::write(&variables, vec![0; length]).unwrap();
+            let firmware = find_for(machine.0.path(), None, &variables)?;
+            assert_eq!((&firmware.variables.path, firmware.variables.format.as_str()), (&variables, "raw"));
+            Some(firmware.code.path.file_name().unwrap().to_str().unwrap().to_owned())
+        };
+        assert_eq!((code("own", 8).as_deref(), code("own", 64).as_deref()), (Some("small-code"), Some("large-code")));
+        assert_eq!(code("own", 9), None);
     }
 
     #[test]

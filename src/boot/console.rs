@@ -87,6 +87,9 @@ const MENU_WITHOUT_KERNELS: &str = "   Reboot Into Firmware Interface   ";
 /// What the initrd's mount.nfs or mount.nfs4 says. It goes through the journal, and may come later than that it failed.
 const MOUNT_NFS: &str = "]: mount.nfs";
 
+/// What says that the journal is there, by systemd's format of units.
+const JOURNAL_STARTED: [&str; 2] = ["Started systemd-journald.service", "Started Journal Service"];
+
 const MARK: &str = "ocinitrd: ";
 
 /// Why a boot cannot get any further.
@@ -117,6 +120,9 @@ pub struct Console {
     /// When the kernel's clock was zero.
     kernel_start: Option<Duration>,
     cause: Option<String>,
+    /// Whether the journal is there: before it, programs write to the console whatever they have to say.
+    has_journal: bool,
+    errors: Vec<String>,
     failed_unit: Option<String>,
     fault: Option<Fault>,
     panicked: bool,
@@ -167,6 +173,11 @@ impl Console {
     /// What systemd said of the first unit that failed.
     pub fn failed_unit(&self) -> Option<&str> {
         self.failed_unit.as_deref()
+    }
+
+    /// What programs called errors, as the journal shows them on the console.
+    pub fn errors(&self) -> &[String] {
+        &self.errors
     }
 
     /// Whether the kernel panicked.
@@ -252,6 +263,10 @@ impl Console {
         if self.failed_unit.is_none() && line.contains("[FAILED] ") {
             self.failed_unit = Some(message(line).to_owned());
         }
+        self.has_journal |= JOURNAL_STARTED.iter().any(|text| line.contains(text));
+        if self.has_journal && is_error(message(line)) {
+            self.errors.push(message(line).to_owned());
+        }
         self.panicked |= line.contains("Kernel panic");
         if let Some((_, stage)) = FATAL.iter().find(|(text, _)| line.contains(text)) {
             let words = WORDS.iter().find(|(text, _)| line.contains(text)).map(|(_, words)| (*words).to_owned());
@@ -310,6 +325,17 @@ fn seconds(number: &str) -> Option<Duration> {
     Some(Duration::from_secs(whole.parse().ok()?) + Duration::from_micros(micros))
 }
 
+/// Whether a message is what the journal shows of an error: `PROGRAM[PID]: TEXT`. systemd itself and its journal speak in this way
+/// of what is no error, and of failed units in another.
+fn is_error(message: &str) -> bool {
+    let Some((program, rest)) = message.split_once('[') else { return false };
+    let Some((pid, _)) = rest.split_once("]: ") else { return false };
+    let is_name =
+        !program.is_empty() && program.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.@()".contains(&byte));
+    let is_number = !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit());
+    is_name && is_number && !["systemd", "systemd-journald"].contains(&program)
+}
+
 /// A console line without what stands before its message: time stamps and systemd's status.
 fn message(line: &str) -> &str {
     let mut rest = line.trim();
@@ -326,6 +352,19 @@ fn message(line: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn errors_are_what_programs_say_once_the_journal_is_there() {
+        let text = "[    5.000000] some-generator[150]: nothing to do\n\
+                    [  OK  ] Started systemd-journald.service - Journal Service.\n\
+                    [    6.000000] systemd-journald[189]: Received SIGTERM from PID 1 (systemd).\n\
+                    [    6.500000] systemd[1]: Starting a.service\n\
+                    [    7.000000] sd 0:0:0:0: [sda] Attached SCSI disk\n\
+                    [   13.401508] dmeventd[253]: dlopen failed\n";
+        let mut console = Console::default();
+        console.feed(text.as_bytes(), Duration::from_secs(14));
+        assert_eq!(console.errors(), ["dmeventd[253]: dlopen failed"]);
+    }
 
     const SUCCESS: &str = include_str!("../../tests/fixtures/boot/success.log");
     const ABSENT_ROOT: &str = include_str!("../../tests/fixtures/boot/absent-root.log");

@@ -26,6 +26,8 @@ pub struct Report {
     pub uptime_seconds: Option<f64>,
     /// How it failed, if it did; a scenario of which that is expected is ok all the same.
     pub failure: Option<Failure>,
+    /// What programs of the initrd called errors in the journal, whether or not anything came of them.
+    pub errors: Vec<String>,
     /// How often it was tried again because QEMU failed before any initrd was unpacked.
     pub retries: u32,
     /// Where the whole console is.
@@ -46,6 +48,9 @@ impl Report {
             }
         };
         line += &format!(" ({accelerator})");
+        if let (None, Some(error)) = (&self.failure, self.errors.first()) {
+            line += &format!("; an error in its journal: {error}");
+        }
         match self.retries {
             0 => {}
             1 => line += ", tried again once after a panic before the initrd",
@@ -91,6 +96,7 @@ mod tests {
             seconds: BTreeMap::from([(Milestone::SwitchRoot, 9.76), (Milestone::Target, 10.4)]),
             uptime_seconds: Some(10.4),
             failure,
+            errors: Vec::new(),
             retries: 0,
             log: "x.log".into(),
         }

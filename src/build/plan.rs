@@ -200,6 +200,11 @@ impl Plan {
         let _: ImageReference = definition.builder_image.parse().context("in [builder] image")?;
         // A base alone has no kernel.
         let kernels = if request.formats.iter().eq([&Format::Base]) {
+            let is_none = matches!(&request.kernels, Kernels::Versions(versions) if versions.is_empty());
+            ensure!(
+                is_none || request.kernels == Kernels::Newest,
+                "a base has no kernel: leave out the kernel's version, or give further formats"
+            );
             Kernels::Versions(BTreeSet::new())
         } else {
             ensure!(

@@ -12,7 +12,7 @@ use crate::format::digest::Digest;
 use crate::lock::{self, LockedPackage, Section, Solution};
 use crate::workshop::architecture;
 
-use super::plan::{Kernels, Plan};
+use super::plan::{Format, Kernels, Plan};
 
 /// What a build is made of.
 #[derive(Debug)]
@@ -124,6 +124,10 @@ impl Recipe {
             "formats": formats,
             "segments": plan.segments,
             "output_name": plan.output_name,
+            // A host selects by these what no kernel here was selected by.
+            "patterns": plan.formats.contains(&Format::Base).then_some(
+                (&plan.selection.modules, &plan.selection.firmware, plan.keep_module_compression)
+            ),
             "uki": plan.wants_ukis().then(|| (&plan.uki.cmdline, section.inputs.contents.get("[uki]"))),
         });
         Digest::of(inputs.to_string().as_bytes())

@@ -80,8 +80,13 @@ pub fn cache_directory() -> PathBuf {
 }
 
 /// The UEFI firmware that this host has for QEMU's guests, if it has any.
-pub fn firmware(boot: uefi::Boot) -> Option<Firmware> {
-    uefi::find(Path::new("/"), configuration_directory().as_deref(), boot)
+pub fn firmware() -> Option<Firmware> {
+    uefi::find(Path::new("/"), configuration_directory().as_deref(), uefi::Boot::Any)
+}
+
+/// Firmware with Secure Boot that these variables are for.
+pub fn firmware_for(variables: &Path) -> Option<Firmware> {
+    uefi::find_for(Path::new("/"), configuration_directory().as_deref(), variables)
 }
 
 /// `$XDG_CONFIG_HOME`, by the same specification below `$HOME` where it is unset.

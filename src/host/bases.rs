@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -82,22 +82,34 @@ impl Base {
         Ok(Base { directory: directory.to_owned(), manifest, segment, digest })
     }
 
-    /// systemd-stub, if it came with the base.
-    pub fn stub(&self) -> Option<PathBuf> {
-        Some(self.directory.join(BASE_STUB)).filter(|path| path.exists())
+    /// systemd-stub, which comes with a base of packages that have it.
+    ///
+    /// # Errors
+    /// Fails where there is none, and where it is not what the base's manifest says.
+    pub fn stub(&self) -> Result<PathBuf> {
+        let listed = self.manifest.outputs.iter().find(|output| output.path == BASE_STUB);
+        let listed = listed.with_context(|| {
+            let directory = self.directory.display();
+            format!("the base {directory} has no systemd-stub: build it of packages with systemd-boot-unsigned")
+        })?;
+        let path = self.directory.join(BASE_STUB);
+        let file = File::open(&path).with_context(|| format!("reading {}", path.display()))?;
+        verify(&file, &path, &listed.sha256)?;
+        Ok(path)
     }
 
     /// Appends its segment to an initrd.
     pub(super) fn append(&self, assembler: &mut Assembler<impl Write>) -> Result<()> {
         let reading = || format!("reading {}", self.segment.display());
         let mut file = File::open(&self.segment).with_context(reading)?;
-        let (digest, _) = Digest::of_reader(&file).with_context(reading)?;
-        ensure!(
-            digest == self.digest,
-            "{} is not what its manifest says: install or build it again",
-            self.segment.display()
-        );
-        std::io::Seek::rewind(&mut file).with_context(reading)?;
-        assembler.add_finished("base", digest, file)
+        verify(&file, &self.segment, &self.digest)?;
+        file.rewind().with_context(reading)?;
+        assembler.add_finished("base", self.digest, file)
     }
+}
+
+fn verify(file: &File, path: &Path, expected: &Digest) -> Result<()> {
+    let (digest, _) = Digest::of_reader(file).with_context(|| format!("reading {}", path.display()))?;
+    ensure!(digest == *expected, "{} is not what its manifest says: install or build it again", path.display());
+    Ok(())
 }

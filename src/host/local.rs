@@ -5,16 +5,24 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use super::configuration::Configuration;
 use super::files;
 use crate::machine::crypttab;
-use crate::tree::{Content, Tree};
+use crate::needs::{Demand, Derived};
+use crate::tree::{Content, Entry, Kind, Tree};
 
 const CRYPTTAB: &str = "etc/crypttab";
+
+/// Where the key of a volume is, by the volume's name, if its line names none.
+const KEYS: &str = "/etc/cryptsetup-keys.d";
+
+/// What are symlinks to directories in `/usr`.
+const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
 
 /// What goes in where it is there.
 const USUAL: [&str; 5] =
@@ -24,9 +32,18 @@ const USUAL: [&str; 5] =
 ///
 /// # Errors
 /// Fails when a file that is named cannot be read.
-pub(super) fn tree(root: &Path, configuration: &Configuration, epoch: u64) -> Result<Option<Tree>> {
+pub(super) fn tree(root: &Path, configuration: &Configuration, needs: &Derived, epoch: u64) -> Result<Option<Tree>> {
     let mut tree = Tree::new();
     add_crypttab(&mut tree, root)?;
+    // Keys of volumes below the root that crypttab or the kernel's options name.
+    for wanted in needs.wants.iter() {
+        if let Demand::File(path) = &wanted.demand {
+            let path = Path::new(path);
+            if below(root, path).is_file() {
+                add(&mut tree, root, path)?;
+            }
+        }
+    }
     for path in USUAL.map(Path::new).into_iter().filter(|path| below(root, path).exists()) {
         add(&mut tree, root, path)?;
     }
@@ -51,7 +68,9 @@ fn add_crypttab(tree: &mut Tree, root: &Path) -> Result<()> {
     let mut kept = String::new();
     for (line, written) in lines {
         kept += &format!("{written}\n");
-        for file in line.files() {
+        let usual = format!("{KEYS}/{}.key", line.name);
+        let usual = Some(usual.as_str()).filter(|path| line.key.is_none() && below(root, Path::new(path)).exists());
+        for file in line.files().chain(usual) {
             add(tree, root, Path::new(file)).with_context(|| {
                 format!("the volume {} of /etc/crypttab, which the initrd opens, needs it", line.name)
             })?;
@@ -65,21 +84,47 @@ fn add_crypttab(tree: &mut Tree, root: &Path) -> Result<()> {
 
 /// Adds a file or a directory of the machine, and where it is a symlink what that leads to.
 fn add(tree: &mut Tree, root: &Path, path: &Path) -> Result<()> {
-    let inside = path.strip_prefix("/").unwrap_or(path);
-    let file = root.join(inside);
+    let inside = merged(path);
+    let file = root.join(&inside);
     let metadata = fs::metadata(&file).with_context(|| format!("reading {}", file.display()))?;
+    add_parents(tree, root, &inside)?;
     if metadata.is_dir() {
-        return files::add_directory(tree, root, inside.as_os_str().as_bytes());
+        return files::add_directory(tree, root, inside.as_os_str().as_bytes(), |_| false);
     }
     // It is read now: what cannot be is told before anything is written.
     let bytes = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
-    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions()) & 0o7777;
+    let mode = metadata.permissions().mode() & 0o7777;
     tree.add_file(inside.as_os_str().as_bytes(), Content::from_bytes(bytes), mode, 0)?;
     Ok(())
 }
 
-fn below(root: &Path, path: &Path) -> std::path::PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
+/// The directories above it, as they are on the machine: in the initrd they take the place of the base's.
+fn add_parents(tree: &mut Tree, root: &Path, inside: &Path) -> Result<()> {
+    for parent in inside.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
+        let directory = root.join(parent);
+        let metadata = fs::metadata(&directory).with_context(|| format!("reading {}", directory.display()))?;
+        let path = parent.as_os_str().as_bytes().to_vec();
+        if tree.get(&path).is_none() {
+            tree.insert(path, Entry::of_root(Kind::Directory, metadata.permissions().mode() & 0o7777, 0));
+        }
+    }
+    Ok(())
+}
+
+fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(merged(path))
+}
+
+/// The path below the root, by the name that it has where `/lib` and the like are symlinks: a directory in their place would hide
+/// all that the base has there.
+fn merged(path: &Path) -> PathBuf {
+    let inside = path.strip_prefix("/").unwrap_or(path);
+    let first = inside.components().next().map(|part| part.as_os_str().to_owned());
+    if first.is_some_and(|name| MERGED.iter().any(|merged| name == *merged)) {
+        Path::new("usr").join(inside)
+    } else {
+        inside.into()
+    }
 }
 
 #[cfg(test)]
@@ -106,17 +151,22 @@ mod tests {
             (
                 "etc/crypttab",
                 "# mine\nroot UUID=1 /etc/root.key luks,x-initrd.attach,header=/etc/root.header\nhome UUID=2 /etc/home.key\n\
-                 usb UUID=3 /key:LABEL=usb x-initrd.attach\nrnd UUID=4 /dev/urandom x-initrd.attach\n",
+                 usb UUID=3 /key:LABEL=usb x-initrd.attach\nrnd UUID=4 /dev/urandom x-initrd.attach\n\
+                 data UUID=5 - x-initrd.attach\n",
             ),
+            ("etc/cryptsetup-keys.d/data.key", "found"),
+            ("etc/cryptsetup-keys.d/home.key", "not wanted"),
             ("etc/root.key", "secret"),
             ("etc/root.header", "header"),
             ("etc/home.key", "other"),
             ("etc/mdadm.conf", "ARRAY"),
         ]);
-        let tree = tree(root.path(), &Configuration::default(), 5).unwrap().unwrap();
+        let tree = tree(root.path(), &Configuration::default(), &Derived::default(), 5).unwrap().unwrap();
         let crypttab = text(&tree, "etc/crypttab");
         assert!(crypttab.contains("root UUID=1") && crypttab.contains("usb UUID=3") && !crypttab.contains("home"));
         assert_eq!((text(&tree, "etc/root.key"), text(&tree, "etc/root.header")), ("secret".into(), "header".into()));
+        assert_eq!(text(&tree, "etc/cryptsetup-keys.d/data.key"), "found");
+        assert!(tree.get(b"etc/cryptsetup-keys.d/home.key").is_none());
         assert!(tree.get(b"etc/home.key").is_none() && tree.get(b"dev/urandom").is_none());
         assert_eq!(text(&tree, "etc/mdadm.conf"), "ARRAY");
         assert!(tree.iter().all(|(_, entry)| entry.mtime == 5));
@@ -125,12 +175,25 @@ mod tests {
     #[test]
     fn a_key_that_is_not_there_is_named_with_its_volume() {
         let root = machine(&[("etc/crypttab", "root UUID=1 /etc/root.key x-initrd.attach\n")]);
-        let error = format!("{:#}", tree(root.path(), &Configuration::default(), 0).unwrap_err());
+        let error = format!("{:#}", tree(root.path(), &Configuration::default(), &Derived::default(), 0).unwrap_err());
         assert!(error.contains("the volume root of /etc/crypttab") && error.contains("/etc/root.key"), "{error}");
     }
 
     #[test]
+    fn what_is_named_keeps_its_place_and_the_modes_above_it() {
+        let root = machine(&[("usr/lib/firmware/x.bin", "x"), ("root/.netrc", "y")]);
+        std::os::unix::fs::symlink("usr/lib", root.path().join("lib")).unwrap();
+        fs::set_permissions(root.path().join("root"), fs::Permissions::from_mode(0o700)).unwrap();
+        let files = vec!["/lib/firmware/x.bin".into(), "/root/.netrc".into()];
+        let configuration = Configuration { files, ..Configuration::default() };
+        let tree = tree(root.path(), &configuration, &Derived::default(), 0).unwrap().unwrap();
+        assert!(tree.get(b"lib").is_none(), "it would hide the symlink");
+        assert_eq!(text(&tree, "usr/lib/firmware/x.bin"), "x");
+        assert_eq!(tree.get(b"root").unwrap().permissions, 0o700);
+    }
+
+    #[test]
     fn a_machine_that_says_nothing_has_no_such_segment() {
-        assert!(tree(machine(&[]).path(), &Configuration::default(), 0).unwrap().is_none());
+        assert!(tree(machine(&[]).path(), &Configuration::default(), &Derived::default(), 0).unwrap().is_none());
     }
 }

@@ -20,7 +20,7 @@ mod selection;
 use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 
 use crate::format::compress::Compression;
 use crate::machine::Machine;
@@ -79,7 +79,7 @@ pub fn write(request: &Request<'_>, base: &Base, writer: impl Write, progress: &
     let Request { root, kernel_version, configuration } = request;
     let epoch = base.manifest.epoch;
     let needs = needs(request, progress)?;
-    let local = local::tree(root, configuration, epoch)?;
+    let local = local::tree(root, configuration, &needs, epoch)?;
     let mut kernel = files::of_kernel(root, kernel_version)?;
     let microcode = microcode::microcode(&selection::microcode(root, configuration.scope)?, architecture(), epoch)?;
     let count = select(request, base, &needs, &mut kernel, progress)?;
@@ -125,15 +125,19 @@ fn select(
     let patterns = selection::patterns(root, &available, base, configuration, needs)?;
     let firmware = selection::firmware_patterns(base, configuration)?;
     let selected = modules::select(&available, kernel, &patterns, &firmware)?;
-    for missing in &selected.missing_dependencies {
-        ensure!(
-            !needs.wants.iter().any(|wanted| wanted.modules().any(|name| name == missing.module)),
-            "the module {} of kernel {kernel_version} cannot be loaded: it needs {}, which is not there",
+    let needed: Vec<&str> = needs.wants.iter().flat_map(|wanted| wanted.modules()).collect();
+    if let Some(missing) = modules::missing_below(&selected, &needed) {
+        bail!(
+            "the module {} of kernel {kernel_version}, which the machine needs, cannot be loaded: it needs {}, which is not there",
             missing.module,
             missing.dependency
         );
     }
     modules::warnings(&selected).iter().for_each(|warning| progress.warn(warning));
+    // A generic selection has hundreds, of devices that nobody has here.
+    if configuration.scope == Scope::Host {
+        modules::missing_firmware(&selected).iter().for_each(|warning| progress.warn(warning));
+    }
     let index = modules::index(&available, &selected)?;
     modules::prune(kernel, kernel_version, &selected, index, base.manifest.epoch)?;
     kernel.set_times(base.manifest.epoch);

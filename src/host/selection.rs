@@ -65,7 +65,7 @@ fn loaded(root: &Path) -> Result<BTreeSet<String>> {
 pub(super) fn microcode(root: &Path, scope: Scope) -> Result<Tree> {
     let mut tree = Tree::new();
     for directory in MICROCODE_DIRECTORIES.iter().filter(|directory| root.join(directory).is_dir()) {
-        files::add_directory(&mut tree, root, directory.as_bytes())?;
+        files::add_directory(&mut tree, root, directory.as_bytes(), |_| true)?;
     }
     if scope == Scope::Host {
         let cpuinfo = root.join("proc/cpuinfo");
@@ -91,17 +91,14 @@ fn updates_of(cpuinfo: &str) -> BTreeSet<String> {
     let number = |text: &String| text.parse::<u32>().ok();
     let ids = ["cpu family", "model", "stepping"].map(|name| field(name).iter().filter_map(number).collect::<Vec<_>>());
     let [families, models, steppings] = ids;
-    let mut updates = BTreeSet::new();
-    for ((family, model), stepping) in families.iter().zip(&models).zip(&steppings) {
-        updates.insert(format!("{family:02x}-{model:02x}-{stepping:02x}"));
+    let is_amd = field("vendor_id").iter().any(|vendor| vendor == "AuthenticAMD");
+    let update = |((family, model), stepping): ((&u32, &u32), &u32)| match (is_amd, family) {
+        (false, _) => format!("{family:02x}-{model:02x}-{stepping:02x}"),
         // Families before 15h are in one file.
-        updates.insert(if *family < 0x15 {
-            "microcode_amd.bin".to_owned()
-        } else {
-            format!("microcode_amd_fam{family:x}h.bin")
-        });
-    }
-    updates
+        (true, ..0x15) => "microcode_amd.bin".to_owned(),
+        (true, _) => format!("microcode_amd_fam{family:x}h.bin"),
+    };
+    families.iter().zip(&models).zip(&steppings).map(update).collect()
 }
 
 #[cfg(test)]
@@ -111,9 +108,9 @@ mod tests {
     #[test]
     fn updates_are_named_by_the_numbers_of_the_processors() {
         let text = "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 158\nmodel name\t: X\nstepping\t: 10\n\n";
-        assert!(updates_of(text).contains("06-9e-0a"), "{:?}", updates_of(text));
-        let text = "cpu family\t: 25\nmodel\t\t: 33\nstepping\t: 0\n";
-        assert!(updates_of(text).contains("microcode_amd_fam19h.bin"), "{:?}", updates_of(text));
+        assert_eq!(updates_of(text), BTreeSet::from(["06-9e-0a".to_owned()]));
+        let text = "vendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 33\nstepping\t: 0\n";
+        assert_eq!(updates_of(text), BTreeSet::from(["microcode_amd_fam19h.bin".to_owned()]));
         assert!(updates_of("").is_empty());
     }
 }

@@ -20,9 +20,13 @@ impl Line {
     /// The files of the system that it names: its key and its header. What lies on another device, behind a colon, is none.
     pub fn files(&self) -> impl Iterator<Item = &str> {
         let header = self.options.iter().find_map(|option| option.strip_prefix("header="));
-        let is_file = |path: &&str| path.starts_with('/') && !path.starts_with("/dev/") && !path.contains(':');
-        self.key.as_deref().into_iter().chain(header).filter(is_file)
+        self.key.as_deref().into_iter().chain(header).filter(|path| is_file(path))
     }
+}
+
+/// Whether a path is that of a file of the system. What is in `/run` is made by a program, which may answer on a socket.
+fn is_file(path: &str) -> bool {
+    path.starts_with('/') && !path.contains(':') && !["/dev/", "/run/"].iter().any(|place| path.starts_with(place))
 }
 
 /// Reads the text of the file. What is no line of it is left out, as systemd does.

@@ -31,4 +31,4 @@ pub use module_info::ModuleInfo;
 pub use name::Compression;
 pub use patterns::{FirmwarePatterns, Patterns, UnmatchedPattern, chosen};
 pub use prune::prune;
-pub use selection::{MissingDependency, Selection, select, warnings};
+pub use selection::{MissingDependency, Selection, missing_below, missing_firmware, select, warnings};

@@ -233,6 +233,33 @@ fn select_firmware(
     Ok((entries, missing))
 }
 
+/// What one of these modules, or one that they depend on, cannot be loaded without.
+pub fn missing_below<'s>(selection: &'s Selection, names: &[&str]) -> Option<&'s MissingDependency> {
+    let infos: BTreeMap<&str, &ModuleInfo> =
+        selection.modules.values().map(|info| (info.name.as_str(), info)).collect();
+    let mut open: Vec<String> = names.iter().map(|name| module_name(name)).collect();
+    let mut seen = BTreeSet::new();
+    while let Some(name) = open.pop() {
+        if let Some(info) = infos.get(name.as_str())
+            && seen.insert(name)
+        {
+            open.extend(info.depends.iter().map(|name| module_name(name)));
+        }
+    }
+    selection.missing_dependencies.iter().find(|missing| seen.contains(&missing.module))
+}
+
+/// The firmware that no file has, a line for each module that may ask for it.
+pub fn missing_firmware(selection: &Selection) -> Vec<String> {
+    let lines = selection.modules.values().filter_map(|info| {
+        let missing = info.firmware.iter().filter(|name| selection.missing_firmware.contains(*name));
+        let missing = missing.map(String::as_str).collect::<Vec<_>>().join(", ");
+        (!missing.is_empty())
+            .then(|| format!("the module {} may ask for firmware that is not there: {missing}", info.name))
+    });
+    lines.collect()
+}
+
 /// What a person should know of how modules were selected, a line each.
 pub fn warnings(selection: &Selection) -> Vec<String> {
     let mut warnings = Vec::new();

@@ -51,6 +51,7 @@ fn every_scenario_comes_out_as_it_must_and_every_file_is_unpacked_as_it_is_in_th
     // One that wakes up goes on where it fell asleep.
     let starts = |report: &&Value| report["failure"].is_null() && !name(report).starts_with("hibernation");
     for report in boots.iter().filter(starts) {
+        assert_eq!(report["errors"], Value::Array(Vec::new()), "{report}");
         let seconds = |milestone: &str| report["seconds"][milestone].as_f64().unwrap();
         assert!(0.0 < seconds("unpacked") && seconds("unpacked") < seconds("device"), "{report}");
         assert!(seconds("device") < seconds("switch_root") && seconds("switch_root") <= seconds("target"), "{report}");

@@ -164,6 +164,10 @@ fn what_cannot_be_made_is_told_and_the_entry_that_was_there_stays() {
         assert!(!output.status.success() && stderr(&output).contains(expected), "{expected}: {}", stderr(&output));
         unchanged();
     };
+    machine.write("etc/kernel/install.conf", "layout=other\ninitrd_generator=ocinitrd\n");
+    refused("say layout=bls or layout=uki");
+    machine.write("etc/kernel/install.conf", "layout=bls\ninitrd_generator=ocinitrd\n");
+
     machine.write("etc/crypttab", "root UUID=1 /etc/gone.key x-initrd.attach\n");
     refused("the volume root of /etc/crypttab");
     fs::remove_file(machine.path("etc/crypttab")).unwrap();
@@ -189,7 +193,7 @@ fn what_cannot_be_made_is_told_and_the_entry_that_was_there_stays() {
 }
 
 #[test]
-fn a_machine_s_own_keys_come_in_a_segment_that_only_root_reads() {
+fn a_machine_s_own_keys_are_staged_so_that_only_root_reads_them() {
     let machine = Machine::new();
     machine.write("etc/crypttab", "root UUID=1 /etc/root.key x-initrd.attach\n");
     machine.write("etc/root.key", "secret");
@@ -225,6 +229,12 @@ fn a_unified_kernel_image_has_the_machine_s_options_and_the_initrd_that_was_made
     assert_eq!(section(".uname")["text"], machine.kernel.as_str());
     let digest = stdout(&Command::new("sha256sum").arg(staging.join("initrd")).output().unwrap());
     assert_eq!(section(".initrd")["sha256"], format!("sha256:{}", digest.split(' ').next().unwrap()));
+
+    // Without an initrd it would not boot.
+    fs::remove_file(staging.join("initrd")).unwrap();
+    let error = fail(&mut machine.plugin_for_uki("60-ocinitrd.install", &staging));
+    assert!(error.contains("there is no initrd for it"), "{error}");
+    fs::write(staging.join("initrd"), "somebody's").unwrap();
 
     // Without a file that says them, the options are the running kernel's, and that is said.
     fs::remove_file(machine.path("etc/kernel/cmdline")).unwrap();

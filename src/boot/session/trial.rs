@@ -165,6 +165,7 @@ impl Session<'_> {
             seconds: seen.map(|seen| to_milliseconds(seen.console.seconds())).unwrap_or_default(),
             uptime_seconds: seen.and_then(|seen| seen.console.fact("uptime")?.parse().ok()),
             failure,
+            errors: seen.map(|seen| seen.console.errors().to_vec()).unwrap_or_default(),
             retries,
             log,
         }

@@ -12,12 +12,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use super::surroundings::{cache_directory, firmware};
+use super::surroundings::{cache_directory, firmware, firmware_for};
 use crate::boot::scenario;
 use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Task, table};
 use crate::engine::Cancellation;
 use crate::progress::Progress;
-use crate::uefi::{self, Firmware};
+use crate::uefi::Firmware;
 use subject::Given;
 
 /// Boot what was built in QEMU, against a root device made for it.
@@ -169,15 +169,17 @@ fn is_ok(finding: &Finding) -> bool {
 
 /// The firmware of guests that begin with UEFI. Without Secure Boot there may be none: few scenarios need it.
 fn firmware_of(arguments: &Arguments, given: &Given) -> Result<Option<Firmware>> {
-    let Some(variables) = &arguments.secure_boot else { return Ok(firmware(uefi::Boot::Any)) };
+    let Some(variables) = &arguments.secure_boot else { return Ok(firmware()) };
     ensure!(given.subject.unified.is_some(), "--secure-boot is for unified kernel images: give one with --uki");
     let opened = File::open(variables);
     opened.with_context(|| format!("opening the variables of the firmware, {}", variables.display()))?;
-    let found = firmware(uefi::Boot::Secure).context(
-        "no UEFI firmware with Secure Boot is installed for QEMU: install it \
-        with `apt-get install ovmf` (Debian, Ubuntu) or `dnf install edk2-ovmf` (Fedora)",
-    )?;
-    Ok(Some(found.with_variables(variables.clone())))
+    firmware_for(variables).map(Some).with_context(|| {
+        format!(
+            "no UEFI firmware with Secure Boot is there for QEMU that has variables as large as {}: install it with \
+             `apt-get install ovmf` (Debian, Ubuntu) or `dnf install edk2-ovmf` (Fedora), and make them of its own",
+            variables.display()
+        )
+    })
 }
 
 fn options<'a>(

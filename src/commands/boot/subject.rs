@@ -76,7 +76,7 @@ fn image(arguments: &Arguments, built: Option<&Built>) -> Result<Option<PathBuf>
         ensure!(!given, "--uki without a file means that of an output directory: give one, or --uki=FILE");
         return Ok(None);
     };
-    let no_initrd = built.initrd.is_none() && arguments.initrd.is_none();
+    let no_initrd = built.initrd.is_none() && arguments.initrd.is_none() && arguments.kernel.is_none();
     if given {
         return built.uki().map(|image| Some(image.to_owned()));
     }

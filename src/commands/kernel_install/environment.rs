@@ -1,0 +1,122 @@
+//! What kernel-install tells its plugins in the environment.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::Product;
+
+/// What the generators are called in install.conf.
+const NAME: &str = "ocinitrd";
+/// The layout whose entries are unified kernel images.
+const UKI: &str = "uki";
+/// The one whose entries are files with a kernel and an initrd beside them.
+const BLS: &str = "bls";
+
+/// What kernel-install says.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Environment {
+    initrd_generator: String,
+    uki_generator: String,
+    /// What entries look like.
+    pub layout: String,
+    image_type: String,
+    machine_id: String,
+    entry_token: String,
+    staging_area: Option<PathBuf>,
+    /// Where entries are put.
+    pub boot_root: Option<PathBuf>,
+    /// Where its configuration is, if not in its usual places.
+    pub configuration_root: Option<PathBuf>,
+}
+
+impl Environment {
+    /// Reads it by `get`: systemd 252 lacks the image's type and the generator of images.
+    pub fn read(get: impl Fn(&str) -> Option<OsString>) -> Self {
+        let value = |name: &str| get(&format!("KERNEL_INSTALL_{name}")).filter(|value| !value.is_empty());
+        let text = |name| value(name).map(|value| value.to_string_lossy().into_owned()).unwrap_or_default();
+        Environment {
+            initrd_generator: text("INITRD_GENERATOR"),
+            uki_generator: text("UKI_GENERATOR"),
+            layout: text("LAYOUT"),
+            image_type: text("IMAGE_TYPE"),
+            machine_id: text("MACHINE_ID"),
+            entry_token: text("ENTRY_TOKEN"),
+            staging_area: value("STAGING_AREA").map(PathBuf::from),
+            boot_root: value("BOOT_ROOT").map(PathBuf::from),
+            configuration_root: value("CONF_ROOT").map(PathBuf::from),
+        }
+    }
+
+    /// Whether the product is asked for, of us, and not there already.
+    pub fn wants(&self, product: Product, has_initrds: bool) -> bool {
+        if self.image_type == UKI {
+            return false;
+        }
+        match product {
+            Product::Initrd => self.initrd_generator == NAME && !has_initrds,
+            Product::Uki => self.layout == UKI && self.uki_generator == NAME,
+        }
+    }
+
+    /// Whether what is staged becomes part of an entry.
+    pub fn takes_what_is_staged(&self) -> bool {
+        [BLS, UKI].contains(&self.layout.as_str())
+    }
+
+    /// Where what is made is left.
+    ///
+    /// # Errors
+    /// Fails when kernel-install did not say so.
+    pub fn staging_area(&self) -> Result<&Path> {
+        self.staging_area
+            .as_deref()
+            .context("KERNEL_INSTALL_STAGING_AREA is not set: this is called by kernel-install(8)")
+    }
+
+    /// The option that tells a system its machine id, where its entries are called by that.
+    pub fn machine_id_option(&self) -> Option<String> {
+        let is_token = !self.machine_id.is_empty() && self.machine_id == self.entry_token;
+        is_token.then(|| format!("systemd.machine_id={}", self.machine_id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(values: &[(&str, &str)]) -> Environment {
+        Environment::read(|name| {
+            let value = values.iter().find(|(key, _)| format!("KERNEL_INSTALL_{key}") == name);
+            value.map(|(_, value)| OsString::from(value))
+        })
+    }
+
+    #[test]
+    fn nothing_is_made_unless_we_are_asked_by_name() {
+        let nobody = environment(&[]);
+        assert!(!nobody.wants(Product::Initrd, false) && !nobody.wants(Product::Uki, false));
+        let dracut = environment(&[("INITRD_GENERATOR", "dracut"), ("LAYOUT", "uki"), ("UKI_GENERATOR", "ukify")]);
+        assert!(!dracut.wants(Product::Initrd, false) && !dracut.wants(Product::Uki, false));
+        let ours = environment(&[("INITRD_GENERATOR", "ocinitrd"), ("LAYOUT", "bls"), ("UKI_GENERATOR", "ocinitrd")]);
+        assert!(ours.wants(Product::Initrd, false) && !ours.wants(Product::Uki, false));
+        let uki = environment(&[("LAYOUT", "uki"), ("UKI_GENERATOR", "ocinitrd")]);
+        assert!(uki.wants(Product::Uki, false) && !uki.wants(Product::Initrd, false));
+    }
+
+    #[test]
+    fn what_is_there_already_is_not_made_again() {
+        let ours = [("INITRD_GENERATOR", "ocinitrd"), ("LAYOUT", "uki"), ("UKI_GENERATOR", "ocinitrd")];
+        assert!(!environment(&ours).wants(Product::Initrd, true) && environment(&ours).wants(Product::Uki, true));
+        let of_image = environment(&[&ours[..], &[("IMAGE_TYPE", "uki")]].concat());
+        assert!(!of_image.wants(Product::Initrd, false) && !of_image.wants(Product::Uki, false));
+    }
+
+    #[test]
+    fn entries_called_by_the_machine_id_tell_it_to_the_system() {
+        let of = |token| environment(&[("MACHINE_ID", "0c1d"), ("ENTRY_TOKEN", token)]).machine_id_option();
+        assert_eq!(of("0c1d").as_deref(), Some("systemd.machine_id=0c1d"));
+        assert_eq!((of("fedora"), environment(&[]).machine_id_option()), (None, None));
+    }
+}

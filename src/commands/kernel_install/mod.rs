@@ -1,0 +1,188 @@
+//! `ocinitrd kernel-install`: what the plugins of kernel-install(8) call.
+//!
+//! In: the arguments and the environment that kernel-install gives its plugins. Out: an initrd or a unified kernel image in its
+//! staging area, which other plugins put into the boot entry. Nothing else of the machine is written to, so there is nothing to
+//! remove.
+
+mod environment;
+mod unified;
+
+use std::env;
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use indicatif::DecimalBytes;
+
+use crate::host::{self, Configuration, Made, OnFailure};
+use crate::needs::Holdings;
+use crate::output::{MODE_PRIVATE, OutputFile};
+use crate::process::Program;
+use crate::progress::Progress;
+use environment::Environment;
+
+/// dracut's own plugin, which the administrator's may hide.
+const DRACUT_PLUGINS: [&str; 2] =
+    ["etc/kernel/install.d/50-dracut.install", "usr/lib/kernel/install.d/50-dracut.install"];
+/// Room that stays free for what other plugins put beside the initrd, in bytes.
+const SPARE_BYTES: u64 = 1 << 20;
+
+/// Make the initrd, or the unified kernel image, of a kernel that is being installed
+///
+/// Called by the plugins 50-ocinitrd.install and 60-ocinitrd.install of kernel-install(8), which give it their arguments. They do
+/// nothing unless install.conf(5) has initrd_generator=ocinitrd or uki_generator=ocinitrd. The base comes from
+/// /usr/lib/ocinitrd/bases, /var/lib/ocinitrd/bases or /etc/ocinitrd/bases, the modules from the kernel, the rest from the
+/// machine: no container and no network is used. /etc/ocinitrd/*.toml configures it.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// What is made
+    #[arg(value_enum)]
+    product: Product,
+    /// What happens to the kernel: add, remove, or what later versions of kernel-install know
+    #[arg(value_name = "COMMAND")]
+    action: String,
+    /// The kernel, as `uname -r` prints it
+    #[arg(value_name = "KVER")]
+    kernel_version: String,
+    /// Where the entry's files are to be
+    #[arg(value_name = "ENTRY-DIR")]
+    entry_directory: PathBuf,
+    /// The kernel's image
+    #[arg(value_name = "IMAGE")]
+    image: Option<PathBuf>,
+    /// Initrds that were given to kernel-install
+    #[arg(value_name = "INITRD")]
+    initrds: Vec<PathBuf>,
+    /// The root of the machine
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    root: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
+enum Product {
+    /// The initrd
+    Initrd,
+    /// The unified kernel image, of the initrds that are there
+    Uki,
+}
+
+/// Makes what is asked for.
+///
+/// # Errors
+/// Fails when it cannot be made and the administrator does not have dracut make it; then nothing was written.
+pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
+    let environment = Environment::read(|name| env::var_os(name));
+    if arguments.action != "add" || !environment.wants(arguments.product, !arguments.initrds.is_empty()) {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let installation = Installation { arguments, environment, progress };
+    match arguments.product {
+        Product::Initrd => installation.initrd()?,
+        Product::Uki => installation.unified().context("making a unified kernel image")?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A kernel that is being installed.
+struct Installation<'a> {
+    arguments: &'a Arguments,
+    environment: Environment,
+    progress: &'a Progress,
+}
+
+impl Installation<'_> {
+    fn initrd(&self) -> Result<()> {
+        let kernel = &self.arguments.kernel_version;
+        let configuration = Configuration::read(&self.arguments.root)?;
+        let Err(error) = self.make_initrd(&configuration) else { return Ok(()) };
+        let error = error.context(format!("making an initrd for {kernel}"));
+        if configuration.on_failure == OnFailure::Fail {
+            return Err(error);
+        }
+        self.progress.warn(&format!("{error:#}; dracut makes one instead, as on_failure in /etc/ocinitrd says"));
+        self.hand_over_to_dracut()
+    }
+
+    fn make_initrd(&self, configuration: &Configuration) -> Result<()> {
+        let Arguments { root, kernel_version, .. } = self.arguments;
+        ensure!(
+            self.environment.takes_what_is_staged(),
+            "with layout={} in install.conf nothing puts an initrd into the boot entry: say layout=bls or layout=uki",
+            self.environment.layout
+        );
+        let base = host::base(root, configuration)?;
+        let path = self.environment.staging_area()?.join("initrd");
+        let mut output = OutputFile::create(&path, MODE_PRIVATE)?;
+        let request = host::Request { root, kernel_version, configuration };
+        let made = host::write(&request, &base, &mut output, self.progress)?;
+        self.check_space(made.size_bytes)?;
+        output.commit()?;
+        check_needs(&made, &path).inspect_err(|_| _ = fs::remove_file(&path))?;
+        made.needs.notes.iter().for_each(|note| self.progress.warn(note));
+        let (size, count) = (DecimalBytes(made.size_bytes), made.modules);
+        self.progress.note(&format!("initrd for {kernel_version}: {size}, {count} modules"));
+        Ok(())
+    }
+
+    /// Entries of other kernels stay: there has to be room for theirs and for this one, which replaces its own.
+    fn check_space(&self, initrd_bytes: u64) -> Result<()> {
+        let (Some(boot_root), Some(image)) = (&self.environment.boot_root, &self.arguments.image) else {
+            return Ok(());
+        };
+        let image_bytes = fs::metadata(image).with_context(|| format!("reading {}", image.display()))?.len();
+        let facts =
+            rustix::fs::statvfs(boot_root).with_context(|| format!("looking for room in {}", boot_root.display()))?;
+        let own_bytes = size_of_files(&self.arguments.entry_directory);
+        let (free, needed) = (facts.f_bavail * facts.f_frsize + own_bytes, initrd_bytes + image_bytes + SPARE_BYTES);
+        ensure!(
+            free >= needed,
+            "{} has {} free, and the kernel with its initrd takes {}: remove an old kernel",
+            boot_root.display(),
+            DecimalBytes(free),
+            DecimalBytes(needed)
+        );
+        Ok(())
+    }
+
+    /// dracut's plugin has stepped back before ours ran; it is asked once more, as if we were not there.
+    fn hand_over_to_dracut(&self) -> Result<()> {
+        let Arguments { root, action, kernel_version, entry_directory, image, initrds, .. } = self.arguments;
+        let plugin = DRACUT_PLUGINS.map(|path| root.join(path)).into_iter().find(|path| path.exists());
+        let plugin = plugin.context("dracut is not installed: it has no plugin of kernel-install")?;
+        let mut words: Vec<OsString> = vec![action.into(), kernel_version.into(), entry_directory.into()];
+        words.extend(image.iter().chain(initrds).map(OsString::from));
+        let dracut = Program::new(&plugin).args(words).env("KERNEL_INSTALL_INITRD_GENERATOR", "dracut");
+        let status = dracut.spawn(Stdio::null(), Stdio::inherit(), Stdio::inherit())?.wait();
+        let status = status.with_context(|| format!("waiting for {}", plugin.display()))?;
+        ensure!(status.success(), "{} failed: {status}", plugin.display());
+        Ok(())
+    }
+}
+
+/// How much the files in a directory take, in bytes; none where there is none.
+fn size_of_files(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|file| file.len()).sum()
+}
+
+/// Fails when the initrd lacks something that the machine needs.
+fn check_needs(made: &Made, initrd: &Path) -> Result<()> {
+    let holdings = Holdings::of_initrd(initrd)?;
+    for wanted in made.needs.wants.iter() {
+        let answer = holdings.check(wanted);
+        if !answer.ok() {
+            let missing: Vec<String> = answer.missing_modules.into_iter().chain(answer.missing_files).collect();
+            bail!(
+                "the initrd lacks {}, which {} needs for {}: modules and files of /etc/ocinitrd bring it, or a base that was \
+                 built with it ({})",
+                missing.join(", "),
+                answer.need,
+                answer.purposes.join(", "),
+                answer.brought_by
+            );
+        }
+    }
+    Ok(())
+}

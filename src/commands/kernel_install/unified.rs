@@ -1,0 +1,118 @@
+//! The kernel and the initrds that are staged to a unified kernel image.
+
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use super::Installation;
+use crate::commands::given;
+use crate::host::{self, Configuration};
+use crate::output::{MODE_PRIVATE, OutputFile};
+use crate::uki::{Content, KernelImage, NamedContent, Parts, Plan};
+
+/// Where a system says its name.
+const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
+/// What a boot loader adds to the options of the kernel that runs.
+const OF_BOOT_LOADER: [&str; 2] = ["BOOT_IMAGE=", "initrd="];
+
+impl Installation<'_> {
+    /// Makes the image in the staging area.
+    ///
+    /// # Errors
+    /// Fails when a part is missing or does not fit the others, and when there is no room.
+    pub fn unified(&self) -> Result<()> {
+        let arguments = self.arguments;
+        let image = arguments.image.as_deref().context("kernel-install gave no kernel image")?;
+        let base = host::base(&arguments.root, &Configuration::read(&arguments.root)?)?;
+        let staging_area = self.environment.staging_area()?;
+        let parts = Parts {
+            stub: NamedContent::open(&base.stub()?)?,
+            kernel: KernelImage::open(image)?,
+            initrd: Some(self.staged_initrds(staging_area)?),
+            microcode: None,
+            command_line: Some(self.command_line()?),
+            os_release: Some(self.os_release()?),
+            uname: Some(arguments.kernel_version.clone()),
+            splash: None,
+            device_tree: None,
+            sbat: Vec::new(),
+            pcr_public_key: None,
+            profiles: Vec::new(),
+        };
+        let plan = Plan::new(&parts)?;
+        let mut output = OutputFile::create(&staging_area.join("uki.efi"), MODE_PRIVATE)?;
+        plan.write(&[], &mut output)?;
+        output.commit()
+    }
+
+    /// Microcode first, then what was given, then what was made: each in the order of the names.
+    fn staged_initrds(&self, staging_area: &Path) -> Result<Content> {
+        let reading = || format!("reading {}", staging_area.display());
+        let entries = fs::read_dir(staging_area).with_context(reading)?;
+        let paths = entries.map(|entry| Ok(entry.with_context(reading)?.path()));
+        let mut staged: Vec<PathBuf> = paths.collect::<Result<_>>()?;
+        staged.sort();
+        let begins = |path: &&PathBuf, prefix: &str| {
+            path.file_name().is_some_and(|name| name.as_bytes().starts_with(prefix.as_bytes()))
+        };
+        let made: Vec<&PathBuf> =
+            self.arguments.initrds.iter().chain(staged.iter().filter(|path| begins(path, "initrd"))).collect();
+        ensure!(
+            !made.is_empty(),
+            "there is no initrd for it: say in install.conf which initrd_generator makes one, ocinitrd or another"
+        );
+        let microcode = staged.iter().filter(|path| begins(path, "microcode"));
+        Content::files(&microcode.chain(made).collect::<Vec<_>>())
+    }
+
+    fn os_release(&self) -> Result<String> {
+        let paths = OS_RELEASE.map(|path| self.arguments.root.join(path));
+        given::read(paths.iter().find(|path| path.exists()).unwrap_or(&paths[0]))
+    }
+
+    /// That of `/etc/kernel/cmdline`; where the one that the machine runs with is taken, that is said.
+    fn command_line(&self) -> Result<String> {
+        let root = &self.arguments.root;
+        let places = match &self.environment.configuration_root {
+            Some(directory) => vec![directory.join("cmdline")],
+            None => vec![root.join("etc/kernel/cmdline"), root.join("usr/lib/kernel/cmdline")],
+        };
+        let configured = places.iter().find(|path| path.exists());
+        let words = match configured {
+            Some(path) => words(&given::read(path)?),
+            None => words(&given::read(&root.join("proc/cmdline"))?)
+                .into_iter()
+                .filter(|word| !OF_BOOT_LOADER.iter().any(|key| word.starts_with(key)))
+                .collect(),
+        };
+        let line = words.join(" ");
+        if configured.is_none() {
+            let place = places[0].display();
+            if line.is_empty() {
+                bail!("there is no {place}, and the running kernel has no options either");
+            }
+            self.progress
+                .warn(&format!("there is no {place}: the image gets the options of the running kernel, {line}"));
+        }
+        let machine_id = self.environment.machine_id_option().filter(|_| !line.contains("systemd.machine_id="));
+        Ok([line].into_iter().chain(machine_id).collect::<Vec<_>>().join(" "))
+    }
+}
+
+/// The words of all lines that are no comments.
+fn words(text: &str) -> Vec<String> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    lines.flat_map(str::split_ascii_whitespace).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn comments_and_ends_of_lines_are_no_options() {
+        assert_eq!(words("root=LABEL=a\n# quiet\n  rw x=#1\n"), ["root=LABEL=a", "rw", "x=#1"]);
+    }
+}
