@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::dnf::InstalledPackage;
 use crate::format::digest::Digest;
 use crate::repository::Package;
-use crate::segment::ALIGNMENT_BYTES;
+use crate::segment::next_offset;
 use crate::uki::Predictions;
 
 /// What it is called in the output directory.
@@ -151,7 +151,7 @@ impl Kernel {
     pub fn segment_offsets(&self) -> Option<(Vec<u64>, u64)> {
         let mut end: u64 = 0;
         let offsets = self.segments.iter().map(|segment| {
-            let offset = end.checked_next_multiple_of(ALIGNMENT_BYTES)?;
+            let offset = next_offset(end)?;
             end = offset.checked_add(segment.size_bytes)?;
             Some(offset)
         });

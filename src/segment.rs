@@ -17,6 +17,9 @@ use crate::tree::{Content, Entry, Kind, Tree};
 
 /// Segments begin at multiples of this: a plain one elsewhere is not found by the kernel.
 pub const ALIGNMENT_BYTES: u64 = 4;
+/// There are at least so many zeros before each segment but the first. lz4's format has no mark of its end: the kernel reads what
+/// follows as the length of a block, and only a zero ends it.
+const LEAST_GAP_BYTES: u64 = 4;
 
 const BUFFER_BYTES: usize = 256 << 10;
 
@@ -54,6 +57,11 @@ pub fn write_segment(tree: &Tree, compression: Compression, output: impl Write) 
     Ok(SegmentFacts { entries: tree.len(), unpacked_bytes, size_bytes, digest, dropped_xattrs })
 }
 
+/// Where the next segment begins, of an initrd whose last one ends there; none beyond what can be counted.
+pub fn next_offset(end: u64) -> Option<u64> {
+    if end == 0 { Some(0) } else { end.checked_add(LEAST_GAP_BYTES)?.checked_next_multiple_of(ALIGNMENT_BYTES) }
+}
+
 /// One segment's place in an initrd.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Segment {
@@ -78,7 +86,7 @@ pub struct Initrd {
     pub digest: Digest,
 }
 
-/// Puts segments one after the other, each at a multiple of 4 bytes. Early microcode comes first.
+/// Puts segments one after the other, each at a multiple of 4 bytes behind at least 4 zeros. Early microcode comes first.
 pub struct Assembler<W: Write> {
     output: Counted<Hasher<W>>,
     segments: Vec<Segment>,
@@ -128,7 +136,7 @@ impl<W: Write> Assembler<W> {
     }
 
     fn align(&mut self) -> io::Result<u64> {
-        let offset = self.output.bytes.next_multiple_of(ALIGNMENT_BYTES);
+        let offset = next_offset(self.output.bytes).ok_or(io::ErrorKind::FileTooLarge)?;
         while self.output.bytes < offset {
             self.output.write_all(&[0])?;
         }

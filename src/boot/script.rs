@@ -12,6 +12,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::format::cpio::{Header, TYPE_DIRECTORY, TYPE_FILE, Writer};
+use crate::segment::next_offset;
 
 /// Where the kernel finds the script.
 pub const INIT: &str = "/ocinitrd/run";
@@ -74,9 +75,8 @@ pub fn append(initrd: &Path, segment: &[u8], output: &Path) -> Result<()> {
     let mut write = || -> io::Result<()> {
         let mut output = File::create_new(output)?;
         io::copy(&mut source, &mut output)?;
-        // The kernel looks for a plain segment at multiples of 4 bytes only, and skips zeros.
-        let length = output.stream_position()?;
-        output.set_len(length.next_multiple_of(4))?;
+        let end = output.stream_position()?;
+        output.set_len(next_offset(end).ok_or(io::ErrorKind::FileTooLarge)?)?;
         output.seek(io::SeekFrom::End(0))?;
         output.write_all(segment)
     };

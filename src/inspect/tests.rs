@@ -211,9 +211,14 @@ fn every_codec_is_read_in_any_order() {
     let all = [Compression::None, Compression::Lz4, Compression::Xz(6), Compression::Gzip(6), Compression::Zstd(19)];
     for first in all {
         for second in all {
-            let initrd = [pad(compressed(&base(), first), 4), pad(compressed(&modules(), second), 4)].concat();
+            let (base, modules) = (pad(compressed(&base(), first), 4), pad(compressed(&modules(), second), 4));
+            let initrd = [&base[..], &[0; 4], &modules].concat();
             let report = inspect(initrd.as_slice()).unwrap();
             assert!(report.problems.is_empty(), "{first} {second} {:?}", report.problems);
+            // With fewer zeros between them the kernel takes what follows for a part of what has no end.
+            let problems = inspect([base, modules].concat().as_slice()).unwrap().problems;
+            let fails = first == Compression::Lz4;
+            assert_eq!(!problems.is_empty(), fails, "{first} {second} {problems:?}");
             let codecs: Vec<_> = report.segments.iter().map(|segment| segment.codec.to_string()).collect();
             let names = [first, second].map(|codec| codec.to_string().split(':').next().unwrap().to_owned());
             assert_eq!(codecs, names);

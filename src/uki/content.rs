@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::segment::ALIGNMENT_BYTES;
+use crate::segment::{ALIGNMENT_BYTES, next_offset};
 use crate::tree;
 
 /// What a section holds.
@@ -57,19 +57,22 @@ impl Content {
     /// # Errors
     /// Fails on a file that cannot be opened.
     pub fn files<P: AsRef<Path>>(paths: &[P]) -> Result<Self> {
-        let files = paths.iter().map(|path| open(path.as_ref())).collect::<Result<Vec<_>>>()?;
-        let last = files.last().filter(|_| files.len() > 1).map_or(0, |last| padding_bytes(last.size_bytes()));
-        let Content(mut pieces) = Content::segments(files);
-        pieces.extend(zeros(last));
+        let mut pieces = Vec::new();
+        for path in paths {
+            let file = open(path.as_ref())?;
+            let padding = if paths.len() > 1 { padding_bytes(file.size_bytes()) } else { 0 };
+            pieces.push(file);
+            pieces.extend(zeros(padding));
+        }
         Ok(Content(pieces))
     }
 
-    /// Segments of an initrd, each of which begins at a multiple of 4 bytes.
+    /// Segments of an initrd, each where it begins in one.
     pub fn segments(segments: impl IntoIterator<Item = tree::Content>) -> Self {
         let mut content = Content(Vec::new());
         for segment in segments {
-            let gap = padding_bytes(content.size_bytes());
-            content.0.extend(zeros(gap));
+            let end = content.size_bytes();
+            content.0.extend(zeros(next_offset(end).unwrap_or(end) - end));
             content.0.push(segment);
         }
         content
@@ -97,8 +100,7 @@ fn padding_bytes(size_bytes: u64) -> u64 {
 }
 
 fn zeros(count: u64) -> Option<tree::Content> {
-    let all = [0; ALIGNMENT_BYTES as usize];
-    (count > 0).then(|| tree::Content::from_bytes(&all[..count as usize]))
+    (count > 0).then(|| tree::Content::from_bytes(vec![0; count as usize]))
 }
 
 #[cfg(test)]
@@ -127,7 +129,8 @@ mod tests {
     #[test]
     fn segments_begin_where_those_of_an_initrd_do_and_nothing_follows_the_last() {
         let segment = |text: &str| tree::Content::from_bytes(text.as_bytes());
-        assert_eq!(read(&Content::segments([segment("12345"), segment("6789"), segment("0")])), b"12345\0\0\x0067890");
+        let joined = Content::segments([segment("12345"), segment("6789"), segment("0")]);
+        assert_eq!(read(&joined), b"12345\0\0\0\0\0\0\x006789\0\0\0\x000");
         assert_eq!(read(&Content::segments([])), b"");
     }
 }

@@ -13,7 +13,7 @@ use super::input::Input;
 /// The magic number as it stands in a file.
 const MAGIC: [u8; 4] = 0x184C_2102_u32.to_le_bytes();
 const BLOCK_BYTES: usize = 8 << 20;
-/// What a block of incompressible data grows to: a larger length is no length but what follows the last block.
+/// What a block of incompressible data grows to: a larger length is no length, and the kernel fails there.
 const COMPRESSED_MAX_BYTES: usize = BLOCK_BYTES + BLOCK_BYTES / 255 + 16;
 
 /// Compresses; nothing is written before a block is full.
@@ -66,7 +66,7 @@ impl<W: Write> Write for Writer<W> {
     }
 }
 
-/// Decompresses up to where the kernel too sees the end: the end of the input, a length of zero, or one that no block has.
+/// Decompresses up to where the kernel too sees the end: the end of the input, or a length of zero. Another archive in lz4 goes on.
 pub(super) struct Reader<R> {
     inner: Input<R>,
     compressed: Vec<u8>,
@@ -95,8 +95,17 @@ impl<R: Read> Reader<R> {
         let Ok(bytes) = <[u8; 4]>::try_from(bytes) else {
             return if bytes.iter().all(|byte| *byte == 0) { Ok(None) } else { Err(truncated()) };
         };
-        let length = u32::from_le_bytes(bytes) as usize;
-        Ok((1..=COMPRESSED_MAX_BYTES).contains(&length).then_some(length))
+        if bytes == MAGIC {
+            return Ok(None);
+        }
+        match u32::from_le_bytes(bytes) as usize {
+            0 => Ok(None),
+            length @ 1..=COMPRESSED_MAX_BYTES => Ok(Some(length)),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "what follows the lz4 member is no block of it, and no zeros, with which the kernel would see its end",
+            )),
+        }
     }
 
     fn read_block(&mut self, length: usize) -> io::Result<()> {

@@ -69,6 +69,12 @@ fn every_codec_goes_round_and_leaves_what_follows() {
             for rest in [&b""[..], b"\0\0\0\0", b"\0\0\0\x00070701", b"070701 and more"] {
                 let mut decoder = Decoder::new(Input::new(Cursor::new([&member, rest].concat()))).unwrap();
                 let mut unpacked = Vec::new();
+                if compression == Compression::Lz4 && rest.starts_with(b"0") {
+                    // It has no mark of its end: the kernel fails too.
+                    let error = decoder.read_to_end(&mut unpacked).unwrap_err();
+                    assert!(error.to_string().contains("no zeros, with which the kernel would see its end"), "{error}");
+                    continue;
+                }
                 decoder.read_to_end(&mut unpacked).unwrap();
                 let (mut input, consumed_bytes) = decoder.finish().unwrap();
                 assert_eq!(unpacked, data[..length], "{compression} {length}");
