@@ -10,7 +10,7 @@ const ALWAYS: &str = "console=ttyS0 panic=-1 loglevel=7 printk.time=1 printk.dev
 /// Devices may take a minute in a guest without KVM on a busy host. What programs call an error is shown too.
 const SYSTEMD: &str = "systemd.show_status=1 systemd.status_unit_format=combined systemd.log_color=0 TERM=dumb \
     systemd.tty.columns.console=240 systemd.tty.rows.console=50 systemd.default_device_timeout_sec=120 \
-    systemd.journald.forward_to_console=1 systemd.journald.max_level_console=err";
+    systemd.journald.forward_to_kmsg=1 systemd.journald.max_level_kmsg=err";
 
 /// What tells the target to hibernate. The kernel is not to compress the image: without KVM that takes minutes.
 pub const HIBERNATE: &str = "ocinitrd.hibernate hibernate=nocompress";
@@ -41,7 +41,7 @@ mod tests {
     fn what_is_appended_comes_last() {
         let line = of_target("root=LABEL=x rw", &["root=LABEL=y".to_owned(), "quiet".to_owned()]);
         assert!(line.starts_with("console=ttyS0 panic=-1 "), "{line}");
-        assert!(line.ends_with(" systemd.journald.max_level_console=err root=LABEL=x rw root=LABEL=y quiet"), "{line}");
+        assert!(line.ends_with(" systemd.journald.max_level_kmsg=err root=LABEL=x rw root=LABEL=y quiet"), "{line}");
         assert!(!line.contains("  ") && line.len() < 1024, "{line}");
     }
 

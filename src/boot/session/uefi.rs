@@ -48,15 +48,17 @@ impl Session<'_> {
     /// What starts a guest from the disks of a scenario by UEFI, if that is needed. Or why nothing does.
     pub(super) fn uefi(&self, scenario: &Scenario) -> Result<std::result::Result<Option<Uefi<'_>>, Failure>> {
         let refuse = |stage, reason| Ok(Err(self.refusal(scenario, stage, reason)));
-        let program = match (&self.subject.unified, scenario.firmware) {
-            (None, scenario::Firmware::Direct) => return Ok(Ok(None)),
-            (Some(unified), _) => Program::Unified(unified.image.clone()),
-            (None, scenario::Firmware::Uefi) => match self.boot_loader() {
+        if self.subject.unified.is_none() && scenario.firmware == scenario::Firmware::Direct {
+            return Ok(Ok(None));
+        }
+        let Some(firmware) = &self.options.firmware else { return refuse(Stage::Firmware, MISSING.to_owned()) };
+        let program = match &self.subject.unified {
+            Some(unified) => Program::Unified(unified.image.clone()),
+            None => match self.boot_loader() {
                 Ok(loader) => Program::SystemdBoot(loader),
                 Err(error) => return refuse(Stage::Disks, format!("{error:#}")),
             },
         };
-        let Some(firmware) = &self.options.firmware else { return refuse(Stage::Firmware, MISSING.to_owned()) };
         let place = match scenario.firmware {
             scenario::Firmware::Uefi => esp_of(scenario.disks)?,
             scenario::Firmware::Direct => Place::OwnDisk(scenario.disks.disks.len()),
