@@ -5,7 +5,7 @@
 //! does not depend on the host: dracut's choice without its `hostonly`, less what is no microcode.
 //! See <https://docs.kernel.org/arch/x86/microcode.html>.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -51,6 +51,31 @@ fn is_intel_name(name: &str) -> bool {
     let numbers: Vec<&str> = name.strip_suffix(".initramfs").unwrap_or(name).split('-').collect();
     let is_number = |digits: &&str| digits.len() == 2 && digits.bytes().all(|digit| digit.is_ascii_hexdigit());
     numbers.len() == 3 && numbers.iter().all(is_number)
+}
+
+/// Where updates lie in a tree.
+pub fn directories() -> impl Iterator<Item = &'static str> {
+    VENDORS.iter().map(|vendor| vendor.directory)
+}
+
+/// How the files with the updates of a machine's processors begin: the text of `/proc/cpuinfo` in.
+pub fn updates_of(cpuinfo: &str) -> BTreeSet<String> {
+    let field = |name: &str| {
+        let lines = cpuinfo.lines().filter_map(|line| line.split_once(':'));
+        let values = lines.filter(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned());
+        values.collect::<Vec<_>>()
+    };
+    let number = |text: &String| text.parse::<u32>().ok();
+    let ids = ["cpu family", "model", "stepping"].map(|name| field(name).iter().filter_map(number).collect::<Vec<_>>());
+    let [families, models, steppings] = ids;
+    let is_amd = field("vendor_id").iter().any(|vendor| vendor == "AuthenticAMD");
+    let update = |((family, model), stepping): ((&u32, &u32), &u32)| match (is_amd, family) {
+        (false, _) => format!("{family:02x}-{model:02x}-{stepping:02x}"),
+        // Families before 15h are in one file.
+        (true, ..0x15) => "microcode_amd.bin".to_owned(),
+        (true, _) => format!("microcode_amd_fam{family:x}h.bin"),
+    };
+    families.iter().zip(&models).zip(&steppings).map(update).collect()
 }
 
 /// The microcode of `tree` for the machine `architecture` (as `uname -m` has it), with the time `epoch` in seconds since
@@ -149,6 +174,15 @@ mod tests {
 
     fn message(tree: &Tree) -> String {
         format!("{:#}", microcode(tree, "x86_64", EPOCH).unwrap_err())
+    }
+
+    #[test]
+    fn updates_are_named_by_the_numbers_of_the_processors() {
+        let text = "processor\t: 0\nvendor_id\t: GenuineIntel\ncpu family\t: 6\nmodel\t\t: 158\nmodel name\t: X\nstepping\t: 10\n\n";
+        assert_eq!(updates_of(text), BTreeSet::from(["06-9e-0a".to_owned()]));
+        let text = "vendor_id\t: AuthenticAMD\ncpu family\t: 25\nmodel\t\t: 33\nstepping\t: 0\n";
+        assert_eq!(updates_of(text), BTreeSet::from(["microcode_amd_fam19h.bin".to_owned()]));
+        assert!(updates_of("").is_empty());
     }
 
     #[test]

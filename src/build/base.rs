@@ -16,15 +16,16 @@ use crate::finish;
 use crate::format::digest::Digest;
 use crate::layer::{Contents, Rules};
 use crate::lock::LockedPackage;
+use crate::modules::FIRMWARE_DIRECTORY;
 use crate::signatures::rpm_file;
 use crate::steps::install::{self, Installed};
 use crate::supplies;
 use crate::tree::Tree;
 use crate::trim;
 
+use super::Build;
 use super::part::{Draft, Part};
 use super::stub::{self, Stub};
-use super::{Build, FIRMWARE_DIRECTORY};
 
 /// What the cache keeps of an installed tree.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -46,8 +47,8 @@ pub struct Base {
     tree: Option<Tree>,
     /// The segment, if it is there already.
     segment: Option<Part>,
-    /// What was found of the stub, if that was looked for.
-    stub: Option<Option<Stub>>,
+    /// What unified kernel images are made with, if it is there already.
+    stub: Option<Stub>,
 }
 
 /// The base, done.
@@ -95,8 +96,8 @@ impl Found {
     /// # Errors
     /// As [`install`].
     pub async fn complete(self, build: &Build<'_>, segment: Option<Part>) -> Result<Base> {
-        let stub = if build.plan.wants_stub() { stub::find(build)? } else { Some(None) };
-        let lacks_stub = stub.is_none();
+        let stub = if build.plan.wants_stub() { stub::find(build)? } else { None };
+        let lacks_stub = build.plan.wants_stub() && stub.is_none();
         let needs_tree = build.plan.wants_tree() || (build.plan.wants_segments() && segment.is_none()) || lacks_stub;
         let mut base = Base { layer: self.0, tree: None, segment, stub };
         if needs_tree {
@@ -214,13 +215,11 @@ impl Base {
     pub fn finish(self, build: &Build<'_>) -> Result<FinishedBase> {
         self.layer.warnings.iter().for_each(|warning| build.workshop.progress.warn(warning));
         let Some(mut tree) = self.tree else {
-            let (segment, stub) = (self.segment, self.stub.flatten());
-            return Ok(FinishedBase { segment, tree: None, firmware: Tree::new(), stub });
+            return Ok(FinishedBase { segment: self.segment, tree: None, firmware: Tree::new(), stub: self.stub });
         };
         let stub = match self.stub {
-            Some(stub) => stub,
             None if build.plan.wants_stub() => stub::take(build, &tree)?,
-            None => None,
+            stub => stub,
         };
         finish::finish(&mut tree, &build.plan.selection, build.recipe.epoch)?;
         let firmware = tree.split_off(FIRMWARE_DIRECTORY.as_bytes());

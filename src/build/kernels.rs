@@ -20,7 +20,7 @@ use super::base::FinishedBase;
 use super::part::{Draft, Part};
 use super::plan::Plan;
 use super::reading::Reading;
-use super::{Build, FIRMWARE_DIRECTORY, recipe};
+use super::{Build, recipe};
 
 /// What the cache keeps of a kernel's image.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -291,10 +291,10 @@ fn select(build: &Build<'_>, mut kernel: Tree, version: &str) -> Result<(Tree, V
     }
     let index = modules::index(&available, &selection)?;
     modules::prune(&mut kernel, version, &selection, index, recipe.epoch)?;
-    let kept = [format!("usr/lib/modules/{version}"), FIRMWARE_DIRECTORY.to_owned()];
+    let kept = [format!("usr/lib/modules/{version}"), modules::FIRMWARE_DIRECTORY.to_owned()];
     let is_on_the_way = |path: &[u8], kept: &[u8]| is_within(path, kept) || is_within(kept, path);
     kernel.retain(|path, _| kept.iter().any(|directory| is_on_the_way(path, directory.as_bytes())));
     stage.finish(&format!("{} of {}", selection.modules.len(), available.files().count()));
     selection.missing_firmware.iter().for_each(|one| progress.detail(&format!("firmware {one} is in no package")));
-    Ok((kernel, modules::warnings(&selection)))
+    Ok((kernel, modules::warnings(&selection, "name its package in [kernel] packages")))
 }

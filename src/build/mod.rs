@@ -36,9 +36,6 @@ use kernels::Kernel;
 pub use plan::{BASE_STUB, Format, Kernels, Plan, Request};
 use recipe::Recipe;
 
-/// Where the kernel finds firmware.
-const FIRMWARE_DIRECTORY: &str = "usr/lib/firmware";
-
 /// A build under way: what is to be made, of what, and with what.
 struct Build<'a> {
     workshop: Workshop<'a>,

@@ -166,9 +166,8 @@ impl<'a> Writing<'a> {
             }
         }
         if let Some(stub) = self.base.stub.as_ref().filter(|_| plan.formats.contains(&Format::Base)) {
-            let (digest, _) = Digest::of_reader(stub.program.reader()).context("reading systemd-stub")?;
             let name = plan.output_name(Format::Base, None);
-            self.add(copy(plan, &name, &stub.program, &digest, MODE_PUBLIC)?)?;
+            self.add(copy(plan, &name, &stub.program, &stub.sha256, MODE_PUBLIC)?)?;
         }
         Ok(())
     }

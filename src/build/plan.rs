@@ -137,6 +137,10 @@ impl Request {
             );
         }
         ensure!(
+            !self.formats.contains(&Format::Base),
+            "--output names one output, and a base is several files, which are looked for by their names: leave it out"
+        );
+        ensure!(
             !name.is_empty() && !name.contains('/') && name != "." && name != "..",
             "--output {name:?} is no file name: the directory is given by --output-dir"
         );

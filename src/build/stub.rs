@@ -26,28 +26,29 @@ pub struct Stub {
     pub path: String,
     /// systemd-stub.
     pub program: Content,
+    /// Its digest.
+    pub sha256: Digest,
     /// The text of the os-release(5).
     pub os_release: String,
 }
 
-/// What the cache keeps of it; none of it where the packages bring no stub.
+/// What the cache keeps of it.
 #[derive(Debug, Deserialize, Serialize)]
 struct Facts {
-    program: Option<Digest>,
+    program: Digest,
     os_release: String,
 }
 
-/// The stub, or that there is none, if an earlier build of the same base left that.
+/// The stub, if an earlier build of the same base left it.
 ///
 /// # Errors
 /// Fails when the cache cannot be read.
-pub fn find(build: &Build<'_>) -> Result<Option<Option<Stub>>> {
+pub fn find(build: &Build<'_>) -> Result<Option<Stub>> {
     let cache = &build.workshop.results;
-    let Some(Facts { program, os_release }) = cache.record(Kind::Stub, &key(build)) else { return Ok(None) };
-    let Some(program) = program else { return Ok(Some(None)) };
-    let Some(file) = cache.data(&program)? else { return Ok(None) };
+    let (Some(path), Some(facts)) = (path(), cache.record::<Facts>(Kind::Stub, &key(build))) else { return Ok(None) };
+    let Some(file) = cache.data(&facts.program)? else { return Ok(None) };
     let program = Content::of_file(file).context("reading from the cache")?;
-    Ok(Some(path().map(|path| Stub { path, program, os_release })))
+    Ok(Some(Stub { path, program, sha256: facts.program, os_release: facts.os_release }))
 }
 
 /// Takes the stub out of the installed tree, if that has one, and leaves it in the cache.
@@ -55,18 +56,16 @@ pub fn find(build: &Build<'_>) -> Result<Option<Option<Stub>>> {
 /// # Errors
 /// Fails when the tree has no os-release(5), and when the cache cannot be written.
 pub fn take(build: &Build<'_>, tree: &Tree) -> Result<Option<Stub>> {
+    let Some(path) = path() else { return Ok(None) };
+    let Some(program) = tree.content(path.as_bytes()).cloned() else { return Ok(None) };
     let os_release = tree.resolve(OS_RELEASE).and_then(|path| tree.content(&path).cloned());
     let os_release = os_release.context("the packages of the image bring no /etc/os-release")?;
     let os_release = os_release.read_all().context("reading /etc/os-release of the installed tree")?;
     let os_release = String::from_utf8(os_release).context("reading /etc/os-release of the installed tree")?;
-    let stub = path().and_then(|path| {
-        let program = tree.content(path.as_bytes())?.clone();
-        Some(Stub { path, program, os_release: os_release.clone() })
-    });
-    let cache = &build.workshop.results;
-    let program = stub.as_ref().map(|stub| keep(cache, &stub.program)).transpose()?;
-    cache.keep(Kind::Stub, &key(build), &Facts { program, os_release })?;
-    Ok(stub)
+    let sha256 = keep(&build.workshop.results, &program)?;
+    let facts = Facts { program: sha256, os_release };
+    build.workshop.results.keep(Kind::Stub, &key(build), &facts)?;
+    Ok(Some(Stub { path, program, sha256, os_release: facts.os_release }))
 }
 
 /// What to say where there is none and there has to be one.

@@ -1,12 +1,12 @@
 //! The bases on a machine: what `ocinitrd build -t base` wrote, or a package brought.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::files;
 use crate::build::BASE_STUB;
 use crate::format::digest::Digest;
 use crate::manifest::{self, Manifest};
@@ -32,7 +32,7 @@ pub struct Base {
 
 /// The base of that name, or the only one there is.
 pub(super) fn find(root: &Path, name: Option<&str>) -> Result<Base> {
-    let bases = all(root)?;
+    let bases = files::by_name(root, &PLACES, |path| path.join(manifest::FILE_NAME).exists())?;
     let names = || bases.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
     let directory = match (name, bases.len()) {
         (_, 0) => bail!(
@@ -47,20 +47,6 @@ pub(super) fn find(root: &Path, name: Option<&str>) -> Result<Base> {
         (None, _) => bail!("there are several bases, {}: say which with base = in /etc/ocinitrd/host.toml", names()),
     };
     Base::open(directory)
-}
-
-fn all(root: &Path) -> Result<BTreeMap<String, PathBuf>> {
-    let mut bases = BTreeMap::new();
-    for place in PLACES.map(|place| root.join(place)) {
-        let Ok(entries) = fs::read_dir(&place) else { continue };
-        for entry in entries {
-            let entry = entry.with_context(|| format!("reading {}", place.display()))?;
-            if entry.path().join(manifest::FILE_NAME).exists() {
-                bases.insert(entry.file_name().to_string_lossy().into_owned(), entry.path());
-            }
-        }
-    }
-    Ok(bases)
 }
 
 impl Base {

@@ -3,14 +3,13 @@
 //! They are read in the order of their names; one in `/etc` takes the place of that of the same name in `/usr/lib`. Lists are
 //! joined, single values replaced. An unknown key is an error.
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use super::files;
 use crate::format::compress::Compression;
 
 const PLACES: [&str; 2] = ["usr/lib/ocinitrd", "etc/ocinitrd"];
@@ -76,7 +75,8 @@ impl Configuration {
     /// Fails on a file that cannot be read, and on what cannot be meant.
     pub fn read(root: &Path) -> Result<Self> {
         let mut configuration = Configuration::default();
-        for path in files(root)?.values() {
+        let is_ours = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
+        for path in files::by_name(root, &PLACES, is_ours)?.values() {
             let read = || -> Result<Raw> { Ok(toml::from_str(&fs::read_to_string(path)?)?) };
             let raw = read().with_context(|| format!("reading {}", path.display()))?;
             configuration.add(raw).with_context(|| format!("reading {}", path.display()))?;
@@ -93,7 +93,7 @@ impl Configuration {
             self.compression = Some(compression.parse().context("in compression")?);
         }
         for file in raw.files {
-            anyhow::ensure!(file.is_absolute(), "files has {}, which is no absolute path", file.display());
+            ensure!(file.is_absolute(), "files has {}, which is no absolute path", file.display());
             self.files.push(file);
         }
         self.on_failure = raw.on_failure.unwrap_or(self.on_failure);
@@ -101,33 +101,15 @@ impl Configuration {
     }
 }
 
-/// The files by their names.
-fn files(root: &Path) -> Result<BTreeMap<OsString, PathBuf>> {
-    let mut files = BTreeMap::new();
-    for place in PLACES.map(|place| root.join(place)) {
-        let Ok(entries) = fs::read_dir(&place) else { continue };
-        for entry in entries {
-            let entry = entry.with_context(|| format!("reading {}", place.display()))?;
-            if entry.path().extension().is_some_and(|extension| extension == "toml") {
-                files.insert(entry.file_name(), entry.path());
-            }
-        }
-    }
-    Ok(files)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::fixture::Fixture;
 
-    fn machine(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        root
+    fn machine(files: &[(&str, &str)]) -> Fixture {
+        let machine = Fixture::new();
+        files.iter().for_each(|(path, text)| _ = machine.write(path, text));
+        machine
     }
 
     #[test]

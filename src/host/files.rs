@@ -1,34 +1,57 @@
 //! Directories of the machine as trees, whose files are read when they are wanted.
 
+use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::modules;
 use crate::tree::{Content, Entry, Kind, Tree, TreePath, join};
-
-const FIRMWARE: &str = "usr/lib/firmware";
 
 /// The modules and the firmware of a kernel.
 ///
 /// # Errors
 /// Fails when the kernel has no directory, and when a directory cannot be read.
 pub(super) fn of_kernel(root: &Path, kernel_version: &str) -> Result<Tree> {
-    let modules = format!("usr/lib/modules/{kernel_version}");
-    if !root.join(&modules).is_dir() {
-        bail!("there is no directory /{modules}: the kernel {kernel_version} is not installed, or half removed");
+    let directory = format!("usr/lib/modules/{kernel_version}");
+    if !root.join(&directory).is_dir() {
+        bail!("there is no directory /{directory}: the kernel {kernel_version} is not installed, or half removed");
     }
     let mut tree = Tree::new();
     // weak-updates has links to modules that were built for another kernel.
-    add_directory(&mut tree, root, modules.as_bytes(), is_module)?;
-    if root.join(FIRMWARE).is_dir() {
-        add_directory(&mut tree, root, FIRMWARE.as_bytes(), |_| false)?;
+    add_directory(&mut tree, root, directory.as_bytes(), modules::is_module)?;
+    if root.join(modules::FIRMWARE_DIRECTORY).is_dir() {
+        add_directory(&mut tree, root, modules::FIRMWARE_DIRECTORY.as_bytes(), |_| false)?;
     }
     tree.add_missing_parents(0)?;
     Ok(tree)
+}
+
+/// What lies in these directories of the machine by its name, as far as it `is_wanted`; of one name the last directory's counts.
+///
+/// # Errors
+/// Fails when a directory that is there cannot be read.
+pub(super) fn by_name(
+    root: &Path,
+    places: &[&str],
+    is_wanted: impl Fn(&Path) -> bool,
+) -> Result<BTreeMap<String, PathBuf>> {
+    let mut found = BTreeMap::new();
+    for place in places.iter().map(|place| root.join(place)).filter(|place| place.exists()) {
+        let reading = || format!("reading {}", place.display());
+        for entry in fs::read_dir(&place).with_context(reading)? {
+            let entry = entry.with_context(reading)?;
+            if is_wanted(&entry.path()) {
+                found.insert(entry.file_name().to_string_lossy().into_owned(), entry.path());
+            }
+        }
+    }
+    Ok(found)
 }
 
 /// Adds what lies in a directory of the machine: directories, files and symlinks, all of them root's. Of a symlink that is to be
@@ -37,7 +60,7 @@ pub(super) fn of_kernel(root: &Path, kernel_version: &str) -> Result<Tree> {
 /// # Errors
 /// Fails when it cannot be read.
 pub(super) fn add_directory(tree: &mut Tree, root: &Path, path: &[u8], followed: fn(&[u8]) -> bool) -> Result<()> {
-    let directory = root.join(Path::new(std::ffi::OsStr::from_bytes(path)));
+    let directory = root.join(Path::new(OsStr::from_bytes(path)));
     let reading = || format!("reading {}", directory.display());
     let metadata = fs::metadata(&directory).with_context(reading)?;
     tree.insert(path.to_vec(), Entry::of_root(Kind::Directory, metadata.permissions().mode() & 0o7777, 0));
@@ -52,11 +75,6 @@ pub(super) fn add_directory(tree: &mut Tree, root: &Path, path: &[u8], followed:
         }
     }
     Ok(())
-}
-
-fn is_module(path: &[u8]) -> bool {
-    let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or_default();
-    name.windows(3).any(|end| end == b".ko")
 }
 
 /// Adds a file or a symlink of the machine; what is neither stays out.
@@ -79,23 +97,16 @@ fn add_file(tree: &mut Tree, file: &Path, path: TreePath, followed: fn(&[u8]) ->
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::fixture::Fixture;
     use crate::modules::KernelModules;
 
     #[test]
     fn a_link_to_a_module_of_another_kernel_is_that_module_and_other_links_stay() {
-        let root = tempfile::tempdir().unwrap();
-        let write = |path: &str| {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, "\x7fELF").unwrap();
-        };
-        write("usr/lib/modules/1/extra/far.ko.xz");
-        write("usr/lib/modules/2/kernel/near.ko.xz");
-        write("usr/lib/modules/2/weak-updates/x");
-        let link = |target: &str, path: &str| std::os::unix::fs::symlink(target, root.path().join(path)).unwrap();
-        link("../../1/extra/far.ko.xz", "usr/lib/modules/2/weak-updates/far.ko.xz");
-        link("../../1/extra/gone.ko.xz", "usr/lib/modules/2/weak-updates/gone.ko.xz");
-        link("/usr/src/2", "usr/lib/modules/2/build");
+        let root = Fixture::new();
+        root.write("usr/lib/modules/1/extra/far.ko.xz", "").write("usr/lib/modules/2/kernel/near.ko.xz", "");
+        root.link("usr/lib/modules/2/weak-updates/far.ko.xz", "../../1/extra/far.ko.xz");
+        root.link("usr/lib/modules/2/weak-updates/gone.ko.xz", "../../1/extra/gone.ko.xz");
+        root.link("usr/lib/modules/2/build", "/usr/src/2");
         let tree = of_kernel(root.path(), "2").unwrap();
         let modules = KernelModules::open(&tree, "2").unwrap();
         assert_eq!(modules.files().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["far", "near"]);

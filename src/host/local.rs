@@ -130,16 +130,7 @@ fn merged(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn machine(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = root.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        root
-    }
+    use crate::machine::fixture::Fixture;
 
     fn text(tree: &Tree, path: &str) -> String {
         String::from_utf8(tree.content(path.as_bytes()).unwrap().read_all().unwrap()).unwrap()
@@ -147,20 +138,16 @@ mod tests {
 
     #[test]
     fn crypttab_has_what_the_initrd_opens_and_brings_its_keys() {
-        let root = machine(&[
-            (
-                "etc/crypttab",
-                "# mine\nroot UUID=1 /etc/root.key luks,x-initrd.attach,header=/etc/root.header\nhome UUID=2 /etc/home.key\n\
-                 usb UUID=3 /key:LABEL=usb x-initrd.attach\nrnd UUID=4 /dev/urandom x-initrd.attach\n\
-                 data UUID=5 - x-initrd.attach\n",
-            ),
-            ("etc/cryptsetup-keys.d/data.key", "found"),
-            ("etc/cryptsetup-keys.d/home.key", "not wanted"),
-            ("etc/root.key", "secret"),
-            ("etc/root.header", "header"),
-            ("etc/home.key", "other"),
-            ("etc/mdadm.conf", "ARRAY"),
-        ]);
+        let root = Fixture::new();
+        root.write(
+            "etc/crypttab",
+            "# mine\nroot UUID=1 /etc/root.key luks,x-initrd.attach,header=/etc/root.header\nhome UUID=2 /etc/home.key\n\
+             usb UUID=3 /key:LABEL=usb x-initrd.attach\nrnd UUID=4 /dev/urandom x-initrd.attach\n\
+             data UUID=5 - x-initrd.attach\n",
+        );
+        root.write("etc/cryptsetup-keys.d/data.key", "found").write("etc/cryptsetup-keys.d/home.key", "not wanted");
+        root.write("etc/root.key", "secret").write("etc/root.header", "header").write("etc/home.key", "other");
+        root.write("etc/mdadm.conf", "ARRAY");
         let tree = tree(root.path(), &Configuration::default(), &Derived::default(), 5).unwrap().unwrap();
         let crypttab = text(&tree, "etc/crypttab");
         assert!(crypttab.contains("root UUID=1") && crypttab.contains("usb UUID=3") && !crypttab.contains("home"));
@@ -174,14 +161,16 @@ mod tests {
 
     #[test]
     fn a_key_that_is_not_there_is_named_with_its_volume() {
-        let root = machine(&[("etc/crypttab", "root UUID=1 /etc/root.key x-initrd.attach\n")]);
+        let root = Fixture::new();
+        root.write("etc/crypttab", "root UUID=1 /etc/root.key x-initrd.attach\n");
         let error = format!("{:#}", tree(root.path(), &Configuration::default(), &Derived::default(), 0).unwrap_err());
         assert!(error.contains("the volume root of /etc/crypttab") && error.contains("/etc/root.key"), "{error}");
     }
 
     #[test]
     fn what_is_named_keeps_its_place_and_the_modes_above_it() {
-        let root = machine(&[("usr/lib/firmware/x.bin", "x"), ("root/.netrc", "y")]);
+        let root = Fixture::new();
+        root.write("usr/lib/firmware/x.bin", "x").write("root/.netrc", "y");
         std::os::unix::fs::symlink("usr/lib", root.path().join("lib")).unwrap();
         fs::set_permissions(root.path().join("root"), fs::Permissions::from_mode(0o700)).unwrap();
         let files = vec!["/lib/firmware/x.bin".into(), "/root/.netrc".into()];
@@ -194,6 +183,6 @@ mod tests {
 
     #[test]
     fn a_machine_that_says_nothing_has_no_such_segment() {
-        assert!(tree(machine(&[]).path(), &Configuration::default(), &Derived::default(), 0).unwrap().is_none());
+        assert!(tree(Fixture::new().path(), &Configuration::default(), &Derived::default(), 0).unwrap().is_none());
     }
 }

@@ -133,7 +133,7 @@ fn select(
             missing.dependency
         );
     }
-    modules::warnings(&selected).iter().for_each(|warning| progress.warn(warning));
+    modules::warnings(&selected, "install its package").iter().for_each(|warning| progress.warn(warning));
     // A generic selection has hundreds, of devices that nobody has here.
     if configuration.scope == Scope::Host {
         modules::missing_firmware(&selected).iter().for_each(|warning| progress.warn(warning));

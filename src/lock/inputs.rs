@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -102,7 +103,7 @@ impl Inputs {
         if definition.uki == Uki::default() {
             return Ok(());
         }
-        let read = |path: &std::path::PathBuf| {
+        let read = |path: &PathBuf| {
             fs::read(definition.path(path)).with_context(|| format!("reading {} of [uki]", path.display()))
         };
         let files: Vec<Digest> =

@@ -14,8 +14,10 @@ use globset::{GlobSet, GlobSetBuilder};
 use super::globs::component;
 use crate::tree::{Kind, Tree, TreePath, file_name, join, parent};
 
-/// Where firmware lies in a tree, with a slash at its end.
-pub(super) const FIRMWARE_DIRECTORY: &str = "usr/lib/firmware/";
+/// Where firmware lies in a tree.
+pub const FIRMWARE_DIRECTORY: &str = "usr/lib/firmware";
+/// The same with a slash at its end.
+pub(super) const BELOW_FIRMWARE: &str = "usr/lib/firmware/";
 /// As many links as the kernel follows before it says ELOOP.
 const MOST_LINKS: usize = 40;
 
@@ -38,9 +40,9 @@ impl<'a> FirmwareTree<'a> {
     /// Lists the firmware in `tree`.
     pub(super) fn new(tree: &'a Tree) -> Self {
         let mut names: BTreeMap<TreePath, BTreeSet<Vec<u8>>> = BTreeMap::new();
-        for (path, _) in tree.below(FIRMWARE_DIRECTORY.trim_end_matches('/').as_bytes()) {
+        for (path, _) in tree.below(FIRMWARE_DIRECTORY.as_bytes()) {
             let mut path = path.as_slice();
-            while path.len() > FIRMWARE_DIRECTORY.len() {
+            while path.len() > BELOW_FIRMWARE.len() {
                 names.entry(parent(path).to_vec()).or_default().insert(file_name(path).to_vec());
                 path = parent(path);
             }
@@ -52,7 +54,7 @@ impl<'a> FirmwareTree<'a> {
     pub(super) fn paths(&self) -> impl Iterator<Item = &'a [u8]> {
         self.tree.iter().filter_map(|(path, entry)| {
             let wanted = matches!(entry.kind, Kind::File(_) | Kind::HardLink { .. } | Kind::Symlink { .. });
-            path.strip_prefix(FIRMWARE_DIRECTORY.as_bytes()).filter(|_| wanted)
+            path.strip_prefix(BELOW_FIRMWARE.as_bytes()).filter(|_| wanted)
         })
     }
 
@@ -171,11 +173,11 @@ mod tests {
         let mut tree = Tree::new();
         for file in files {
             let entry = Entry::of_root(Kind::File(Content::from_bytes(*b"")), 0o644, 0);
-            tree.insert(format!("{FIRMWARE_DIRECTORY}{file}").into_bytes(), entry);
+            tree.insert(format!("{BELOW_FIRMWARE}{file}").into_bytes(), entry);
         }
         for (link, target) in links {
             let kind = Kind::Symlink { target: target.as_bytes().to_vec() };
-            tree.insert(format!("{FIRMWARE_DIRECTORY}{link}").into_bytes(), Entry::of_root(kind, 0o777, 0));
+            tree.insert(format!("{BELOW_FIRMWARE}{link}").into_bytes(), Entry::of_root(kind, 0o777, 0));
         }
         tree
     }
@@ -187,7 +189,7 @@ mod tests {
 
     fn followed(tree: &Tree, path: &str) -> Option<Vec<String>> {
         let entries = FirmwareTree::new(tree).follow(path.as_bytes())?;
-        let below = |path: TreePath| String::from_utf8(path).unwrap().replace(FIRMWARE_DIRECTORY, "");
+        let below = |path: TreePath| String::from_utf8(path).unwrap().replace(BELOW_FIRMWARE, "");
         Some(entries.into_iter().map(below).collect())
     }
 

@@ -25,10 +25,11 @@ mod prune;
 mod selection;
 
 pub use decompress::decompress;
+pub use firmware::FIRMWARE_DIRECTORY;
 pub use index::index;
 pub use kernel_modules::{KernelModules, ModuleFile, kernel_versions};
 pub use module_info::ModuleInfo;
-pub use name::Compression;
+pub use name::{Compression, is_module};
 pub use patterns::{FirmwarePatterns, Patterns, UnmatchedPattern, chosen};
 pub use prune::prune;
 pub use selection::{MissingDependency, Selection, missing_below, missing_firmware, select, warnings};

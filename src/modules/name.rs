@@ -30,6 +30,11 @@ pub(super) fn split_suffix(path: &str) -> Option<(&str, Compression)> {
         .filter(|(stem, _)| !stem.is_empty() && !stem.ends_with('/'))
 }
 
+/// Whether the file at a path is a module by its name.
+pub fn is_module(path: &[u8]) -> bool {
+    std::str::from_utf8(path).is_ok_and(|path| split_suffix(path).is_some())
+}
+
 /// The part of a path after its last slash.
 pub(super) fn base_name(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 
-use super::firmware::FIRMWARE_DIRECTORY;
+use super::firmware::BELOW_FIRMWARE;
 use super::kernel_modules::module_directory;
 use super::name::split_suffix;
 use super::selection::Selection;
@@ -34,8 +34,7 @@ pub fn prune(
     let order = filtered_order(tree, &directory, selection)?;
     let lists = KEPT_LISTS.map(|name| format!("{directory}{name}").into_bytes());
     let kept = with_parents(selection.modules.keys().chain(&selection.firmware).chain(&lists));
-    let pruned =
-        |path: &[u8]| path.starts_with(directory.as_bytes()) || path.starts_with(FIRMWARE_DIRECTORY.as_bytes());
+    let pruned = |path: &[u8]| path.starts_with(directory.as_bytes()) || path.starts_with(BELOW_FIRMWARE.as_bytes());
     tree.retain(|path, _| !pruned(path) || kept.contains(path));
     let order = order.map(|order| (ORDER.to_owned(), order));
     for (name, bytes) in index.into_iter().chain(order) {

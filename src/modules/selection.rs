@@ -260,8 +260,8 @@ pub fn missing_firmware(selection: &Selection) -> Vec<String> {
     lines.collect()
 }
 
-/// What a person should know of how modules were selected, a line each.
-pub fn warnings(selection: &Selection) -> Vec<String> {
+/// What a person should know of how modules were selected, a line each; `remedy` brings a module that is not there.
+pub fn warnings(selection: &Selection, remedy: &str) -> Vec<String> {
     let mut warnings = Vec::new();
     for unmatched in &selection.unmatched {
         let nearest = unmatched.nearest.as_ref().map(|name| format!("; did you mean {name}?")).unwrap_or_default();
@@ -269,7 +269,7 @@ pub fn warnings(selection: &Selection) -> Vec<String> {
     }
     for missing in &selection.missing_dependencies {
         warnings.push(format!(
-            "the module {} cannot be loaded: it needs {}, which no kernel package holds; name its package in [kernel] packages",
+            "the module {} cannot be loaded: it needs {}, which is not there; {remedy}",
             missing.module, missing.dependency
         ));
     }

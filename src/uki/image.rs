@@ -67,6 +67,13 @@ pub struct InspectedProfile {
     pub signatures: usize,
 }
 
+impl Inspection {
+    /// The text of the first section of that name, if it holds text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.sections.iter().find(|section| section.name == name)?.text.as_deref()
+    }
+}
+
 /// Reads an image. What is wrong with it stands in `problems`.
 ///
 /// # Errors

@@ -135,32 +135,24 @@ pub const LUKS_KEY: DiskSet = set(
     cp /ocinitrd/header $target/header",
 );
 
-pub const LUKS_TPM2: DiskSet = DiskSet {
-    tpm: Tpm::Version2,
-    ..set(
-        "luks-tpm2",
-        &[whole(0, 96)],
-        "need systemd-cryptenroll
-    load_modules tpm_tis tpm_crb
-    make_luks /dev/vda 1
-    make_root /dev/mapper/luks1 ext4
-    systemd-cryptenroll --unlock-key-file=$key --tpm2-device=auto --tpm2-pcrs= /dev/vda",
-    )
-};
+/// A LUKS volume that the TPM opens, with further options of systemd-cryptenroll(1).
+macro_rules! luks_in_tpm {
+    ($options:literal) => {
+        concat!(
+            "need systemd-cryptenroll\nload_modules tpm_tis tpm_crb\nmake_luks /dev/vda 1\nmake_root /dev/mapper/luks1 ext4\n",
+            "systemd-cryptenroll --unlock-key-file=$key --tpm2-device=auto --tpm2-pcrs= ",
+            $options,
+            " /dev/vda"
+        )
+    };
+}
+
+pub const LUKS_TPM2: DiskSet = DiskSet { tpm: Tpm::Version2, ..set("luks-tpm2", &[whole(0, 96)], luks_in_tpm!("")) };
 
 /// Bound to nothing but what the key of a unified kernel image has signed.
 pub const LUKS_SIGNED_POLICY: DiskSet = DiskSet {
     tpm: Tpm::Version2AndKey,
-    ..set(
-        "luks-signed-policy",
-        &[whole(0, 96)],
-        "need systemd-cryptenroll
-    load_modules tpm_tis tpm_crb
-    make_luks /dev/vda 1
-    make_root /dev/mapper/luks1 ext4
-    systemd-cryptenroll --unlock-key-file=$key --tpm2-device=auto --tpm2-pcrs= --tpm2-public-key=$pcr_key \\
-        --tpm2-public-key-pcrs=11 /dev/vda",
-    )
+    ..set("luks-signed-policy", &[whole(0, 96)], luks_in_tpm!("--tpm2-public-key=$pcr_key --tpm2-public-key-pcrs=11"))
 };
 
 pub const MEASURED: DiskSet =

@@ -145,7 +145,7 @@ impl Session<'_> {
         Ok(self.report(scenario, Some(&awake), failure, retries + more_retries))
     }
 
-    /// The subject with the files that a scenario adds to its initrd; one that is inside an image gets none.
+    /// The subject with the files that a scenario adds to its initrd.
     fn with_additions(&self, scenario: &Scenario, scratch: &Path) -> Result<Subject> {
         if scenario.files.is_empty() {
             return Ok(self.subject.clone());

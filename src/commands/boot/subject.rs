@@ -92,8 +92,7 @@ fn unified(image: PathBuf) -> Result<Given> {
     take_out(&image, uki::LINUX, &kernel)?;
     take_out(&image, uki::INITRD, &initrd)?;
     let pcr11 = expected(&inspection).with_context(|| format!("measuring {}", image.display()))?;
-    let key = inspection.sections.iter().find(|section| section.name == uki::PCR_PUBLIC_KEY);
-    let pcr_key = key.and_then(|section| section.text.clone());
+    let pcr_key = inspection.text(uki::PCR_PUBLIC_KEY).map(str::to_owned);
     let subject = Subject { unified: Some(Unified { image, pcr11, pcr_key }), ..Subject::of_files(kernel, initrd) };
     Ok(Given { subject, _parts: Some(parts) })
 }

@@ -40,8 +40,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let output = OutputFile::create(&arguments.output, MODE_PRIVATE)?;
     let policies = policy_digest::policies(&arguments.file, &banks)?;
     let inspection = uki::inspect(&arguments.file, &banks)?;
-    let key = inspection.sections.iter().find(|section| section.name == uki::PCR_PUBLIC_KEY);
-    let key = PublicKey::from_pem(key.and_then(|section| section.text.as_deref()).unwrap_or_default())
+    let key = PublicKey::from_pem(inspection.text(uki::PCR_PUBLIC_KEY).unwrap_or_default())
         .with_context(|| format!("reading {} of {}", uki::PCR_PUBLIC_KEY, arguments.file.display()))?;
     let read = |policy: &Policy| {
         let path = arguments.signature_dir.join(format!("{}.sig", policy.pol));
