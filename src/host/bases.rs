@@ -1,4 +1,4 @@
-//! The bases on a machine: what `ocinitrd build -t base` wrote, or a package brought.
+//! The bases on a machine: what `ocinitrd build -t base` wrote.
 
 use std::fs::{self, File};
 use std::io::{Seek, Write};
@@ -36,8 +36,7 @@ pub(super) fn find(root: &Path, name: Option<&str>) -> Result<Base> {
     let names = || bases.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
     let directory = match (name, bases.len()) {
         (_, 0) => bail!(
-            "there is no base in /{}: install a package ocinitrd-initrd-..., or run `ocinitrd build IMAGE -t base -O \
-             /var/lib/ocinitrd/bases/IMAGE`",
+            "there is no base in /{}: run `ocinitrd build IMAGE -t base -O /var/lib/ocinitrd/bases/IMAGE`",
             PLACES.join(", /")
         ),
         (Some(name), _) => {
