@@ -204,7 +204,7 @@ async fn solve(workshop: &Workshop<'_>, before: Option<&Section>, needs: &Needs,
     let builder = workshop.builder().await?;
     let request = request(workshop, before, needs);
     let state = before.map(|before| unchanged_repositories(before, &lacks.changes));
-    let site = workshop.site(builder);
+    let site = workshop.site(builder)?;
     let section = resolution::resolve(&site, &request, state.as_ref()).await?;
     let path = workshop.lock_name();
     workshop.progress.note(&match before {

@@ -29,6 +29,7 @@ pub struct Program {
     environment: Vec<(OsString, OsString)>,
     removed: Vec<OsString>,
     own_process_group: bool,
+    only_own_environment: bool,
 }
 
 impl Program {
@@ -40,6 +41,7 @@ impl Program {
             environment: Vec::new(),
             removed: Vec::new(),
             own_process_group: false,
+            only_own_environment: false,
         }
     }
 
@@ -61,6 +63,12 @@ impl Program {
         self
     }
 
+    /// Keeps all of our environment from it: it has the variables that it is given, and no other.
+    pub fn only_env(mut self) -> Self {
+        self.only_own_environment = true;
+        self
+    }
+
     /// Gives it a process group of its own, so that Ctrl-C on the terminal does not reach it.
     pub fn own_process_group(mut self) -> Self {
         self.own_process_group = true;
@@ -71,6 +79,9 @@ impl Program {
         let mut command = Command::new(&self.name);
         if self.own_process_group {
             command.process_group(0);
+        }
+        if self.only_own_environment {
+            command.env_clear();
         }
         for name in &self.removed {
             command.env_remove(name);

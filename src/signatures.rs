@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
 use crate::cache::{self, Cache, Kind};
-use crate::engine::{Engine, Image};
+use crate::engine::Builder;
 use crate::format::digest::Digest;
 use crate::format::openpgp::{Fingerprint, PublicKey};
 use crate::lock::Key;
@@ -63,8 +63,7 @@ pub fn unverified<'p>(
 /// # Errors
 /// Fails when an rpm is unsigned, signed by another key or damaged, naming each such rpm.
 pub async fn verify(
-    engine: &Engine,
-    image: &Image,
+    builder: &Builder,
     keys: &BTreeMap<Fingerprint, Key>,
     packages: &[(&Package, &Fingerprint)],
     store: &Store,
@@ -80,7 +79,7 @@ pub async fn verify(
     }
     let armored = keys.iter().map(|(fingerprint, key)| (fingerprint.to_string(), key.armored.clone())).collect();
     let rpms: Vec<(String, PathBuf)> = unverified.iter().map(|(package, _)| rpm_file(package, store)).collect();
-    verify::verify(engine, image, &armored, &rpms, progress).await?;
+    verify::verify(builder, &armored, &rpms, progress).await?;
     let cache = Cache::of(store);
     for (package, key) in &unverified {
         cache.keep(Kind::Signature, &record_key(keys, package.checksum, key), &true)?;

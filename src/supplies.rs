@@ -29,5 +29,5 @@ pub async fn provide(workshop: &Workshop<'_>, section: &Section, packages: &[Loc
         return Ok(());
     }
     let builder = workshop.builder().await?;
-    signatures::verify(&builder.engine, &builder.image, &section.keys, &signed, store, progress).await
+    signatures::verify(builder, &section.keys, &signed, store, progress).await
 }

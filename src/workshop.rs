@@ -9,7 +9,9 @@ use crate::cache::Cache;
 use crate::definition::Definition;
 use crate::download::{Downloader, Patience};
 use crate::engine::doctor::{self, EngineFacts, Host};
-use crate::engine::{Cancellation, Engine, Image, ImageReference, NoEngine, Surroundings};
+use crate::engine::in_place::InPlace;
+use crate::engine::{Builder, Cancellation, Engine, ImageReference, NoEngine, Surroundings};
+use crate::lock::Section;
 use crate::progress::Progress;
 use crate::resolution::Site;
 use crate::store::Store;
@@ -25,15 +27,6 @@ pub struct Supply {
     pub offline: bool,
     /// Directories with rpm files, looked into before any server is asked.
     pub rpm_directories: Vec<PathBuf>,
-}
-
-/// What runs dnf and rpm.
-#[derive(Debug)]
-pub struct Builder {
-    /// The engine.
-    pub engine: Engine,
-    /// The builder image, which the engine has.
-    pub image: Image,
 }
 
 /// What every stage works with.
@@ -86,7 +79,7 @@ impl<'a> Workshop<'a> {
         Workshop { results: Cache::at(directory), ..self }
     }
 
-    /// The engine with the builder image; looked for when it is needed first.
+    /// What runs dnf and rpm; looked for when it is needed first.
     ///
     /// # Errors
     /// Fails when no engine answers, the host cannot build, or the image cannot be had.
@@ -108,27 +101,56 @@ impl<'a> Workshop<'a> {
     }
 
     /// What resolving works with.
-    pub fn site<'s>(&'s self, builder: &'s Builder) -> Site<'s> {
-        Site {
+    ///
+    /// # Errors
+    /// Fails where no engine has the builder image.
+    pub fn site<'s>(&'s self, builder: &'s Builder) -> Result<Site<'s>> {
+        Ok(Site {
             definition: &self.definition,
-            engine: &builder.engine,
-            image: &builder.image,
+            builder,
+            image: builder.image()?,
             store: &self.store,
             downloader: &self.downloader,
             rpm_directories: &self.supply.rpm_directories,
             cancellation: &self.cancellation,
             progress: self.progress,
+        })
+    }
+
+    /// Where the steps run in place, has `section` name the rpm and dnf of this place instead of the builder image's.
+    ///
+    /// # Errors
+    /// Fails when the steps cannot run here.
+    pub async fn take_tools_of_this_place(&self, section: &mut Section) -> Result<()> {
+        if !self.supply.surroundings.in_place {
+            return Ok(());
         }
+        let Builder::InPlace(here) = self.builder().await? else { return Ok(()) };
+        let locked = std::mem::replace(&mut section.builder.tools, here.tools().to_vec());
+        if locked != section.builder.tools {
+            self.progress.warn(&format!(
+                "the tools here are {}, those of the builder image are {}: the same bytes are promised with equal ones only",
+                section.builder.tools.join(", "),
+                locked.join(", ")
+            ));
+        }
+        Ok(())
     }
 
     async fn open_builder(&self) -> Result<Builder> {
+        if self.supply.surroundings.in_place {
+            let here = InPlace::open(self.store.root(), &self.cancellation)?;
+            self.progress.note(&format!("engine: {here}"));
+            doctor::preflight_in_place(&self.supply.host, &here)?;
+            return Ok(Builder::InPlace(here));
+        }
         let reference: ImageReference = self.definition.builder_image.parse().context("in [builder] image")?;
         let engine = self.open_engine().await?;
         let image = match self.supply.offline {
             true => engine.find_image(&reference).await?,
             false => engine.ensure_image(&reference, self.progress).await?,
         };
-        Ok(Builder { engine, image })
+        Ok(Builder::Containers { engine: Box::new(engine), image })
     }
 
     /// Opens the engine and refuses, in the doctor's words, a host that cannot build.

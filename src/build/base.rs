@@ -144,8 +144,7 @@ async fn install_tree(build: &Build<'_>) -> Result<(LayerFacts, Tree)> {
         spool_directory: workshop.store.root(),
     };
     let stage = workshop.progress.stage("installing", None);
-    let Installed { layer, packages } =
-        install::install(&builder.engine, &builder.image, &request, workshop.progress).await?;
+    let Installed { layer, packages } = install::install(builder, &request, workshop.progress).await?;
     stage.finish(&format!("{} packages, {} entries", packages.len(), layer.tree.len()));
     check_installed(&recipe.packages, &packages)?;
     let cache = &workshop.results;

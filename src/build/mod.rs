@@ -49,7 +49,8 @@ struct Build<'a> {
 /// # Errors
 /// Fails when anything does; then no output was written and those of an earlier build are as they were.
 pub async fn build(plan: &Plan, workshop: Workshop<'_>, renewal: Renewal) -> Result<Manifest> {
-    let section = locking::provide(&workshop, &plan.needs(), renewal).await?;
+    let mut section = locking::provide(&workshop, &plan.needs(), renewal).await?;
+    workshop.take_tools_of_this_place(&mut section).await?;
     let recipe = Recipe::new(plan, &section)?;
     if let Some(manifest) = earlier::outputs(plan, &recipe) {
         workshop.progress.note("nothing changed since the outputs were written");

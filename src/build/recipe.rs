@@ -144,7 +144,7 @@ fn layer_inputs(plan: &Plan, section: &Section, solution: &Solution, packages: &
     let tree = |tree: &PathBuf| &section.inputs.contents[&format!("the extra tree {}", tree.display())];
     json!({
         "architecture": architecture(),
-        "builder": section.builder.platform_digest,
+        "builder": (section.builder.platform_digest, &section.builder.tools),
         "releasever": plan.releasever,
         "solution": solution.packages,
         "packages": digests(packages),

@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use super::surroundings::{self, EngineOption};
-use crate::engine::doctor::{EngineFacts, Finding, State, examine};
+use crate::engine::doctor::{EngineFacts, Finding, State, examine, examine_in_place};
+use crate::engine::in_place::InPlace;
 use crate::engine::{Cancellation, Engine, NoEngine};
 use crate::progress::Progress;
 
@@ -41,9 +42,12 @@ pub async fn run(arguments: &Arguments, _progress: &Progress) -> Result<ExitCode
     let cancellation = Cancellation::on_signals()?;
     let surroundings = arguments.engine.surroundings()?;
     let host = surroundings::host();
-    let findings = match Engine::find(&surroundings, &cancellation).await {
-        Ok(engine) => examine(&host, Ok(&EngineFacts::from(&engine)))?,
-        Err(error) => examine(&host, Err(&error.downcast::<NoEngine>()?))?,
+    let findings = match surroundings.in_place {
+        true => examine_in_place(&host, InPlace::open(&host.cache, &cancellation).as_ref())?,
+        false => match Engine::find(&surroundings, &cancellation).await {
+            Ok(engine) => examine(&host, Ok(&EngineFacts::from(&engine)))?,
+            Err(error) => examine(&host, Err(&error.downcast::<NoEngine>()?))?,
+        },
     };
     let report = Report { usable: findings.iter().all(|finding| finding.state != State::Problem), findings };
     if arguments.json {

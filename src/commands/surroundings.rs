@@ -14,15 +14,19 @@ use crate::engine::{Endpoint, Surroundings, Wish};
 use crate::process::find;
 use crate::uefi::{self, Firmware};
 
+/// What asks for no engine at all.
+const IN_PLACE: &str = "in-place";
+
 /// The option that names the engine.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct EngineOption {
-    /// The container engine: "podman" (the local one, started if need be), unix:///PATH or tcp://HOST:PORT.
+    /// The container engine: "podman" (the local one, started if need be), unix:///PATH or tcp://HOST:PORT; or "in-place",
+    /// to run dnf and rpm right here, without containers: inside the builder image, or in the root of a build system.
     ///
     /// Without it, the first of these counts: $CONTAINER_HOST, $DOCKER_HOST, $XDG_RUNTIME_DIR/podman/podman.sock (not for
     /// root), /run/podman/podman.sock, and a podman service that is started for this run and ended after it.
     /// Example: --engine unix:///run/podman/podman.sock
-    #[arg(long, value_name = "podman|URL", value_parser = engine)]
+    #[arg(long, value_name = "podman|in-place|URL", value_parser = engine)]
     pub engine: Option<String>,
 }
 
@@ -37,6 +41,7 @@ impl EngineOption {
         let mut socket_directories: Vec<PathBuf> = runtime_directory.iter().cloned().collect();
         socket_directories.extend([env::temp_dir(), PathBuf::from("/tmp")]);
         Ok(Surroundings {
+            in_place: self.engine.as_deref() == Some(IN_PLACE),
             wish: Wish {
                 engine: self.engine.clone(),
                 container_host: text("CONTAINER_HOST")?,
@@ -53,7 +58,7 @@ impl EngineOption {
 /// Refuses at once what names no engine.
 fn engine(text: &str) -> Result<String> {
     match text {
-        "podman" => {}
+        "podman" | IN_PLACE => {}
         url => drop(Endpoint::parse(url)?),
     }
     Ok(text.to_owned())

@@ -46,8 +46,6 @@ pub struct Output<'a> {
 
 /// What to run.
 pub struct Job<'a> {
-    /// The image that the container is made from.
-    pub image: &'a Image,
     /// What it is called in messages and in the container's name: letters, digits and hyphens.
     pub name: &'a str,
     /// The program and its arguments; the image's own entry point is not used. It runs as root of the container in `/`.
@@ -76,7 +74,7 @@ pub struct JobResult {
 }
 
 impl Engine {
-    /// Runs a job to its end and removes its container, also after an error and when the run is asked to end.
+    /// Runs a job in a container of `image` to its end and removes its container, also after an error and when the run is asked to end.
     ///
     /// Blocks the calling thread at times: needs tokio's multi-threaded runtime. A future that is dropped leaves its
     /// container to the next run: use the [`super::Cancellation`] instead.
@@ -84,10 +82,10 @@ impl Engine {
     /// # Errors
     /// Fails when the input cannot be made, the engine refuses or goes away, an output is missing or incomplete, or the
     /// run is asked to end ([`super::Interrupted`]). A program that ends with another code than 0 is no error.
-    pub async fn run(&self, job: Job<'_>, progress: &Progress) -> Result<JobResult> {
+    pub async fn run(&self, image: &Image, job: Job<'_>, progress: &Progress) -> Result<JobResult> {
         self.cancellation.check()?;
         let (job_name, container) = (job.name.to_owned(), unique_name(job.name)?);
-        let outcome = self.create_and_drive(&container, job, progress).await;
+        let outcome = self.create_and_drive(image, &container, job, progress).await;
         let mut parts = Parts::begin(progress);
         if let Err(error) = self.remove(&container).await {
             progress.warn(&format!(
@@ -98,10 +96,16 @@ impl Engine {
         outcome.map_err(|error| self.explain(&job_name, error))
     }
 
-    async fn create_and_drive(&self, container: &str, job: Job<'_>, progress: &Progress) -> Result<JobResult> {
+    async fn create_and_drive(
+        &self,
+        image: &Image,
+        container: &str,
+        job: Job<'_>,
+        progress: &Progress,
+    ) -> Result<JobResult> {
         let mut parts = Parts::begin(progress);
         // Not to be interrupted: a container whose creation is cut short may appear after it was looked for.
-        self.client.create(self.plan(container, &job)?).await.context("creating the container")?;
+        self.client.create(self.plan(image, container, &job)?).await.context("creating the container")?;
         parts.end(&format!("creating the container {container}"));
         tokio::select! {
             biased;
@@ -110,12 +114,12 @@ impl Engine {
         }
     }
 
-    fn plan(&self, container: &str, job: &Job<'_>) -> Result<ContainerPlan> {
+    fn plan(&self, image: &Image, container: &str, job: &Job<'_>) -> Result<ContainerPlan> {
         let memory_limit_bytes =
             job.memory_limit_bytes.map(i64::try_from).transpose().context("reading the memory limit")?;
         Ok(ContainerPlan {
             name: container.to_owned(),
-            image_id: job.image.id.clone(),
+            image_id: image.id.clone(),
             command: job.command.clone(),
             environment: job.environment.iter().map(|(name, value)| format!("{name}={value}")).collect(),
             capabilities: job.capabilities.clone(),

@@ -11,15 +11,18 @@
 //! | [`podman`], [`failure`] | the API: the only users of bollard |
 //! | [`mod@reference`], [`image`] | images by digest |
 //! | [`job`], [`log`] | one program in one container |
+//! | [`builder`], [`in_place`] | what runs the steps of a build: containers, or this very place |
 //! | [`owner`] | whose a container is, so that leftovers of killed runs can be removed |
 //! | [`cancellation`] | Ctrl-C and SIGTERM as a value |
 //! | [`doctor`] | whether this host and user can build, and what cures it |
 
+pub mod builder;
 pub mod cancellation;
 pub mod doctor;
 pub mod endpoint;
 pub mod failure;
 pub mod image;
+pub mod in_place;
 pub mod job;
 pub mod log;
 pub mod owner;
@@ -36,6 +39,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 
+pub use self::builder::Builder;
 pub use self::cancellation::{Cancellation, Interrupted};
 pub use self::doctor::preflight;
 use self::endpoint::{Candidate, Choice, Source};
@@ -52,6 +56,8 @@ use crate::progress::Progress;
 /// What is needed to open an engine, as values.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
+    /// Whether the steps run in this very place, and no engine is looked for.
+    pub in_place: bool,
     /// What decides about the endpoint.
     pub wish: Wish,
     /// The podman program, where it is installed.

@@ -15,7 +15,7 @@ use anyhow::{Result, ensure};
 use crate::definition::{Definition, Repository};
 use crate::dnf::Chosen;
 use crate::download::Downloader;
-use crate::engine::{Cancellation, Engine, Image};
+use crate::engine::{self, Cancellation, Image};
 use crate::fetch::{self, Wanted};
 use crate::format::openpgp::Fingerprint;
 use crate::lock::{self, Builder, Inputs, Key, LockedPackage, Reason, Section, Solution};
@@ -32,9 +32,9 @@ pub use sources::places;
 pub struct Site<'a> {
     /// The definition.
     pub definition: &'a Definition,
-    /// The engine.
-    pub engine: &'a Engine,
-    /// The builder image.
+    /// What runs dnf and rpm.
+    pub builder: &'a engine::Builder,
+    /// The image whose containers do.
     pub image: &'a Image,
     /// The store.
     pub store: &'a Store,
@@ -101,7 +101,7 @@ async fn acquire(
     let signers = signatures::signers(packages.values(), &keys, site.store)?;
     let keys = sources::locked_keys(&keys);
     let signed: Vec<(&Package, &Fingerprint)> = packages.values().zip(signers.values()).collect();
-    signatures::verify(site.engine, site.image, &keys, &signed, site.store, site.progress).await?;
+    signatures::verify(site.builder, &keys, &signed, site.store, site.progress).await?;
     Ok(Acquired { packages, repos, keys, signers })
 }
 
@@ -145,7 +145,7 @@ async fn solve(
         kernels: &kernels,
     };
     let stage = site.progress.stage("solving", None);
-    let solution = solve::solve(site.engine, site.image, &solved, site.progress).await?;
+    let solution = solve::solve(site.builder, &solved, site.progress).await?;
     let packages: BTreeSet<&Chosen> = solution.sets.iter().flat_map(|set| &set.packages).collect();
     let of_kernels: BTreeSet<&Chosen> = solution.kernels.iter().flatten().collect();
     stage.finish(&format!("{} packages, {} of the kernel", packages.len(), of_kernels.len()));

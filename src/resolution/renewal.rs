@@ -69,7 +69,7 @@ async fn changes(
         rpms: &before.packages.iter().map(rpm_name).collect::<Vec<_>>(),
     };
     let stage = site.progress.stage("solving", None);
-    let changes = renew::renew(site.engine, site.image, &request, site.progress).await?;
+    let changes = renew::renew(site.builder, &request, site.progress).await?;
     stage.finish(&format!(
         "{} packages come",
         changes.iter().flat_map(|one| &one.installed).collect::<BTreeSet<_>>().len()

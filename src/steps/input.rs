@@ -56,11 +56,6 @@ impl Input {
         self.add(&format!("{CONTAINER_DIRECTORY}/{path}"), 0o644, Source::File(host_path.to_owned()));
     }
 
-    /// Adds a file with the given content anywhere in the container.
-    pub fn bytes_at(&mut self, path: &str, content: impl Into<Vec<u8>>) {
-        self.add(path.trim_start_matches('/'), 0o644, Source::Bytes(content.into()));
-    }
-
     /// Adds an extra tree as `path` below `/ocinitrd`.
     ///
     /// # Errors

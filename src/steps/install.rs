@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::definition::Selection;
 use crate::dnf::{self, InstalledPackage};
-use crate::engine::{Engine, Image, Job};
+use crate::engine::{Builder, Job};
 use crate::layer::{Layer, Rules};
 use crate::progress::Progress;
 
@@ -43,11 +43,11 @@ pub struct Request<'a> {
     pub spool_directory: &'a Path,
 }
 
-/// Installs rpms with dnf into a new root, in a container of `image`.
+/// Installs rpms with dnf into a new root, in the builder.
 ///
 /// # Errors
 /// Fails with the step's own words when dnf or a scriptlet fails, and when the exported tree is refused.
-pub async fn install(engine: &Engine, image: &Image, request: &Request<'_>, progress: &Progress) -> Result<Installed> {
+pub async fn install(builder: &Builder, request: &Request<'_>, progress: &Progress) -> Result<Installed> {
     let input = input(request)?;
     let mut inventory = Vec::new();
     let (reader, mut writer) = io::pipe().context("making a pipe for the exported tree")?;
@@ -55,7 +55,6 @@ pub async fn install(engine: &Engine, image: &Image, request: &Request<'_>, prog
     let rules = request.rules;
     let reading = tokio::task::spawn_blocking(move || Layer::read(reader, &spool_directory, &rules));
     let job = Job {
-        image,
         name: "install",
         command: super::command("/bin/bash", "install.sh"),
         environment: super::environment(Some(request.epoch)),
@@ -65,7 +64,7 @@ pub async fn install(engine: &Engine, image: &Image, request: &Request<'_>, prog
         input: Box::new(move |writer| input.write(writer)),
         outputs: vec![super::output("base.tar", &mut writer), super::output("inventory", &mut inventory)],
     };
-    let result = engine.run(job, progress).await;
+    let result = builder.run(job, progress).await;
     // The end of the stream for the reader.
     drop(writer);
     let layer = reading.await.context("reading the exported tree")?;
@@ -102,7 +101,8 @@ fn is_broken_pipe(error: &anyhow::Error) -> bool {
 
 fn input(request: &Request<'_>) -> Result<Input> {
     let mut input = Input::with_script("install.sh", include_str!("install.sh"));
-    input.bytes_at("etc/rpm/macros.ocinitrd", super::RPM_MACROS);
+    super::add_rpm_settings(&mut input);
+    input.bytes("owners.sh", include_str!("owners.sh"));
     input.bytes("dnf.conf", dnf::configuration(&request.selection.exclude));
     input.bytes("releasever", request.releasever);
     input.bytes("hwdb-exclude", lines(&request.selection.hwdb_exclude));

@@ -1,12 +1,15 @@
 #!/bin/bash
-# Installs the rpms in /ocinitrd/rpms into a new root and finishes it as far as that needs the distribution's own
-# programs. Runs in the builder image, without network. Leaves: out/base.tar, out/inventory.
+# Installs the rpms beside it, in rpms, into a new root and finishes it as far as that needs the distribution's own
+# programs. Runs in the builder image, or in a place that has the same programs, without network. Leaves: out/base.tar,
+# out/inventory.
 set -euo pipefail
-cd /ocinitrd
+cd "$(dirname "$0")"
 # Some programs close every possible file before they start another, and a rootless engine may set no limit.
 ulimit -n 4096
-root=/rootfs
+root=$PWD/root
 mkdir -p out "$root"/{proc,dev}
+# shellcheck source=owners.sh
+. ./owners.sh
 
 # Fedora's base image has been shipped without mount(8): then it comes from the rpms at hand.
 provide_mount() {
@@ -23,17 +26,39 @@ provide_mount() {
 
 # Scriptlets need /proc and /dev/null; what is mounted must not be owned or changed by a package.
 mount_kernel_file_systems() {
-    mount --rbind /proc "$root/proc"
-    mount --rbind /dev "$root/dev"
+    mounted=
+    # Without a name space of its own, what is mounted would outlive a run that is killed.
+    if [ -z "${OCINITRD_NO_MOUNTS:-}" ] && mount --rbind /proc "$root/proc"; then
+        mount --rbind /dev "$root/dev"
+        mounted=1
+    else
+        echo "nothing can be mounted here: the programs of the packages run without /proc"
+        make_null
+    fi
+}
+
+# A device where there may be devices; otherwise a file, which will do to write to.
+make_null() {
+    local null=$root/dev/null
+    mknod -m 666 "$null" c 1 3 2> /dev/null && : 2> /dev/null < "$null" && return
+    rm -f "$null"
+    : > "$null"
+    chmod 666 "$null"
+}
+
+unmount_kernel_file_systems() {
+    if [ -n "$mounted" ]; then umount -R "$root/proc" "$root/dev"; else rm -rf "$root"/dev/*; fi
 }
 
 install_packages() {
     local dnf status=0
     dnf=$(command -v dnf5 || command -v dnf)
+    # dnf4 has its cache below the root that it installs into.
+    [ "${dnf##*/}" != dnf5 ] || sed -i "s,^\(system_\)\?cachedir=.*,\1cachedir=$PWD/cache," dnf.conf
     # Sorted, so that the transaction is in the same order every time. The hardware database is made once, at the end.
     printf '%s\n' rpms/*.rpm | LC_ALL=C sort \
-        | SYSTEMD_HWDB_UPDATE_BYPASS=1 xargs "$dnf" -y --config=/ocinitrd/dnf.conf --installroot="$root" \
-            --releasever="$(cat releasever)" --setopt=reposdir=/ocinitrd/no-repos install 2>&1 \
+        | SYSTEMD_HWDB_UPDATE_BYPASS=1 xargs "$dnf" -y --config="$PWD/dnf.conf" --installroot="$root" \
+            --releasever="$(cat releasever)" --setopt=reposdir="$PWD/no-repos" install 2>&1 \
         | tee dnf.log || status=$?
     # dnf4 and older dnf5 exit with 0 when a scriptlet fails.
     if grep -E 'scriptlet failed|Error in .* scriptlet' dnf.log > failed-scriptlets; then
@@ -44,11 +69,23 @@ install_packages() {
     return "$status"
 }
 
+# systemd-tmpfiles refuses to run without /proc: then the tree's own runs outside of the tree, with the tree's libraries.
+tmpfiles() {
+    if [ -n "$mounted" ]; then
+        chroot "$root" systemd-tmpfiles "$@"
+    else
+        local loader
+        loader=$(printf '%s\n' "$root"/lib*/ld-linux-*.so.* | sed 1q)
+        "$loader" --library-path "$root/usr/lib64:$root/usr/lib64/systemd:$root/usr/lib:$root/usr/lib/systemd" \
+            "$root/usr/bin/systemd-tmpfiles" --root="$root" "$@"
+    fi
+}
+
 # The programs of the tree run in the tree, so that what they record (paths in hwdb.bin, owners) is the tree's own.
 finish() {
     cp -R --no-preserve=ownership extra/. "$root/"
     chroot "$root" systemd-sysusers
-    chroot "$root" systemd-tmpfiles --boot --create --remove --exclude-prefix={/tmp,/run,/proc,/sys,/dev}
+    everything_is_roots tmpfiles --boot --create --remove --exclude-prefix={/tmp,/run,/proc,/sys,/dev}
     local pattern
     # Unquoted: it is a pattern.
     while read -r pattern; do rm -f "$root"/usr/lib/udev/hwdb.d/$pattern; done < hwdb-exclude
@@ -65,10 +102,15 @@ write_inventory() {
         | { grep -v '^gpg-pubkey' || true; } | LC_ALL=C sort > out/inventory
 }
 
+# ARGUMENTS...: archives what they name; access control lists are nothing that an initrd could hold.
+archive() {
+    tar --file=out/base.tar --directory="$root" --format=posix --sort=name --numeric-owner --xattrs --xattrs-include='*' \
+        --xattrs-exclude='system.posix_acl_*' --pax-option=delete=atime,delete=ctime "$@"
+}
+
 export_tree() {
-    umount -R "$root/proc" "$root/dev"
-    tar --create --file=out/base.tar --directory="$root" --format=posix --sort=name --numeric-owner \
-        --xattrs --xattrs-include='*' --pax-option=delete=atime,delete=ctime .
+    unmount_kernel_file_systems
+    if [ -n "$one_owner" ]; then archive_with_owners; else archive --create .; fi
 }
 
 # timed WORDS FUNCTION: says how long it took.
@@ -77,7 +119,8 @@ timed() {
     time "$2"
 }
 
-provide_mount
+[ -n "${OCINITRD_NO_MOUNTS:-}" ] || provide_mount
+prepare_owners
 mount_kernel_file_systems
 timed 'dnf and rpm' install_packages
 timed 'finishing the tree' finish

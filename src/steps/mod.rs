@@ -40,7 +40,7 @@ fn text(bytes: Vec<u8>) -> Result<String> {
 /// What every script runs under: nothing of the host's language, time zone or clock.
 fn environment(epoch: Option<u64>) -> BTreeMap<String, String> {
     let mut environment = BTreeMap::from([
-        ("HOME".to_owned(), "/root".to_owned()),
+        ("HOME".to_owned(), HOME.to_owned()),
         ("LC_ALL".to_owned(), "C.UTF-8".to_owned()),
         ("PATH".to_owned(), "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
         ("TZ".to_owned(), "UTC".to_owned()),
@@ -51,6 +51,9 @@ fn environment(epoch: Option<u64>) -> BTreeMap<String, String> {
     environment
 }
 
+/// Where a step finds rpm's settings, in a container.
+const HOME: &str = "/ocinitrd/home";
+
 /// rpm's settings for all steps.
 ///
 /// `_netsharedpath` keeps packages from changing the mode of what is mounted; without `__transaction_unshare` nothing is
@@ -59,6 +62,12 @@ const RPM_MACROS: &str = "%__transaction_unshare %{nil}\n\
                           %_dbpath /usr/lib/sysimage/rpm\n\
                           %_netsharedpath /proc:/sys:/dev\n\
                           %_pkgverify_level none\n";
+
+/// Adds rpm's settings as those of the user whose home is [`HOME`].
+fn add_rpm_settings(input: &mut Input) {
+    input.directory("home");
+    input.bytes("home/.rpmmacros", RPM_MACROS);
+}
 
 /// Adds the keys that the definition names: files of the host by content, those of the builder image by their path in it.
 fn add_definition_keys(

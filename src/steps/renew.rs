@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::definition::{Definition, Repository, Selection};
 use crate::dnf::{self, Change};
-use crate::engine::{Engine, Image, Job};
+use crate::engine::{Builder, Job};
 use crate::progress::Progress;
 
 use super::input::Input;
@@ -39,18 +39,17 @@ pub struct Set<'a> {
     pub names: BTreeSet<String>,
 }
 
-/// Lets dnf find out in a container of `image`. Returns what changes in each set.
+/// Lets dnf find out in the builder. Returns what changes in each set.
 ///
 /// # Errors
 /// Fails with dnf's own words when it finds no solution, and when the container cannot be run.
-pub async fn renew(engine: &Engine, image: &Image, request: &Request<'_>, progress: &Progress) -> Result<Vec<Change>> {
+pub async fn renew(builder: &Builder, request: &Request<'_>, progress: &Progress) -> Result<Vec<Change>> {
     let input = input(request)?;
     let mut solutions: Vec<Vec<u8>> = vec![Vec::new(); request.sets.len()];
     let outputs = solutions.iter_mut().enumerate();
     let outputs =
         outputs.map(|(position, solution)| super::output(&format!("{position}.solution"), solution)).collect();
     let job = Job {
-        image,
         name: "renew",
         command: super::command("/bin/sh", "renew.sh"),
         environment: super::environment(None),
@@ -59,7 +58,7 @@ pub async fn renew(engine: &Engine, image: &Image, request: &Request<'_>, progre
         input: Box::new(move |writer| input.write(writer)),
         outputs,
     };
-    let result = engine.run(job, progress).await?;
+    let result = builder.run(job, progress).await?;
     if result.exit_code != 0 {
         bail!("dnf found no solution that renews the packages:\n{}", dnf::complaints(&result.log));
     }
@@ -70,7 +69,7 @@ pub async fn renew(engine: &Engine, image: &Image, request: &Request<'_>, progre
 fn input(request: &Request<'_>) -> Result<Input> {
     let Request { definition, repositories, .. } = request;
     let mut input = Input::with_script("renew.sh", include_str!("renew.sh"));
-    input.bytes_at("etc/rpm/macros.ocinitrd", super::RPM_MACROS);
+    super::add_rpm_settings(&mut input);
     input.bytes("releasever", definition.releasever.as_str());
     input.directory("sets");
     for (position, set) in request.sets.iter().enumerate() {

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::definition::{Definition, Repository, Selection};
 use crate::dnf::{self, Chosen};
-use crate::engine::{Engine, Image, Job};
+use crate::engine::{Builder, Job};
 use crate::progress::Progress;
 
 use super::input::Input;
@@ -50,11 +50,11 @@ pub struct Set {
     pub requested: BTreeSet<String>,
 }
 
-/// Lets dnf solve in a container of `image`.
+/// Lets dnf solve in the builder.
 ///
 /// # Errors
 /// Fails with dnf's own words when it finds no solution, and when the container cannot be run.
-pub async fn solve(engine: &Engine, image: &Image, request: &Request<'_>, progress: &Progress) -> Result<Solution> {
+pub async fn solve(builder: &Builder, request: &Request<'_>, progress: &Progress) -> Result<Solution> {
     let input = input(request)?;
     let (mut kernel, mut tools, mut keys) = (Vec::new(), Vec::new(), Vec::new());
     let mut sets: Vec<(Vec<u8>, Vec<u8>)> = vec![(Vec::new(), Vec::new()); request.selections.len()];
@@ -68,7 +68,6 @@ pub async fn solve(engine: &Engine, image: &Image, request: &Request<'_>, progre
         outputs.push(super::output(&format!("{position}.log"), log));
     }
     let job = Job {
-        image,
         name: "solve",
         command: super::command("/bin/sh", "solve.sh"),
         environment: super::environment(None),
@@ -77,7 +76,7 @@ pub async fn solve(engine: &Engine, image: &Image, request: &Request<'_>, progre
         input: Box::new(move |writer| input.write(writer)),
         outputs,
     };
-    let result = engine.run(job, progress).await?;
+    let result = builder.run(job, progress).await?;
     if result.exit_code != 0 {
         bail!("dnf found no solution for the packages of the image:\n{}", dnf::complaints(&result.log));
     }
@@ -109,7 +108,7 @@ fn read_keys(archive: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
 fn input(request: &Request<'_>) -> Result<Input> {
     let Request { definition, repositories, .. } = request;
     let mut input = Input::with_script("solve.sh", include_str!("solve.sh"));
-    input.bytes_at("etc/rpm/macros.ocinitrd", super::RPM_MACROS);
+    super::add_rpm_settings(&mut input);
     input.bytes("dnf.conf", dnf::configuration(&[]));
     input.bytes("releasever", definition.releasever.as_str());
     input.bytes("kernel-packages", dnf::kernel_packages(&definition.kernel_packages, request.kernels));

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, bail};
 
-use crate::engine::{Engine, Image, Job};
+use crate::engine::{Builder, Job};
 use crate::progress::Progress;
 
 use super::input::Input;
@@ -16,8 +16,7 @@ use super::input::Input;
 /// # Errors
 /// Fails when an rpm is unsigned, signed by another key or damaged, naming each such rpm.
 pub async fn verify(
-    engine: &Engine,
-    image: &Image,
+    builder: &Builder,
     keys: &BTreeMap<String, String>,
     rpms: &[(String, PathBuf)],
     progress: &Progress,
@@ -29,7 +28,6 @@ pub async fn verify(
     }
     super::add_rpms(&mut input, rpms);
     let job = Job {
-        image,
         name: "verify",
         command: super::command("/bin/sh", "verify.sh"),
         environment: super::environment(None),
@@ -38,7 +36,7 @@ pub async fn verify(
         input: Box::new(move |writer| input.write(writer)),
         outputs: Vec::new(),
     };
-    let result = engine.run(job, progress).await?;
+    let result = builder.run(job, progress).await?;
     if result.exit_code != 0 {
         bail!(
             "not installing packages whose signature does not verify with the keys of the definition:\n{}\n\

@@ -35,6 +35,7 @@ pub fn builder() -> ImageReference {
 /// As the program is started by this user, with a service of its own.
 fn surroundings(directory: &Path) -> Surroundings {
     Surroundings {
+        in_place: false,
         wish: Wish {
             engine: Some("podman".to_owned()),
             user_id: rustix::process::geteuid().as_raw(),
@@ -68,7 +69,6 @@ impl Bench {
 
     fn job<'a>(&'a self, name: &'a str, script: &str) -> Job<'a> {
         Job {
-            image: &self.image,
             name,
             command: ["/bin/sh", "-euc", script].map(str::to_owned).to_vec(),
             environment: BTreeMap::new(),
@@ -80,7 +80,7 @@ impl Bench {
     }
 
     async fn run(&self, name: &str, script: &str) -> Result<JobResult> {
-        self.engine.run(self.job(name, script), &progress()).await
+        self.engine.run(&self.image, self.job(name, script), &progress()).await
     }
 
     /// The process id of the service that was started for this bench.
@@ -154,7 +154,7 @@ async fn a_job_gets_its_input_and_returns_its_outputs_and_what_it_printed() {
         Output { path: "/upper".to_owned(), sink: &mut upper },
         Output { path: "/sizes".to_owned(), sink: &mut sizes },
     ];
-    let result = bench.engine.run(job, &progress()).await.unwrap();
+    let result = bench.engine.run(&bench.image, job, &progress()).await.unwrap();
     assert_eq!(result.exit_code, 0);
     assert_eq!(upper, b"HELLO");
     assert_eq!(sizes, b"5 0:0 640\n");
@@ -183,7 +183,7 @@ async fn a_failing_program_is_reported_with_its_exit_code_and_all_it_printed() {
     let mut nothing = Vec::new();
     let mut job = bench.job("failing", "seq 1 20000; exit 42");
     job.outputs = vec![Output { path: "/never/made".to_owned(), sink: &mut nothing }];
-    let result = bench.engine.run(job, &progress()).await.unwrap();
+    let result = bench.engine.run(&bench.image, job, &progress()).await.unwrap();
     assert_eq!((result.exit_code, result.output_bytes.len()), (42, 0));
     let expected: String = (1..=20000).map(|number| format!("{number}\n")).collect();
     assert!(result.log == expected, "{} of {} bytes were heard", result.log.len(), expected.len());
@@ -197,7 +197,7 @@ async fn missing_and_unfit_outputs_are_errors_that_name_them() {
         let mut sink = Vec::new();
         let mut job = bench.job("outputs", "true");
         job.outputs = vec![Output { path: path.to_owned(), sink: &mut sink }];
-        let message = format!("{:#}", bench.engine.run(job, &progress()).await.unwrap_err());
+        let message = format!("{:#}", bench.engine.run(&bench.image, job, &progress()).await.unwrap_err());
         assert!(message.contains(&format!("fetching {path} from the container")), "{message}");
         assert!(message.to_lowercase().contains(reason), "{message}");
     }
@@ -212,11 +212,11 @@ async fn an_input_that_cannot_be_made_is_the_error_and_the_program_is_not_starte
         writer.write_all(&[0; 300])?;
         anyhow::bail!("the package is truncated")
     });
-    let message = format!("{:#}", bench.engine.run(job, &progress()).await.unwrap_err());
+    let message = format!("{:#}", bench.engine.run(&bench.image, job, &progress()).await.unwrap_err());
     assert!(message.ends_with("sending the input into the container: the package is truncated"), "{message}");
     let mut job = bench.job("badinput", "true");
     job.input = Box::new(|writer| Ok(writer.write_all(&vec![b'x'; 40 * MIB])?));
-    let message = format!("{:#}", bench.engine.run(job, &progress()).await.unwrap_err());
+    let message = format!("{:#}", bench.engine.run(&bench.image, job, &progress()).await.unwrap_err());
     assert!(message.contains("the engine says") && !message.contains("stopped reading"), "{message}");
     assert_eq!(containers("badinput"), [""; 0]);
 }
@@ -238,7 +238,7 @@ async fn mount_and_chroot(bench: &Bench) {
          umount -R /rootfs/dev; umount -R /rootfs/proc; ls /rootfs/proc | wc -l",
     );
     job.capabilities = vec!["SYS_ADMIN".to_owned(), "SYS_CHROOT".to_owned(), "MKNOD".to_owned()];
-    let result = bench.engine.run(job, &progress()).await.unwrap();
+    let result = bench.engine.run(&bench.image, job, &progress()).await.unwrap();
     assert_eq!((result.exit_code, result.log.as_str()), (0, "inside\n0\n"));
 }
 
@@ -277,7 +277,7 @@ async fn cancelling_also_ends_an_upload_and_a_download() {
         trigger.pull(Signal::Interrupt);
         Ok(archive.append_data(&mut header, "endless", endless.chain(std::io::repeat(b'u')))?)
     });
-    let error = bench.engine.run(job, &progress()).await.unwrap_err();
+    let error = bench.engine.run(&bench.image, job, &progress()).await.unwrap_err();
     assert_eq!(Interrupted::find(&error).unwrap().exit_code(), 130, "{error:#}");
     assert_eq!(containers("uploading"), [""; 0]);
 
@@ -296,7 +296,7 @@ async fn cancelling_also_ends_an_upload_and_a_download() {
     let mut sink = PullsTheTrigger(&bench.trigger, 0);
     let mut job = bench.job("fetching", "truncate -s 1G /large");
     job.outputs = vec![Output { path: "/large".to_owned(), sink: &mut sink }];
-    let error = bench.engine.run(job, &progress()).await.unwrap_err();
+    let error = bench.engine.run(&bench.image, job, &progress()).await.unwrap_err();
     assert!(Interrupted::find(&error).is_some(), "{error:#}");
     assert!(sink.1 < 64 * MIB, "{} bytes came after the end was asked for", sink.1);
     assert_eq!(containers("fetching"), [""; 0]);
@@ -452,7 +452,6 @@ async fn a_service_on_a_tcp_port_serves_as_a_remote_engine() {
     let image = engine.ensure_image(&builder(), &progress()).await.unwrap();
     let mut fetched = Vec::new();
     let job = Job {
-        image: &image,
         name: "remote",
         command: ["/bin/sh", "-c", "cat /in.txt >/out.txt; echo done"].map(str::to_owned).to_vec(),
         environment: BTreeMap::new(),
@@ -467,7 +466,7 @@ async fn a_service_on_a_tcp_port_serves_as_a_remote_engine() {
         }),
         outputs: vec![Output { path: "/out.txt".to_owned(), sink: &mut fetched }],
     };
-    let result = engine.run(job, &progress()).await.unwrap();
+    let result = engine.run(&image, job, &progress()).await.unwrap();
     assert_eq!((result.exit_code, result.log.as_str(), fetched.as_slice()), (0, "done\n", &b"abc"[..]));
 }
 
@@ -480,7 +479,7 @@ async fn without_any_engine_the_error_lists_what_was_tried() {
     let directory = tempfile::tempdir().unwrap();
     let (cancellation, _trigger) = Cancellation::manual();
     let wish = Wish { runtime_directory: Some(directory.path().to_owned()), user_id: 1000, ..Wish::default() };
-    let surroundings = Surroundings { wish, podman: None, socket_directories: Vec::new() };
+    let surroundings = Surroundings { wish, ..Surroundings::default() };
     // The system's socket may exist on the machine that runs this test; the other two do not.
     if let Err(error) = Engine::find(&surroundings, &cancellation).await {
         let tried = &error.downcast_ref::<NoEngine>().unwrap().tried;
@@ -491,7 +490,7 @@ async fn without_any_engine_the_error_lists_what_was_tried() {
         assert_eq!(tried.last().unwrap().1, "the program podman is not installed");
     }
     let wish = Wish { docker_host: Some("unix:///nonexistent.sock".to_owned()), ..Wish::default() };
-    let surroundings = Surroundings { wish, podman: find("podman").unwrap(), socket_directories: Vec::new() };
+    let surroundings = Surroundings { wish, podman: find("podman").unwrap(), ..Surroundings::default() };
     let error = Engine::find(&surroundings, &cancellation).await.unwrap_err();
     let tried = &error.downcast_ref::<NoEngine>().unwrap().tried;
     assert_eq!(tried.len(), 1, "an endpoint that was named is not replaced by another: {tried:?}");

@@ -16,6 +16,7 @@ mod format;
 mod handmade;
 mod http_server;
 mod images;
+mod in_place;
 mod inspect;
 mod integrity;
 mod interrupted;

@@ -13,6 +13,7 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 pub use self::host::{Cgroups, Host, IdRange, Limit, offers_virtualisation};
+use super::in_place::InPlace;
 use super::{Engine, Identity, NoEngine};
 
 /// How bad a finding is.
@@ -115,12 +116,36 @@ pub fn examine(host: &Host, engine: Result<&EngineFacts, &NoEngine>) -> Result<V
     Ok(findings)
 }
 
+/// Judges the host as one on which steps run in place, or cannot, for the reason given.
+///
+/// # Errors
+/// Fails when a fact cannot be read.
+pub fn examine_in_place(host: &Host, here: Result<&InPlace, &anyhow::Error>) -> Result<Vec<Finding>> {
+    let mut findings = vec![match here {
+        Ok(here) => Finding::ok("engine", here.to_string()),
+        Err(error) => Finding::problem("engine", format!("{error:#}"), "run it in the builder image, or use podman"),
+    }];
+    findings.extend(checks::disk(host, None)?);
+    Ok(findings)
+}
+
 /// Fails with the problems, in the doctor's words, if a build cannot work on this host.
 ///
 /// # Errors
 /// Fails when there is a problem or when a fact cannot be read.
 pub fn preflight(host: &Host, engine: &EngineFacts) -> Result<()> {
-    let findings = examine(host, Ok(engine))?;
+    refuse_problems(&examine(host, Ok(engine))?)
+}
+
+/// As [`preflight`], where steps run in place.
+///
+/// # Errors
+/// As [`preflight`].
+pub fn preflight_in_place(host: &Host, here: &InPlace) -> Result<()> {
+    refuse_problems(&examine_in_place(host, Ok(here))?)
+}
+
+fn refuse_problems(findings: &[Finding]) -> Result<()> {
     let problems: Vec<String> = findings
         .iter()
         .filter(|finding| finding.state == State::Problem)

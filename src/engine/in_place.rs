@@ -1,0 +1,356 @@
+//! Jobs in this very place, without an engine: in a container of the builder image, in a pod or a CI job, in the root of a
+//! build system such as mock's.
+//!
+//! In: a [`Job`]. Out: a [`JobResult`]. What a container would be is a directory: the job's input is unpacked into it, its
+//! program runs there, its outputs are read from it, and it goes. Where the kernel allows it, the program gets namespaces of
+//! its own, so that what it mounts goes with it and it has no network; without any, it mounts nothing. A user who is not root
+//! becomes root of a user namespace.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use bytes::Bytes;
+use rustix::process::{Pid, Signal, geteuid, kill_process_group};
+use tokio::task::block_in_place;
+
+use super::Cancellation;
+use super::job::{Input, Job, JobResult};
+use super::log::Log;
+use super::podman::Piece;
+use crate::dnf::CONTAINER_DIRECTORY;
+use crate::output::TemporaryDirectory;
+use crate::process::{self, Program};
+use crate::progress::Progress;
+
+/// What the steps call, whatever the distribution.
+const PROGRAMS: [&str; 6] = ["bash", "chroot", "rpm", "rpmkeys", "tar", "xargs"];
+/// Bytes that are read at once of what a program prints.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// Namespaces for root, then for everybody else; the first that can be had are taken. With `--map-auto` a user's sub-ids
+/// are owners of files, without it there is one owner.
+const FOR_ROOT: [&[&str]; 1] = [&["unshare", "--mount", "--net"]];
+const FOR_USERS: [&[&str]; 2] = [
+    &["unshare", "--map-root-user", "--map-auto", "--mount", "--net"],
+    &["unshare", "--map-root-user", "--mount", "--net"],
+];
+
+/// This place, as one that can run jobs.
+#[derive(Debug)]
+pub struct InPlace {
+    /// What runs a program in namespaces of its own, with its arguments; empty where there can be none.
+    namespaces: &'static [&'static str],
+    tools: Vec<String>,
+    scratch: PathBuf,
+    cancellation: Cancellation,
+}
+
+impl InPlace {
+    /// Looks whether jobs can run here. Their directories are to lie in `scratch`.
+    ///
+    /// # Errors
+    /// Fails when a program is missing, naming it, and when a user who is not root cannot have a user namespace.
+    pub fn open(scratch: &Path, cancellation: &Cancellation) -> Result<Self> {
+        for name in PROGRAMS {
+            let found = process::find(name).with_context(|| format!("looking for {name}"))?;
+            ensure!(
+                found.is_some(),
+                "--engine in-place runs {name} here, and it is not installed: use the builder image itself, or a place that \
+                 has dnf, rpm, bash, coreutils, findutils and tar"
+            );
+        }
+        Ok(InPlace {
+            namespaces: namespaces()?,
+            tools: tools()?,
+            scratch: scratch.to_owned(),
+            cancellation: cancellation.clone(),
+        })
+    }
+
+    /// What rpm and dnf say of their versions, a line each, as a lock has them.
+    pub fn tools(&self) -> &[String] {
+        &self.tools
+    }
+
+    /// Runs a job to its end and removes its directory, also after an error and when the run is asked to end.
+    ///
+    /// # Errors
+    /// Fails when the input cannot be made, the program cannot be started, an output is missing, or the run is asked to end.
+    /// A program that ends with another code than 0 is no error.
+    pub async fn run(&self, job: Job<'_>, progress: &Progress) -> Result<JobResult> {
+        self.cancellation.check()?;
+        let directory = TemporaryDirectory::create(&self.scratch, ".tmp-in-place-")?;
+        let name = job.name.to_owned();
+        let outcome = block_in_place(|| self.drive(directory.path(), job, progress));
+        self.clear(directory.path());
+        let closed = directory.close();
+        let result = outcome.with_context(|| format!("running the job {name:?} in place"))?;
+        closed?;
+        Ok(result)
+    }
+
+    fn drive(&self, directory: &Path, job: Job<'_>, progress: &Progress) -> Result<JobResult> {
+        unpack(job.input, directory)?;
+        // Everything of a job lies below one directory in a container; here that is another.
+        let own = format!("/{CONTAINER_DIRECTORY}/");
+        let moved = |word: &str| match word.starts_with(&own) {
+            true => directory.join(word.trim_start_matches('/')),
+            false => PathBuf::from(word),
+        };
+        let (program, arguments) = job.command.split_first().context("the job has no program")?;
+        let arguments = arguments.iter().map(|word| moved(word));
+        let mut command = self.program(program).args(arguments).own_process_group().only_env();
+        for (name, value) in &job.environment {
+            command = command.env(name, moved(value));
+        }
+        if self.namespaces.is_empty() {
+            command = command.env("OCINITRD_NO_MOUNTS", "1");
+        }
+        let (exit_code, log) = self.follow(&command, progress)?;
+        let mut output_bytes = Vec::new();
+        if exit_code == 0 {
+            for output in job.outputs {
+                let copied = File::open(moved(&output.path)).and_then(|mut file| io::copy(&mut file, output.sink));
+                output_bytes.push(copied.with_context(|| format!("reading the output {}", output.path))?);
+            }
+        }
+        Ok(JobResult { exit_code, log, output_bytes })
+    }
+
+    fn program(&self, name: &str) -> Program {
+        match self.namespaces.split_first() {
+            None => Program::new(name),
+            Some((unshare, options)) => Program::new(unshare).args(options).args(["--", name]),
+        }
+    }
+
+    /// Reads what the program prints until nobody is left who could print anything; returns its exit code and the log.
+    fn follow(&self, program: &Program, progress: &Progress) -> Result<(i64, String)> {
+        let (mut reader, writer) = io::pipe().context("making a pipe for what the program prints")?;
+        let error = writer.try_clone().context("making a pipe for what the program prints")?;
+        let child = program.spawn(Stdio::null(), writer.into(), error.into())?;
+        let mut group = Group { child, ended: false };
+        let guard = self.kill_when_cancelled(&group);
+        let mut log = Log::new(progress);
+        let mut buffer = vec![0; PIECE_BYTES];
+        loop {
+            match reader.read(&mut buffer).context("reading what the program prints")? {
+                0 => break,
+                count => log.add(Piece::Output(Bytes::copy_from_slice(&buffer[..count]))),
+            }
+        }
+        let status = group.wait()?;
+        guard.abort();
+        self.cancellation.check()?;
+        let exit_code = status.code().with_context(|| format!("the program was ended: {status}"))?;
+        Ok((exit_code.into(), log.finish()))
+    }
+
+    fn kill_when_cancelled(&self, group: &Group) -> tokio::task::AbortHandle {
+        let (cancellation, group) = (self.cancellation.clone(), group.id());
+        tokio::spawn(async move {
+            cancellation.cancelled().await;
+            kill(group);
+        })
+        .abort_handle()
+    }
+
+    /// What a root of a user namespace has made read-only can be removed by the like of it alone.
+    fn clear(&self, directory: &Path) {
+        if !geteuid().is_root() {
+            _ = self.program("rm").args(["-rf"]).args([directory.join(CONTAINER_DIRECTORY)]).run();
+        }
+    }
+}
+
+impl fmt::Display for InPlace {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let how = match self.namespaces {
+            [] => "without namespaces".to_owned(),
+            words => words.join(" "),
+        };
+        write!(formatter, "in place ({how}), {}", self.tools.join(", "))
+    }
+}
+
+/// A program with all that it started.
+struct Group {
+    child: Child,
+    ended: bool,
+}
+
+impl Group {
+    fn id(&self) -> Option<Pid> {
+        Pid::from_raw(self.child.id().try_into().ok()?)
+    }
+
+    fn wait(&mut self) -> Result<std::process::ExitStatus> {
+        let status = self.child.wait().context("waiting for the program")?;
+        self.ended = true;
+        Ok(status)
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if !self.ended {
+            kill(self.id());
+            _ = self.child.wait();
+        }
+    }
+}
+
+fn kill(group: Option<Pid>) {
+    if let Some(group) = group {
+        _ = kill_process_group(group, Signal::KILL);
+    }
+}
+
+/// The input is a tar stream, as an engine takes it.
+fn unpack(input: Input<'_>, directory: &Path) -> Result<()> {
+    let (reader, mut writer) = io::pipe().context("making a pipe for the input")?;
+    let unpacked = std::thread::scope(|scope| {
+        let unpacking = scope.spawn(move || {
+            let mut reader = io::BufReader::new(reader);
+            tar::Archive::new(&mut reader).unpack(directory)?;
+            // So that the writer never meets a closed pipe.
+            io::copy(&mut reader, &mut io::sink())
+        });
+        let written = input(&mut writer);
+        drop(writer);
+        let unpacked = unpacking.join().map_err(|_| anyhow!("the thread that unpacks the input panicked"))?;
+        unpacked.context("unpacking the input")?;
+        written
+    });
+    unpacked.with_context(|| format!("filling {}", directory.display()))
+}
+
+/// The first namespaces that can be had.
+fn namespaces() -> Result<&'static [&'static str]> {
+    let is_root = geteuid().is_root();
+    let candidates: &[&'static [&'static str]] = if is_root { &FOR_ROOT } else { &FOR_USERS };
+    let can_be_had =
+        |words: &&&'static [&'static str]| Program::new(words[0]).args(&words[1..]).args(["true"]).run().is_ok();
+    match candidates.iter().find(can_be_had) {
+        Some(words) => Ok(words),
+        None if is_root => Ok(&[]),
+        None => bail!(
+            "--engine in-place installs packages, which takes root, or a user namespace, and this user can have none here \
+             (unshare --map-root-user true): run it as root of the container, or allow user namespaces"
+        ),
+    }
+}
+
+/// The versions of rpm and dnf, as solving writes them into the lock.
+fn tools() -> Result<Vec<String>> {
+    let mut lines = vec![first_line(&Program::new("rpm").args(["--version"]).run()?)];
+    for dnf in ["dnf5", "dnf"] {
+        if process::find(dnf).with_context(|| format!("looking for {dnf}"))?.is_some() {
+            lines.push(first_line(&Program::new(dnf).args(["--version"]).run()?));
+            return Ok(lines);
+        }
+    }
+    bail!("--engine in-place runs dnf here, and neither dnf5 nor dnf is installed: use the builder image itself")
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+    use crate::engine::cancellation::{Cancellation, Signal as Asked, Trigger};
+    use crate::engine::{Interrupted, Output};
+    use crate::progress::Verbosity;
+
+    struct Place {
+        scratch: tempfile::TempDir,
+        here: InPlace,
+    }
+
+    fn place() -> (Place, Trigger) {
+        let scratch = tempfile::tempdir().unwrap();
+        let (cancellation, trigger) = Cancellation::manual();
+        let here = InPlace { namespaces: &[], tools: Vec::new(), scratch: scratch.path().to_owned(), cancellation };
+        (Place { scratch, here }, trigger)
+    }
+
+    impl Place {
+        async fn run(&self, script: &'static str, sink: &mut Vec<u8>) -> Result<JobResult> {
+            let input: Input<'_> = Box::new(move |writer| {
+                let mut archive = tar::Builder::new(writer);
+                let mut header = tar::Header::new_gnu();
+                header.set_size(script.len() as u64);
+                header.set_mode(0o644);
+                archive.append_data(&mut header, "ocinitrd/step.sh", script.as_bytes())?;
+                Ok(archive.finish()?)
+            });
+            let job = Job {
+                name: "step",
+                command: vec!["/bin/sh".to_owned(), "/ocinitrd/step.sh".to_owned()],
+                environment: BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]),
+                capabilities: Vec::new(),
+                memory_limit_bytes: None,
+                input,
+                outputs: vec![Output { path: "/ocinitrd/out/file".to_owned(), sink }],
+            };
+            self.here.run(job, &Progress::new(Verbosity::Quiet)).await
+        }
+
+        fn left(&self) -> usize {
+            fs::read_dir(self.scratch.path()).unwrap().count()
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_job_has_its_input_its_variables_and_no_others_and_leaves_its_outputs_alone() {
+        let (place, _trigger) = place();
+        let mut file = Vec::new();
+        let script =
+            "cd \"$(dirname \"$0\")\"; mkdir out; env | grep -v ^PWD | sort > out/file; echo said; echo complained >&2";
+        let result = place.run(script, &mut file).await.unwrap();
+        assert_eq!((result.exit_code, result.log.as_str()), (0, "said\ncomplained\n"));
+        let variables = String::from_utf8(file).unwrap();
+        assert!(
+            variables.contains("OCINITRD_NO_MOUNTS=1\n") && variables.contains("PATH=/usr/bin:/bin\n"),
+            "{variables}"
+        );
+        assert!(!variables.contains("CARGO"), "{variables}");
+        assert_eq!(place.left(), 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_failure_is_told_by_its_code_and_a_missing_output_by_its_name() {
+        let (place, _trigger) = place();
+        let result = place.run("echo no room; exit 3", &mut Vec::new()).await.unwrap();
+        assert_eq!((result.exit_code, result.log.as_str(), result.output_bytes.len()), (3, "no room\n", 0));
+        let error = format!("{:#}", place.run("exit 0", &mut Vec::new()).await.unwrap_err());
+        assert!(error.contains("the job \"step\" in place: reading the output /ocinitrd/out/file"), "{error}");
+        assert_eq!(place.left(), 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn who_asks_for_the_end_ends_all_that_the_job_started() {
+        let (place, trigger) = place();
+        let began = Instant::now();
+        // Not in this task: a job blocks the one that it is run by.
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            trigger.pull(Asked::Terminate);
+        });
+        let outcome = place.run("sleep 600 & sleep 600", &mut Vec::new()).await;
+        let error = outcome.unwrap_err();
+        assert!(Interrupted::find(&error).is_some(), "{error:#}");
+        assert!(began.elapsed() < Duration::from_secs(60));
+        assert_eq!(place.left(), 0);
+    }
+}
