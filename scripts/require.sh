@@ -26,6 +26,7 @@ mkinitramfs         initramfs-tools-core   -
 mmdebstrap          mmdebstrap             mmdebstrap
 newuidmap           uidmap                 shadow-utils
 openssl             openssl                openssl
+pkcs11-engine       libengine-pkcs11-openssl  openssl-pkcs11
 podman              podman                 podman
 qemu-system-x86_64  qemu-system-x86        qemu-system-x86-core
 rpm                 rpm                    rpm
@@ -35,6 +36,7 @@ runuser             util-linux             util-linux
 sbsign              sbsigntool             sbsigntools
 sfdisk              fdisk                  util-linux
 skopeo              skopeo                 skopeo
+softhsm2-util       softhsm2               softhsm
 swtpm               swtpm                  swtpm
 uefi-firmware       ovmf                   edk2-ovmf
 xz                  xz-utils               xz
@@ -61,6 +63,8 @@ is_there() {
         # Variables with a key for tests, or what writes such.
         firmware-keys) [ -e /usr/share/OVMF/OVMF_VARS_4M.snakeoil.fd ] || command -v virt-fw-vars > /dev/null ;;
         libc-headers) [ -e /usr/include/stdio.h ] ;;
+        # What OpenSSL reaches tokens by.
+        pkcs11-engine) ls /usr/lib*/*/engines-*/pkcs11.so /usr/lib*/engines-*/pkcs11.so 2> /dev/null | grep -q . ;;
         # QEMU's descriptors of firmware: for other architectures they are in the same directory.
         uefi-firmware) grep -qs '"architecture" *: *"x86_64"' /usr/share/qemu/firmware/*.json ;;
         *) command -v "$1" > /dev/null ;;

@@ -104,6 +104,38 @@ fn an_image_holds_its_parts_and_is_the_same_each_time() {
 }
 
 #[test]
+fn picture_device_tree_microcode_and_sbat_are_the_files_that_were_given() {
+    let place = bench();
+    let file = |name: &str| place.path().join(name);
+    let parts = [
+        ("--splash", ".splash", b"BM picture".as_slice()),
+        ("--devicetree", ".dtb", b"\xd0\x0d\xfe\xed tree"),
+        ("--microcode", ".ucode", b"070701 updates"),
+    ];
+    let mut command = build(place.path(), "a.efi");
+    for (option, section, content) in parts {
+        fs::write(file(section), content).unwrap();
+        command.arg(option).arg(file(section));
+    }
+    succeed(
+        command.args([
+            "--sbat",
+            "sbat,1,SBAT Version,sbat,1,https://example.org\nmine,1,Mine,mine,1,https://example.org\n",
+        ]),
+    );
+    for (_, section, content) in parts {
+        let mut copy = Command::new("objcopy");
+        copy.args(["-O", "binary", &format!("--only-section={section}")]).arg(file("a.efi")).arg(file("copy"));
+        succeed(&mut copy);
+        assert_eq!(fs::read(file("copy")).unwrap(), content, "{section}");
+    }
+    let image = inspected(&file("a.efi"));
+    let sbat = image["sections"].as_array().unwrap().iter().find(|section| section["name"] == ".sbat").unwrap();
+    assert!(sbat["text"].as_str().unwrap().contains("\nmine,1,Mine,"), "{sbat}");
+    assert!(fail(build(place.path(), "a.efi").arg("--splash").arg(file("none"))).contains("none: No such file"));
+}
+
+#[test]
 fn signatures_of_pcr_11_are_the_same_whether_the_key_is_here_or_elsewhere() {
     let place = bench();
     let file = |name: &str| place.path().join(name);
@@ -258,6 +290,42 @@ fn what_is_signed_for_secure_boot_is_signed_by_the_key_of_the_certificate() {
     let mut attach = uki("attach");
     attach.arg(file("signed.efi")).arg("--signature-dir").arg(place.path()).arg("-o").arg(file("b.efi"));
     assert!(fail(&mut attach).contains("has no .pcrpkey"), "what is signed takes nothing more");
+}
+
+/// The key in a token that lies in a directory.
+#[test]
+fn a_key_in_a_token_signs_by_its_uri() {
+    let place = bench();
+    let file = |name: &str| place.path().join(name);
+    certificate(place.path(), "own", "1");
+    fs::create_dir(file("tokens")).unwrap();
+    let configuration = format!("directories.tokendir = {}\nobjectstore.backend = file\n", file("tokens").display());
+    fs::write(file("softhsm2.conf"), configuration).unwrap();
+    let token = |words: &[&str]| {
+        let mut command = Command::new("softhsm2-util");
+        succeed(command.env("SOFTHSM2_CONF", file("softhsm2.conf")).args(words));
+    };
+    token(&["--init-token", "--free", "--label=test", "--pin=1234", "--so-pin=1234"]);
+    let key = file("own.key");
+    token(&["--import", key.to_str().unwrap(), "--token=test", "--label=boot", "--id=01", "--pin=1234"]);
+    fs::remove_file(key).unwrap();
+    succeed(&mut build(place.path(), "a.efi"));
+    let sign = |object: &str| {
+        let mut command = uki("sign");
+        command.arg(file("a.efi")).arg("-o").arg(file("signed.efi"));
+        let uri = format!("pkcs11:token=test;object={object};type=private?pin-value=1234");
+        command.args(["--secureboot-private-key", &uri, "--secureboot-certificate"]).arg(file("own.crt"));
+        // Distributions keep the module in different places.
+        let places = ["/usr/lib/softhsm", "/usr/lib64/softhsm", "/usr/lib64/pkcs11"];
+        let module = places.iter().map(|place| Path::new(place).join("libsofthsm2.so")).find(|path| path.exists());
+        command.env("PKCS11_MODULE_PATH", module.expect("softhsm2 has its module"));
+        command.env("SOFTHSM2_CONF", file("softhsm2.conf"));
+        command
+    };
+    fail(&mut sign("other"));
+    assert!(!file("signed.efi").exists());
+    succeed(&mut sign("boot"));
+    succeed(Command::new("sbverify").arg("--cert").arg(file("own.crt")).arg(file("signed.efi")));
 }
 
 #[test]
