@@ -53,11 +53,15 @@ impl Place {
 
     /// A container of the builder image that sees this place and nothing else.
     fn container(&self, options: &[&str]) -> Command {
+        self.container_of("dnf5", options)
+    }
+
+    fn container_of(&self, dnf: &str, options: &[&str]) -> Command {
         let mut command = Command::new("podman");
         command.args(["run", "--rm", "--network=none", "--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"]);
         command.args(["--env=XDG_CACHE_HOME=/var/tmp/cache", "--security-opt=label=disable"]).args(options);
         let here = self.directory.path().display();
-        command.arg(format!("--volume={here}:{here}")).arg(builder("dnf5"));
+        command.arg(format!("--volume={here}:{here}")).arg(builder(dnf));
         command
     }
 
@@ -90,6 +94,15 @@ fn in_the_builder_image_the_outputs_are_those_of_podman_whatever_it_may_do() {
         assert!(built.status.success() && said.contains(says), "{said}");
         place.compare(output);
     }
+
+    // Elsewhere the same is only likely: that is told, and what was used is recorded.
+    let other = place.container_of("dnf4", &[]).args(place.build("dnf4")).output().unwrap();
+    let said = stderr(&other);
+    assert!(other.status.success() && said.contains("the same bytes are promised with equal ones only"), "{said}");
+    let manifest = fs::read_to_string(place.path("dnf4/manifest.json")).unwrap();
+    let line = said.lines().find(|line| line.contains("the tools here are ")).unwrap();
+    let tools = line.split("the tools here are ").nth(1).unwrap().split(", those of").next().unwrap();
+    assert!(tools.split(", ").all(|tool| manifest.contains(&format!("\"{tool}\""))), "{tools}");
 
     let mut doctor = place.container(&[]);
     let said = succeed(doctor.arg(place.path("ocinitrd")).args(["doctor", "--engine", "in-place"]));
