@@ -8,18 +8,22 @@ mod assemble;
 mod content;
 mod image;
 mod kernel;
+mod keys;
 mod measure;
 mod policy;
 mod sbat;
+mod secure_boot;
 
 pub use assemble::{Parts, Plan, Profile, attach};
 pub use content::{Content, NamedContent};
 pub use image::{InspectedProfile, InspectedSection, Inspection, inspect, section};
 pub use kernel::KernelImage;
+pub use keys::PolicyKeys;
 pub use measure::{Bank, PHASES, Prediction, Predictions};
 pub use policy::{
-    Policy, PolicySignature, Signatures, faults as signature_faults, policies, policy_digest, sign, signatures,
+    Policy, PolicySignature, Signatures, faults as signature_faults, policies, policy_digest, signatures,
 };
+pub use secure_boot::{SignTool, Signer};
 
 /// The sections with a meaning, in the order in which the stub measures them, whatever their order in the file: systemd's
 /// `src/fundamental/uki.h`, which says not to change it. [`PCR_SIGNATURES`] is not measured, as it signs the measurements.

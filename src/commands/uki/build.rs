@@ -3,16 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use indicatif::DecimalBytes;
 use serde::Serialize;
 
 use crate::commands::{answer, given};
 use crate::format::digest::{Digest, Hasher};
-use crate::format::rsa::{PrivateKey, PublicKey};
 use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::progress::Progress;
-use crate::uki::{self, Content, KernelImage, NamedContent, Parts, Plan, Predictions, Profile};
+use crate::uki::{Content, KernelImage, NamedContent, Parts, Plan, PolicyKeys, Predictions, Profile};
 
 /// Join a kernel, initrds and what belongs to them
 ///
@@ -100,12 +99,12 @@ fn profile(text: &str) -> Result<Profile, String> {
 /// Fails when a part cannot be read or does not fit the others, and when the output cannot be written; what was there stays.
 pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let output = OutputFile::create(&arguments.output, MODE_PRIVATE)?;
-    let key = arguments.pcr_private_key.as_deref().map(private_key).transpose()?;
-    let parts = parts(arguments, key.as_ref())?;
+    let keys = PolicyKeys::open(arguments.pcrpkey.as_deref(), arguments.pcr_private_key.as_deref())?;
+    let parts = parts(arguments, &keys)?;
     warn_of_omissions(&parts, progress);
     let plan = Plan::new(&parts)?;
     let pcr11 = plan.predict(&arguments.banks.banks())?;
-    let signatures = key.map(|key| signatures(&pcr11, &key)).transpose()?.unwrap_or_default();
+    let signatures = keys.signatures(&pcr11)?;
     let mut hasher = Hasher::new(output);
     plan.write(&signatures, &mut hasher)?;
     let (output, sha256, size_bytes) = hasher.finish();
@@ -114,25 +113,10 @@ pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The texts of `.pcrsig`, one for each boot profile.
-fn signatures(pcr11: &[Predictions], key: &PrivateKey) -> Result<Vec<String>> {
-    let text = |predictions| Ok(serde_json::to_string(&uki::sign(&uki::policies(predictions)?, key)?)?);
-    pcr11.iter().map(text).collect()
-}
-
-fn private_key(path: &Path) -> Result<PrivateKey> {
-    PrivateKey::from_pem(&given::read(path)?).with_context(|| format!("reading the key {}", path.display()))
-}
-
-fn parts(arguments: &Arguments, key: Option<&PrivateKey>) -> Result<Parts> {
+fn parts(arguments: &Arguments, keys: &PolicyKeys) -> Result<Parts> {
     let text = |option: &Option<String>| option.as_deref().map(given::text).transpose();
     let file = |option: &Option<PathBuf>| option.as_deref().map(Content::file).transpose();
     let initrd = if arguments.initrd.is_empty() { None } else { Some(Content::files(&arguments.initrd)?) };
-    let given = arguments.pcrpkey.as_deref().map(PublicKey::open).transpose()?;
-    let own = key.map(PrivateKey::public_key);
-    if let (Some(given), Some(own)) = (&given, &own) {
-        ensure!(given == own, "the keys of --pcrpkey and --pcr-private-key are no pair");
-    }
     Ok(Parts {
         stub: NamedContent::open(&arguments.stub)?,
         kernel: KernelImage::open(&arguments.linux)?,
@@ -144,7 +128,7 @@ fn parts(arguments: &Arguments, key: Option<&PrivateKey>) -> Result<Parts> {
         splash: file(&arguments.splash)?,
         device_tree: file(&arguments.devicetree)?,
         sbat: arguments.sbat.iter().map(|line| given::text(line)).collect::<Result<_>>()?,
-        pcr_public_key: given.or(own).map(|key| key.to_pem()),
+        pcr_public_key: keys.public_pem(),
         profiles: arguments.boot_profile.clone(),
     })
 }
