@@ -58,6 +58,14 @@ impl OutputFile {
         io::copy(source, &mut self.file).map_err(|error| cannot_write(&self.target, &error))
     }
 
+    /// How much was written, in bytes.
+    ///
+    /// # Errors
+    /// Fails when the file system cannot say it.
+    pub fn size_bytes(&self) -> io::Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
     /// Brings to the disk what was written so far, so that less is left to do at the end.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::files;
+use super::uki::Uki;
 use crate::format::compress::Compression;
 
 const PLACES: [&str; 2] = ["usr/lib/ocinitrd", "etc/ocinitrd"];
@@ -31,6 +32,8 @@ pub struct Configuration {
     pub files: Vec<PathBuf>,
     /// What happens when no initrd can be made.
     pub on_failure: OnFailure,
+    /// What becomes part of unified kernel images, and who signs them.
+    pub uki: Uki,
 }
 
 /// For which machine modules are.
@@ -66,6 +69,7 @@ struct Raw {
     compression: Option<String>,
     files: Vec<PathBuf>,
     on_failure: Option<OnFailure>,
+    uki: Uki,
 }
 
 impl Configuration {
@@ -97,6 +101,8 @@ impl Configuration {
             self.files.push(file);
         }
         self.on_failure = raw.on_failure.unwrap_or(self.on_failure);
+        raw.uki.check_paths()?;
+        self.uki.extend(raw.uki);
         Ok(())
     }
 }
@@ -134,6 +140,8 @@ mod tests {
             ("module = []\n", "unknown field"),
             ("files = [\"etc/x\"]\n", "no absolute path"),
             ("compression = \"zip\"\n", "in compression"),
+            ("[uki]\nsplash = \"logo.bmp\"\n", "no absolute path"),
+            ("[uki]\ncmdline = \"rw\"\n", "unknown field `cmdline`"),
         ] {
             let root = machine(&[("etc/ocinitrd/host.toml", text)]);
             let error = format!("{:#}", Configuration::read(root.path()).unwrap_err());

@@ -6,6 +6,7 @@
 //! | [`bases`] | the bases that are on the machine |
 //! | [`files`] | directories of the machine as trees |
 //! | [`selection`] | which modules and which microcode |
+//! | [`uki`] | what the administrator says of unified kernel images |
 //! | [`local`] | the machine's own files: crypttab, keys, and what the configuration names |
 //!
 //! No container is run, no program and no network is used, so that it works while packages are being updated. The segments
@@ -18,6 +19,7 @@ mod local;
 mod selection;
 
 use std::io::Write;
+mod uki;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -38,6 +40,7 @@ pub use configuration::{Configuration, OnFailure, Scope};
 /// The kernel looks for microcode before it can decompress anything.
 const MICROCODE: Compression = Compression::None;
 /// The machine's own files are few.
+pub use uki::Uki;
 const LOCAL: Compression = Compression::None;
 
 /// What an initrd is made for.

@@ -1,126 +1,11 @@
-//! The plugins of kernel-install(8), called by the real one, with a machine in a directory.
+//! The plugins of kernel-install(8), called by the real one, with a machine in a directory: what they make.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
-use std::sync::OnceLock;
+use std::process::Command;
 
-use serde_json::Value;
-
-use crate::fixture::{
-    checkout, fail, ocinitrd, offline_directory, offline_output, stderr, stdout, succeed, variant_definition,
-};
-
-/// What the entries are called.
-const TOKEN: &str = "0c1d2d00000040008000000000000001";
-/// Those of systemd 252 that make entries.
-const LOADER_ENTRY: &str = "/usr/lib/kernel/install.d/90-loaderentry.install";
-
-/// The base of the offline image, built once a run of the tests.
-fn base() -> PathBuf {
-    static OUTPUT: OnceLock<PathBuf> = OnceLock::new();
-    OUTPUT
-        .get_or_init(|| {
-            let definition = variant_definition("base", "");
-            let output = definition.with_file_name("out");
-            succeed(ocinitrd().arg("build").arg(&definition).args(["-t", "base", "-O"]).arg(&output));
-            output
-        })
-        .clone()
-}
-
-/// A machine with a kernel of the offline repository, a base, and a place for boot entries.
-struct Machine {
-    root: tempfile::TempDir,
-    kernel: String,
-}
-
-impl Machine {
-    fn new() -> Self {
-        let root = tempfile::tempdir().unwrap();
-        // The kernel that the offline image is built for, unpacked as rpm would.
-        let manifest = fs::read(offline_output().join("manifest.json")).unwrap();
-        let locked = serde_json::from_slice::<Value>(&manifest).unwrap()["kernels"][0].take();
-        for package in locked["packages"].as_array().unwrap() {
-            let part = |name: &str| package[name].as_str().unwrap();
-            let file = format!("{}-{}-{}.{}.rpm", part("name"), part("version"), part("release"), part("arch"));
-            let file = offline_directory().join("repo/Packages").join(file);
-            succeed(Command::new("bsdtar").arg("-xf").arg(file).arg("-C").arg(root.path()));
-        }
-        let kernel = locked["version"].as_str().unwrap().to_owned();
-        let machine = Machine { root, kernel };
-        machine.write("etc/ocinitrd/host.toml", "scope = \"generic\"\n");
-        machine.write("etc/kernel/cmdline", "root=LABEL=root\nrw\n");
-        machine.write("etc/kernel/install.conf", "layout=bls\ninitrd_generator=ocinitrd\n");
-        machine.write("etc/os-release", "ID=test\nPRETTY_NAME=Test\n");
-        fs::create_dir_all(machine.path("boot").join(TOKEN)).unwrap();
-        let bases = machine.path("usr/lib/ocinitrd/bases");
-        fs::create_dir_all(&bases).unwrap();
-        succeed(Command::new("cp").arg("-r").arg(base()).arg(bases.join("offline")));
-        machine.plugin("50-ocinitrd.install");
-        machine.plugin("60-ocinitrd.install");
-        machine
-    }
-
-    fn path(&self, path: &str) -> PathBuf {
-        self.root.path().join(path)
-    }
-
-    fn write(&self, path: &str, text: &str) {
-        let path = self.path(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
-    fn program(&self, path: &str, text: &str) {
-        self.write(path, text);
-        fs::set_permissions(self.path(path), fs::Permissions::from_mode(0o755)).unwrap();
-    }
-
-    /// The shipped plugin, which is told where the machine is.
-    fn plugin(&self, name: &str) {
-        let text = fs::read_to_string(checkout().join("packaging/kernel-install").join(name)).unwrap();
-        let program = format!("{} ", ocinitrd().get_program().to_str().unwrap());
-        let told = text.replace("exec ocinitrd ", &format!("exec {program}"));
-        assert_ne!(told, text);
-        let told = told.replace("\"$@\"", &format!("\"$@\" --root {}", self.root.path().display()));
-        self.program(&format!("plugins/{name}"), &told);
-    }
-
-    fn kernel_install(&self, arguments: &[&str]) -> Output {
-        let plugins = ["plugins/50-ocinitrd.install", "plugins/60-ocinitrd.install"].map(|name| self.path(name));
-        let plugins = plugins.iter().map(|path| path.to_str().unwrap()).chain([LOADER_ENTRY]);
-        let mut command = Command::new("kernel-install");
-        command.env("KERNEL_INSTALL_PLUGINS", plugins.collect::<Vec<_>>().join(" "));
-        command.env("KERNEL_INSTALL_CONF_ROOT", self.path("etc/kernel")).env("BOOT_ROOT", self.path("boot"));
-        command.env("MACHINE_ID", TOKEN).args(arguments).output().unwrap()
-    }
-
-    fn add(&self) -> Output {
-        let image = self.path(&format!("usr/lib/modules/{}/vmlinuz", self.kernel));
-        self.kernel_install(&["add", &self.kernel, image.to_str().unwrap()])
-    }
-
-    fn entry(&self) -> PathBuf {
-        self.path(&format!("boot/loader/entries/{TOKEN}-{}.conf", self.kernel))
-    }
-
-    fn initrd(&self) -> PathBuf {
-        self.path(&format!("boot/{TOKEN}/{}/initrd", self.kernel))
-    }
-
-    /// A plugin, called as a newer kernel-install calls it for a unified kernel image.
-    fn plugin_for_uki(&self, name: &str, staging_area: &Path) -> Command {
-        let mut command = Command::new(self.path(&format!("plugins/{name}")));
-        command.env("KERNEL_INSTALL_LAYOUT", "uki").env("KERNEL_INSTALL_INITRD_GENERATOR", "ocinitrd");
-        command.env("KERNEL_INSTALL_UKI_GENERATOR", "ocinitrd").env("KERNEL_INSTALL_IMAGE_TYPE", "pe");
-        command.env("KERNEL_INSTALL_STAGING_AREA", staging_area).env("KERNEL_INSTALL_BOOT_ROOT", self.path("boot"));
-        command.args(["add", &self.kernel]).arg(self.path("boot/entry"));
-        command.arg(self.path(&format!("usr/lib/modules/{}/vmlinuz", self.kernel)));
-        command
-    }
-}
+use crate::fixture::{ocinitrd, offline_output, stderr, succeed};
+use crate::host_machine::Machine;
 
 #[test]
 fn a_kernel_that_is_installed_gets_our_initrd_and_leaves_nothing_when_it_goes() {
@@ -129,7 +14,8 @@ fn a_kernel_that_is_installed_gets_our_initrd_and_leaves_nothing_when_it_goes() 
     assert!(output.status.success(), "{}", stderr(&output));
     let entry = fs::read_to_string(machine.entry()).unwrap();
     assert!(entry.contains(&format!("/{}/initrd", machine.kernel)) && entry.contains("root=LABEL=root"), "{entry}");
-    let listed = succeed(ocinitrd().args(["inspect", "--list"]).arg(machine.initrd()));
+    assert!(!machine.module_path("modules.dep").exists(), "it is made without what depmod makes");
+    let listed = machine.listed();
     assert!(listed.contains("/virtio_blk.ko") && listed.contains("usr/lib/systemd/systemd\n"), "{listed}");
     // The modules are those that a build for this kernel has.
     let count = |listed: &str| listed.lines().filter(|line| line.contains(".ko")).count();
@@ -154,35 +40,15 @@ fn nothing_is_made_where_another_generator_is_named_or_none() {
 }
 
 #[test]
-fn what_cannot_be_made_is_told_and_the_entry_that_was_there_stays() {
-    let machine = Machine::new();
-    assert!(machine.add().status.success());
-    let before = (fs::read(machine.initrd()).unwrap(), fs::read(machine.entry()).unwrap());
-    let unchanged = || assert!((fs::read(machine.initrd()).unwrap(), fs::read(machine.entry()).unwrap()) == before);
-    let refused = |expected: &str| {
-        let output = machine.add();
-        assert!(!output.status.success() && stderr(&output).contains(expected), "{expected}: {}", stderr(&output));
-        unchanged();
-    };
-    machine.write("etc/kernel/install.conf", "layout=other\ninitrd_generator=ocinitrd\n");
-    refused("say layout=bls or layout=uki");
-    machine.write("etc/kernel/install.conf", "layout=bls\ninitrd_generator=ocinitrd\n");
-
-    machine.write("etc/crypttab", "root UUID=1 /etc/gone.key x-initrd.attach\n");
-    refused("the volume root of /etc/crypttab");
-    fs::remove_file(machine.path("etc/crypttab")).unwrap();
-
-    let segment = machine.path("usr/lib/ocinitrd/bases/offline/base.cpio.zst");
-    let whole = fs::read(&segment).unwrap();
-    fs::write(&segment, &whole[..whole.len() / 2]).unwrap();
-    refused("is not what its manifest says");
-    fs::write(&segment, whole).unwrap();
-
-    fs::rename(machine.path("usr/lib/ocinitrd"), machine.path("usr/lib/other")).unwrap();
-    refused("there is no base in /usr/lib/ocinitrd/bases");
-    // dracut is to make one then: here a program stands for its plugin.
+fn dracut_makes_what_cannot_be_made_where_that_is_said() {
+    let machine = Machine::running();
+    fs::remove_dir_all(machine.path("usr/lib/ocinitrd")).unwrap();
     machine.write("etc/ocinitrd/host.toml", "on_failure = \"dracut\"\n");
-    refused("dracut is not installed");
+    let before = machine.boot_files();
+    let output = machine.add();
+    assert!(!output.status.success() && stderr(&output).contains("dracut is not installed"), "{}", stderr(&output));
+    assert!(machine.boot_files() == before);
+    // Here a program stands for its plugin.
     machine.program(
         "usr/lib/kernel/install.d/50-dracut.install",
         "#!/bin/sh\n[ \"$KERNEL_INSTALL_INITRD_GENERATOR\" = dracut ] && echo \"dracut's for $2\" >\"$KERNEL_INSTALL_STAGING_AREA/initrd\"\n",
@@ -211,37 +77,55 @@ fn a_machine_s_own_keys_are_staged_so_that_only_root_reads_them() {
     }
 }
 
+/// A module of the kernel, decompressed and then compressed by that program, if by any.
+fn recompressed(machine: &Machine, module: &str, path: &str, program: &[&str]) {
+    let from = machine.module_path(module);
+    let target = machine.module_path(path);
+    fs::create_dir_all(target.parent().unwrap()).unwrap();
+    let words = [&["xz -dc \"$1\""][..], program].concat().join(" | ");
+    succeed(Command::new("sh").args(["-c", &format!("{words} >\"$2\""), "sh"]).arg(&from).arg(&target));
+}
+
 #[test]
-fn a_unified_kernel_image_has_the_machine_s_options_and_the_initrd_that_was_made() {
-    let machine = Machine::new();
-    let staging = machine.path("staging");
-    fs::create_dir(&staging).unwrap();
-    succeed(&mut machine.plugin_for_uki("50-ocinitrd.install", &staging));
-    succeed(&mut machine.plugin_for_uki("60-ocinitrd.install", &staging));
-    let image: Value =
-        serde_json::from_str(&succeed(ocinitrd().args(["uki", "inspect", "--json"]).arg(staging.join("uki.efi"))))
-            .unwrap();
-    let section = |name: &str| {
-        image["sections"].as_array().unwrap().iter().find(|section| section["name"] == name).unwrap().clone()
-    };
-    assert_eq!(section(".cmdline")["text"], "root=LABEL=root rw");
-    assert!(section(".osrel")["text"].as_str().unwrap().contains("PRETTY_NAME=Test"));
-    assert_eq!(section(".uname")["text"], machine.kernel.as_str());
-    let digest = stdout(&Command::new("sha256sum").arg(staging.join("initrd")).output().unwrap());
-    assert_eq!(section(".initrd")["sha256"], format!("sha256:{}", digest.split(' ').next().unwrap()));
-
-    // Without an initrd it would not boot.
-    fs::remove_file(staging.join("initrd")).unwrap();
-    let error = fail(&mut machine.plugin_for_uki("60-ocinitrd.install", &staging));
-    assert!(error.contains("there is no initrd for it"), "{error}");
-    fs::write(staging.join("initrd"), "somebody's").unwrap();
-
-    // Without a file that says them, the options are the running kernel's, and that is said.
-    fs::remove_file(machine.path("etc/kernel/cmdline")).unwrap();
-    machine.write("proc/cmdline", "BOOT_IMAGE=/vmlinuz root=/dev/vda ro\n");
-    let output = machine.plugin_for_uki("60-ocinitrd.install", &staging).output().unwrap();
-    assert!(stderr(&output).contains("the options of the running kernel, root=/dev/vda ro"), "{}", stderr(&output));
-    machine.write("proc/cmdline", "\n");
-    let error = fail(&mut machine.plugin_for_uki("60-ocinitrd.install", &staging));
-    assert!(error.contains("etc/kernel/cmdline"), "{error}");
+fn modules_are_taken_however_they_are_compressed_and_wherever_they_lie() {
+    let machine = Machine::running();
+    let names = ["drivers/block/loop", "drivers/block/zram/zram", "drivers/md/dm-mod", "fs/mbcache"];
+    let path = |name: &str| format!("kernel/{name}.ko.xz");
+    for (name, ending, program) in
+        [(names[0], "", &[][..]), (names[1], ".gz", &["gzip -c"]), (names[2], ".zst", &["zstd -qc"])]
+    {
+        recompressed(&machine, &path(name), &format!("kernel/{name}.ko{ending}"), program);
+        fs::remove_file(machine.module_path(&path(name))).unwrap();
+    }
+    // One that takes the place of the kernel's own, one that is somebody's, and one that was built for another kernel.
+    recompressed(&machine, &path(names[3]), "updates/mbcache.ko.gz", &["gzip -c"]);
+    recompressed(&machine, &path("drivers/block/virtio_blk"), "extra/somebody-s.ko", &[]);
+    machine.write("usr/lib/modules/other/modules.builtin", "");
+    let other = machine.path("usr/lib/modules/other/extra/far.ko.xz");
+    fs::create_dir_all(other.parent().unwrap()).unwrap();
+    fs::copy(machine.module_path(&path("fs/jbd2/jbd2")), &other).unwrap();
+    machine.link(&format!("usr/lib/modules/{}/weak-updates/far.ko.xz", machine.kernel), "../../other/extra/far.ko.xz");
+    machine.write(
+        "etc/ocinitrd/host.toml",
+        "modules = [\"loop\", \"zram\", \"dm-mod\", \"somebody-s\", \"far\", \"aic94xx\"]\n",
+    );
+    let output = machine.add();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let listed = machine.listed();
+    for path in [
+        "kernel/drivers/block/loop.ko",
+        "kernel/drivers/block/zram/zram.ko.gz",
+        "kernel/drivers/md/dm-mod.ko.zst",
+        "kernel/fs/ext4/ext4.ko.xz",
+        "updates/mbcache.ko.gz",
+        "extra/somebody-s.ko",
+        "weak-updates/far.ko.xz",
+    ] {
+        let path = format!(" usr/lib/modules/{}/{path}\n", machine.kernel);
+        assert!(listed.contains(&path), "{path}: {listed}");
+    }
+    assert!(!listed.contains("kernel/fs/mbcache.ko.xz"), "another takes its place: {listed}");
+    // Firmware that is not there is missed by its name and that of the module that may ask for it.
+    let missed = "the module aic94xx may ask for firmware that is not there: aic94xx-seq.fw";
+    assert!(stderr(&output).contains(missed), "{}", stderr(&output));
 }

@@ -236,7 +236,7 @@ fn what_cannot_become_an_image_is_refused_and_what_was_there_stays() {
 }
 
 /// A key and a certificate of it that is valid for so many days.
-fn certificate(place: &Path, name: &str, days: &str) {
+pub fn certificate(place: &Path, name: &str, days: &str) {
     let mut command = Command::new("openssl");
     command.args(["req", "-new", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=test", "-days", days]);
     command.arg("-keyout").arg(place.join(format!("{name}.key"))).arg("-out").arg(place.join(format!("{name}.crt")));

@@ -56,8 +56,20 @@ impl Environment {
         }
         match product {
             Product::Initrd => self.initrd_generator == NAME && !has_initrds,
-            Product::Uki => self.layout == UKI && self.uki_generator == NAME,
+            Product::Uki => self.makes_unified_images(),
         }
+    }
+
+    /// Whether the entry is a unified kernel image of ours.
+    pub fn makes_unified_images(&self) -> bool {
+        self.layout == UKI && self.uki_generator == NAME
+    }
+
+    /// Where kernel-install puts the unified kernel image of that kernel, if the entry is one. One that still counts its boots
+    /// has another name.
+    pub fn unified_image(&self, kernel_version: &str) -> Option<PathBuf> {
+        let name = format!("EFI/Linux/{}-{kernel_version}.efi", self.entry_token);
+        self.boot_root.as_ref().filter(|_| self.layout == UKI).map(|place| place.join(name))
     }
 
     /// Whether what is staged becomes part of an entry.

@@ -4,9 +4,11 @@
 //! staging area, which other plugins put into the boot entry. Nothing else of the machine is written to, so there is nothing to
 //! remove.
 
+mod device_tree;
 mod environment;
 mod unified;
 
+mod space;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -26,8 +28,6 @@ use environment::Environment;
 /// dracut's own plugin, which the administrator's may hide.
 const DRACUT_PLUGINS: [&str; 2] =
     ["etc/kernel/install.d/50-dracut.install", "usr/lib/kernel/install.d/50-dracut.install"];
-/// Room that stays free for what other plugins put beside the initrd, in bytes.
-const SPARE_BYTES: u64 = 1 << 20;
 
 /// Make the initrd, or the unified kernel image, of a kernel that is being installed
 ///
@@ -117,32 +117,12 @@ impl Installation<'_> {
         let mut output = OutputFile::create(&path, MODE_PRIVATE)?;
         let request = host::Request { root, kernel_version, configuration };
         let made = host::write(&request, &base, &mut output, self.progress)?;
-        self.check_space(made.size_bytes)?;
+        self.check_space_of_initrd(made.size_bytes)?;
         output.commit()?;
         check_needs(&made, &path).inspect_err(|_| _ = fs::remove_file(&path))?;
         made.needs.notes.iter().for_each(|note| self.progress.warn(note));
         let (size, count) = (DecimalBytes(made.size_bytes), made.modules);
         self.progress.note(&format!("initrd for {kernel_version}: {size}, {count} modules"));
-        Ok(())
-    }
-
-    /// Entries of other kernels stay: there has to be room for theirs and for this one, which replaces its own.
-    fn check_space(&self, initrd_bytes: u64) -> Result<()> {
-        let (Some(boot_root), Some(image)) = (&self.environment.boot_root, &self.arguments.image) else {
-            return Ok(());
-        };
-        let image_bytes = fs::metadata(image).with_context(|| format!("reading {}", image.display()))?.len();
-        let facts =
-            rustix::fs::statvfs(boot_root).with_context(|| format!("looking for room in {}", boot_root.display()))?;
-        let own_bytes = size_of_files(&self.arguments.entry_directory);
-        let (free, needed) = (facts.f_bavail * facts.f_frsize + own_bytes, initrd_bytes + image_bytes + SPARE_BYTES);
-        ensure!(
-            free >= needed,
-            "{} has {} free, and the kernel with its initrd takes {}: remove an old kernel",
-            boot_root.display(),
-            DecimalBytes(free),
-            DecimalBytes(needed)
-        );
         Ok(())
     }
 
@@ -159,12 +139,6 @@ impl Installation<'_> {
         ensure!(status.success(), "{} failed: {status}", plugin.display());
         Ok(())
     }
-}
-
-/// How much the files in a directory take, in bytes; none where there is none.
-fn size_of_files(directory: &Path) -> u64 {
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    entries.filter_map(|entry| entry.metadata().ok()).filter(fs::Metadata::is_file).map(|file| file.len()).sum()
 }
 
 /// Fails when the initrd lacks something that the machine needs.

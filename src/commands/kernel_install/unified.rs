@@ -10,7 +10,7 @@ use super::Installation;
 use crate::commands::given;
 use crate::host::{self, Configuration};
 use crate::output::{MODE_PRIVATE, OutputFile};
-use crate::uki::{Content, KernelImage, NamedContent, Parts, Plan};
+use crate::uki::{Content, KernelImage, NamedContent, Parts, Plan, Signer};
 
 /// Where a system says its name.
 const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
@@ -25,8 +25,12 @@ impl Installation<'_> {
     pub fn unified(&self) -> Result<()> {
         let arguments = self.arguments;
         let image = arguments.image.as_deref().context("kernel-install gave no kernel image")?;
-        let base = host::base(&arguments.root, &Configuration::read(&arguments.root)?)?;
+        let configuration = Configuration::read(&arguments.root)?;
+        let (root, uki) = (&arguments.root, &configuration.uki);
+        let base = host::base(root, &configuration)?;
         let staging_area = self.environment.staging_area()?;
+        // What is wrong with keys is told before anything is made.
+        let (keys, signer) = (uki.policy_keys(root)?, uki.signer(root)?);
         let parts = Parts {
             stub: NamedContent::open(&base.stub()?)?,
             kernel: KernelImage::open(image)?,
@@ -35,15 +39,20 @@ impl Installation<'_> {
             command_line: Some(self.command_line()?),
             os_release: Some(self.os_release()?),
             uname: Some(arguments.kernel_version.clone()),
-            splash: None,
-            device_tree: None,
-            sbat: Vec::new(),
-            pcr_public_key: None,
+            splash: uki.splash(root)?,
+            device_tree: self.device_tree()?.as_deref().map(Content::file).transpose()?,
+            sbat: uki.sbat.clone(),
+            pcr_public_key: keys.public_pem(),
             profiles: Vec::new(),
         };
         let plan = Plan::new(&parts)?;
+        let signatures = if keys.can_sign() { keys.signatures(&plan.predict(&uki.banks())?)? } else { Vec::new() };
         let mut output = OutputFile::create(&staging_area.join("uki.efi"), MODE_PRIVATE)?;
-        plan.write(&[], &mut output)?;
+        match signer {
+            None => plan.write(&signatures, &mut output)?,
+            Some(signer) => write_signed(&plan, &signatures, &signer, staging_area, &mut output)?,
+        }
+        self.check_space("the unified kernel image", output.size_bytes().context("reading what was written")?)?;
         output.commit()
     }
 
@@ -74,22 +83,18 @@ impl Installation<'_> {
 
     /// That of `/etc/kernel/cmdline`; where the one that the machine runs with is taken, that is said.
     fn command_line(&self) -> Result<String> {
-        let root = &self.arguments.root;
-        let places = match &self.environment.configuration_root {
-            Some(directory) => vec![directory.join("cmdline")],
-            None => vec![root.join("etc/kernel/cmdline"), root.join("usr/lib/kernel/cmdline")],
-        };
-        let configured = places.iter().find(|path| path.exists());
-        let words = match configured {
+        let configured = self.configured("cmdline");
+        let words = match &configured {
             Some(path) => words(&given::read(path)?),
-            None => words(&given::read(&root.join("proc/cmdline"))?)
+            None => words(&given::read(&self.arguments.root.join("proc/cmdline"))?)
                 .into_iter()
                 .filter(|word| !OF_BOOT_LOADER.iter().any(|key| word.starts_with(key)))
                 .collect(),
         };
         let line = words.join(" ");
         if configured.is_none() {
-            let place = places[0].display();
+            let place = self.configuration_places()[0].join("cmdline");
+            let place = place.display();
             if line.is_empty() {
                 bail!("there is no {place}, and the running kernel has no options either");
             }
@@ -99,6 +104,21 @@ impl Installation<'_> {
         let machine_id = self.environment.machine_id_option().filter(|_| !line.contains("systemd.machine_id="));
         Ok([line].into_iter().chain(machine_id).collect::<Vec<_>>().join(" "))
     }
+}
+
+/// The image as the signer signs it; the keys and what is not signed yet stay out of everybody's sight.
+fn write_signed(
+    plan: &Plan<'_>,
+    signatures: &[String],
+    signer: &Signer,
+    staging_area: &Path,
+    output: &mut OutputFile,
+) -> Result<()> {
+    let mut unsigned = tempfile::NamedTempFile::new_in(staging_area).context("making a temporary file")?;
+    plan.write(signatures, &mut unsigned)?;
+    let mut signed = signer.sign(unsigned.path()).context("signing it for Secure Boot")?;
+    output.copy_from(&mut signed)?;
+    Ok(())
 }
 
 /// The words of all lines that are no comments.
