@@ -11,7 +11,7 @@ use crate::workshop::{Supply, Workshop};
 use super::surroundings::{self, EngineOption};
 
 /// Where packages may come from, and what runs the containers.
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct SupplyOptions {
     /// The engine that is wished for.
     #[command(flatten)]

@@ -70,6 +70,17 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
+/// Solves anew with what the repositories have now, and writes the lock if that changes it.
+///
+/// # Errors
+/// Fails when there is no solution, and when what is needed cannot be had, read or written.
+pub async fn renew(workshop: &Workshop<'_>) -> Result<()> {
+    let mut lock = locking::load(workshop)?;
+    let before = lock.arch.remove(architecture());
+    let after = renew_all(workshop, before.as_ref()).await?;
+    if before.as_ref() == Some(&after) { Ok(()) } else { locking::save(workshop, lock, after) }
+}
+
 async fn renew_all(workshop: &Workshop<'_>, before: Option<&Section>) -> Result<Section> {
     let kernels = match before {
         Some(before) if before.kernel(None).is_none() => BTreeSet::new(),

@@ -4,8 +4,9 @@ use std::fs::{self, File};
 use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, ensure};
 
+use super::configuration::Configuration;
 use super::files;
 use crate::build::BASE_STUB;
 use crate::format::digest::Digest;
@@ -14,42 +15,83 @@ use crate::segment::Assembler;
 use crate::workshop::architecture;
 
 /// Where bases are, each in a directory by its name; of one name the last counts.
-const PLACES: [&str; 3] = ["usr/lib/ocinitrd/bases", "var/lib/ocinitrd/bases", "etc/ocinitrd/bases"];
+const PLACES: [&str; 3] = ["usr/lib/ocinitrd/bases", BUILT, "etc/ocinitrd/bases"];
+
+/// Where those are that are built on the machine.
+const BUILT: &str = "var/lib/ocinitrd/bases";
+
+const SECONDS_OF_A_DAY: u64 = 24 * 60 * 60;
 
 /// What the file with the segment is called, but for the extension of its compression.
 const SEGMENT: &str = "base.cpio";
 
-/// A base.
-#[derive(Clone, Debug)]
+/// A base whose segment was verified.
+#[derive(Debug)]
 pub struct Base {
     /// Its directory.
     pub directory: PathBuf,
     /// What was written beside it.
     pub manifest: Manifest,
-    segment: PathBuf,
+    segment: File,
     digest: Digest,
 }
 
-/// The base of that name, or the only one there is.
-pub(super) fn find(root: &Path, name: Option<&str>) -> Result<Base> {
+/// What looking for a base came to.
+#[derive(Debug)]
+pub enum Search {
+    /// One that serves.
+    Found(Box<Base>),
+    /// None serves; one that is built will.
+    Wanting {
+        /// Why none does.
+        reason: Error,
+        /// Whether that is its age: then one of the same packages would be no better.
+        is_old: bool,
+    },
+}
+
+/// The base that the configuration names, the only one there is, or of several that which is built here.
+pub(super) fn find(root: &Path, configuration: &Configuration) -> Result<Search> {
     let bases = files::by_name(root, &PLACES, |path| path.join(manifest::FILE_NAME).exists())?;
     let names = || bases.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
-    let directory = match (name, bases.len()) {
-        (_, 0) => bail!(
-            "there is no base in /{}: run `ocinitrd build IMAGE -t base -O /var/lib/ocinitrd/bases/IMAGE`",
-            PLACES.join(", /")
-        ),
-        (Some(name), _) => {
-            bases.get(name).with_context(|| format!("there is no base {name:?}; there are: {}", names()))?
-        }
+    let wanting = |reason| Ok(Search::Wanting { reason, is_old: false });
+    let directory = match (&configuration.base, bases.len()) {
+        (_, 0) => return wanting(anyhow!("there is no base in /{}", PLACES.join(", /"))),
+        (Some(name), _) => match bases.get(name) {
+            Some(directory) => directory,
+            None => return wanting(anyhow!("there is no base {name:?}; there are: {}", names())),
+        },
         (None, 1) => bases.values().next().context("one base is there")?,
-        (None, _) => bail!("there are several bases, {}: say which with base = in /etc/ocinitrd/host.toml", names()),
+        (None, _) => configuration.built_base().and_then(|name| bases.get(name)).with_context(|| {
+            format!("there are several bases, {}: say which with base = in /etc/ocinitrd/host.toml", names())
+        })?,
     };
-    Base::open(directory)
+    let base = match Base::open(directory) {
+        Ok(base) => base,
+        Err(reason) => return wanting(reason),
+    };
+    let age_days = base.age_days()?;
+    Ok(match configuration.max_age_days {
+        Some(max) if age_days > max => {
+            let place = directory.display();
+            let reason = anyhow!("the base {place} is {age_days} days old, and max_age_days of /etc/ocinitrd is {max}");
+            Search::Wanting { reason, is_old: true }
+        }
+        _ => Search::Found(Box::new(base)),
+    })
+}
+
+/// Where a base of that name that is built on the machine is put.
+pub(super) fn place_of_built(root: &Path, name: &str) -> PathBuf {
+    root.join(BUILT).join(name)
 }
 
 impl Base {
-    fn open(directory: &Path) -> Result<Self> {
+    /// Opens the base in that directory and verifies its segment.
+    ///
+    /// # Errors
+    /// Fails where there is none, and on one that is damaged or for another architecture.
+    pub fn open(directory: &Path) -> Result<Self> {
         let path = directory.join(manifest::FILE_NAME);
         let json = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
         let manifest = Manifest::parse(&json).with_context(|| format!("reading {}", path.display()))?;
@@ -63,8 +105,18 @@ impl Base {
         let segment = manifest.outputs.iter().find(|output| output.path.starts_with(SEGMENT));
         let segment =
             segment.with_context(|| format!("{} holds no base segment: build it with -t base", directory.display()))?;
-        let (digest, segment) = (segment.sha256, directory.join(&segment.path));
+        let (digest, path) = (segment.sha256, directory.join(&segment.path));
+        let segment = open_verified(&path, &digest)?;
         Ok(Base { directory: directory.to_owned(), manifest, segment, digest })
+    }
+
+    /// How long ago it was written, in days.
+    fn age_days(&self) -> Result<u64> {
+        let path = self.directory.join(manifest::FILE_NAME);
+        let written = fs::metadata(&path).and_then(|metadata| metadata.modified());
+        let written = written.with_context(|| format!("reading the time of {}", path.display()))?;
+        // A clock that is behind makes nothing old.
+        Ok(written.elapsed().map_or(0, |age| age.as_secs() / SECONDS_OF_A_DAY))
     }
 
     /// systemd-stub, which comes with a base of packages that have it.
@@ -78,23 +130,52 @@ impl Base {
             format!("the base {directory} has no systemd-stub: build it of packages with systemd-boot-unsigned")
         })?;
         let path = self.directory.join(BASE_STUB);
-        let file = File::open(&path).with_context(|| format!("reading {}", path.display()))?;
-        verify(&file, &path, &listed.sha256)?;
+        open_verified(&path, &listed.sha256)?;
         Ok(path)
     }
 
     /// Appends its segment to an initrd.
     pub(super) fn append(&self, assembler: &mut Assembler<impl Write>) -> Result<()> {
-        let reading = || format!("reading {}", self.segment.display());
-        let mut file = File::open(&self.segment).with_context(reading)?;
-        verify(&file, &self.segment, &self.digest)?;
-        file.rewind().with_context(reading)?;
-        assembler.add_finished("base", self.digest, file)
+        let mut segment = &self.segment;
+        segment.rewind().with_context(|| format!("reading the base {}", self.directory.display()))?;
+        assembler.add_finished("base", self.digest, segment)
     }
 }
 
-fn verify(file: &File, path: &Path, expected: &Digest) -> Result<()> {
-    let (digest, _) = Digest::of_reader(file).with_context(|| format!("reading {}", path.display()))?;
+fn open_verified(path: &Path, expected: &Digest) -> Result<File> {
+    let reading = || format!("reading {}", path.display());
+    let file = File::open(path).with_context(reading)?;
+    let (digest, _) = Digest::of_reader(&file).with_context(reading)?;
     ensure!(digest == *expected, "{} is not what its manifest says: install or build it again", path.display());
-    Ok(())
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::fixture::Fixture;
+
+    /// Whether nothing serves, and why.
+    fn wanting(root: &Fixture, configuration: &Configuration) -> (String, bool) {
+        match find(root.path(), configuration).unwrap() {
+            Search::Wanting { reason, is_old } => (format!("{reason:#}"), is_old),
+            Search::Found(base) => panic!("{} was found", base.directory.display()),
+        }
+    }
+
+    #[test]
+    fn what_serves_not_is_told_apart_from_what_cannot_be_told() {
+        let root = Fixture::new();
+        let mut configuration = Configuration::default();
+        assert!(wanting(&root, &configuration).0.contains("there is no base in /usr/lib/ocinitrd/bases"));
+        root.write("usr/lib/ocinitrd/bases/a/manifest.json", "{}");
+        assert!(wanting(&root, &configuration).0.contains("/bases/a/manifest.json"));
+        configuration.base = Some("b".to_owned());
+        assert_eq!(wanting(&root, &configuration), ("there is no base \"b\"; there are: a".to_owned(), false));
+        configuration.base = None;
+        root.write("var/lib/ocinitrd/bases/b/manifest.json", "{}");
+        assert!(find(root.path(), &configuration).unwrap_err().to_string().contains("several bases, a, b"));
+        configuration.build = Some("/srv/b.toml".into());
+        assert!(wanting(&root, &configuration).0.contains("/bases/b/manifest.json"), "that which is built");
+    }
 }

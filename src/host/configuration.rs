@@ -20,6 +20,10 @@ const PLACES: [&str; 2] = ["usr/lib/ocinitrd", "etc/ocinitrd"];
 pub struct Configuration {
     /// Which base; where it is not said, the one that is there.
     pub base: Option<String>,
+    /// The image that a base is built of in a container where none serves: its name, or the path of its definition.
+    pub build: Option<String>,
+    /// After how many days a base serves no more.
+    pub max_age_days: Option<u64>,
     /// For which machine the modules are.
     pub scope: Scope,
     /// Patterns of modules beside those.
@@ -63,6 +67,8 @@ pub enum OnFailure {
 #[serde(deny_unknown_fields, default)]
 struct Raw {
     base: Option<String>,
+    build: Option<String>,
+    max_age_days: Option<u64>,
     scope: Option<Scope>,
     modules: Vec<String>,
     firmware: Vec<String>,
@@ -88,8 +94,19 @@ impl Configuration {
         Ok(configuration)
     }
 
+    /// What the base is called that is built on the machine.
+    pub fn built_base(&self) -> Option<&str> {
+        let image = self.build.as_deref()?;
+        self.base.as_deref().or_else(|| Path::new(image.strip_suffix(".toml").unwrap_or(image)).file_name()?.to_str())
+    }
+
     fn add(&mut self, raw: Raw) -> Result<()> {
+        if let Some(base) = &raw.base {
+            ensure!(!base.is_empty() && !base.contains('/'), "base is the name of a directory, and {base:?} is none");
+        }
         self.base = raw.base.or(self.base.take());
+        self.build = raw.build.or(self.build.take());
+        self.max_age_days = raw.max_age_days.or(self.max_age_days);
         self.scope = raw.scope.unwrap_or(self.scope);
         self.modules.extend(raw.modules);
         self.firmware.extend(raw.firmware);
@@ -134,12 +151,25 @@ mod tests {
     }
 
     #[test]
+    fn a_base_that_is_built_is_called_as_the_configuration_says_or_by_its_image() {
+        let of = |base: Option<&str>, build: Option<&str>| {
+            let (base, build) = (base.map(str::to_owned), build.map(str::to_owned));
+            Configuration { base, build, ..Configuration::default() }.built_base().map(str::to_owned)
+        };
+        assert_eq!(of(None, Some("fedora-44")).as_deref(), Some("fedora-44"));
+        assert_eq!(of(None, Some("/srv/images/mine.toml")).as_deref(), Some("mine"));
+        assert_eq!(of(Some("generic"), Some("fedora-44")).as_deref(), Some("generic"));
+        assert_eq!(of(Some("generic"), None), None);
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_refused_by_the_name_of_its_file() {
         for (text, expected) in [
             ("scope = \"mine\"\n", "unknown variant"),
             ("module = []\n", "unknown field"),
             ("files = [\"etc/x\"]\n", "no absolute path"),
             ("compression = \"zip\"\n", "in compression"),
+            ("base = \"../x\"\n", "the name of a directory"),
             ("[uki]\nsplash = \"logo.bmp\"\n", "no absolute path"),
             ("[uki]\ncmdline = \"rw\"\n", "unknown field `cmdline`"),
         ] {

@@ -17,10 +17,10 @@ mod configuration;
 mod files;
 mod local;
 mod selection;
+mod uki;
 
 use std::io::Write;
-mod uki;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -34,13 +34,13 @@ use crate::segment::Assembler;
 use crate::tree::Tree;
 use crate::workshop::architecture;
 
-pub use bases::Base;
+pub use bases::{Base, Search};
 pub use configuration::{Configuration, OnFailure, Scope};
+pub use uki::Uki;
 
 /// The kernel looks for microcode before it can decompress anything.
 const MICROCODE: Compression = Compression::None;
 /// The machine's own files are few.
-pub use uki::Uki;
 const LOCAL: Compression = Compression::None;
 
 /// What an initrd is made for.
@@ -65,12 +65,17 @@ pub struct Made {
     pub needs: Derived,
 }
 
-/// The base that the configuration names, or the one that is there.
+/// Looks for the base that the configuration names, or the one that is there.
 ///
 /// # Errors
-/// Fails where there is none or it is damaged or for another architecture, and where several are there and none is named.
-pub fn base(root: &Path, configuration: &Configuration) -> Result<Base> {
-    bases::find(root, configuration.base.as_deref())
+/// Fails where several are there and none is named.
+pub fn base(root: &Path, configuration: &Configuration) -> Result<Search> {
+    bases::find(root, configuration)
+}
+
+/// Where a base of that name that is built on the machine is put.
+pub fn place_of_built(root: &Path, name: &str) -> PathBuf {
+    bases::place_of_built(root, name)
 }
 
 /// Writes an initrd of `base` for a kernel of the machine.

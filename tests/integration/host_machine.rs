@@ -18,6 +18,11 @@ const LOADER_ENTRY: &str = "/usr/lib/kernel/install.d/90-loaderentry.install";
 /// The options that say the machine's root.
 const COMMAND_LINE: &str = "root=LABEL=root\nrw\n";
 
+/// The definition of the base, with its lock beside it.
+pub fn base_definition() -> PathBuf {
+    base().with_file_name("base.toml")
+}
+
 /// The base of the offline image, built once a run of the tests.
 pub fn base() -> PathBuf {
     static OUTPUT: OnceLock<PathBuf> = OnceLock::new();

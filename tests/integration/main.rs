@@ -23,6 +23,7 @@ mod integrity;
 mod interrupted;
 mod kernel;
 mod kernel_install;
+mod kernel_install_base;
 mod kernel_install_uki;
 mod lock;
 mod matrix;

@@ -1,14 +1,15 @@
 //! `ocinitrd kernel-install`: what the plugins of kernel-install(8) call.
 //!
 //! In: the arguments and the environment that kernel-install gives its plugins. Out: an initrd or a unified kernel image in its
-//! staging area, which other plugins put into the boot entry. Nothing else of the machine is written to, so there is nothing to
-//! remove.
+//! staging area, which other plugins put into the boot entry. Nothing else of the machine is written to but a base that is built
+//! where that is allowed, so there is nothing to remove.
 
+mod base;
 mod device_tree;
 mod environment;
+mod space;
 mod unified;
 
-mod space;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
@@ -34,7 +35,8 @@ const DRACUT_PLUGINS: [&str; 2] =
 /// Called by the plugins 50-ocinitrd.install and 60-ocinitrd.install of kernel-install(8), which give it their arguments. They do
 /// nothing unless install.conf(5) has initrd_generator=ocinitrd or uki_generator=ocinitrd. The base comes from
 /// /usr/lib/ocinitrd/bases, /var/lib/ocinitrd/bases or /etc/ocinitrd/bases, the modules from the kernel, the rest from the
-/// machine: no container and no network is used. /etc/ocinitrd/*.toml configures it.
+/// machine: no container and no network is used, unless a base has to be built and is allowed to be. /etc/ocinitrd/*.toml
+/// configures it.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// What is made
@@ -112,7 +114,7 @@ impl Installation<'_> {
             "with layout={} in install.conf nothing puts an initrd into the boot entry: say layout=bls or layout=uki",
             self.environment.layout
         );
-        let base = host::base(root, configuration)?;
+        let base = self.base(configuration)?;
         let path = self.environment.staging_area()?.join("initrd");
         let mut output = OutputFile::create(&path, MODE_PRIVATE)?;
         let request = host::Request { root, kernel_version, configuration };

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::Installation;
 use crate::commands::given;
-use crate::host::{self, Configuration};
+use crate::host::Configuration;
 use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::uki::{Content, KernelImage, NamedContent, Parts, Plan, Signer};
 
@@ -27,7 +27,7 @@ impl Installation<'_> {
         let image = arguments.image.as_deref().context("kernel-install gave no kernel image")?;
         let configuration = Configuration::read(&arguments.root)?;
         let (root, uki) = (&arguments.root, &configuration.uki);
-        let base = host::base(root, &configuration)?;
+        let base = self.base(&configuration)?;
         let staging_area = self.environment.staging_area()?;
         // What is wrong with keys is told before anything is made.
         let (keys, signer) = (uki.policy_keys(root)?, uki.signer(root)?);

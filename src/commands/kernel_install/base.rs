@@ -1,0 +1,114 @@
+//! The base of a machine's initrds: the one that is there, or one that is built in a container if the administrator allows it.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use anyhow::{Context, Result, bail};
+use rustix::fs::FlockOperation;
+
+use super::Installation;
+use crate::build::{self, Format, Kernels, Plan, Request};
+use crate::commands::supply::SupplyOptions;
+use crate::commands::{runtime, update};
+use crate::definition::Definition;
+use crate::host::{self, Base, Configuration, Search};
+use crate::locking::Renewal;
+use crate::manifest;
+use crate::workshop::Workshop;
+
+/// Where definitions are, in a directory `images`, that are named without their paths.
+const DEFINITIONS: [&str; 2] = ["etc/ocinitrd", "usr/share/ocinitrd"];
+/// What a build keeps: during a transaction of packages there may be no HOME.
+const CACHE: &str = "var/cache/ocinitrd";
+
+impl Installation<'_> {
+    /// The base that serves. Where none does and the administrator allows it, one is built.
+    ///
+    /// # Errors
+    /// Fails where none serves and none is to be built, or cannot be; what was there stays.
+    pub fn base(&self, configuration: &Configuration) -> Result<Base> {
+        let root = &self.arguments.root;
+        let reason = match host::base(root, configuration)? {
+            Search::Found(base) => return Ok(*base),
+            Search::Wanting { reason, .. } => reason,
+        };
+        let (Some(image), Some(name)) = (&configuration.build, configuration.built_base()) else {
+            bail!(
+                "{reason:#}; build one with `ocinitrd build IMAGE -t base -O /var/lib/ocinitrd/bases/IMAGE`, or have it \
+                 built when it is needed, with build = \"IMAGE\" in /etc/ocinitrd/host.toml"
+            );
+        };
+        let place = host::place_of_built(root, name);
+        let _alone = lock_beside(&place)?;
+        // Whoever had the lock may have built it.
+        let is_old = match host::base(root, configuration)? {
+            Search::Found(base) => return Ok(*base),
+            Search::Wanting { is_old, .. } => is_old,
+        };
+        self.progress.note(&format!("{reason:#}; {image} is built, as build of /etc/ocinitrd says"));
+        runtime()?
+            .block_on(self.build(image, &place, is_old))
+            .with_context(|| format!("building a base of {image}, since {reason:#}"))?;
+        Base::open(&place)
+    }
+
+    /// What `ocinitrd build IMAGE -t base` does. One that is old is built of newer packages.
+    async fn build(&self, image: &str, place: &Path, is_old: bool) -> Result<()> {
+        let definition = load(&self.arguments.root, image)?;
+        let request = Request {
+            profiles: Vec::new(),
+            kernels: Kernels::Newest,
+            formats: BTreeSet::from([Format::Base]),
+            segments: false,
+            compression: None,
+            epoch: None,
+            output_name: None,
+            // What is there serves not, and may be too damaged to be known for a base.
+            force: true,
+            command_line: None,
+            output_directory: place.to_owned(),
+        };
+        let plan = Plan::new(request, &definition)?;
+        let mut supply = SupplyOptions::default().supply()?;
+        supply.host.cache = self.arguments.root.join(CACHE);
+        let workshop = Workshop::open(definition, supply, self.progress)?;
+        if is_old {
+            update::renew(&workshop).await.context("looking for newer packages")?;
+        }
+        build::build(&plan, workshop, Renewal::Used).await?;
+        // Where nothing is newer, nothing was written; it was looked for today, and that is what counts.
+        let path = place.join(manifest::FILE_NAME);
+        let file = File::options().append(true).open(&path);
+        file.and_then(|file| file.set_modified(SystemTime::now()))
+            .with_context(|| format!("setting the time of {}", path.display()))
+    }
+}
+
+/// The definition at that path, or the first of that name.
+fn load(root: &Path, image: &str) -> Result<Definition> {
+    if image.contains('/') {
+        return Definition::load(&below(root, image), root);
+    }
+    let places = DEFINITIONS.map(|place| root.join(place));
+    let has_it = |place: &&PathBuf| place.join("images").join(format!("{image}.toml")).is_file();
+    let place = places.iter().find(has_it).with_context(|| {
+        format!("there is no image {image:?} in images of /{}: give the path of a definition", DEFINITIONS.join(", /"))
+    })?;
+    Definition::load(image, place)
+}
+
+fn below(root: &Path, path: &str) -> String {
+    root.join(path.trim_start_matches('/')).to_string_lossy().into_owned()
+}
+
+/// Waits until nobody else builds a base.
+fn lock_beside(place: &Path) -> Result<File> {
+    let directory = place.parent().context("a base has a directory above it")?;
+    let locking = || format!("locking {}", directory.display());
+    fs::create_dir_all(directory).with_context(locking)?;
+    let file = File::open(directory).with_context(locking)?;
+    rustix::fs::flock(&file, FlockOperation::LockExclusive).with_context(locking)?;
+    Ok(file)
+}
