@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::configuration::Configuration;
+use super::console::Console;
 use super::files;
 use crate::machine::crypttab;
 use crate::needs::{Demand, Derived};
@@ -32,8 +33,18 @@ const USUAL: [&str; 5] =
 ///
 /// # Errors
 /// Fails when a file that is named cannot be read.
-pub(super) fn tree(root: &Path, configuration: &Configuration, needs: &Derived, epoch: u64) -> Result<Option<Tree>> {
+pub(super) fn tree(
+    root: &Path,
+    configuration: &Configuration,
+    needs: &Derived,
+    console: &Console,
+    epoch: u64,
+) -> Result<Option<Tree>> {
     let mut tree = Tree::new();
+    for (path, bytes) in &console.files {
+        add_parents(&mut tree, root, path)?;
+        tree.add_file(path.as_os_str().as_bytes(), Content::from_bytes(bytes.clone()), 0o644, 0)?;
+    }
     add_crypttab(&mut tree, root)?;
     // Keys of volumes below the root that crypttab or the kernel's options name.
     for wanted in needs.wants.iter() {
@@ -148,7 +159,8 @@ mod tests {
         root.write("etc/cryptsetup-keys.d/data.key", "found").write("etc/cryptsetup-keys.d/home.key", "not wanted");
         root.write("etc/root.key", "secret").write("etc/root.header", "header").write("etc/home.key", "other");
         root.write("etc/mdadm.conf", "ARRAY");
-        let tree = tree(root.path(), &Configuration::default(), &Derived::default(), 5).unwrap().unwrap();
+        let tree =
+            tree(root.path(), &Configuration::default(), &Derived::default(), &Console::default(), 5).unwrap().unwrap();
         let crypttab = text(&tree, "etc/crypttab");
         assert!(crypttab.contains("root UUID=1") && crypttab.contains("usb UUID=3") && !crypttab.contains("home"));
         assert_eq!((text(&tree, "etc/root.key"), text(&tree, "etc/root.header")), ("secret".into(), "header".into()));
@@ -163,7 +175,8 @@ mod tests {
     fn a_key_that_is_not_there_is_named_with_its_volume() {
         let root = Fixture::new();
         root.write("etc/crypttab", "root UUID=1 /etc/root.key x-initrd.attach\n");
-        let error = format!("{:#}", tree(root.path(), &Configuration::default(), &Derived::default(), 0).unwrap_err());
+        let of_crypttab = || tree(root.path(), &Configuration::default(), &Derived::default(), &Console::default(), 0);
+        let error = format!("{:#}", of_crypttab().unwrap_err());
         assert!(error.contains("the volume root of /etc/crypttab") && error.contains("/etc/root.key"), "{error}");
     }
 
@@ -175,7 +188,7 @@ mod tests {
         fs::set_permissions(root.path().join("root"), fs::Permissions::from_mode(0o700)).unwrap();
         let files = vec!["/lib/firmware/x.bin".into(), "/root/.netrc".into()];
         let configuration = Configuration { files, ..Configuration::default() };
-        let tree = tree(root.path(), &configuration, &Derived::default(), 0).unwrap().unwrap();
+        let tree = tree(root.path(), &configuration, &Derived::default(), &Console::default(), 0).unwrap().unwrap();
         assert!(tree.get(b"lib").is_none(), "it would hide the symlink");
         assert_eq!(text(&tree, "usr/lib/firmware/x.bin"), "x");
         assert_eq!(tree.get(b"root").unwrap().permissions, 0o700);
@@ -183,6 +196,10 @@ mod tests {
 
     #[test]
     fn a_machine_that_says_nothing_has_no_such_segment() {
-        assert!(tree(Fixture::new().path(), &Configuration::default(), &Derived::default(), 0).unwrap().is_none());
+        assert!(
+            tree(Fixture::new().path(), &Configuration::default(), &Derived::default(), &Console::default(), 0)
+                .unwrap()
+                .is_none()
+        );
     }
 }

@@ -7,6 +7,7 @@
 //! | [`files`] | directories of the machine as trees |
 //! | [`selection`] | which modules and which microcode |
 //! | [`uki`] | what the administrator says of unified kernel images |
+//! | [`console`] | the keymap and the font that the machine's console has |
 //! | [`local`] | the machine's own files: crypttab, keys, and what the configuration names |
 //!
 //! No container is run, no program and no network is used, so that it works while packages are being updated. The segments
@@ -14,6 +15,7 @@
 
 mod bases;
 mod configuration;
+mod console;
 mod files;
 mod local;
 mod selection;
@@ -34,8 +36,11 @@ use crate::segment::Assembler;
 use crate::tree::Tree;
 use crate::workshop::architecture;
 
+use console::Console;
+
 pub use bases::{Base, Search};
 pub use configuration::{Configuration, OnFailure, Scope};
+pub use console::Setting;
 pub use uki::Uki;
 
 /// The kernel looks for microcode before it can decompress anything.
@@ -63,6 +68,8 @@ pub struct Made {
     pub modules: usize,
     /// What the machine needs of it, to be checked against it.
     pub needs: Derived,
+    /// What is set of the console, to be checked against it too.
+    pub console: Vec<Setting>,
 }
 
 /// Looks for the base that the configuration names, or the one that is there.
@@ -87,7 +94,8 @@ pub fn write(request: &Request<'_>, base: &Base, writer: impl Write, progress: &
     let Request { root, kernel_version, configuration } = request;
     let epoch = base.manifest.epoch;
     let needs = needs(request, progress)?;
-    let local = local::tree(root, configuration, &needs, epoch)?;
+    let console = Console::read(root)?;
+    let local = local::tree(root, configuration, &needs, &console, epoch)?;
     let mut kernel = files::of_kernel(root, kernel_version)?;
     let microcode = microcode::microcode(&selection::microcode(root, configuration.scope)?, architecture(), epoch)?;
     let count = select(request, base, &needs, &mut kernel, progress)?;
@@ -101,7 +109,7 @@ pub fn write(request: &Request<'_>, base: &Base, writer: impl Write, progress: &
         assembler.add_tree("local", local, LOCAL)?;
     }
     let (_, initrd) = assembler.finish();
-    Ok(Made { size_bytes: initrd.size_bytes, modules: count, needs })
+    Ok(Made { size_bytes: initrd.size_bytes, modules: count, needs, console: console.settings })
 }
 
 /// What the machine needs. Modules for any machine can be chosen where that cannot be told, as in a container that installs a system.

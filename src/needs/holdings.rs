@@ -44,6 +44,11 @@ impl Holdings {
         Ok(Holdings::new(paths, &String::from_utf8_lossy(&builtin)))
     }
 
+    /// The paths of its files, without a leading slash and as they are once `/bin` and the like are links into `/usr`.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(String::as_str)
+    }
+
     /// What is missing of what is wanted.
     pub fn check(&self, wanted: &Wanted) -> Answer {
         let answer = Answer {

@@ -129,3 +129,22 @@ fn modules_are_taken_however_they_are_compressed_and_wherever_they_lie() {
     let missed = "the module aic94xx may ask for firmware that is not there: aic94xx-seq.fw";
     assert!(stderr(&output).contains(missed), "{}", stderr(&output));
 }
+
+#[test]
+fn the_console_gets_the_keymap_that_the_machine_names_and_what_is_missing_is_said() {
+    let machine = Machine::running();
+    machine.write("etc/vconsole.conf", "KEYMAP=de\nFONT=none-such\n");
+    machine.write("usr/lib/kbd/keymaps/i386/qwertz/de.map", "include \"bare\"\n");
+    machine.write("usr/lib/kbd/keymaps/i386/include/bare.inc", "keycode 1 = Escape\n");
+    succeed(Command::new("gzip").arg(machine.path("usr/lib/kbd/keymaps/i386/qwertz/de.map")));
+    let output = machine.add();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let listed = machine.listed();
+    for path in ["etc/vconsole.conf", "keymaps/i386/qwertz/de.map", "keymaps/i386/include/bare.inc"] {
+        assert!(listed.contains(&format!("{path}\n")), "{path}: {listed}");
+    }
+    // Debian's systemd, which the offline image has, does nothing for consoles.
+    let said = "KEYMAP=de of /etc/vconsole.conf does not count in the initrd, since the base has no \
+                /usr/lib/systemd/systemd-vconsole-setup and no /usr/bin/loadkeys";
+    assert!(stderr(&output).contains(said) && stderr(&output).contains("FONT=none-such"), "{}", stderr(&output));
+}

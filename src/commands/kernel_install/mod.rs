@@ -5,6 +5,7 @@
 //! where that is allowed, so there is nothing to remove.
 
 mod base;
+mod console;
 mod device_tree;
 mod environment;
 mod space;
@@ -121,7 +122,8 @@ impl Installation<'_> {
         let made = host::write(&request, &base, &mut output, self.progress)?;
         self.check_space_of_initrd(made.size_bytes)?;
         output.commit()?;
-        check_needs(&made, &path).inspect_err(|_| _ = fs::remove_file(&path))?;
+        let holdings = check_needs(&made, &path).inspect_err(|_| _ = fs::remove_file(&path))?;
+        console::remarks(&made.console, &holdings).iter().for_each(|remark| self.progress.warn(remark));
         made.needs.notes.iter().for_each(|note| self.progress.warn(note));
         let (size, count) = (DecimalBytes(made.size_bytes), made.modules);
         self.progress.note(&format!("initrd for {kernel_version}: {size}, {count} modules"));
@@ -143,8 +145,11 @@ impl Installation<'_> {
     }
 }
 
-/// Fails when the initrd lacks something that the machine needs.
-fn check_needs(made: &Made, initrd: &Path) -> Result<()> {
+/// What the initrd holds.
+///
+/// # Errors
+/// Fails when it lacks something that the machine needs.
+fn check_needs(made: &Made, initrd: &Path) -> Result<Holdings> {
     let holdings = Holdings::of_initrd(initrd)?;
     for wanted in made.needs.wants.iter() {
         let answer = holdings.check(wanted);
@@ -160,5 +165,5 @@ fn check_needs(made: &Made, initrd: &Path) -> Result<()> {
             );
         }
     }
-    Ok(())
+    Ok(holdings)
 }
