@@ -13,14 +13,24 @@ use anyhow::{Context, Result, bail};
 use crate::modules;
 use crate::tree::{Content, Entry, Kind, Tree, TreePath, join};
 
+/// The names of the modules that are built into a kernel.
+const BUILTIN: &str = "modules.builtin";
+
 /// The modules and the firmware of a kernel.
 ///
 /// # Errors
-/// Fails when the kernel has no directory, and when a directory cannot be read.
+/// Fails when the kernel is not installed, or not as a whole, and when a directory cannot be read.
 pub(super) fn of_kernel(root: &Path, kernel_version: &str) -> Result<Tree> {
     let directory = format!("usr/lib/modules/{kernel_version}");
     if !root.join(&directory).is_dir() {
         bail!("there is no directory /{directory}: the kernel {kernel_version} is not installed, or half removed");
+    }
+    // Every kernel that is installed has it, and the packages of other modules have it not.
+    if !root.join(&directory).join(BUILTIN).is_file() {
+        bail!(
+            "/{directory} has no {BUILTIN}: the kernel {kernel_version} is half removed or half installed; install its \
+             packages again, or remove them and the directory"
+        );
     }
     let mut tree = Tree::new();
     // weak-updates has links to modules that were built for another kernel.
@@ -104,6 +114,7 @@ mod tests {
     fn a_link_to_a_module_of_another_kernel_is_that_module_and_other_links_stay() {
         let root = Fixture::new();
         root.write("usr/lib/modules/1/extra/far.ko.xz", "").write("usr/lib/modules/2/kernel/near.ko.xz", "");
+        root.write("usr/lib/modules/2/modules.builtin", "");
         root.link("usr/lib/modules/2/weak-updates/far.ko.xz", "../../1/extra/far.ko.xz");
         root.link("usr/lib/modules/2/weak-updates/gone.ko.xz", "../../1/extra/gone.ko.xz");
         root.link("usr/lib/modules/2/build", "/usr/src/2");
@@ -111,7 +122,10 @@ mod tests {
         let modules = KernelModules::open(&tree, "2").unwrap();
         assert_eq!(modules.files().map(|file| file.name.as_str()).collect::<Vec<_>>(), ["far", "near"]);
         assert!(matches!(tree.get(b"usr/lib/modules/2/build").unwrap().kind, Kind::Symlink { .. }));
-        let error = format!("{:#}", of_kernel(root.path(), "3").unwrap_err());
-        assert!(error.contains("/usr/lib/modules/3") && error.contains("half removed"), "{error}");
+        for kernel in ["1", "3"] {
+            let error = format!("{:#}", of_kernel(root.path(), kernel).unwrap_err());
+            let directory = format!("/usr/lib/modules/{kernel}");
+            assert!(error.contains(&directory) && error.contains("half removed"), "{error}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::configuration::Configuration;
 use super::console::Console;
@@ -82,7 +82,7 @@ fn add_crypttab(tree: &mut Tree, root: &Path) -> Result<()> {
         let usual = format!("{KEYS}/{}.key", line.name);
         let usual = Some(usual.as_str()).filter(|path| line.key.is_none() && below(root, Path::new(path)).exists());
         for file in line.files().chain(usual) {
-            add(tree, root, Path::new(file)).with_context(|| {
+            add_key(tree, root, Path::new(file)).with_context(|| {
                 format!("the volume {} of /etc/crypttab, which the initrd opens, needs it", line.name)
             })?;
         }
@@ -91,6 +91,13 @@ fn add_crypttab(tree: &mut Tree, root: &Path) -> Result<()> {
         tree.add_file(CRYPTTAB.as_bytes(), Content::from_bytes(kept.into_bytes()), 0o600, 0)?;
     }
     Ok(())
+}
+
+/// Adds a key or a header, which is never a directory.
+fn add_key(tree: &mut Tree, root: &Path, path: &Path) -> Result<()> {
+    let is_directory = below(root, path).is_dir();
+    ensure!(!is_directory, "{} is no file, but a directory", path.display());
+    add(tree, root, path)
 }
 
 /// Adds a file or a directory of the machine, and where it is a symlink what that leads to.
@@ -102,6 +109,8 @@ fn add(tree: &mut Tree, root: &Path, path: &Path) -> Result<()> {
     if metadata.is_dir() {
         return files::add_directory(tree, root, inside.as_os_str().as_bytes(), |_| false);
     }
+    // Whoever reads a pipe waits for somebody who writes.
+    ensure!(metadata.is_file(), "{} is neither a file nor a directory", file.display());
     // It is read now: what cannot be is told before anything is written.
     let bytes = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
     let mode = metadata.permissions().mode() & 0o7777;
@@ -178,6 +187,9 @@ mod tests {
         let of_crypttab = || tree(root.path(), &Configuration::default(), &Derived::default(), &Console::default(), 0);
         let error = format!("{:#}", of_crypttab().unwrap_err());
         assert!(error.contains("the volume root of /etc/crypttab") && error.contains("/etc/root.key"), "{error}");
+        root.directory("etc/root.key");
+        let error = of_crypttab().unwrap_err();
+        assert!(format!("{error:#}").contains("/etc/root.key is no file, but a directory"), "{error:#}");
     }
 
     #[test]

@@ -24,6 +24,7 @@ mod interrupted;
 mod kernel;
 mod kernel_install;
 mod kernel_install_base;
+mod kernel_install_failures;
 mod kernel_install_uki;
 mod lock;
 mod matrix;
