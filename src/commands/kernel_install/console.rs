@@ -15,8 +15,8 @@ pub fn remarks(settings: &[Setting], holdings: &Holdings) -> Vec<String> {
             [SETUP, *program].iter().filter(|path| !has(path)).map(|path| format!("/{path}")).collect();
         if !programs.is_empty() {
             remarks.push(format!(
-                "{text} of /etc/vconsole.conf does not count in the initrd, since the base has no {}: build it with the \
-                 packages kbd and systemd-udev",
+                "{text} of /etc/vconsole.conf does not count in the initrd, since the base has no {}: build it with \
+                 --profile vconsole",
                 programs.join(" and no ")
             ));
         } else if !is_there && !holdings.paths().any(|path| is_of(path, directory, value)) {
