@@ -13,6 +13,7 @@ mod doctor;
 mod engine;
 mod fixture;
 mod format;
+mod forms;
 mod handmade;
 mod host_machine;
 mod http_server;
