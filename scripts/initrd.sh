@@ -6,7 +6,7 @@ image=${2:-}
 
 # Whether the builder image of a definition is at hand, or a registry has it.
 builder_answers() {
-    reference=$(sed -n 's/^image = "\(.*\)"$/\1/p' "images/$1.toml")
+    reference=$(sed -n 's/^image = "\(.*\)"$/\1/p' "images/$1.toml" "images/parts/$1.toml" 2> /dev/null)
     # podman takes a tag or a digest, not both.
     reference=$(echo "$reference" | sed 's/:[^:@/]*@/@/')
     podman image exists "$reference" 2> /dev/null \

@@ -52,11 +52,11 @@ impl SupplyOptions {
     }
 }
 
-/// The definition of the image of that name below the current directory, or of that path.
+/// The definition of the image of that name below the current directory, or of those that come with the program, or of that path.
 ///
 /// # Errors
 /// As [`Definition::load`].
 pub fn load_definition(image: &str) -> Result<Definition> {
     let directory = std::env::current_dir().context("finding the current directory")?;
-    Definition::load(image, &directory)
+    Definition::load_or_shipped(image, &directory, surroundings::shipped_images().as_deref())
 }

@@ -84,6 +84,13 @@ pub fn cache_directory() -> PathBuf {
     base.unwrap_or_else(env::temp_dir).join("ocinitrd")
 }
 
+/// The images that were installed with this program, if it was installed: `bin/ocinitrd` has them in `share/ocinitrd/images`.
+pub fn shipped_images() -> Option<PathBuf> {
+    let program = env::current_exe().ok()?;
+    let images = program.parent()?.parent()?.join("share/ocinitrd/images");
+    images.is_dir().then_some(images)
+}
+
 /// The UEFI firmware that this host has for QEMU's guests, if it has any.
 pub fn firmware() -> Option<Firmware> {
     uefi::find(Path::new("/"), configuration_directory().as_deref(), uefi::Boot::Any)

@@ -53,6 +53,8 @@ pub struct Definition {
     pub files: Vec<PathBuf>,
     /// The directory of this file, absolute: what the definition's paths are relative to.
     pub directory: PathBuf,
+    /// Where its lock belongs.
+    pub lock_directory: PathBuf,
 }
 
 impl Definition {
@@ -62,10 +64,25 @@ impl Definition {
     /// Fails when there is no such definition (naming those there are), or when it or an included file cannot be read,
     /// holds an unknown key, lacks a required one, or includes itself.
     pub fn load(image: &str, directory: &Path) -> Result<Definition> {
-        let path = find(image, directory)?;
+        Definition::load_or_shipped(image, directory, None)
+    }
+
+    /// The same; a name that is not there is looked up in `shipped`, which users cannot write to: the lock of such an image
+    /// belongs into `directory`.
+    ///
+    /// # Errors
+    /// As [`Definition::load`].
+    pub fn load_or_shipped(image: &str, directory: &Path, shipped: Option<&Path>) -> Result<Definition> {
+        let path = find(image, directory, shipped)?;
         let mut files = Vec::new();
         let merged = raw::read_with_includes(&path, &mut Vec::new(), &mut files)?;
-        merged.check(image, &path, files).with_context(|| format!("checking the definition {}", path.display()))
+        let checked = merged.check(image, &path, files);
+        let mut definition = checked.with_context(|| format!("checking the definition {}", path.display()))?;
+        if shipped.is_some_and(|shipped| path.parent() == Some(shipped)) {
+            definition.lock_directory =
+                fs::canonicalize(directory).with_context(|| format!("reading {}", directory.display()))?;
+        }
+        Ok(definition)
     }
 
     /// Where a path of the definition leads.
@@ -78,9 +95,9 @@ impl Definition {
         if baseurl.contains("://") { baseurl.to_owned() } else { self.path(baseurl).to_string_lossy().into_owned() }
     }
 
-    /// Where the image's lock belongs: beside its definition.
+    /// The image's lock: beside its definition, unless that came with the program.
     pub fn lock_path(&self) -> PathBuf {
-        self.path(format!("{}.lock", self.name))
+        self.lock_directory.join(format!("{}.lock", self.name))
     }
 
     /// The image's own selection with those of `profiles` added in the given order, each behind those that it includes.
@@ -148,16 +165,22 @@ impl Definition {
 }
 
 /// The path of the definition that a user named.
-fn find(image: &str, directory: &Path) -> Result<PathBuf> {
+fn find(image: &str, directory: &Path, shipped: Option<&Path>) -> Result<PathBuf> {
     if image.contains('/') || image.ends_with(".toml") {
         return Ok(directory.join(image));
     }
     let images = directory.join("images");
-    let path = images.join(format!("{image}.toml"));
-    if path.is_file() {
+    let places = [Some(images.as_path()), shipped];
+    let mut paths = places.iter().flatten().map(|place| place.join(format!("{image}.toml")));
+    if let Some(path) = paths.find(|path| path.is_file()) {
         return Ok(path);
     }
-    let known = names_in(&images)?;
+    let mut known = names_in(&images)?;
+    if let Some(shipped) = shipped {
+        known.extend(names_in(shipped)?);
+        known.sort();
+        known.dedup();
+    }
     if known.is_empty() {
         bail!(
             "there is no image {image:?}: {} holds no definition; run in a directory that has images/NAME.toml, \
@@ -165,7 +188,8 @@ fn find(image: &str, directory: &Path) -> Result<PathBuf> {
             images.display()
         );
     }
-    bail!("there is no image {image:?} in {}; those there are: {}", images.display(), known.join(", "));
+    let places: Vec<String> = places.iter().flatten().map(|place| place.display().to_string()).collect();
+    bail!("there is no image {image:?} in {}; those there are: {}", places.join(" or "), known.join(", "));
 }
 
 /// The images of a directory; what they share lies in folders below it.
@@ -318,6 +342,19 @@ modules = ["dm-thin-pool"]
         let error = error_of(&[("a.toml", "include = [\"b.toml\"]"), ("b.toml", "include = [\"a.toml\"]")], "a");
         assert!(error.contains("the definition includes itself: "), "{error}");
         assert!(error.matches("a.toml").count() >= 2, "{error}");
+    }
+
+    #[test]
+    fn an_image_that_comes_with_the_program_has_its_lock_where_the_user_is_and_one_s_own_goes_before_it() {
+        let (own, shipped) = (images(&[("b.toml", MINIMAL)]), images(&[("a.toml", MINIMAL), ("b.toml", MINIMAL)]));
+        let (here, place) = (fs::canonicalize(own.path()).unwrap(), shipped.path().join("images"));
+        let load = |name: &str| Definition::load_or_shipped(name, own.path(), Some(&place));
+        let of_program = load("a").unwrap();
+        assert_eq!(of_program.directory, fs::canonicalize(&place).unwrap());
+        assert_eq!(of_program.lock_path(), here.join("a.lock"));
+        assert_eq!(load("b").unwrap().lock_path(), here.join("images/b.lock"));
+        let error = format!("{:#}", load("c").unwrap_err());
+        assert!(error.ends_with("/images; those there are: a, b"), "{error}");
     }
 
     #[test]

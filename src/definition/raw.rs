@@ -134,10 +134,12 @@ impl RawDefinition {
         }
         let compression = self.output.compression.as_deref().unwrap_or("zstd");
         let file = files.last().context("a definition is at least one file")?;
+        let directory = file.parent().unwrap_or(Path::new("/")).to_owned();
         let mut definition = Definition {
             argument: argument.to_owned(),
             name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
-            directory: file.parent().unwrap_or(Path::new("/")).to_owned(),
+            lock_directory: directory.clone(),
+            directory,
             builder_image: self.builder.image.context("[builder] image is missing")?,
             releasever: self.releasever.context("releasever is missing, such as releasever = \"44\"")?,
             repositories: self.repos,

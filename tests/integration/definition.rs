@@ -20,8 +20,10 @@ fn shipped(name: &str) -> String {
     fs::read_to_string(fixture::checkout().join("images").join(name)).unwrap()
 }
 
-fn with_parts(text: &str) -> String {
-    text.replace("parts/", &format!("{}/images/parts/", fixture::checkout().display()))
+/// The definition that Fedora's images include, with its own include as it is found from elsewhere.
+fn of_fedora() -> String {
+    shipped("parts/fedora-44.toml")
+        .replace("initrd.toml", &format!("{}/images/parts/initrd.toml", fixture::checkout().display()))
 }
 
 #[test]
@@ -45,7 +47,7 @@ fn missing_image_lists_those_there_are() {
 
 #[test]
 fn unknown_profile_lists_those_there_are() {
-    let image = with_parts(&shipped("fedora-44.toml"));
+    let image = of_fedora();
     let error = build_error(&[("a.toml", &image)], &["a", "--profile", "iscsi"]);
     assert!(
         error.contains("image a has no profile \"iscsi\"; its profiles are: disk-maker, integrity, lvm, network, nfs"),
@@ -55,7 +57,7 @@ fn unknown_profile_lists_those_there_are() {
 
 #[test]
 fn builder_that_is_not_pinned_is_refused() {
-    let image = with_parts(&shipped("fedora-44.toml"));
+    let image = of_fedora();
     let (unpinned, _) = image.split_once("@sha256:").unwrap();
     let rest = image.split_once("\"\n\n[repos.fedora]").unwrap().1;
     let image = format!("{unpinned}\"\n\n[repos.fedora]{rest}");
@@ -66,7 +68,7 @@ fn builder_that_is_not_pinned_is_refused() {
 #[test]
 fn the_tools_own_image_is_built_on_the_pinned_fedora() {
     let containerfile =
-        std::fs::read_to_string(fixture::checkout().join("containerfiles/ocinitrd.Containerfile")).unwrap();
+        std::fs::read_to_string(fixture::checkout().join("containerfiles/ocinitrd.containerfile")).unwrap();
     let definition = ocinitrd::definition::Definition::load("fedora-44", fixture::checkout()).unwrap();
     assert!(containerfile.contains(&format!("ARG FEDORA={}\n", definition.builder_image)));
 }

@@ -305,7 +305,7 @@ fn fedoras_definition_is_locked_and_built_from_mirrors_that_a_metalink_names() {
     );
     fs::write(mirror.path().join("metalink?repo=fedora-44&arch=x86_64"), metalink).unwrap();
 
-    let shipped = fs::read_to_string(fixture::checkout().join("images/fedora-44.toml")).unwrap();
+    let shipped = fs::read_to_string(fixture::checkout().join("images/parts/fedora-44.toml")).unwrap();
     let (_, after) = shipped.split_once("[repos.fedora]").unwrap();
     let (fedora, _) = after.split_once("[repos.updates]").unwrap();
     let key = fixture::offline_directory().join("keys/offline.asc");
