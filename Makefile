@@ -2,6 +2,8 @@
 
 OCINITRD = target/release/ocinitrd
 IMAGE ?=
+DESTDIR ?=
+PREFIX ?= /usr/local
 CHECK_PROGRAMS = cc libc-headers fsck.vfat openssl sfdisk
 BUILD_PROGRAMS = cc libc-headers podman crun newuidmap qemu-system-x86_64
 OFFLINE_PROGRAMS = $(BUILD_PROGRAMS) apt-get mmdebstrap debian-archive-keyring createrepo_c rpmsign gpg
@@ -16,7 +18,7 @@ SKIP = $(strip $(if $(filter-out 0,$(shell id -u)),--skip as_root::) \
 # What other tests, or measurements, run as a process of its own.
 NOT_TESTS = engine::a_run_that_sleeps modules::measure
 
-.PHONY: help initrd offline check test test-matrix bench format clean rust check-programs build-programs offline-programs test-programs
+.PHONY: help initrd offline build install check test test-matrix bench format clean rust check-programs build-programs offline-programs test-programs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -29,6 +31,14 @@ initrd: rust build-programs ## build the default image (or IMAGE=NAME) into out/
 offline: rust offline-programs ## make the offline image's repository and builder image
 	@tests/offline/host-setup.sh
 	@cargo run --release --quiet --package offline-repo -- setup
+
+build: rust ## compile the program, and write its manual pages and completions into target/manual
+	cargo build --release --locked --package ocinitrd --package ocinitrd-manual
+	target/release/ocinitrd-manual target/manual
+
+install: ## install what `make build` made, below DESTDIR if given, in PREFIX (/usr/local)
+	@[ -x $(OCINITRD) ] && [ -d target/manual/man1 ] || { echo "there is nothing to install yet: run make build" >&2; exit 1; }
+	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' scripts/install.sh $(OCINITRD) target/manual
 
 check: rust check-programs ## the quick part, for every commit: format, lints, unit tests
 	@scripts/rust.sh fmt clippy

@@ -28,10 +28,12 @@ use subject::Given;
 /// KVM where it works. Exits with 1 if a boot does not come out as it must; then the stage (disks, firmware, server, kernel,
 /// unpack, init, device, mount, switch-root, target) and the last
 /// lines of the console are shown.
-///
-/// Examples: ocinitrd boot fedora-44; ocinitrd boot fedora-44 --root all --verify-contents;
-/// ocinitrd boot --kernel /boot/vmlinuz --initrd /boot/initrd.img --console
 #[derive(Debug, clap::Args)]
+#[command(after_long_help = "\
+Examples:
+  ocinitrd boot fedora-44
+  ocinitrd boot fedora-44 --root all --verify-contents
+  ocinitrd boot --kernel /boot/vmlinuz --initrd /boot/initrd.img --console")]
 pub struct Arguments {
     /// The output directory of `ocinitrd build`
     #[arg(value_name = "OUT", required_unless_present_any = ["list", "initrd", "uki"])]
