@@ -7,7 +7,7 @@ PREFIX ?= /usr/local
 CHECK_PROGRAMS = cc libc-headers fsck.vfat openssl sfdisk
 BUILD_PROGRAMS = cc libc-headers podman crun newuidmap qemu-system-x86_64
 OFFLINE_PROGRAMS = $(BUILD_PROGRAMS) apt-get mmdebstrap debian-archive-keyring createrepo_c rpmsign gpg
-TEST_PROGRAMS = $(OFFLINE_PROGRAMS) $(CHECK_PROGRAMS) bsdtar bzip2 cpio depmod dracut faketime firmware-keys kernel-install lz4 mkinitramfs pkcs11-engine rpm rpmbuild runuser sbsign skopeo softhsm2-util swtpm uefi-firmware xz zstd
+TEST_PROGRAMS = $(OFFLINE_PROGRAMS) $(CHECK_PROGRAMS) bsdtar bzip2 cpio depmod dracut faketime firmware-keys kernel-install lz4 mandoc mkinitramfs pkcs11-engine rpm rpmbuild rpmlint runuser sbsign skopeo softhsm2-util swtpm uefi-firmware xz zstd
 # The programs of administrators, such as depmod, are not on everyone's path.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
@@ -18,7 +18,7 @@ SKIP = $(strip $(if $(filter-out 0,$(shell id -u)),--skip as_root::) \
 # What other tests, or measurements, run as a process of its own.
 NOT_TESTS = engine::a_run_that_sleeps modules::measure
 
-.PHONY: help initrd offline build install check test test-matrix bench format clean rust check-programs build-programs offline-programs test-programs
+.PHONY: help initrd offline build install sources check test test-matrix bench format clean rust check-programs build-programs offline-programs test-programs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -39,6 +39,9 @@ build: rust ## compile the program, and write its manual pages and completions i
 install: ## install what `make build` made, below DESTDIR if given, in PREFIX (/usr/local)
 	@[ -x $(OCINITRD) ] && [ -d target/manual/man1 ] || { echo "there is nothing to install yet: run make build" >&2; exit 1; }
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' scripts/install.sh $(OCINITRD) target/manual
+
+sources: rust ## the sources of the packages into out/sources: of what is committed, and its crates
+	@scripts/sources.sh out/sources
 
 check: rust check-programs ## the quick part, for every commit: format, lints, unit tests
 	@scripts/rust.sh fmt clippy

@@ -22,6 +22,7 @@ gpg                 gnupg                  gnupg2
 kernel-install      systemd                systemd-udev
 libc-headers        libc6-dev              glibc-devel
 lz4                 lz4                    lz4
+mandoc              mandoc                 mandoc
 mkinitramfs         initramfs-tools-core   -
 mmdebstrap          mmdebstrap             mmdebstrap
 newuidmap           uidmap                 shadow-utils
@@ -31,6 +32,7 @@ podman              podman                 podman
 qemu-system-x86_64  qemu-system-x86        qemu-system-x86-core
 rpm                 rpm                    rpm
 rpmbuild            rpm                    rpm-build
+rpmlint             rpmlint                rpmlint
 rpmsign             rpm                    rpm-sign
 runuser             util-linux             util-linux
 sbsign              sbsigntool             sbsigntools

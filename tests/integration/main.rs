@@ -31,6 +31,7 @@ mod lock;
 mod matrix;
 mod modules;
 mod oci;
+mod packages;
 mod registry;
 mod repository;
 mod signers;
