@@ -12,7 +12,7 @@ fn machine(configuration: &str) -> Machine {
     let machine = Machine::running();
     fs::remove_dir_all(machine.path("usr/lib/ocinitrd")).unwrap();
     let definitions = base_definition().parent().unwrap().to_owned();
-    machine.link("etc/ocinitrd/images", definitions.to_str().unwrap());
+    machine.link("usr/share/ocinitrd/images", definitions.to_str().unwrap());
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache");
     let cache = std::env::var_os("XDG_CACHE_HOME").map_or_else(home, PathBuf::from).join("ocinitrd");
     machine.link("var/cache/ocinitrd", cache.to_str().unwrap());
@@ -36,6 +36,8 @@ fn a_base_is_built_where_that_is_allowed_and_only_when_it_is_needed() {
     add(true, "there is no base in ");
     assert_eq!(names(&place), ["base.cpio.zst", "linux.efi.stub", "manifest.json"]);
     add(false, "");
+    // The definition is as from a package, which others write nothing beside.
+    assert!(machine.path("var/lib/ocinitrd/base.lock").is_file());
     fs::write(place.join("base.cpio.zst"), "damaged").unwrap();
     add(true, "base.cpio.zst is not what its manifest says");
     fs::write(&manifest, "{").unwrap();

@@ -20,6 +20,8 @@ use crate::workshop::Workshop;
 
 /// Where definitions are, in a directory `images`, that are named without their paths.
 const DEFINITIONS: [&str; 2] = ["etc/ocinitrd", "usr/share/ocinitrd"];
+/// Where the lock of a definition lies that a package brought, and the bases that are built.
+const STATE: &str = "var/lib/ocinitrd";
 /// What a build keeps: during a transaction of packages there may be no HOME.
 const CACHE: &str = "var/cache/ocinitrd";
 
@@ -96,7 +98,11 @@ fn load(root: &Path, image: &str) -> Result<Definition> {
     let place = places.iter().find(has_it).with_context(|| {
         format!("there is no image {image:?} in images of /{}: give the path of a definition", DEFINITIONS.join(", /"))
     })?;
-    Definition::load(image, place)
+    let mut definition = Definition::load(image, place)?;
+    if place.ends_with(DEFINITIONS[1]) {
+        definition.lock_directory = root.join(STATE);
+    }
+    Ok(definition)
 }
 
 fn below(root: &Path, path: &str) -> String {
