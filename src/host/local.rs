@@ -46,14 +46,13 @@ pub(super) fn tree(
         tree.add_file(path.as_os_str().as_bytes(), Content::from_bytes(bytes.clone()), 0o644, 0)?;
     }
     add_crypttab(&mut tree, root)?;
-    // Keys of volumes below the root that crypttab or the kernel's options name.
-    for wanted in needs.wants.iter() {
-        if let Demand::File(path) = &wanted.demand {
-            let path = Path::new(path);
-            if below(root, path).is_file() {
-                add(&mut tree, root, path)?;
-            }
-        }
+    // Keys of volumes below the root that crypttab or the kernel's options name. Of crypttab its own lines are there already.
+    let files = needs.wants.iter().filter_map(|wanted| match &wanted.demand {
+        Demand::File(path) if path != crypttab::PATH => Some(Path::new(path)),
+        _ => None,
+    });
+    for path in files.filter(|path| below(root, path).is_file()) {
+        add(&mut tree, root, path)?;
     }
     for path in USUAL.map(Path::new).into_iter().filter(|path| below(root, path).exists()) {
         add(&mut tree, root, path)?;
@@ -168,8 +167,9 @@ mod tests {
         root.write("etc/cryptsetup-keys.d/data.key", "found").write("etc/cryptsetup-keys.d/home.key", "not wanted");
         root.write("etc/root.key", "secret").write("etc/root.header", "header").write("etc/home.key", "other");
         root.write("etc/mdadm.conf", "ARRAY");
-        let tree =
-            tree(root.path(), &Configuration::default(), &Derived::default(), &Console::default(), 5).unwrap().unwrap();
+        let mut needs = Derived::default();
+        needs.wants.add_for(Demand::File(crypttab::PATH.to_owned()), None, "/");
+        let tree = tree(root.path(), &Configuration::default(), &needs, &Console::default(), 5).unwrap().unwrap();
         let crypttab = text(&tree, "etc/crypttab");
         assert!(crypttab.contains("root UUID=1") && crypttab.contains("usb UUID=3") && !crypttab.contains("home"));
         assert_eq!((text(&tree, "etc/root.key"), text(&tree, "etc/root.header")), ("secret".into(), "header".into()));

@@ -1,5 +1,8 @@
 //! Encrypted volumes: the text of `/etc/crypttab` in, its lines out; `crypttab(5)`.
 
+/// Where a machine has it.
+pub const PATH: &str = "/etc/crypttab";
+
 /// A line of crypttab.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Line {

@@ -10,7 +10,6 @@ use super::crypttab::{self, Line};
 use super::kernel_options::KernelOptions;
 use super::root::Root;
 
-const CRYPTTAB: &str = "/etc/crypttab";
 const MAPPER: &str = "/dev/mapper/";
 /// What the system finds by the type of its partition is opened under such a name.
 const FOUND_BY_ITSELF: [&str; 2] = ["", "gpt-auto"];
@@ -24,6 +23,8 @@ pub struct Volume {
     pub options: Vec<String>,
     /// Where its key is, if anywhere: a path in the initrd, or one on another device behind a colon.
     pub key: Option<String>,
+    /// Whether nothing but its line in crypttab has the initrd open it.
+    pub is_by_crypttab: bool,
 }
 
 /// What a machine says of its volumes.
@@ -37,7 +38,7 @@ impl<'a> Volumes<'a> {
     /// # Errors
     /// Fails when crypttab exists and cannot be read.
     pub(super) fn read(root: &Root, options: &'a KernelOptions) -> Result<Self> {
-        Ok(Volumes { lines: crypttab::parse(&root.text(CRYPTTAB)?.unwrap_or_default()), options })
+        Ok(Volumes { lines: crypttab::parse(&root.text(crypttab::PATH)?.unwrap_or_default()), options })
     }
 
     /// The names of those that the initrd has to open although nothing in it may need them.
@@ -56,20 +57,27 @@ impl<'a> Volumes<'a> {
         let line = self.lines.iter().find(|line| line.name == name);
         let mut options = line.map(|line| line.options.clone()).unwrap_or_default();
         let mut key = line.and_then(|line| line.key.clone());
+        let mut is_by_crypttab = line.is_some_and(Line::is_for_initrd);
         if let Some(uuid) = header_uuid(uuid) {
+            is_by_crypttab &= !self.is_told(name, uuid);
             options.extend(self.options.volume_options(uuid));
             key = self.options.volume_key(uuid).map(str::to_owned).or(key);
         }
-        Some(Volume { path: device.path.clone(), options, key })
+        Some(Volume { path: device.path.clone(), options, key, is_by_crypttab })
     }
 
-    /// What is to be said of a volume that nothing on the kernel's command line opens.
+    /// Whether the kernel's command line, or the type of its partition, has the initrd open the LUKS volume.
+    fn is_told(&self, name: &str, uuid: &str) -> bool {
+        let root = self.options.values("root").last().unwrap_or_default();
+        self.options.opens(uuid) || (name == "root" && FOUND_BY_ITSELF.contains(&root))
+    }
+
+    /// What is to be said of a volume that neither the kernel's command line nor crypttab has the initrd open.
     pub(super) fn untold(&self, device: &Device) -> Option<String> {
         let name = device.path.strip_prefix(MAPPER)?;
         let Kind::Mapped(uuid) = &device.kind else { return None };
         let uuid = header_uuid(uuid)?;
-        let root = self.options.values("root").last().unwrap_or_default();
-        if self.options.opens(uuid) || (name == "root" && FOUND_BY_ITSELF.contains(&root)) {
+        if self.is_told(name, uuid) || self.for_initrd().any(|opened| opened == name) {
             return None;
         }
         Some(format!(
@@ -112,7 +120,7 @@ mod tests {
         let volumes = Volumes::read(&fixture.root(), &options).unwrap();
         let volume = volumes.volume(&device("luks", UUID)).unwrap();
         assert_eq!(volume.options, ["tpm2-device=auto", "discard"]);
-        assert_eq!(volume.key.as_deref(), Some("/k:LABEL=x"));
+        assert_eq!((volume.key.as_deref(), volume.is_by_crypttab), (Some("/k:LABEL=x"), false));
         assert_eq!(volumes.for_initrd().collect::<Vec<_>>(), ["other"]);
         assert_eq!(volumes.volume(&device("luks", "CRYPT-PLAIN-luks")).unwrap().key.as_deref(), Some("/etc/luks.key"));
         assert_eq!(volumes.volume(&device("luks", "CRYPT-VERITY-1-luks")), None);
@@ -131,6 +139,21 @@ mod tests {
         assert_eq!(untold("quiet", "root"), None);
         assert!(untold("quiet", "luks").is_some());
         assert!(untold("root=/dev/mapper/root", "root").is_some());
+    }
+
+    #[test]
+    fn a_volume_of_crypttab_that_the_initrd_opens_is_told_by_that_unless_the_command_line_tells_it_too() {
+        let fixture = Fixture::new();
+        fixture.write("etc/crypttab", "luks UUID=1 /etc/luks.key x-initrd.attach\nroot UUID=2 - x-initrd.attach\n");
+        let by_crypttab = |name: &str, options: &str| {
+            let options = parse(options);
+            let volumes = Volumes::read(&fixture.root(), &options).unwrap();
+            assert_eq!(volumes.untold(&device(name, UUID)), None, "{name} {options:?}");
+            volumes.volume(&device(name, UUID)).unwrap().is_by_crypttab
+        };
+        assert!(by_crypttab("luks", "root=/dev/mapper/luks") && by_crypttab("root", "root=/dev/mapper/root"));
+        assert!(!by_crypttab("luks", "rd.luks.uuid=0c1d2d00-1111-4000-8000-000000000001"));
+        assert!(!by_crypttab("root", "root=gpt-auto"));
     }
 
     #[test]

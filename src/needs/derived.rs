@@ -6,7 +6,7 @@
 
 use super::table::NEEDS;
 use super::{Demand, Wants};
-use crate::machine::{Device, Driver, FileSystem, Kind, Machine, Place, Volume};
+use crate::machine::{Device, Driver, FileSystem, Kind, Machine, Place, Volume, crypttab};
 
 /// What a machine needs.
 #[derive(Clone, Debug, Default)]
@@ -213,6 +213,9 @@ impl Derived {
         }
         if has("pkcs11-uri=") {
             self.add("pkcs11", object, place);
+        }
+        if volume.is_by_crypttab {
+            self.wants.add_for(Demand::File(crypttab::PATH.to_owned()), object, &place.name);
         }
         let headers = volume.options.iter().filter_map(|option| option.strip_prefix("header="));
         for file in headers.chain(volume.key.as_deref()) {

@@ -166,6 +166,11 @@ fn crypttab_says_what_opens_a_volume() {
     assert_eq!(names(&elsewhere).len(), 4);
     assert_eq!(elsewhere.notes, ["/dev/mapper/luks needs a file of LABEL=stick, which is not checked"]);
     assert_eq!(names(&with("luks UUID=1 /dev/urandom\nother UUID=2 /etc/key tpm2-device=auto\n")).len(), 4);
+    // Without anything on the command line it is crypttab itself.
+    fixture.write("proc/cmdline", "root=/dev/mapper/luks");
+    let attached = with("luks UUID=1 - x-initrd.attach\n");
+    assert_eq!(names(&attached)[4..], ["the file /etc/crypttab"]);
+    assert!(attached.notes.is_empty(), "{:?}", attached.notes);
 }
 
 #[test]
