@@ -39,6 +39,7 @@ sbsign              sbsigntool             sbsigntools
 sfdisk              fdisk                  util-linux
 skopeo              skopeo                 skopeo
 softhsm2-util       softhsm2               softhsm
+strip               binutils               binutils
 swtpm               swtpm                  swtpm
 uefi-firmware       ovmf                   edk2-ovmf
 xz                  xz-utils               xz

@@ -28,6 +28,7 @@ mod kernel_install_base;
 mod kernel_install_failures;
 mod kernel_install_uki;
 mod lock;
+mod machine;
 mod matrix;
 mod modules;
 mod oci;
