@@ -57,7 +57,8 @@ impl Container {
         command.args(["--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096", "--name", &container.name]);
         command.arg(format!("--volume={}:/work", container.work.path().display()));
         command.arg(format!("--volume={}:/offline:ro", fs::canonicalize(offline_directory()).unwrap().display()));
-        succeed(command.args([&builder("dnf5"), "sleep", "infinity"]));
+        // Of tests that are killed nothing stays for long.
+        succeed(command.args([&builder("dnf5"), "sleep", "1800"]));
         fs::write(container.work.path().join("dnf.conf"), DNF_CONF).unwrap();
         container
     }
