@@ -31,10 +31,13 @@ const PROGRAMS: [&str; 6] = ["bash", "chroot", "rpm", "rpmkeys", "tar", "xargs"]
 /// Bytes that are read at once of what a program prints.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// Namespaces for root, then for everybody else; the first that can be had are taken. With `--map-auto` a user's sub-ids
-/// are owners of files, without it there is one owner.
-const FOR_ROOT: [&[&str]; 1] = [&["unshare", "--mount", "--net"]];
-const FOR_USERS: [&[&str]; 2] = [
+/// What gives a program namespaces of its own, with its options.
+type Namespaces = &'static [&'static str];
+
+/// Those for root.
+const FOR_ROOT: [Namespaces; 1] = [&["unshare", "--mount", "--net"]];
+/// Those for everybody else, the best first: with `--map-auto` a user's sub-ids are owners of files, without it there is one owner.
+const FOR_USERS: [Namespaces; 2] = [
     &["unshare", "--map-root-user", "--map-auto", "--mount", "--net"],
     &["unshare", "--map-root-user", "--mount", "--net"],
 ];
@@ -42,8 +45,8 @@ const FOR_USERS: [&[&str]; 2] = [
 /// This place, as one that can run jobs.
 #[derive(Debug)]
 pub struct InPlace {
-    /// What runs a program in namespaces of its own, with its arguments; empty where there can be none.
-    namespaces: &'static [&'static str],
+    /// Empty where there can be none.
+    namespaces: Namespaces,
     tools: Vec<String>,
     scratch: PathBuf,
     cancellation: Cancellation,
@@ -103,7 +106,7 @@ impl InPlace {
         };
         let (program, arguments) = job.command.split_first().context("the job has no program")?;
         let arguments = arguments.iter().map(|word| moved(word));
-        let mut command = self.program(program).args(arguments).own_process_group().only_env();
+        let mut command = run_in(self.namespaces, program).args(arguments).own_process_group().only_env();
         for (name, value) in &job.environment {
             command = command.env(name, moved(value));
         }
@@ -119,13 +122,6 @@ impl InPlace {
             }
         }
         Ok(JobResult { exit_code, log, output_bytes })
-    }
-
-    fn program(&self, name: &str) -> Program {
-        match self.namespaces.split_first() {
-            None => Program::new(name),
-            Some((unshare, options)) => Program::new(unshare).args(options).args(["--", name]),
-        }
     }
 
     /// Reads what the program prints until nobody is left who could print anything; returns its exit code and the log.
@@ -162,7 +158,7 @@ impl InPlace {
     /// What a root of a user namespace has made read-only can be removed by the like of it alone.
     fn clear(&self, directory: &Path) {
         if !geteuid().is_root() {
-            _ = self.program("rm").args(["-rf"]).args([directory.join(CONTAINER_DIRECTORY)]).run();
+            _ = run_in(self.namespaces, "rm").args(["-rf"]).args([directory.join(CONTAINER_DIRECTORY)]).run();
         }
     }
 }
@@ -229,14 +225,20 @@ fn unpack(input: Input<'_>, directory: &Path) -> Result<()> {
     unpacked.with_context(|| format!("filling {}", directory.display()))
 }
 
+/// A program that is run in namespaces, if there are any.
+fn run_in(namespaces: Namespaces, program: &str) -> Program {
+    match namespaces.split_first() {
+        None => Program::new(program),
+        Some((unshare, options)) => Program::new(unshare).args(options).args(["--", program]),
+    }
+}
+
 /// The first namespaces that can be had.
-fn namespaces() -> Result<&'static [&'static str]> {
+fn namespaces() -> Result<Namespaces> {
     let is_root = geteuid().is_root();
-    let candidates: &[&'static [&'static str]] = if is_root { &FOR_ROOT } else { &FOR_USERS };
-    let can_be_had =
-        |words: &&&'static [&'static str]| Program::new(words[0]).args(&words[1..]).args(["true"]).run().is_ok();
-    match candidates.iter().find(can_be_had) {
-        Some(words) => Ok(words),
+    let candidates: &[Namespaces] = if is_root { &FOR_ROOT } else { &FOR_USERS };
+    match candidates.iter().find(|namespaces| run_in(namespaces, "true").run().is_ok()) {
+        Some(namespaces) => Ok(namespaces),
         None if is_root => Ok(&[]),
         None => bail!(
             "--engine in-place installs packages, which takes root, or a user namespace, and this user can have none here \

@@ -47,7 +47,8 @@ make_null() {
 }
 
 unmount_kernel_file_systems() {
-    if [ -n "$mounted" ]; then umount -R "$root/proc" "$root/dev"; else rm -rf "$root"/dev/*; fi
+    # Lazily: in a user namespace what is mounted below them goes with them, and not by itself.
+    if [ -n "$mounted" ]; then umount --lazy "$root/proc" "$root/dev"; else rm -rf "$root"/dev/*; fi
 }
 
 install_packages() {

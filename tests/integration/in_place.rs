@@ -84,10 +84,12 @@ fn files(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
 #[test]
 fn in_the_builder_image_the_outputs_are_those_of_podman_whatever_it_may_do() {
     let place = Place::new();
-    // What mounts, and what an engine gives by default: it may not mount.
+    // What mounts; what an engine gives by default, which may not; and a user who may make namespaces.
+    let user = ["--user=1000", "--security-opt=seccomp=unconfined", "--env=HOME=/tmp"];
     for (output, options, says) in [
         ("mounts", &["--cap-add=SYS_ADMIN"][..], "engine: in place (unshare --mount --net), RPM version"),
         ("no-mounts", &[], "engine: in place (without namespaces), RPM version"),
+        ("user", &user, "engine: in place (unshare --map-root-user --mount --net), RPM version"),
     ] {
         let built = place.container(options).args(place.build(output)).output().unwrap();
         let said = stderr(&built);
