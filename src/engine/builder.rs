@@ -1,7 +1,5 @@
 //! What runs the steps of a build: containers of the builder image, or this very place.
 
-use std::fmt;
-
 use anyhow::{Result, bail};
 
 use super::in_place::InPlace;
@@ -45,15 +43,6 @@ impl Builder {
                 "a lock pins the builder image, and --engine in-place does not know of which image this place is: make \
                  the lock where podman is, and build here with it"
             ),
-        }
-    }
-}
-
-impl fmt::Display for Builder {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Builder::Containers { engine, .. } => engine.fmt(formatter),
-            Builder::InPlace(here) => here.fmt(formatter),
         }
     }
 }

@@ -44,7 +44,7 @@ impl Endpoint {
             Some(("tcp", address)) => parse_address(address)
                 .with_context(|| format!("engine URL {url}: expected tcp://HOST:PORT, as in tcp://127.0.0.1:8080")),
             Some(("ssh", rest)) => bail!("{}", forwarding_advice(url, rest)),
-            _ => bail!("engine {url}: expected \"podman\", unix:///PATH or tcp://HOST:PORT"),
+            _ => bail!("engine {url}: expected \"podman\", \"in-place\", unix:///PATH or tcp://HOST:PORT"),
         }
     }
 
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn malformed_urls_are_refused_with_the_expected_form() {
         for (url, expected) in [
-            ("docker", "expected \"podman\", unix:///PATH or tcp://HOST:PORT"),
+            ("docker", "expected \"podman\", \"in-place\", unix:///PATH or tcp://HOST:PORT"),
             ("unix://relative.sock", "absolute path"),
             ("tcp://host", "tcp://HOST:PORT"),
             ("tcp://host:99999", "tcp://HOST:PORT"),
