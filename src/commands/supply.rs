@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::definition::Definition;
+use crate::definition::{Definition, Shipped};
 use crate::progress::Progress;
 use crate::workshop::{Supply, Workshop};
 
@@ -58,5 +58,7 @@ impl SupplyOptions {
 /// As [`Definition::load`].
 pub fn load_definition(image: &str) -> Result<Definition> {
     let directory = std::env::current_dir().context("finding the current directory")?;
-    Definition::load_or_shipped(image, &directory, surroundings::shipped_images().as_deref())
+    let images = surroundings::shipped_images();
+    let shipped = images.as_deref().map(|images| Shipped { images, locks: &directory });
+    Definition::load_or_shipped(image, &directory, shipped)
 }

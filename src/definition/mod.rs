@@ -57,6 +57,15 @@ pub struct Definition {
     pub lock_directory: PathBuf,
 }
 
+/// Images that came with the program, into whose directory nobody else writes.
+#[derive(Clone, Copy, Debug)]
+pub struct Shipped<'a> {
+    /// Where they are.
+    pub images: &'a Path,
+    /// Where their locks belong, absolute.
+    pub locks: &'a Path,
+}
+
 impl Definition {
     /// Reads the definition `image`: a name looked up as `images/NAME.toml` below `directory`, or a path to a file.
     ///
@@ -67,20 +76,18 @@ impl Definition {
         Definition::load_or_shipped(image, directory, None)
     }
 
-    /// The same; a name that is not there is looked up in `shipped`, which users cannot write to: the lock of such an image
-    /// belongs into `directory`.
+    /// The same; a name that is not there is looked up among those that are `shipped`.
     ///
     /// # Errors
     /// As [`Definition::load`].
-    pub fn load_or_shipped(image: &str, directory: &Path, shipped: Option<&Path>) -> Result<Definition> {
-        let path = find(image, directory, shipped)?;
+    pub fn load_or_shipped(image: &str, directory: &Path, shipped: Option<Shipped<'_>>) -> Result<Definition> {
+        let path = find(image, directory, shipped.map(|shipped| shipped.images))?;
         let mut files = Vec::new();
         let merged = raw::read_with_includes(&path, &mut Vec::new(), &mut files)?;
         let checked = merged.check(image, &path, files);
         let mut definition = checked.with_context(|| format!("checking the definition {}", path.display()))?;
-        if shipped.is_some_and(|shipped| path.parent() == Some(shipped)) {
-            definition.lock_directory =
-                fs::canonicalize(directory).with_context(|| format!("reading {}", directory.display()))?;
+        if let Some(Shipped { locks, .. }) = shipped.filter(|shipped| path.parent() == Some(shipped.images)) {
+            definition.lock_directory = locks.to_owned();
         }
         Ok(definition)
     }
@@ -348,7 +355,8 @@ modules = ["dm-thin-pool"]
     fn an_image_that_comes_with_the_program_has_its_lock_where_the_user_is_and_one_s_own_goes_before_it() {
         let (own, shipped) = (images(&[("b.toml", MINIMAL)]), images(&[("a.toml", MINIMAL), ("b.toml", MINIMAL)]));
         let (here, place) = (fs::canonicalize(own.path()).unwrap(), shipped.path().join("images"));
-        let load = |name: &str| Definition::load_or_shipped(name, own.path(), Some(&place));
+        let shipped = Shipped { images: &place, locks: &here };
+        let load = |name: &str| Definition::load_or_shipped(name, own.path(), Some(shipped));
         let of_program = load("a").unwrap();
         assert_eq!(of_program.directory, fs::canonicalize(&place).unwrap());
         assert_eq!(of_program.lock_path(), here.join("a.lock"));

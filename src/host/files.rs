@@ -42,6 +42,11 @@ pub(super) fn of_kernel(root: &Path, kernel_version: &str) -> Result<Tree> {
     Ok(tree)
 }
 
+/// Where a path of the machine lies whose root is `root`.
+pub fn below(root: &Path, path: &Path) -> PathBuf {
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
 /// What lies in these directories of the machine by its name, as far as it `is_wanted`; of one name the last directory's counts.
 ///
 /// # Errors

@@ -41,6 +41,7 @@ use console::Console;
 pub use bases::{Base, Search};
 pub use configuration::{Configuration, OnFailure, Scope};
 pub use console::Setting;
+pub use files::below;
 pub use uki::Uki;
 
 /// The kernel looks for microcode before it can decompress anything.

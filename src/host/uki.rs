@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
+use super::files::below;
 use crate::uki::{Bank, Content, PolicyKeys, SignTool, Signer};
 
 /// What becomes part of the machine's unified kernel images, and who signs them. The words are those of a definition's `[uki]` and
@@ -92,10 +93,6 @@ impl Uki {
         }
         Ok(Some(signer))
     }
-}
-
-fn below(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
 }
 
 #[cfg(test)]

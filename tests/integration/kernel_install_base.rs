@@ -56,7 +56,8 @@ fn a_base_that_cannot_be_built_is_told_with_the_reason_for_building_it_and_nothi
     assert_eq!(output.status.code(), Some(1));
     let says = [
         "building a base of none-such, since there is no base in ",
-        "there is no image \"none-such\" in images of /etc",
+        "there is no image \"none-such\" in ",
+        "/etc/ocinitrd/images or ",
     ];
     assert!(says.iter().all(|text| stderr(&output).contains(text)), "{}", stderr(&output));
     assert!(machine.boot_files() == before && names(&machine.path("var/lib/ocinitrd/bases")).is_empty());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
@@ -12,14 +12,16 @@ use super::Installation;
 use crate::build::{self, Format, Kernels, Plan, Request};
 use crate::commands::supply::SupplyOptions;
 use crate::commands::{runtime, update};
-use crate::definition::Definition;
+use crate::definition::{Definition, Shipped};
 use crate::host::{self, Base, Configuration, Search};
 use crate::locking::Renewal;
 use crate::manifest;
 use crate::workshop::Workshop;
 
-/// Where definitions are, in a directory `images`, that are named without their paths.
-const DEFINITIONS: [&str; 2] = ["etc/ocinitrd", "usr/share/ocinitrd"];
+/// Where the administrator's definitions are, in a directory `images`.
+const OWN: &str = "etc/ocinitrd";
+/// Where those are that came with the program.
+const SHIPPED: &str = "usr/share/ocinitrd/images";
 /// Where the lock of a definition lies that a package brought, and the bases that are built.
 const STATE: &str = "var/lib/ocinitrd";
 /// What a build keeps: during a transaction of packages there may be no HOME.
@@ -88,25 +90,15 @@ impl Installation<'_> {
     }
 }
 
-/// The definition at that path, or the first of that name.
+/// The definition at that path; or of that name, the administrator's before those that came with the program.
 fn load(root: &Path, image: &str) -> Result<Definition> {
+    let [own, shipped, locks] = [OWN, SHIPPED, STATE].map(|place| root.join(place));
     if image.contains('/') {
-        return Definition::load(&below(root, image), root);
+        return Definition::load(&host::below(root, Path::new(image)).to_string_lossy(), &own);
     }
-    let places = DEFINITIONS.map(|place| root.join(place));
-    let has_it = |place: &&PathBuf| place.join("images").join(format!("{image}.toml")).is_file();
-    let place = places.iter().find(has_it).with_context(|| {
-        format!("there is no image {image:?} in images of /{}: give the path of a definition", DEFINITIONS.join(", /"))
-    })?;
-    let mut definition = Definition::load(image, place)?;
-    if place.ends_with(DEFINITIONS[1]) {
-        definition.lock_directory = root.join(STATE);
-    }
-    Ok(definition)
-}
-
-fn below(root: &Path, path: &str) -> String {
-    root.join(path.trim_start_matches('/')).to_string_lossy().into_owned()
+    let shipped = Shipped { images: &shipped, locks: &locks };
+    Definition::load_or_shipped(image, &own, Some(shipped))
+        .with_context(|| format!("looking for the image {image:?} that build of /etc/ocinitrd names, or for a path"))
 }
 
 /// Waits until nobody else builds a base.

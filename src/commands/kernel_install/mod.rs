@@ -27,7 +27,7 @@ use crate::process::Program;
 use crate::progress::Progress;
 use environment::Environment;
 
-/// dracut's own plugin, which the administrator's may hide.
+/// dracut's own plugin, in whose place the administrator may have another; a link to /dev/null hides it from kernel-install.
 const DRACUT_PLUGINS: [&str; 2] =
     ["etc/kernel/install.d/50-dracut.install", "usr/lib/kernel/install.d/50-dracut.install"];
 
@@ -133,7 +133,7 @@ impl Installation<'_> {
     /// dracut's plugin has stepped back before ours ran; it is asked once more, as if we were not there.
     fn hand_over_to_dracut(&self) -> Result<()> {
         let Arguments { root, action, kernel_version, entry_directory, image, initrds, .. } = self.arguments;
-        let plugin = DRACUT_PLUGINS.map(|path| root.join(path)).into_iter().find(|path| path.exists());
+        let plugin = DRACUT_PLUGINS.map(|path| root.join(path)).into_iter().find(|path| path.is_file());
         let plugin = plugin.context("dracut is not installed: it has no plugin of kernel-install")?;
         let mut words: Vec<OsString> = vec![action.into(), kernel_version.into(), entry_directory.into()];
         words.extend(image.iter().chain(initrds).map(OsString::from));
