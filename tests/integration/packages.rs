@@ -19,23 +19,23 @@ set -euo pipefail
 tree=/tree
 # What one release builds in place the next takes.
 export XDG_CACHE_HOME=/var/tmp/cache
-dnf() { SYSTEMD_HWDB_UPDATE_BYPASS=1 dnf5 -y --config=/work/dnf.conf --installroot=$tree --releasever=44 --use-host-config "$@" 2>&1; }
-rpms() { find "/work/rpms-$1" -name '*.rpm'; }
+dnf() { SYSTEMD_HWDB_UPDATE_BYPASS=1 dnf5 -y --config=/rpmbuild/dnf.conf --installroot=$tree --releasever=44 --use-host-config "$@" 2>&1; }
+rpms() { find "/rpmbuild/rpms-$1" -name '*.rpm'; }
 configure() { mkdir -p $tree/etc/kernel; printf '%s\n' BOOT_ROOT=/boot "$@" > $tree/etc/kernel/install.conf; }
 # build RELEASE KERNEL. rpm 6 writes the format of rpm 4 in Fedora too; the offline repository does not know versions of symbols.
 build() {
-    rpmbuild -bb --nodeps --with prebuilt --with initrds --define "_topdir /work" --define "_rpmdir /work/rpms-$1" \
+    rpmbuild -bb --nodeps --with prebuilt --with initrds --define "_topdir /rpmbuild" --define "_rpmdir /rpmbuild/rpms-$1" \
         --define "autorelease $1" --define "kernel_version $2" --define 'variants generic' --define 'rpm_dir /offline/repo/Packages' \
         --define '_rpmformat 4' --define '_binary_payload w1.zstdio' \
-        --define '__requires_exclude ^rtld|^(lib[a-z_-]+|ld-linux.*)[.]so[.][0-9]+[(][A-Z]' /work/ocinitrd.spec > /work/build.log 2>&1 \
-        || { tail -n 40 /work/build.log; exit 1; }
+        --define '__requires_exclude ^rtld|^(lib[a-z_-]+|ld-linux.*)[.]so[.][0-9]+[(][A-Z]' /rpmbuild/ocinitrd.spec > /rpmbuild/build.log 2>&1 \
+        || { tail -n 40 /rpmbuild/build.log; exit 1; }
 }
 "#;
 
 const DNF_CONF: &str = "[main]\ngpgcheck=0\ninstall_weak_deps=0\nclean_requirements_on_remove=0\nreposdir=/none\n\
                         [offline]\nname=offline\nbaseurl=file:///offline/repo\n";
 
-/// A container of the builder image with a directory of the test's at `/work`.
+/// A container of the builder image with a directory of the test's at `/rpmbuild`.
 struct Container {
     name: String,
     work: tempfile::TempDir,
@@ -55,7 +55,7 @@ impl Container {
             "--security-opt=label=disable",
         ]);
         command.args(["--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096", "--name", &container.name]);
-        command.arg(format!("--volume={}:/work", container.work.path().display()));
+        command.arg(format!("--volume={}:/rpmbuild", container.work.path().display()));
         command.arg(format!("--volume={}:/offline:ro", fs::canonicalize(offline_directory()).unwrap().display()));
         // Of tests that are killed nothing stays for long.
         succeed(command.args([&builder("dnf5"), "sleep", "1800"]));
