@@ -56,10 +56,12 @@ test: rust test-programs check ## all tests: needs podman and QEMU, installs wha
 	cargo build --quiet --locked --package offline-repo
 	target/debug/offline-repo setup --builder all
 	@tests/offline/test-user.sh target/debug/offline-repo target/offline
+	@tests/distributions/image.sh host-trixie > /dev/null
 	@[ -z "$(SKIP)" ] || echo "left out, because they take root or what this distribution does not have: $(SKIP)"
 	cargo test --locked --test integration -- $(SKIP)
 
 test-matrix: test ## what is too long for every change
+	@tests/distributions/image.sh host-sid > /dev/null
 	cargo test --locked --test integration -- --ignored $(NOT_TESTS:%=--skip %)
 
 bench: rust test-programs offline ## the measurements of docs/benchmarks.md

@@ -31,8 +31,28 @@ use segments::{Item, Walked};
 /// # Errors
 /// Fails when reading does.
 pub fn inspect(reader: impl Read) -> Result<Report> {
-    let (view, walked) = unpack(reader, Digests::Skip)?;
+    let (view, walked) = unpack(reader, skip)?;
     Ok(Report::new(view, walked))
+}
+
+/// What is in files, by their paths.
+pub type Contents = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// As [`inspect`], and in the same pass what is in the regular files at paths that are `wanted`.
+///
+/// # Errors
+/// Fails when reading does.
+pub fn inspect_and_read(reader: impl Read, wanted: impl Fn(&[u8]) -> bool) -> Result<(Report, Contents)> {
+    let mut contents = Contents::new();
+    let (view, walked) = unpack(reader, |entry, data| {
+        if entry.is_file() && wanted(&entry.path) {
+            let mut content = Vec::new();
+            data.read_to_end(&mut content)?;
+            contents.insert(entry.path.clone(), content);
+        }
+        Ok(None)
+    })?;
+    Ok((Report::new(view, walked), contents))
 }
 
 /// The digest of every regular file that the kernel would unpack, by path. Symlinks and devices are not in it.
@@ -40,7 +60,7 @@ pub fn inspect(reader: impl Read) -> Result<Report> {
 /// # Errors
 /// Fails on an initrd that [`inspect`] finds a problem in, since the kernel may then unpack less, and when reading fails.
 pub fn file_digests(reader: impl Read) -> Result<BTreeMap<Vec<u8>, Digest>> {
-    let (view, walked) = unpack(reader, Digests::Compute)?;
+    let (view, walked) = unpack(reader, digest)?;
     refuse_problems(&walked)?;
     let digest = |inode: &Inode| inode.content.and_then(|content| content.digest);
     Ok(view.iter().filter_map(|(path, inode)| Some((path.to_vec(), digest(inode)?))).collect())
@@ -52,7 +72,7 @@ pub fn file_digests(reader: impl Read) -> Result<BTreeMap<Vec<u8>, Digest>> {
 /// As [`file_digests`].
 pub fn archives(reader: impl Read) -> Result<Archives> {
     let mut collector = Collector::default();
-    let (view, walked) = unpack_and(reader, Digests::Compute, |seen| match seen {
+    let (view, walked) = unpack_and(reader, digest, |seen| match seen {
         Seen::Entry(entry, target, content) => collector.add(entry, target.to_vec(), content),
         Seen::ArchiveEnd => collector.end_archive(),
     })?;
@@ -65,7 +85,7 @@ pub fn archives(reader: impl Read) -> Result<Archives> {
 /// # Errors
 /// Fails on an initrd that [`inspect`] finds a problem in, and when reading fails.
 pub fn check(reader: impl Read) -> Result<()> {
-    refuse_problems(&unpack(reader, Digests::Skip)?.1)
+    refuse_problems(&unpack(reader, skip)?.1)
 }
 
 /// Shows the data of the entries whose numbers ([`Content::entry`]) are `wanted`, in the order of the initrd. What comes
@@ -99,7 +119,7 @@ pub fn visit_contents(
 /// # Errors
 /// Fails when there is no such file, on an initrd that [`inspect`] finds a problem in, and when reading or writing fails.
 pub fn extract(mut reader: impl Read + Seek, path: &[u8], mut output: impl Write) -> Result<u64> {
-    let (view, walked) = unpack(&mut reader, Digests::Skip)?;
+    let (view, walked) = unpack(&mut reader, skip)?;
     refuse_problems(&walked)?;
     let Some(inode) = view.get(path) else { bail!("the initrd has no file {}", Escaped(path)) };
     let Some(content) = inode.content else { bail!("{} is no regular file", Escaped(path)) };
@@ -113,30 +133,33 @@ pub fn extract(mut reader: impl Read + Seek, path: &[u8], mut output: impl Write
     Ok(written)
 }
 
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Digests {
-    Compute,
-    Skip,
-}
-
 /// What an observer gets to see beside the view: an entry with the target of a symlink and its data's description.
 enum Seen<'a> {
     Entry(&'a Entry, &'a [u8], Content),
     ArchiveEnd,
 }
 
-fn unpack(reader: impl Read, digests: Digests) -> Result<(View, Walked)> {
-    unpack_and(reader, digests, |_| {})
+/// `read` gets the data of each entry, but for the target of a symlink.
+fn unpack(
+    reader: impl Read,
+    read: impl FnMut(&Entry, &mut dyn Read) -> io::Result<Option<Digest>>,
+) -> Result<(View, Walked)> {
+    unpack_and(reader, read, |_| {})
 }
 
-fn unpack_and(reader: impl Read, digests: Digests, mut observe: impl FnMut(Seen<'_>)) -> Result<(View, Walked)> {
+fn unpack_and(
+    reader: impl Read,
+    mut read: impl FnMut(&Entry, &mut dyn Read) -> io::Result<Option<Digest>>,
+    mut observe: impl FnMut(Seen<'_>),
+) -> Result<(View, Walked)> {
     let mut view = View::default();
     let mut dropped = Vec::new();
     let mut count = 0;
     let mut walked = segments::walk(reader, |item| {
         match item {
             Item::Entry(entry, data) => {
-                let (target, digest) = read_data(entry, data, digests)?;
+                let target = target(entry, data)?;
+                let digest = read(entry, data)?;
                 let content = Content { size_bytes: entry.size_bytes, entry: count, digest };
                 observe(Seen::Entry(entry, &target, content));
                 match view.apply(entry, target, content) {
@@ -159,17 +182,23 @@ fn unpack_and(reader: impl Read, digests: Digests, mut observe: impl FnMut(Seen<
     Ok((view, walked))
 }
 
-/// The target of a symlink; the digest of a file, if wanted.
-fn read_data(entry: &Entry, data: &mut dyn Read, digests: Digests) -> io::Result<(Vec<u8>, Option<Digest>)> {
+/// The target of a symlink.
+fn target(entry: &Entry, data: &mut dyn Read) -> io::Result<Vec<u8>> {
     let mut target = Vec::new();
     if entry.is_symlink() {
         data.take(PATH_MAX_BYTES as u64).read_to_end(&mut target)?;
     }
-    let digest = match digests {
-        Digests::Compute if entry.is_file() => Some(Digest::of_reader(data)?.0),
-        _ => None,
-    };
-    Ok((target, digest))
+    Ok(target)
+}
+
+/// The digest of a file.
+fn digest(entry: &Entry, data: &mut dyn Read) -> io::Result<Option<Digest>> {
+    entry.is_file().then(|| Digest::of_reader(data)).transpose().map(|read| read.map(|(digest, _)| digest))
+}
+
+/// What is to be read of a file where its data do not matter.
+fn skip(_: &Entry, _: &mut dyn Read) -> io::Result<Option<Digest>> {
+    Ok(None)
 }
 
 fn refuse_problems(walked: &Walked) -> Result<()> {

@@ -32,15 +32,13 @@ impl Holdings {
     /// # Errors
     /// Fails when it cannot be read, and when the kernel would not unpack all of it.
     pub fn of_initrd(initrd: &Path) -> Result<Self> {
-        let report = inspect::inspect(File::open(initrd)?)?;
+        let is_list = |path: &[u8]| path.ends_with(b"/modules.builtin");
+        let (report, lists) = inspect::inspect_and_read(File::open(initrd)?, is_list)?;
         if let Some(problem) = report.problems.first() {
             bail!("the kernel would not unpack all of it: {problem}");
         }
-        let paths: Vec<String> = report.listing().map(|listed| listed.path).collect();
-        let mut builtin = Vec::new();
-        for path in paths.iter().filter(|path| path.ends_with("/modules.builtin")) {
-            inspect::extract(File::open(initrd)?, path.as_bytes(), &mut builtin)?;
-        }
+        let paths = report.listing().map(|listed| listed.path);
+        let builtin = lists.into_values().collect::<Vec<_>>().concat();
         Ok(Holdings::new(paths, &String::from_utf8_lossy(&builtin)))
     }
 

@@ -25,6 +25,9 @@ echo
 echo "## Beside mkosi and dracut"
 "$here/rivals.sh" "$ocinitrd"
 echo
+echo "## Installing a kernel beside dracut"
+"$here/host.sh" "$ocinitrd"
+echo
 echo "## Boots beside dracut and mkosi"
 "$here/boot-time.sh" "$ocinitrd"
 echo

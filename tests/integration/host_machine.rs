@@ -36,6 +36,21 @@ pub fn base() -> PathBuf {
         .clone()
 }
 
+/// Unpacks packages of the kernel that the offline image is built for as rpm would; returns what `uname -r` says of it.
+pub fn unpack_kernel(root: &Path, is_wanted: impl Fn(&str) -> bool) -> String {
+    let manifest = fs::read(offline_output().join("manifest.json")).unwrap();
+    let locked = serde_json::from_slice::<Value>(&manifest).unwrap()["kernels"][0].take();
+    for package in locked["packages"].as_array().unwrap() {
+        let part = |name: &str| package[name].as_str().unwrap();
+        if is_wanted(part("name")) {
+            let file = format!("{}-{}-{}.{}.rpm", part("name"), part("version"), part("release"), part("arch"));
+            let file = offline_directory().join("repo/Packages").join(file);
+            succeed(Command::new("bsdtar").arg("-xf").arg(file).arg("-C").arg(root));
+        }
+    }
+    locked["version"].as_str().unwrap().to_owned()
+}
+
 /// A machine.
 pub struct Machine {
     root: tempfile::TempDir,
@@ -79,17 +94,7 @@ impl Machine {
     /// One with those packages of the kernel that the offline image is built for, unpacked as rpm would.
     fn with_packages(is_wanted: impl Fn(&str) -> bool) -> Self {
         let root = tempfile::tempdir().unwrap();
-        let manifest = fs::read(offline_output().join("manifest.json")).unwrap();
-        let locked = serde_json::from_slice::<Value>(&manifest).unwrap()["kernels"][0].take();
-        for package in locked["packages"].as_array().unwrap() {
-            let part = |name: &str| package[name].as_str().unwrap();
-            if is_wanted(part("name")) {
-                let file = format!("{}-{}-{}.{}.rpm", part("name"), part("version"), part("release"), part("arch"));
-                let file = offline_directory().join("repo/Packages").join(file);
-                succeed(Command::new("bsdtar").arg("-xf").arg(file).arg("-C").arg(root.path()));
-            }
-        }
-        let kernel = locked["version"].as_str().unwrap().to_owned();
+        let kernel = unpack_kernel(root.path(), is_wanted);
         let machine = Machine { root, kernel };
         machine.write("etc/kernel/cmdline", COMMAND_LINE);
         machine.write("etc/kernel/install.conf", "layout=bls\ninitrd_generator=ocinitrd\n");

@@ -12,7 +12,7 @@ use crate::fixture::{
 };
 
 /// A directory with the stub, an os-release and a key.
-fn bench() -> tempfile::TempDir {
+pub fn bench() -> tempfile::TempDir {
     let place = tempfile::tempdir().unwrap();
     let packages = fs::read_dir(offline_directory().join("repo/Packages")).unwrap();
     let mut stubs =
@@ -38,14 +38,14 @@ fn name(path: &Path) -> String {
     path.file_name().unwrap().to_string_lossy().into_owned()
 }
 
-fn uki(action: &str) -> Command {
+pub fn uki(action: &str) -> Command {
     let mut command = ocinitrd();
     command.args(["uki", action]);
     command
 }
 
 /// `uki build` of the offline output.
-fn build(place: &Path, output: &str) -> Command {
+pub fn build(place: &Path, output: &str) -> Command {
     build_with(place, output, "root=LABEL=root rw")
 }
 
@@ -58,7 +58,7 @@ fn build_with(place: &Path, output: &str, command_line: &str) -> Command {
     command
 }
 
-fn inspected(file: &Path) -> Value {
+pub fn inspected(file: &Path) -> Value {
     serde_json::from_str(&succeed(uki("inspect").arg("--json").arg(file))).unwrap()
 }
 

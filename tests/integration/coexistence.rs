@@ -1,0 +1,393 @@
+//! Our plugins of kernel-install(8) beside dracut's, both real, with the real kernel-install of newer distributions in a container.
+//!
+//! The boot partition, the configuration, the base and the kernel are directories here; whoever made an initrd is told by its contents.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use serde_json::Value;
+
+use crate::distribution::Distribution;
+use crate::fixture::{checkout, ocinitrd, stderr, stdout, succeed};
+use crate::host_machine::{base, unpack_kernel};
+
+/// What the entries are called.
+const TOKEN: &str = "0c1d2d00000040008000000000000002";
+/// dracut makes its least initrd, and the same one each time.
+const DRACUT: &str = "dracutmodules=\"base\"\ncompress=\"cat\"\nreproducible=\"yes\"\n";
+/// What the plugin of dracut 055 does, as far as it matters: it asks nobody whether it is wanted, knows no staging area, and writes into
+/// the entry's directory.
+const OLD_DRACUT_PLUGIN: &str = "\
+#!/bin/bash
+[[ -d $3 ]] && initrd=$3/initrd || initrd=/boot/initramfs-$2.img
+case $1 in
+add) exec dracut -f \"$initrd\" \"$2\" ;;
+remove) rm -f -- \"$initrd\" ;;
+esac
+";
+
+/// The files of a boot partition by their paths.
+type Boot = BTreeMap<PathBuf, Vec<u8>>;
+
+/// A kernel of the offline repository, unpacked once a run of the tests, as rpm and depmod leave it. Returns its root and its version.
+fn kernel() -> (PathBuf, &'static str) {
+    static VERSION: OnceLock<String> = OnceLock::new();
+    let root = checkout().join("target/test-output/kernel");
+    let version = VERSION.get_or_init(|| {
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(&root).unwrap();
+        let version = unpack_kernel(&root, |_| true);
+        symlink("usr/lib", root.join("lib")).unwrap();
+        succeed(Command::new("depmod").arg("-b").arg(&root).arg(&version));
+        version
+    });
+    (root, version)
+}
+
+/// A machine: its boot partition and its configuration. Its programs are those of a distribution and the one under test.
+struct Host {
+    distribution: Distribution,
+    state: tempfile::TempDir,
+}
+
+impl Host {
+    /// One with dracut and without anything of ours but the program.
+    fn new(distribution: Distribution) -> Self {
+        let host = Host { distribution, state: tempfile::tempdir().unwrap() };
+        for directory in ["boot", "bases", "ocinitrd", "kernel/install.d", "dracut.conf.d"] {
+            fs::create_dir_all(host.path(directory)).unwrap();
+        }
+        fs::create_dir(host.path("boot").join(TOKEN)).unwrap();
+        fs::write(host.path("machine-id"), format!("{TOKEN}\n")).unwrap();
+        fs::write(host.path("dracut.conf.d/test.conf"), DRACUT).unwrap();
+        fs::write(host.path("kernel/cmdline"), "root=LABEL=root rw\n").unwrap();
+        host.install_conf("layout=bls");
+        host
+    }
+
+    /// The same with our plugins and a base, as docs/host.md says.
+    fn with_ours(distribution: Distribution) -> Self {
+        let host = Host::new(distribution);
+        host.add_plugins();
+        host.add_base();
+        host.configure("");
+        host
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.state.path().join(path)
+    }
+
+    fn add_plugins(&self) {
+        for name in ["50-ocinitrd.install", "60-ocinitrd.install"] {
+            let shipped = checkout().join("packaging/kernel-install").join(name);
+            fs::copy(shipped, self.path("kernel/install.d").join(name)).unwrap();
+        }
+    }
+
+    fn add_base(&self) {
+        succeed(Command::new("cp").arg("-r").arg(base()).arg(self.path("bases/offline")));
+    }
+
+    fn remove_base(&self) {
+        fs::remove_dir_all(self.path("bases/offline")).unwrap();
+    }
+
+    /// The container is no machine that could be looked at.
+    fn configure(&self, lines: &str) {
+        fs::write(self.path("ocinitrd/host.toml"), format!("scope = \"generic\"\n{lines}\n")).unwrap();
+    }
+
+    fn install_conf(&self, lines: &str) {
+        fs::write(self.path("kernel/install.conf"), format!("{lines}\n")).unwrap();
+    }
+
+    /// A plugin of the administrator's, which takes the place of the distribution's of the same name.
+    fn add_old_dracut_plugin(&self) {
+        let path = self.path("kernel/install.d/50-dracut.install");
+        fs::write(&path, OLD_DRACUT_PLUGIN).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn kernel_install(&self, action: &[&str]) -> Output {
+        let (kernel_root, _) = kernel();
+        let (modules, program) = (kernel_root.join("usr/lib/modules"), PathBuf::from(ocinitrd().get_program()));
+        let own = |name: &str| self.path(name);
+        let mounts = [
+            (&*modules, "/usr/lib/modules:ro"),
+            (&*program, "/usr/bin/ocinitrd:ro"),
+            (&*own("boot"), "/boot"),
+            (&*own("kernel"), "/etc/kernel:ro"),
+            (&*own("dracut.conf.d"), "/etc/dracut.conf.d:ro"),
+            (&*own("ocinitrd"), "/etc/ocinitrd:ro"),
+            (&*own("bases"), "/var/lib/ocinitrd/bases:ro"),
+            (&*own("machine-id"), "/etc/machine-id:ro"),
+        ];
+        let container = self.distribution.container(&mounts).env("SOURCE_DATE_EPOCH", "1000000000");
+        // The boot partition is a directory and no partition.
+        let container = container.env("SYSTEMD_RELAX_ESP_CHECKS", "1").env("SYSTEMD_RELAX_XBOOTLDR_CHECKS", "1");
+        let words = [&["kernel-install", "--boot-path=/boot", "--esp-path=/boot"], action].concat();
+        container.run(&words).output().unwrap()
+    }
+
+    /// `kernel-install add`.
+    fn add(&self) -> Output {
+        let (_, version) = kernel();
+        self.kernel_install(&["add", version, &format!("/usr/lib/modules/{version}/vmlinuz")])
+    }
+
+    /// The same, which succeeds; returns what is on the boot partition then.
+    fn added(&self) -> Boot {
+        let output = self.add();
+        assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+        self.boot()
+    }
+
+    /// Nothing is left by `kernel-install remove`.
+    fn remove(&self) {
+        let output = self.kernel_install(&["remove", kernel().1]);
+        assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+        let left: Vec<PathBuf> = self.boot().into_keys().collect();
+        assert!(left.is_empty(), "{left:?}");
+    }
+
+    fn boot(&self) -> Boot {
+        let mut boot = Boot::new();
+        collect(&self.path("boot"), Path::new(""), &mut boot);
+        boot
+    }
+}
+
+/// Insists that a boot partition holds what is expected, else says what differs.
+fn assert_same(found: &Boot, expected: &Boot, what: &str) {
+    let paths: BTreeSet<&PathBuf> = found.keys().chain(expected.keys()).collect();
+    for path in paths {
+        let (Some(one), Some(other)) = (found.get(path), expected.get(path)) else {
+            panic!("{what}: {} is in one of them only", path.display());
+        };
+        if one != other {
+            let place = tempfile::tempdir().unwrap();
+            let files = [place.path().join("found"), place.path().join("expected")];
+            fs::write(&files[0], one).and_then(|()| fs::write(&files[1], other)).unwrap();
+            let told = stdout(&ocinitrd().arg("diff").args(files).output().unwrap());
+            panic!("{what}: {} differs\n{told}", path.display());
+        }
+    }
+}
+
+/// Adds the files below `root` in `directory`.
+fn collect(root: &Path, directory: &Path, boot: &mut Boot) {
+    for entry in fs::read_dir(root.join(directory)).unwrap().map(Result::unwrap) {
+        let path = directory.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            collect(root, &path, boot);
+        } else {
+            boot.insert(path, fs::read(entry.path()).unwrap());
+        }
+    }
+}
+
+/// The files of an entry that is a file with a kernel and an initrd beside it; nothing else is there.
+fn initrd_of(boot: &Boot) -> &[u8] {
+    let (_, version) = kernel();
+    let directory = Path::new(TOKEN).join(version);
+    let entry = Path::new("loader/entries").join(format!("{TOKEN}-{version}.conf"));
+    let expected = [directory.join("initrd"), directory.join("linux"), entry.clone()];
+    assert_eq!(boot.keys().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+    let text = String::from_utf8_lossy(&boot[&entry]);
+    let initrds: Vec<&str> = text.lines().filter(|line| line.starts_with("initrd")).collect();
+    assert!(initrds.len() == 1 && initrds[0].ends_with(&format!("/{version}/initrd")), "{text}");
+    &boot[&expected[0]]
+}
+
+/// The paths in an initrd.
+fn listed(initrd: &[u8]) -> String {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), initrd).unwrap();
+    succeed(ocinitrd().args(["inspect", "--list"]).arg(file.path()))
+}
+
+/// Insists that ocinitrd made it, of the base and the modules of the kernel.
+fn assert_ours(initrd: &[u8]) {
+    let segment = fs::read(base().join("base.cpio.zst")).unwrap();
+    assert!(initrd.starts_with(&segment), "it does not begin with the base");
+    let listed = listed(initrd);
+    assert!(!listed.contains("dracut"), "{listed}");
+    assert!(
+        listed.contains(&format!("usr/lib/modules/{}/", kernel().1)) && listed.contains("/virtio_blk.ko"),
+        "{listed}"
+    );
+}
+
+/// Insists that dracut made it.
+fn assert_dracut_s(initrd: &[u8]) {
+    let listed = listed(initrd);
+    assert!(listed.contains(" usr/lib/dracut/build-parameter.txt\n"), "{listed}");
+}
+
+/// The one unified kernel image that is there, as `uki inspect` tells it.
+fn image_of(host: &Host, boot: &Boot) -> Value {
+    let path = Path::new("EFI/Linux").join(format!("{TOKEN}-{}.efi", kernel().1));
+    assert_eq!(boot.keys().collect::<Vec<_>>(), [&path]);
+    let file = host.path("boot").join(path);
+    succeed(ocinitrd().args(["uki", "verify"]).arg(&file));
+    serde_json::from_str(&succeed(ocinitrd().args(["uki", "inspect", "--json"]).arg(&file))).unwrap()
+}
+
+/// The initrd in it, as binutils extract it.
+fn initrd_in_image(host: &Host, boot: &Boot) -> Vec<u8> {
+    let initrd = host.path("initrd");
+    let path = boot.keys().next().unwrap();
+    let mut copy = Command::new("objcopy");
+    succeed(copy.args(["-O", "binary", "--only-section=.initrd"]).arg(host.path("boot").join(path)).arg(&initrd));
+    fs::read(initrd).unwrap()
+}
+
+/// The digest of a section of an image.
+fn digest<'a>(image: &'a Value, section: &str) -> &'a str {
+    let sections = image["sections"].as_array().unwrap();
+    sections.iter().find(|one| one["name"] == section).unwrap()["sha256"].as_str().unwrap()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), bytes).unwrap();
+    format!("sha256:{}", succeed(Command::new("sha256sum").arg(file.path())).split(' ').next().unwrap())
+}
+
+fn who_is_named_makes_the_initrd(distribution: Distribution) {
+    let host = Host::new(distribution);
+    let without_us = host.added();
+    assert_dracut_s(initrd_of(&without_us));
+    // Not asked for, our plugins change nothing.
+    host.add_plugins();
+    host.add_base();
+    host.configure("");
+    assert_same(&host.added(), &without_us, "the generator is not set");
+
+    host.install_conf("layout=bls\ninitrd_generator=ocinitrd");
+    let ours = host.added();
+    assert_ours(initrd_of(&ours));
+
+    // What cannot be made leaves what is there.
+    host.remove_base();
+    let output = host.add();
+    assert!(!output.status.success() && stderr(&output).contains("there is no base in "), "{}", stderr(&output));
+    assert_same(&host.boot(), &ours, "the earlier entry is whole");
+    host.configure("on_failure = \"dracut\"");
+    let output = host.add();
+    assert!(output.status.success() && stderr(&output).contains("dracut makes one instead"), "{}", stderr(&output));
+    assert_same(&host.boot(), &without_us, "dracut's, as if ours were not there");
+
+    host.add_base();
+    assert_same(&host.added(), &ours, "ours again");
+    host.install_conf("layout=bls");
+    assert_same(&host.added(), &without_us, "dracut's again");
+    host.remove();
+}
+
+#[test]
+fn who_is_named_makes_the_initrd_with_systemd_257() {
+    who_is_named_makes_the_initrd(Distribution::Trixie);
+}
+
+#[test]
+#[ignore = "the newest of an archive that changes every day: part of make test-matrix"]
+fn who_is_named_makes_the_initrd_with_the_newest_systemd() {
+    who_is_named_makes_the_initrd(Distribution::Sid);
+}
+
+#[test]
+fn an_old_dracut_that_asks_nobody_does_not_get_its_initrd_into_our_entry() {
+    let host = Host::with_ours(Distribution::Trixie);
+    host.install_conf("layout=bls\ninitrd_generator=ocinitrd");
+    let ours = host.added();
+    host.add_old_dracut_plugin();
+    let output = host.add();
+    assert!(output.status.success() && stderr(&output).contains("dracut["), "it does run: {}", stderr(&output));
+    assert_same(&host.boot(), &ours, "ours alone");
+
+    // It makes the initrd once more when it is asked to, and nothing is left by it either.
+    host.remove_base();
+    host.configure("on_failure = \"dracut\"");
+    assert_dracut_s(initrd_of(&host.added()));
+    host.remove();
+
+    // Where the administrator has hidden dracut's plugin it makes none by itself, and still does where ours cannot.
+    let plugin = host.path("kernel/install.d/50-dracut.install");
+    fs::remove_file(&plugin).unwrap();
+    symlink("/dev/null", &plugin).unwrap();
+    assert_dracut_s(initrd_of(&host.added()));
+    host.add_base();
+    let output = host.add();
+    assert!(output.status.success() && !stderr(&output).contains("dracut["), "{}", stderr(&output));
+    assert_same(&host.boot(), &ours, "ours alone");
+}
+
+/// Debian's hooks of kernel packages make an initrd of their own, which the plugin of Debian 13 adds to each entry, whatever generator is named.
+#[test]
+fn an_initrd_of_debian_s_hooks_stays_out_of_our_entry_where_its_plugin_is_hidden() {
+    let host = Host::with_ours(Distribution::Trixie);
+    host.install_conf("layout=bls\ninitrd_generator=ocinitrd");
+    let name = format!("initrd.img-{}", kernel().1);
+    fs::write(host.path("boot").join(&name), "of Debian's hooks").unwrap();
+    let staged = |boot: &Boot| boot.keys().filter(|path| path.ends_with(&name)).count();
+    assert_eq!(staged(&host.added()), 2, "that of /boot and a copy: is this said in docs/host.md for nothing?");
+    symlink("/dev/null", host.path("kernel/install.d/55-initrd.install")).unwrap();
+    fs::remove_dir_all(host.path("boot").join(TOKEN).join(kernel().1)).unwrap();
+    let mut boot = host.added();
+    assert_eq!(boot.remove(Path::new(&name)).unwrap(), b"of Debian's hooks");
+    assert_ours(initrd_of(&boot));
+}
+
+fn unified_kernel_images_hold_whose_initrd_is_named(distribution: Distribution) {
+    let host = Host::with_ours(distribution);
+    host.install_conf("layout=bls\ninitrd_generator=ocinitrd");
+    let ours = host.added();
+    let initrd = sha256(initrd_of(&ours));
+    host.remove();
+
+    host.install_conf("layout=uki\ninitrd_generator=ocinitrd\nuki_generator=ocinitrd");
+    let boot = host.added();
+    let image = image_of(&host, &boot);
+    assert_eq!(digest(&image, ".initrd"), initrd);
+    let sections = image["sections"].as_array().unwrap();
+    let text = |name: &str| sections.iter().find(|one| one["name"] == name).unwrap()["text"].as_str().unwrap();
+    assert_eq!(text(".cmdline"), format!("root=LABEL=root rw systemd.machine_id={TOKEN}"));
+    assert_eq!(text(".uname"), kernel().1);
+
+    // ukify takes our initrd as well, and ours takes dracut's.
+    host.install_conf("layout=uki\ninitrd_generator=ocinitrd\nuki_generator=ukify");
+    let of_ukify = host.added();
+    assert!(of_ukify != boot && digest(&image_of(&host, &of_ukify), ".initrd") == initrd);
+    host.install_conf("layout=uki\nuki_generator=ocinitrd");
+    assert_dracut_s(&initrd_in_image(&host, &host.added()));
+
+    host.install_conf("layout=uki\ninitrd_generator=ocinitrd\nuki_generator=ocinitrd");
+    assert_same(&host.added(), &boot, "the same again");
+    // Where no image can be made, the one that is there stays.
+    host.remove_base();
+    let output = host.add();
+    assert!(!output.status.success(), "{}", stderr(&output));
+    assert_same(&host.boot(), &boot, "the earlier image is whole");
+    // With another layout the image stays beside the new entry, until both go.
+    host.add_base();
+    host.install_conf("layout=bls\ninitrd_generator=ocinitrd");
+    assert_same(&host.added(), &boot.into_iter().chain(ours).collect(), "both entries");
+    host.remove();
+}
+
+#[test]
+fn unified_kernel_images_hold_whose_initrd_is_named_with_systemd_257() {
+    unified_kernel_images_hold_whose_initrd_is_named(Distribution::Trixie);
+}
+
+#[test]
+#[ignore = "the newest of an archive that changes every day: part of make test-matrix"]
+fn unified_kernel_images_hold_whose_initrd_is_named_with_the_newest_systemd() {
+    unified_kernel_images_hold_whose_initrd_is_named(Distribution::Sid);
+}

@@ -1,0 +1,66 @@
+//! Programs of other distributions, in containers of the images of `tests/distributions`.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use crate::fixture::{checkout, succeed};
+
+/// What processes of a container may have at most: more than that cannot be had where the tests themselves run in a container.
+const LIMITS: [&str; 4] = ["--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096"];
+
+/// A distribution of which there is an image.
+#[derive(Clone, Copy, Debug)]
+pub enum Distribution {
+    /// Debian 13, with systemd 257.
+    Trixie,
+    /// The newest that Debian's archive has.
+    Sid,
+}
+
+impl Distribution {
+    /// A container of it without a network, in which nothing is kept but what these pairs mount there: the place here, and the place
+    /// there with podman's options of it.
+    pub fn container(self, mounts: &[(&Path, &str)]) -> Container {
+        let mut command = Command::new("podman");
+        command.args(["run", "--rm", "--network=none", "--security-opt=label=disable"]).args(LIMITS);
+        for (here, there) in mounts {
+            command.arg("-v").arg(format!("{}:{there}", here.display()));
+        }
+        Container { command, image: self.image() }
+    }
+
+    /// The name of the image, which is made if it is not there.
+    fn image(self) -> &'static str {
+        static TRIXIE: OnceLock<String> = OnceLock::new();
+        static SID: OnceLock<String> = OnceLock::new();
+        let (image, recipe) = match self {
+            Distribution::Trixie => (&TRIXIE, "host-trixie"),
+            Distribution::Sid => (&SID, "host-sid"),
+        };
+        image.get_or_init(|| {
+            let script = checkout().join("tests/distributions/image.sh");
+            succeed(Command::new(script).arg(recipe)).trim().to_owned()
+        })
+    }
+}
+
+/// A container that is to be run.
+pub struct Container {
+    command: Command,
+    image: &'static str,
+}
+
+impl Container {
+    /// Sets a variable of its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.command.arg("-e").arg(format!("{name}={value}"));
+        self
+    }
+
+    /// What runs in it.
+    pub fn run(mut self, words: &[&str]) -> Command {
+        self.command.arg(self.image).args(words);
+        self.command
+    }
+}
