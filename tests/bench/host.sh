@@ -192,4 +192,4 @@ for name in "${variants[@]}"; do
     esac
     row "$name" "$beside"
 done
-echo "| the base, in a container | 0 | $(median base 1) s | $(median base 2) s | | | |"
+printf '| the base, in a container | 0 | %.2f s | %.2f s | | | |\n' "$(median base 1)" "$(median base 2)"
