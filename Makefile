@@ -18,7 +18,7 @@ SKIP = $(strip $(if $(filter-out 0,$(shell id -u)),--skip as_root::) \
 # What other tests, or measurements, run as a process of its own.
 NOT_TESTS = engine::a_run_that_sleeps modules::measure
 
-.PHONY: help initrd offline build install sources check test test-matrix bench format clean rust check-programs build-programs offline-programs test-programs
+.PHONY: help initrd offline build install deb sources check test test-matrix bench format clean rust check-programs build-programs offline-programs test-programs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -39,6 +39,10 @@ build: rust ## compile the program, and write its manual pages and completions i
 install: ## install what `make build` made, below DESTDIR if given, in PREFIX (/usr/local)
 	@[ -x $(OCINITRD) ] && [ -d target/manual/man1 ] || { echo "there is nothing to install yet: run make build" >&2; exit 1; }
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' scripts/install.sh $(OCINITRD) target/manual
+
+deb: build ## Debian's package of it into out/
+	@mkdir -p out
+	scripts/deb.sh $(OCINITRD) target/manual out/
 
 sources: rust ## the sources of the packages into out/sources: of what is committed, and its crates
 	@scripts/sources.sh out/sources

@@ -34,7 +34,7 @@ esac
 type Boot = BTreeMap<PathBuf, Vec<u8>>;
 
 /// A kernel of the offline repository, unpacked once a run of the tests, as rpm and depmod leave it. Returns its root and its version.
-fn kernel() -> (PathBuf, &'static str) {
+pub fn kernel() -> (PathBuf, &'static str) {
     static VERSION: OnceLock<String> = OnceLock::new();
     let root = checkout().join("target/test-output/kernel");
     let version = VERSION.get_or_init(|| {

@@ -1,6 +1,6 @@
 //! The rpms of `packaging/ocinitrd.spec`: built by rpmbuild in the builder image, installed by its dnf into a tree, where
 //! kernel-install of the offline repository runs their plugins. What a compiler makes comes ready (`--with prebuilt`), since that
-//! image has none; the bases and images of kernels are built there in place.
+//! image has none; the bases and images of kernels are built there in place. And Debian's package, on Debian.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,10 @@ use std::sync::OnceLock;
 
 use serde_json::Value;
 
+use crate::coexistence::kernel as kernel_of_host;
+use crate::distribution::Distribution;
 use crate::fixture::{builder, checkout, fail, names, ocinitrd, offline_directory, offline_output, stdout, succeed};
+use crate::host_machine::base;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -269,4 +272,44 @@ fn manual_pages_are_what_mandoc_takes_for_good_ones() {
     let said = stdout(&mandoc.output().unwrap());
     let faults: Vec<&str> = said.lines().filter(|line| !line.contains("missing date")).collect();
     assert_eq!(faults, Vec::<&str>::new());
+}
+
+/// What is in the package, kernel-install's entry of a kernel by its plugin and the base beside it, and what is left at last.
+const ON_DEBIAN: &str = r#"
+set -eu
+dpkg --path-include='/usr/share/*' --install /package/*.deb
+dpkg --verify ocinitrd
+ocinitrd --version
+mkdir -p /boot/entries
+printf '%s\n' layout=bls initrd_generator=ocinitrd BOOT_ROOT=/boot > /etc/kernel/install.conf
+echo root=LABEL=root > /etc/kernel/cmdline
+mkdir -p /etc/ocinitrd
+echo 'scope = "generic"' > /etc/ocinitrd/host.toml
+kernel-install --entry-token=literal:entries add "$KERNEL" "/usr/lib/modules/$KERNEL/vmlinuz"
+cat "/boot/loader/entries/entries-$KERNEL.conf"
+ocinitrd inspect --list "/boot/entries/$KERNEL/initrd" | grep virtio_blk.ko
+rm -r /etc/ocinitrd
+dpkg --purge ocinitrd
+find /etc /usr -name '*ocinitrd*'
+"#;
+
+#[test]
+#[ignore = "compiles cargo-deb where it is not installed: part of make test-matrix"]
+fn the_package_for_debian_is_installed_there_makes_the_entry_of_a_kernel_and_is_removed() {
+    let place = tempfile::tempdir().unwrap();
+    let mut make = Command::new("scripts/deb.sh");
+    make.arg(built().join("ocinitrd")).arg(built().join("manual")).arg(place.path().join("ocinitrd.deb"));
+    succeed(make.current_dir(checkout()));
+    let (root, kernel) = kernel_of_host();
+    let container = Distribution::Trixie.container(&[
+        (place.path(), "/package:ro"),
+        (&root.join("usr/lib/modules"), "/usr/lib/modules:ro"),
+        (&base(), "/var/lib/ocinitrd/bases/offline:ro"),
+    ]);
+    let container = container.env("KERNEL", kernel).env("SYSTEMD_RELAX_XBOOTLDR_CHECKS", "1");
+    let said = succeed(&mut container.run(&["sh", "-c", ON_DEBIAN]));
+    assert!(said.contains(&format!("ocinitrd {VERSION}\n")), "{said}");
+    assert!(said.contains(&format!("/{kernel}/initrd\n")) && said.contains("/virtio_blk.ko"), "{said}");
+    // Of dpkg's last words, and what was found after them.
+    assert!(said.trim_end().ends_with(&format!("Removing ocinitrd ({VERSION}-1) ...")), "{said}");
 }
