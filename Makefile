@@ -4,6 +4,7 @@ OCINITRD = target/release/ocinitrd
 IMAGE ?=
 DESTDIR ?=
 PREFIX ?= /usr/local
+DEB_PROGRAMS = dpkg-shlibdeps
 CHECK_PROGRAMS = cc libc-headers fsck.vfat openssl sfdisk
 BUILD_PROGRAMS = cc libc-headers podman crun newuidmap qemu-system-x86_64
 OFFLINE_PROGRAMS = $(BUILD_PROGRAMS) apt-get mmdebstrap debian-archive-keyring createrepo_c rpmsign gpg
@@ -18,7 +19,7 @@ SKIP = $(strip $(if $(filter-out 0,$(shell id -u)),--skip as_root::) \
 # What other tests, or measurements, run as a process of its own.
 NOT_TESTS = engine::a_run_that_sleeps modules::measure
 
-.PHONY: help initrd offline build install deb sources check test test-matrix bench format clean rust check-programs build-programs offline-programs test-programs
+.PHONY: help initrd offline build install deb sources check test test-matrix bench format clean rust check-programs build-programs offline-programs deb-programs test-programs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -40,7 +41,7 @@ install: ## install what `make build` made, below DESTDIR if given, in PREFIX (/
 	@[ -x $(OCINITRD) ] && [ -d target/manual/man1 ] || { echo "there is nothing to install yet: run make build" >&2; exit 1; }
 	@DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' scripts/install.sh $(OCINITRD) target/manual
 
-deb: build ## Debian's package of it into out/
+deb: build deb-programs ## Debian's package of it into out/
 	@mkdir -p out
 	scripts/deb.sh $(OCINITRD) target/manual out/
 
@@ -64,7 +65,7 @@ test: rust test-programs check ## all tests: needs podman and QEMU, installs wha
 	@[ -z "$(SKIP)" ] || echo "left out, because they take root or what this distribution does not have: $(SKIP)"
 	cargo test --locked --test integration -- $(SKIP)
 
-test-matrix: test ## what is too long for every change
+test-matrix: test deb-programs ## what is too long for every change
 	@tests/distributions/image.sh host-sid > /dev/null
 	cargo test --locked --test integration -- --ignored $(NOT_TESTS:%=--skip %)
 
@@ -90,6 +91,9 @@ build-programs:
 
 offline-programs:
 	@scripts/require.sh $(OFFLINE_PROGRAMS)
+
+deb-programs:
+	@scripts/require.sh $(DEB_PROGRAMS)
 
 test-programs:
 	@scripts/require.sh $(TEST_PROGRAMS)

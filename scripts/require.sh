@@ -15,6 +15,7 @@ crun                crun                   crun
 debian-archive-keyring  debian-archive-keyring  debian-keyring
 depmod              kmod                   kmod
 dracut              dracut-core            dracut
+dpkg-shlibdeps      dpkg-dev               dpkg-dev
 faketime            faketime               libfaketime
 firmware-keys       ovmf                   python3-virt-firmware
 fsck.vfat           dosfstools             dosfstools

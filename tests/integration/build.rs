@@ -119,8 +119,13 @@ impl WithoutMount {
         let containerfile = format!("FROM {}\nRUN rm /usr/bin/mount /usr/bin/umount\n", fixture::builder("dnf5"));
         let directory = tempfile::tempdir().unwrap();
         fs::write(directory.path().join("Containerfile"), containerfile).unwrap();
-        let limits = ["--network=none", "--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"];
-        succeed(Command::new("podman").arg("build").args(limits).args(["-t", &name]).arg(directory.path()));
+        succeed(
+            Command::new("podman")
+                .arg("build")
+                .args(fixture::CONTAINER_LIMITS)
+                .args(["-t", &name])
+                .arg(directory.path()),
+        );
         let digest = succeed(Command::new("podman").args(["image", "inspect", "--format={{.Digest}}", &name]));
         WithoutMount(format!("{name}@{}", digest.trim()))
     }

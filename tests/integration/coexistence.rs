@@ -7,13 +7,13 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::sync::OnceLock;
 
 use serde_json::Value;
 
 use crate::distribution::Distribution;
-use crate::fixture::{checkout, ocinitrd, stderr, stdout, succeed};
-use crate::host_machine::{base, unpack_kernel};
+use crate::fixture::{checkout, ocinitrd, sha256, stderr, stdout, succeed};
+use crate::host_machine::{base, unpacked_kernel};
+use crate::uki::{inspected, section};
 
 /// What the entries are called.
 const TOKEN: &str = "0c1d2d00000040008000000000000002";
@@ -32,21 +32,6 @@ esac
 
 /// The files of a boot partition by their paths.
 type Boot = BTreeMap<PathBuf, Vec<u8>>;
-
-/// A kernel of the offline repository, unpacked once a run of the tests, as rpm and depmod leave it. Returns its root and its version.
-pub fn kernel() -> (PathBuf, &'static str) {
-    static VERSION: OnceLock<String> = OnceLock::new();
-    let root = checkout().join("target/test-output/kernel");
-    let version = VERSION.get_or_init(|| {
-        let _ = fs::remove_dir_all(&root);
-        fs::create_dir_all(&root).unwrap();
-        let version = unpack_kernel(&root, |_| true);
-        symlink("usr/lib", root.join("lib")).unwrap();
-        succeed(Command::new("depmod").arg("-b").arg(&root).arg(&version));
-        version
-    });
-    (root, version)
-}
 
 /// A machine: its boot partition and its configuration. Its programs are those of a distribution and the one under test.
 struct Host {
@@ -114,7 +99,7 @@ impl Host {
     }
 
     fn kernel_install(&self, action: &[&str]) -> Output {
-        let (kernel_root, _) = kernel();
+        let (kernel_root, _) = unpacked_kernel();
         let (modules, program) = (kernel_root.join("usr/lib/modules"), PathBuf::from(ocinitrd().get_program()));
         let own = |name: &str| self.path(name);
         let mounts = [
@@ -136,7 +121,7 @@ impl Host {
 
     /// `kernel-install add`.
     fn add(&self) -> Output {
-        let (_, version) = kernel();
+        let (_, version) = unpacked_kernel();
         self.kernel_install(&["add", version, &format!("/usr/lib/modules/{version}/vmlinuz")])
     }
 
@@ -149,7 +134,7 @@ impl Host {
 
     /// Nothing is left by `kernel-install remove`.
     fn remove(&self) {
-        let output = self.kernel_install(&["remove", kernel().1]);
+        let output = self.kernel_install(&["remove", unpacked_kernel().1]);
         assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
         let left: Vec<PathBuf> = self.boot().into_keys().collect();
         assert!(left.is_empty(), "{left:?}");
@@ -193,7 +178,7 @@ fn collect(root: &Path, directory: &Path, boot: &mut Boot) {
 
 /// The files of an entry that is a file with a kernel and an initrd beside it; nothing else is there.
 fn initrd_of(boot: &Boot) -> &[u8] {
-    let (_, version) = kernel();
+    let (_, version) = unpacked_kernel();
     let directory = Path::new(TOKEN).join(version);
     let entry = Path::new("loader/entries").join(format!("{TOKEN}-{version}.conf"));
     let expected = [directory.join("initrd"), directory.join("linux"), entry.clone()];
@@ -218,7 +203,7 @@ fn assert_ours(initrd: &[u8]) {
     let listed = listed(initrd);
     assert!(!listed.contains("dracut"), "{listed}");
     assert!(
-        listed.contains(&format!("usr/lib/modules/{}/", kernel().1)) && listed.contains("/virtio_blk.ko"),
+        listed.contains(&format!("usr/lib/modules/{}/", unpacked_kernel().1)) && listed.contains("/virtio_blk.ko"),
         "{listed}"
     );
 }
@@ -231,11 +216,11 @@ fn assert_dracut_s(initrd: &[u8]) {
 
 /// The one unified kernel image that is there, as `uki inspect` tells it.
 fn image_of(host: &Host, boot: &Boot) -> Value {
-    let path = Path::new("EFI/Linux").join(format!("{TOKEN}-{}.efi", kernel().1));
+    let path = Path::new("EFI/Linux").join(format!("{TOKEN}-{}.efi", unpacked_kernel().1));
     assert_eq!(boot.keys().collect::<Vec<_>>(), [&path]);
     let file = host.path("boot").join(path);
     succeed(ocinitrd().args(["uki", "verify"]).arg(&file));
-    serde_json::from_str(&succeed(ocinitrd().args(["uki", "inspect", "--json"]).arg(&file))).unwrap()
+    inspected(&file)
 }
 
 /// The initrd in it, as binutils extract it.
@@ -245,18 +230,6 @@ fn initrd_in_image(host: &Host, boot: &Boot) -> Vec<u8> {
     let mut copy = Command::new("objcopy");
     succeed(copy.args(["-O", "binary", "--only-section=.initrd"]).arg(host.path("boot").join(path)).arg(&initrd));
     fs::read(initrd).unwrap()
-}
-
-/// The digest of a section of an image.
-fn digest<'a>(image: &'a Value, section: &str) -> &'a str {
-    let sections = image["sections"].as_array().unwrap();
-    sections.iter().find(|one| one["name"] == section).unwrap()["sha256"].as_str().unwrap()
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), bytes).unwrap();
-    format!("sha256:{}", succeed(Command::new("sha256sum").arg(file.path())).split(' ').next().unwrap())
 }
 
 fn who_is_named_makes_the_initrd(distribution: Distribution) {
@@ -333,12 +306,12 @@ fn an_old_dracut_that_asks_nobody_does_not_get_its_initrd_into_our_entry() {
 fn an_initrd_of_debian_s_hooks_stays_out_of_our_entry_where_its_plugin_is_hidden() {
     let host = Host::with_ours(Distribution::Trixie);
     host.install_conf("layout=bls\ninitrd_generator=ocinitrd");
-    let name = format!("initrd.img-{}", kernel().1);
+    let name = format!("initrd.img-{}", unpacked_kernel().1);
     fs::write(host.path("boot").join(&name), "of Debian's hooks").unwrap();
     let staged = |boot: &Boot| boot.keys().filter(|path| path.ends_with(&name)).count();
     assert_eq!(staged(&host.added()), 2, "that of /boot and a copy: is this said in docs/host.md for nothing?");
     symlink("/dev/null", host.path("kernel/install.d/55-initrd.install")).unwrap();
-    fs::remove_dir_all(host.path("boot").join(TOKEN).join(kernel().1)).unwrap();
+    fs::remove_dir_all(host.path("boot").join(TOKEN).join(unpacked_kernel().1)).unwrap();
     let mut boot = host.added();
     assert_eq!(boot.remove(Path::new(&name)).unwrap(), b"of Debian's hooks");
     assert_ours(initrd_of(&boot));
@@ -348,22 +321,21 @@ fn unified_kernel_images_hold_whose_initrd_is_named(distribution: Distribution) 
     let host = Host::with_ours(distribution);
     host.install_conf("layout=bls\ninitrd_generator=ocinitrd");
     let ours = host.added();
-    let initrd = sha256(initrd_of(&ours));
+    assert_ours(initrd_of(&ours));
+    let initrd = sha256(&host.path("boot").join(TOKEN).join(unpacked_kernel().1).join("initrd"));
     host.remove();
 
     host.install_conf("layout=uki\ninitrd_generator=ocinitrd\nuki_generator=ocinitrd");
     let boot = host.added();
     let image = image_of(&host, &boot);
-    assert_eq!(digest(&image, ".initrd"), initrd);
-    let sections = image["sections"].as_array().unwrap();
-    let text = |name: &str| sections.iter().find(|one| one["name"] == name).unwrap()["text"].as_str().unwrap();
-    assert_eq!(text(".cmdline"), format!("root=LABEL=root rw systemd.machine_id={TOKEN}"));
-    assert_eq!(text(".uname"), kernel().1);
+    assert_eq!(section(&image, ".initrd")["sha256"], initrd);
+    assert_eq!(section(&image, ".cmdline")["text"], format!("root=LABEL=root rw systemd.machine_id={TOKEN}"));
+    assert_eq!(section(&image, ".uname")["text"], unpacked_kernel().1);
 
     // ukify takes our initrd as well, and ours takes dracut's.
     host.install_conf("layout=uki\ninitrd_generator=ocinitrd\nuki_generator=ukify");
     let of_ukify = host.added();
-    assert!(of_ukify != boot && digest(&image_of(&host, &of_ukify), ".initrd") == initrd);
+    assert!(of_ukify != boot && section(&image_of(&host, &of_ukify), ".initrd")["sha256"] == initrd);
     host.install_conf("layout=uki\nuki_generator=ocinitrd");
     assert_dracut_s(&initrd_in_image(&host, &host.added()));
 

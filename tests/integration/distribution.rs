@@ -4,10 +4,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::fixture::{checkout, succeed};
-
-/// What processes of a container may have at most: more than that cannot be had where the tests themselves run in a container.
-const LIMITS: [&str; 4] = ["--ulimit", "nofile=4096:4096", "--ulimit", "nproc=4096:4096"];
+use crate::fixture::{checkout, container, succeed};
 
 /// A distribution of which there is an image.
 #[derive(Clone, Copy, Debug)]
@@ -22,8 +19,7 @@ impl Distribution {
     /// A container of it without a network, in which nothing is kept but what these pairs mount there: the place here, and the place
     /// there with podman's options of it.
     pub fn container(self, mounts: &[(&Path, &str)]) -> Container {
-        let mut command = Command::new("podman");
-        command.args(["run", "--rm", "--network=none", "--security-opt=label=disable"]).args(LIMITS);
+        let mut command = container();
         for (here, there) in mounts {
             command.arg("-v").arg(format!("{}:{there}", here.display()));
         }

@@ -109,6 +109,21 @@ pub fn fail_with(code: i32, command: &mut Command) -> String {
     stderr(&output)
 }
 
+/// The digest of a file, as another program says it and as reports have it.
+pub fn sha256(file: &Path) -> String {
+    format!("sha256:{}", succeed(Command::new("sha256sum").arg(file)).split(' ').next().unwrap())
+}
+
+/// What containers have: no network, and no more files and processes than can be had where the tests themselves run in a container.
+pub const CONTAINER_LIMITS: [&str; 3] = ["--network=none", "--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"];
+
+/// The beginning of a command that runs a container, of which nothing is kept.
+pub fn container() -> Command {
+    let mut command = Command::new("podman");
+    command.args(["run", "--rm", "--security-opt=label=disable"]).args(CONTAINER_LIMITS);
+    command
+}
+
 /// What was printed as the result.
 pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()

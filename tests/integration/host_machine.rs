@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
@@ -36,19 +36,41 @@ pub fn base() -> PathBuf {
         .clone()
 }
 
-/// Unpacks packages of the kernel that the offline image is built for as rpm would; returns what `uname -r` says of it.
-pub fn unpack_kernel(root: &Path, is_wanted: impl Fn(&str) -> bool) -> String {
+/// The kernel that the offline image is built for: what `uname -r` says of it, and the rpms of its packages by their names.
+pub fn locked_kernel() -> (String, BTreeMap<String, String>) {
     let manifest = fs::read(offline_output().join("manifest.json")).unwrap();
     let locked = serde_json::from_slice::<Value>(&manifest).unwrap()["kernels"][0].take();
-    for package in locked["packages"].as_array().unwrap() {
+    let rpms = locked["packages"].as_array().unwrap().iter().map(|package| {
         let part = |name: &str| package[name].as_str().unwrap();
-        if is_wanted(part("name")) {
-            let file = format!("{}-{}-{}.{}.rpm", part("name"), part("version"), part("release"), part("arch"));
-            let file = offline_directory().join("repo/Packages").join(file);
-            succeed(Command::new("bsdtar").arg("-xf").arg(file).arg("-C").arg(root));
-        }
+        let rpm = format!("{}-{}-{}.{}.rpm", part("name"), part("version"), part("release"), part("arch"));
+        (part("name").to_owned(), rpm)
+    });
+    (locked["version"].as_str().unwrap().to_owned(), rpms.collect())
+}
+
+/// Unpacks packages of that kernel as rpm would; returns its version.
+fn unpack_kernel(root: &Path, is_wanted: impl Fn(&str) -> bool) -> String {
+    let (version, rpms) = locked_kernel();
+    for (_, rpm) in rpms.iter().filter(|(name, _)| is_wanted(name)) {
+        let rpm = offline_directory().join("repo/Packages").join(rpm);
+        succeed(Command::new("bsdtar").arg("-xf").arg(rpm).arg("-C").arg(root));
     }
-    locked["version"].as_str().unwrap().to_owned()
+    version
+}
+
+/// That kernel, unpacked once a run of the tests, as rpm and depmod leave it. Returns its root and its version.
+pub fn unpacked_kernel() -> (PathBuf, &'static str) {
+    static VERSION: OnceLock<String> = OnceLock::new();
+    let root = checkout().join("target/test-output/kernel");
+    let version = VERSION.get_or_init(|| {
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(&root).unwrap();
+        let version = unpack_kernel(&root, |_| true);
+        symlink("usr/lib", root.join("lib")).unwrap();
+        succeed(Command::new("depmod").arg("-b").arg(&root).arg(&version));
+        version
+    });
+    (root, version)
 }
 
 /// A machine.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::fixture::{
-    as_rootless_user, builder, checkout, fail_with, is_root, ocinitrd, offline_directory, public_copy, stderr, stdout,
-    succeed,
+    as_rootless_user, builder, checkout, container, fail_with, is_root, ocinitrd, offline_directory, public_copy,
+    stderr, stdout, succeed,
 };
 
 /// The offline image with its packages and what podman builds of it, where everybody may read it, at a path that is the
@@ -57,9 +57,8 @@ impl Place {
     }
 
     fn container_of(&self, dnf: &str, options: &[&str]) -> Command {
-        let mut command = Command::new("podman");
-        command.args(["run", "--rm", "--network=none", "--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096"]);
-        command.args(["--env=XDG_CACHE_HOME=/var/tmp/cache", "--security-opt=label=disable"]).args(options);
+        let mut command = container();
+        command.arg("--env=XDG_CACHE_HOME=/var/tmp/cache").args(options);
         let here = self.directory.path().display();
         command.arg(format!("--volume={here}:{here}")).arg(builder(dnf));
         command

@@ -6,9 +6,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::fixture::{fail, names, ocinitrd, stderr, stdout, succeed};
+use crate::fixture::{fail, names, ocinitrd, sha256, stderr, succeed};
 use crate::host_machine::{Machine, TOKEN};
-use crate::uki::certificate;
+use crate::uki::{certificate, section};
 
 /// A machine with an initrd that is staged.
 fn staged() -> (Machine, PathBuf) {
@@ -48,14 +48,11 @@ fn it_has_the_machine_s_options_and_the_initrd_that_was_made() {
     succeed(&mut machine.plugin_for_uki("50-ocinitrd.install", &staging));
     succeed(&mut machine.plugin_for_uki("60-ocinitrd.install", &staging));
     let image = inspected(&staging.join("uki.efi"));
-    let section = |name: &str| {
-        image["sections"].as_array().unwrap().iter().find(|section| section["name"] == name).unwrap().clone()
-    };
+    let section = |name: &str| section(&image, name);
     assert_eq!(section(".cmdline")["text"], format!("root=LABEL=root rw systemd.machine_id={TOKEN}"));
     assert!(section(".osrel")["text"].as_str().unwrap().contains("PRETTY_NAME=Test"));
     assert_eq!(section(".uname")["text"], machine.kernel.as_str());
-    let digest = stdout(&Command::new("sha256sum").arg(staging.join("initrd")).output().unwrap());
-    assert_eq!(section(".initrd")["sha256"], format!("sha256:{}", digest.split(' ').next().unwrap()));
+    assert_eq!(section(".initrd")["sha256"], sha256(&staging.join("initrd")));
 
     // Without an initrd it would not boot.
     fs::remove_file(staging.join("initrd")).unwrap();

@@ -5,11 +5,12 @@
 set -euo pipefail
 root=$1 archive=$2 port=$3
 if [ ! -e "$root/usr/bin/podman" ]; then
-    mirror=${DEBIAN_MIRROR:-$(apt-get indextargets --format '$(SITE)' | grep -m 1 '/debian/*$')}
+    # shellcheck source=tests/distributions/archive.sh
+    . "$(dirname "$0")/../distributions/archive.sh"
+    source=$(debian_source trixie)
     rm -rf "$root"
     mmdebstrap --quiet --variant=minbase --include=podman,crun,ca-certificates \
-        --aptopt='Acquire::Check-Valid-Until "false"' --keyring=/usr/share/keyrings/debian-archive-keyring.gpg \
-        trixie "$root" "$mirror"
+        --aptopt='Acquire::Check-Valid-Until "false"' trixie "$root" "$source"
 fi
 mount --make-rprivate /
 # Podman changes the propagation of /, so that must be a mount point.

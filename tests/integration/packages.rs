@@ -7,12 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use serde_json::Value;
-
-use crate::coexistence::kernel as kernel_of_host;
 use crate::distribution::Distribution;
-use crate::fixture::{builder, checkout, fail, names, ocinitrd, offline_directory, offline_output, stdout, succeed};
-use crate::host_machine::base;
+use crate::fixture::{builder, checkout, fail, names, ocinitrd, offline_directory, stdout, succeed};
+use crate::host_machine::{base, locked_kernel, unpacked_kernel};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -48,16 +45,8 @@ impl Container {
     fn start(purpose: &str) -> Self {
         let work = tempfile::tempdir().unwrap();
         let container = Container { name: format!("ocinitrd-test-{purpose}-{}", std::process::id()), work };
-        let mut command = Command::new("podman");
-        command.args([
-            "run",
-            "--detach",
-            "--rm",
-            "--network=none",
-            "--cap-add=SYS_ADMIN",
-            "--security-opt=label=disable",
-        ]);
-        command.args(["--ulimit=nofile=4096:4096", "--ulimit=nproc=4096:4096", "--name", &container.name]);
+        let mut command = crate::fixture::container();
+        command.args(["--detach", "--cap-add=SYS_ADMIN", "--name", &container.name]);
         command.arg(format!("--volume={}:/rpmbuild", container.work.path().display()));
         command.arg(format!("--volume={}:/offline:ro", fs::canonicalize(offline_directory()).unwrap().display()));
         // Of tests that are killed nothing stays for long.
@@ -142,17 +131,6 @@ fn provide_sources(work: &Path, kernel: &str) {
     fs::write(work.join("ocinitrd.spec"), spec.replace("%{?autochangelog}", &entry)).unwrap();
 }
 
-/// The kernel that the offline image is built for, and the rpm with its image.
-fn kernel() -> (String, String) {
-    let manifest = fs::read(offline_output().join("manifest.json")).unwrap();
-    let kernel = serde_json::from_slice::<Value>(&manifest).unwrap()["kernels"][0].take();
-    let mut packages = kernel["packages"].as_array().unwrap().iter();
-    let package = packages.find(|package| package["name"] == "kernel-core").unwrap();
-    let part = |name: &str| package[name].as_str().unwrap();
-    let file = format!("kernel-core-{}-{}.{}.rpm", part("version"), part("release"), part("arch"));
-    (kernel["version"].as_str().unwrap().to_owned(), file)
-}
-
 /// rpmlint says nothing but what `packaging/ocinitrd.rpmlintrc` has the reasons of.
 fn lint(work: &Path) {
     let mut rpmlint = Command::new("rpmlint");
@@ -175,7 +153,8 @@ const ENTRIES: &str = "cd $tree/boot; find . -type f | sed \"s/$(cat $tree/etc/m
 fn rpms_that_rpmlint_likes_are_installed_upgraded_and_removed_and_their_plugin_makes_the_entry_of_a_kernel() {
     let container = Container::start("rpms");
     let work = container.work.path();
-    let (kernel, kernel_rpm) = kernel();
+    let (kernel, rpms) = locked_kernel();
+    let kernel_rpm = &rpms["kernel-core"];
     let listed = container.run(
         "rpm -qp --nosignature --provides /offline/repo/Packages/kernel-modules-core-*.rpm | sed -n 's/^kernel-modules-core-uname-r = //p'",
     );
@@ -300,7 +279,7 @@ fn the_package_for_debian_is_installed_there_makes_the_entry_of_a_kernel_and_is_
     let mut make = Command::new("scripts/deb.sh");
     make.arg(built().join("ocinitrd")).arg(built().join("manual")).arg(place.path().join("ocinitrd.deb"));
     succeed(make.current_dir(checkout()));
-    let (root, kernel) = kernel_of_host();
+    let (root, kernel) = unpacked_kernel();
     let container = Distribution::Trixie.container(&[
         (place.path(), "/package:ro"),
         (&root.join("usr/lib/modules"), "/usr/lib/modules:ro"),

@@ -7,8 +7,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::fixture::{
-    checkout, disk_maker_output, fail, fail_with, ocinitrd, offline_directory, offline_output, stderr, stdout, succeed,
-    variant_definition,
+    checkout, disk_maker_output, fail, fail_with, ocinitrd, offline_directory, offline_output, sha256, stderr, stdout,
+    succeed, variant_definition,
 };
 
 /// A directory with the stub, an os-release and a key.
@@ -62,8 +62,10 @@ pub fn inspected(file: &Path) -> Value {
     serde_json::from_str(&succeed(uki("inspect").arg("--json").arg(file))).unwrap()
 }
 
-fn sha256(file: PathBuf) -> String {
-    format!("sha256:{}", succeed(Command::new("sha256sum").arg(file)).split(' ').next().unwrap())
+/// The first section of that name of an image that was [`inspected`].
+pub fn section<'a>(image: &'a Value, name: &str) -> &'a Value {
+    let mut sections = image["sections"].as_array().unwrap().iter();
+    sections.find(|section| section["name"] == name).unwrap_or_else(|| panic!("no section {name}"))
 }
 
 #[test]
@@ -76,11 +78,8 @@ fn an_image_holds_its_parts_and_is_the_same_each_time() {
     assert!(succeed(uki("verify").arg(file("a.efi"))).ends_with("a.efi: nothing is wrong\n"));
     let image = inspected(&file("a.efi"));
     assert_eq!((&image["machine"], &image["signed"]), (&"x64".into(), &false.into()));
-    let section = |name: &str| {
-        let sections = image["sections"].as_array().unwrap();
-        sections.iter().find(|section| section["name"] == name).unwrap_or_else(|| panic!("{name}")).clone()
-    };
-    assert_eq!(section(".initrd")["sha256"], sha256(offline_output().join("initrd")));
+    let section = |name: &str| section(&image, name);
+    assert_eq!(section(".initrd")["sha256"], sha256(&offline_output().join("initrd")));
     assert_eq!(section(".cmdline")["text"], "root=LABEL=root rw");
     assert!(section(".osrel")["text"].as_str().unwrap().contains("PRETTY_NAME=\"Test Linux\""));
     let manifest: Value = serde_json::from_slice(&fs::read(offline_output().join("manifest.json")).unwrap()).unwrap();
@@ -130,7 +129,7 @@ fn picture_device_tree_microcode_and_sbat_are_the_files_that_were_given() {
         assert_eq!(fs::read(file("copy")).unwrap(), content, "{section}");
     }
     let image = inspected(&file("a.efi"));
-    let sbat = image["sections"].as_array().unwrap().iter().find(|section| section["name"] == ".sbat").unwrap();
+    let sbat = section(&image, ".sbat");
     assert!(sbat["text"].as_str().unwrap().contains("\nmine,1,Mine,"), "{sbat}");
     assert!(fail(build(place.path(), "a.efi").arg("--splash").arg(file("none"))).contains("none: No such file"));
 }
@@ -344,32 +343,29 @@ fn a_build_of_the_format_uki_joins_what_the_lock_names_and_needs_no_container_th
     };
     succeed(&mut build(&["-t", "cpio,uki"]));
     let written = || inspected(&output.join("uki.efi"));
-    let text = |image: &Value, name: &str| {
-        let sections = image["sections"].as_array().unwrap();
-        sections.iter().find(|section| section["name"] == name).unwrap()["text"].as_str().unwrap().to_owned()
-    };
+    let text = |image: &Value, name: &str| section(image, name)["text"].as_str().unwrap().to_owned();
     let image_of = |name: &str| output.join(name);
     let built = written();
     assert_eq!(text(&built, ".cmdline"), "root=LABEL=root rw");
     assert!(text(&built, ".osrel").contains("ID=offline\n") && text(&built, ".sbat").contains("mine,1,Me"));
     assert_eq!(text(&built, ".pcrpkey").trim(), fs::read_to_string(place.path().join("pcr.pub")).unwrap().trim());
-    let initrd = built["sections"].as_array().unwrap().iter().find(|section| section["name"] == ".initrd").unwrap();
-    assert_eq!(initrd["sha256"], sha256(image_of("initrd")));
+    let initrd = section(&built, ".initrd");
+    assert_eq!(initrd["sha256"], sha256(&image_of("initrd")));
     let manifest = || -> Value { serde_json::from_slice(&fs::read(image_of("manifest.json")).unwrap()).unwrap() };
     assert_eq!(manifest()["kernels"][0]["uki"]["pcr11"], built["pcr11"][0]["values"]);
     succeed(ocinitrd().arg("verify").arg(&output));
 
     // No engine answers there: whoever asks for one fails. The kernel's options are no input of the initrd.
     let engine = ["--engine", "unix:///nonexistent/podman.sock"];
-    let digest = sha256(image_of("uki.efi"));
+    let digest = sha256(&image_of("uki.efi"));
     succeed(build(&["-t", "uki", "--cmdline", "quiet"]).args(engine));
     assert_eq!(
         (text(&written(), ".cmdline"), &manifest()["options"]["cmdline"]),
         ("quiet".to_owned(), &"quiet".into())
     );
-    assert_ne!(sha256(image_of("uki.efi")), digest);
+    assert_ne!(sha256(&image_of("uki.efi")), digest);
     succeed(build(&["-t", "uki"]).args(engine));
-    assert_eq!(sha256(image_of("uki.efi")), digest);
+    assert_eq!(sha256(&image_of("uki.efi")), digest);
     assert!(stderr(&build(&["-t", "uki"]).args(engine).output().unwrap()).contains("nothing changed"));
 }
 

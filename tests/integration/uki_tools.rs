@@ -21,9 +21,9 @@ const PARTS: [&str; 5] = [
     "--cmdline=root=LABEL=root rw",
 ];
 
-/// Runs a program of the distribution with `place` as /work.
+/// Runs a program of the distribution with `place` as /images.
 fn run(distribution: Distribution, place: &Path, words: &[&str]) -> String {
-    succeed(&mut distribution.container(&[(place, "/work")]).run(words))
+    succeed(&mut distribution.container(&[(place, "/images")]).run(words))
 }
 
 /// The same of a program that prints JSON.
@@ -67,7 +67,7 @@ fn assert_measured_alike(distribution: Distribution, place: &Path, values: &Valu
     assert_eq!(values.len(), 7, "{values:#?}");
     let mut words =
         ["/usr/lib/systemd/systemd-measure", "calculate", "--bank=sha256", "--json=short"].map(str::to_owned).to_vec();
-    words.extend(MEASURED.iter().map(|section| format!("--{}=/work/section{section}", &section[1..])));
+    words.extend(MEASURED.iter().map(|section| format!("--{}=/images/section{section}", &section[1..])));
     words.extend(values.iter().map(|value| format!("--phase={}", value["phase"].as_str().unwrap())));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let calculated = json(distribution, place, &words);
@@ -85,8 +85,8 @@ fn the_tools_of_systemd_agree_on_an_image(distribution: Distribution) {
     let place = bench();
     succeed(&mut build(place.path(), "a.efi"));
     let image = inspected(&place.path().join("a.efi"));
-    assert_inspected_alike(distribution, place.path(), &image, "/work/a.efi");
-    let dumped = run(distribution, place.path(), &["objdump", "-h", "/work/a.efi"]);
+    assert_inspected_alike(distribution, place.path(), &image, "/images/a.efi");
+    let dumped = run(distribution, place.path(), &["objdump", "-h", "/images/a.efi"]);
     for (name, size, _) in sections(&image).filter(|(name, ..)| *name != ".linux" && *name != ".reloc") {
         assert!(dumped.contains(&format!(" {name:<13} {size:08x} ")), "{name} {size:x}: {dumped}");
     }
@@ -101,9 +101,9 @@ fn the_tools_of_systemd_agree_on_an_image(distribution: Distribution) {
             .arg("-o")
             .arg(place.path().join("signed.efi")),
     );
-    run(distribution, place.path(), &["sbverify", "--cert", "/work/own.crt", "/work/signed.efi"]);
-    let other = distribution.container(&[(place.path(), "/work")]);
-    fail(&mut other.run(&["sbverify", "--cert", "/work/other.crt", "/work/signed.efi"]));
+    run(distribution, place.path(), &["sbverify", "--cert", "/images/own.crt", "/images/signed.efi"]);
+    let other = distribution.container(&[(place.path(), "/images")]);
+    fail(&mut other.run(&["sbverify", "--cert", "/images/other.crt", "/images/signed.efi"]));
     extract(place.path(), &image, "a.efi");
     assert_measured_alike(distribution, place.path(), &image["pcr11"][0]["values"]);
 }
@@ -123,12 +123,12 @@ fn the_tools_of_the_newest_systemd_agree_on_an_image() {
 fn build_by_ukify(distribution: Distribution, place: &Path) -> String {
     fs::write(place.join("usual"), "ID=usual\nTITLE=As usual\n").unwrap();
     fs::write(place.join("rescue"), "ID=rescue\nTITLE=Rescue\n").unwrap();
-    let rescue = ["--profile=@/work/rescue", "--cmdline=systemd.unit=rescue.target", "--output=/work/rescue.efi"];
+    let rescue = ["--profile=@/images/rescue", "--cmdline=systemd.unit=rescue.target", "--output=/images/rescue.efi"];
     run(distribution, place, &[&["ukify", "build"][..], &rescue].concat());
-    let parts = PARTS.map(|part| part.replace("{}", "/work"));
-    let mut words = vec!["ukify", "build", "--measure", "--pcr-banks=sha256", "--output=/work/theirs.efi"];
-    words.extend(["--profile=@/work/usual", "--join-profile=/work/rescue.efi"]);
-    words.extend(["--pcr-private-key=/work/pcr.key", "--pcr-public-key=/work/pcr.pub"]);
+    let parts = PARTS.map(|part| part.replace("{}", "/images"));
+    let mut words = vec!["ukify", "build", "--measure", "--pcr-banks=sha256", "--output=/images/theirs.efi"];
+    words.extend(["--profile=@/images/usual", "--join-profile=/images/rescue.efi"]);
+    words.extend(["--pcr-private-key=/images/pcr.key", "--pcr-public-key=/images/pcr.pub"]);
     words.extend(parts.iter().map(String::as_str));
     run(distribution, place, &words)
 }
