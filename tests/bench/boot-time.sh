@@ -178,11 +178,7 @@ print_trace() {
 
 trace=
 [ "${1-}" != --trace ] || { trace=1; shift; }
-ocinitrd=$(realpath "${1:-$checkout/target/release/ocinitrd}")
-require_offline
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/ocinitrd-bench.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-machine=$(machine)
+begin "$@"
 # Not the user's: set after the keyring's place was told by it.
 cache_home=$work/cache
 [ -n "$trace" ] || make_image

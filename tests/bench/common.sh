@@ -13,6 +13,16 @@ require_offline() {
     exit 1
 }
 
+# begin [OCINITRD]: what most scripts begin with. Sets ocinitrd, the program that is measured; work, a directory that goes with the script;
+# and machine, a line about this one before the measurements load it.
+begin() {
+    ocinitrd=$(realpath "${1:-$checkout/target/release/ocinitrd}")
+    require_offline
+    work=$(mktemp -d "${TMPDIR:-/var/tmp}/ocinitrd-bench.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    machine=$(machine)
+}
+
 # run_measured NAME COMMAND...: a line of $work/NAME.times; what the command prints goes to $work/NAME.log, and is shown if it fails.
 run_measured() {
     local name=$1

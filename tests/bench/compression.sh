@@ -15,11 +15,7 @@ FAST=(none lz4 gzip:1 gzip:6 zstd:1 zstd:3 zstd:6 zstd:9 zstd:12)
 SLOW=(zstd:15 zstd:19 xz:6)
 RUNS=3
 
-ocinitrd=$(realpath "${1:-$checkout/target/release/ocinitrd}")
-require_offline
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/ocinitrd-bench.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-machine=$(machine)
+begin "$@"
 export XDG_CACHE_HOME=$work/cache
 
 make_layer() {

@@ -10,10 +10,7 @@ set -euo pipefail
 
 ROWS=${OCINITRD_BENCH_ROWS:-30}
 
-ocinitrd=$(realpath "${1:-$checkout/target/release/ocinitrd}")
-require_offline
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/ocinitrd-bench.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+begin "$@"
 export XDG_CACHE_HOME=$work/cache
 definition offline
 run_measured build "$ocinitrd" build "$work/images/offline.toml" -O "$work/out" -t directory

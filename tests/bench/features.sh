@@ -108,12 +108,9 @@ print_reasons() {
     done
 }
 
-ocinitrd=$(realpath "${1:-$checkout/target/release/ocinitrd}")
 names=("${@:2}")
 [ "${#names[@]}" -gt 0 ] || names=(ours dracut mkosi-debs)
-require_offline
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/ocinitrd-bench.XXXXXX")
-trap 'rm -rf "$work"' EXIT
+begin "$@"
 # Not the user's: set after the keyring's place was told by it.
 cache_home=$work/cache
 make_image

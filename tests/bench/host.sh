@@ -164,11 +164,7 @@ row() {
             printf "| %s | %s | %.2f s | %.2f s | %s | %.2f | %.2f |\n", name, modules, wall, cpu, beside, wall / other_wall, cpu / other_cpu }'
 }
 
-ocinitrd=$(realpath "${1:-$checkout/target/release/ocinitrd}")
-require_offline
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/ocinitrd-bench.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-machine=$(machine)
+begin "$@"
 # Not the user's: set after the keyring's place was told by it.
 cache_home=$work/cache
 image=$("$checkout/tests/distributions/image.sh" host-trixie)

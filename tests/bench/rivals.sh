@@ -113,11 +113,7 @@ size_row() {
     echo "| $1 | $2 | $size MB | $(awk -v size="$size" -v dracut="$dracut" 'BEGIN { if (dracut) printf "%.2f", size / dracut }') |"
 }
 
-ocinitrd=$(realpath "${1:-$checkout/target/release/ocinitrd}")
-require_offline
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/ocinitrd-bench.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-machine=$(machine)
+begin "$@"
 # Not the user's: set after the keyring's place was told by it.
 cache_home=$work/cache
 make_image

@@ -15,11 +15,7 @@ set -euo pipefail
 
 RUNS=3
 
-ocinitrd=$(realpath "${1:-$checkout/target/release/ocinitrd}")
-require_offline
-work=$(mktemp -d "${TMPDIR:-/var/tmp}/ocinitrd-bench.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-machine=$(machine)
+begin "$@"
 export XDG_CACHE_HOME=$work/cache
 
 # build ROW IMAGE [OPTION]...: an image whose lock is there.

@@ -9,27 +9,17 @@
 # DEBIAN_MIRROR or of this machine's apt.
 set -euo pipefail
 export LC_ALL=C
+# shellcheck source=tests/distributions/archive.sh
+. "$(dirname "$0")/archive.sh"
 
 die() {
     echo "image.sh: $*" >&2
     exit 1
 }
 
-mirror() {
-    local site=${DEBIAN_MIRROR-}
-    [ -n "$site" ] || site=$(apt-get indextargets --format '$(SITE)' 2>/dev/null | sed 's,/*$,,' | grep -m 1 '/debian$') || true
-    [ -n "$site" ] || die "Debian's archive is not known: set DEBIAN_MIRROR to the address of a mirror"
-    echo "deb [signed-by=$(keyring)] $site $SUITE main"
-}
-
-# The offline repository's set-up has found a newer one, where it was needed.
-keyring() {
-    local newer=${OCINITRD_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ocinitrd-tests}/apt/archive-keyring.gpg
-    if [ -e "$newer" ]; then echo "$newer"; else echo /usr/share/keyrings/debian-archive-keyring.gpg; fi
-}
-
 make_image() {
-    local work
+    local work source
+    source=$(debian_source "$SUITE")
     work=$(mktemp -d "${TMPDIR:-/var/tmp}/ocinitrd-image.XXXXXX")
     # shellcheck disable=SC2064 # what it is now
     trap "rm -rf '$work'" EXIT
@@ -38,7 +28,7 @@ make_image() {
         --aptopt='Acquire::Check-Valid-Until "false"' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' \
         --customize-hook="cp '$work/customize' \"\$1/\" && chroot \"\$1\" sh /customize && rm \"\$1/customize\"" \
-        "$SUITE" "$work/image.tar" "$(mirror)" >&2 || die "the image of the recipe $name could not be made"
+        "$SUITE" "$work/image.tar" "$source" >&2 || die "the image of the recipe $name could not be made"
     podman import --quiet "$work/image.tar" "$image" >/dev/null
 }
 
