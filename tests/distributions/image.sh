@@ -27,7 +27,7 @@ make_image() {
     mmdebstrap --quiet --variant=minbase --architectures=amd64 --include="$PACKAGES" \
         --aptopt='Acquire::Check-Valid-Until "false"' --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
         --dpkgopt='path-exclude=/usr/share/locale/*' \
-        --customize-hook="cp '$work/customize' \"\$1/\" && chroot \"\$1\" sh /customize && rm \"\$1/customize\"" \
+        --customize-hook="upload '$work/customize' /customize" --customize-hook='chroot "$1" sh /customize && rm "$1/customize"' \
         "$SUITE" "$work/image.tar" "$source" >&2 || die "the image of the recipe $name could not be made"
     podman import --quiet "$work/image.tar" "$image" >/dev/null
 }
