@@ -263,7 +263,7 @@ impl Machine {
             "set -e; cp -a $BOOT $KEPT; mount -t tmpfs -o size={megabytes}m,mode=755 none $BOOT; cp -a $KEPT/. $BOOT; \
              {}sums() {{ (cd $BOOT; find . -type f -exec sha256sum {{}} + | sort); }}; sums >$KEPT.before; \
              rc=0; \"$@\" || rc=$?; sums >$KEPT.after; cmp $KEPT.before $KEPT.after || exit 99; exit $rc",
-            if is_read_only { "mount -o remount,ro $BOOT; " } else { "" }
+            if is_read_only { "mount -o remount,bind,ro $BOOT; " } else { "" }
         );
         let mut unshare = Command::new("unshare");
         unshare.args(["--mount", "--map-root-user", "sh", "-c", &script, "sh"]);
