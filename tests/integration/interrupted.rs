@@ -17,14 +17,16 @@ fn build_in_job(directory: &Path, job: &str) -> Child {
     in_job(build_test(directory), job)
 }
 
-fn in_job(mut build: Command, job: &str) -> Child {
+/// A process that builds and has come to the job `job`.
+pub fn in_job(mut build: Command, job: &str) -> Child {
     let child = build.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let own = format!("{job}-{}", child.id());
     eventually(&format!("the build comes to {job}"), Duration::from_secs(120), || !containers(&own).is_empty());
     child
 }
 
-fn end(child: Child) -> (Option<i32>, String) {
+/// Waits for its end; returns its exit code and what it said.
+pub fn end(child: Child) -> (Option<i32>, String) {
     let output = child.wait_with_output().unwrap();
     (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
 }

@@ -4,8 +4,11 @@ use std::fs::{self, File};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use rustix::process::{Pid, Signal, kill_process};
+
 use crate::fixture::{names, stderr};
 use crate::host_machine::{Machine, base_definition};
+use crate::interrupted::{end, in_job};
 
 /// A machine without a base, which has the definition of one and what was built of it before.
 fn machine(configuration: &str) -> Machine {
@@ -61,4 +64,18 @@ fn a_base_that_cannot_be_built_is_told_with_the_reason_for_building_it_and_nothi
     ];
     assert!(says.iter().all(|text| stderr(&output).contains(text)), "{}", stderr(&output));
     assert!(machine.boot_files() == before && names(&machine.path("var/lib/ocinitrd/bases")).is_empty());
+}
+
+#[test]
+fn who_ends_the_build_of_a_base_gets_no_initrd_of_dracut_either() {
+    let machine = machine("build = \"base\"\non_failure = \"dracut\"\n");
+    let plugin = "#!/bin/sh\necho \"dracut's\" >\"$KERNEL_INSTALL_STAGING_AREA/initrd\"\n";
+    machine.program("usr/lib/kernel/install.d/50-dracut.install", plugin);
+    let staging = machine.path("staging");
+    fs::create_dir(&staging).unwrap();
+    let build = in_job(machine.plugin_for_uki("50-ocinitrd.install", &staging), "solve");
+    kill_process(Pid::from_child(&build), Signal::INT).unwrap();
+    let (exit_code, said) = end(build);
+    assert_eq!(exit_code, Some(130), "{said}");
+    assert_eq!(names(&staging), [""; 0], "{said}");
 }

@@ -20,6 +20,7 @@ use std::process::{ExitCode, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::DecimalBytes;
 
+use crate::engine::Interrupted;
 use crate::host::{self, Configuration, Made, OnFailure};
 use crate::needs::Holdings;
 use crate::output::{MODE_PRIVATE, OutputFile};
@@ -101,7 +102,8 @@ impl Installation<'_> {
         let configuration = Configuration::read(&self.arguments.root)?;
         let Err(error) = self.make_initrd(&configuration) else { return Ok(()) };
         let error = error.context(format!("making an initrd for {kernel}"));
-        if configuration.on_failure == OnFailure::Fail {
+        // Who ends a build does not wait for dracut.
+        if configuration.on_failure == OnFailure::Fail || Interrupted::find(&error).is_some() {
             return Err(error);
         }
         self.progress.warn(&format!("{error:#}; dracut makes one instead, as on_failure in /etc/ocinitrd says"));
