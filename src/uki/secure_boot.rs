@@ -45,7 +45,7 @@ pub struct Signer {
     pub private_key: OsString,
     /// Its certificate, a file in PEM.
     pub certificate: PathBuf,
-    /// What signs; sbsign where it is there and nothing is said.
+    /// What signs; where nothing is said sbsign, or what is there and reaches the key.
     pub tool: Option<SignTool>,
 }
 
@@ -73,16 +73,10 @@ impl Signer {
     }
 
     fn command(&self, image: &Path, signed: &Path) -> Result<Program> {
-        let tool = match self.tool {
-            Some(tool) => tool,
-            None if process::find("sbsign").context("looking for sbsign")?.is_some() => SignTool::Sbsign,
-            None if Path::new(SYSTEMD_SBSIGN).exists() => SignTool::SystemdSbsign,
-            None => bail!(
-                "there is nothing to sign with: install sbsign with `apt-get install sbsigntool` (Debian, Ubuntu) or \
-                 `dnf install sbsigntools` (Fedora)"
-            ),
-        };
         let (key, certificate) = (&self.private_key, &self.certificate);
+        // Newer systems have no engines of OpenSSL any more, older ones no providers.
+        let has_provider = self.uses_token() && has_provider()?;
+        let tool = self.tool.map_or_else(|| self.tool_at_hand(has_provider), Ok)?;
         Ok(match tool {
             SignTool::Sbsign => Program::new("sbsign")
                 .args(if self.uses_token() { &["--engine", "pkcs11"][..] } else { &[] })
@@ -91,10 +85,29 @@ impl Signer {
                 .args(["--output".as_ref(), signed.as_os_str(), image.as_os_str()]),
             SignTool::SystemdSbsign => Program::new(SYSTEMD_SBSIGN)
                 .args(["sign"])
-                .args(if self.uses_token() { &["--private-key-source=engine:pkcs11"][..] } else { &[] })
+                .args(match (self.uses_token(), has_provider) {
+                    (false, _) => &[][..],
+                    (true, true) => &["--private-key-source=provider:pkcs11"],
+                    (true, false) => &["--private-key-source=engine:pkcs11"],
+                })
                 .args(["--private-key".as_ref(), key.as_os_str()])
                 .args(["--certificate".as_ref(), certificate.as_os_str()])
                 .args(["--output".as_ref(), signed.as_os_str(), image.as_os_str()]),
+        })
+    }
+
+    /// sbsign, where it is there and can reach the key: it knows engines only, not the provider of tokens.
+    fn tool_at_hand(&self, has_provider: bool) -> Result<SignTool> {
+        let has_sbsign = process::find("sbsign").context("looking for sbsign")?.is_some();
+        let has_systemd_sbsign = Path::new(SYSTEMD_SBSIGN).exists();
+        Ok(match (has_sbsign, has_systemd_sbsign) {
+            (_, true) if has_provider => SignTool::SystemdSbsign,
+            (true, _) => SignTool::Sbsign,
+            (false, true) => SignTool::SystemdSbsign,
+            (false, false) => bail!(
+                "there is nothing to sign with: install sbsign with `apt-get install sbsigntool` (Debian, Ubuntu) or \
+                 `dnf install sbsigntools` (Fedora)"
+            ),
         })
     }
 
@@ -109,6 +122,11 @@ impl Signer {
         }
         Ok(())
     }
+}
+
+/// Whether OpenSSL loads the provider that reaches tokens, as the package pkcs11-provider brings it.
+fn has_provider() -> Result<bool> {
+    Ok(Program::new("openssl").args(["list", "-providers", "-provider", "pkcs11"]).output()?.status.success())
 }
 
 /// Firmware does not look at the time; people do who have to know that they sign with what should not be used any more.

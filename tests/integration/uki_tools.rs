@@ -1,13 +1,13 @@
 //! What systemd's own tools say of our unified kernel images, and ours of those that ukify makes: of systemd 257, and of the newest.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::distribution::Distribution;
-use crate::fixture::{fail, offline_output, succeed};
+use crate::fixture::{fail, ocinitrd, offline_output, succeed};
 use crate::uki::{bench, build, certificate, inspected, uki};
 
 /// The options of systemd-measure that name a section's contents are called as the section is.
@@ -191,4 +191,58 @@ fn an_image_of_ukify_257_is_read_and_ours_of_the_same_parts_is_the_same() {
 #[ignore = "the newest of an archive that changes every day: part of make test-matrix"]
 fn an_image_of_the_newest_ukify_is_read_and_ours_of_the_same_parts_is_the_same() {
     an_image_of_ukify_is_read_and_ours_of_the_same_parts_is_the_same(Distribution::Sid);
+}
+
+/// Signs with keys in files, and with one in a token that is reached without the file `$WITHOUT`.
+const SIGN: &str = r#"
+set -eu
+cd /images
+sign() {
+    key=$1
+    shift
+    ocinitrd uki sign a.efi -o signed.efi --secureboot-private-key "$key" --secureboot-certificate own.crt "$@"
+}
+succeeds() { sign "$@" && sbverify --cert own.crt signed.efi && rm signed.efi; }
+fails() { if sign "$@" || [ -e signed.efi ]; then exit 1; fi; }
+succeeds own.key --signtool=systemd-sbsign
+fails other.key --signtool=systemd-sbsign
+
+mkdir /tmp/tokens
+printf 'directories.tokendir = /tmp/tokens\nobjectstore.backend = file\n' >/tmp/softhsm2.conf
+export SOFTHSM2_CONF=/tmp/softhsm2.conf
+export PKCS11_MODULE_PATH=/usr/lib/softhsm/libsofthsm2.so PKCS11_PROVIDER_MODULE=/usr/lib/softhsm/libsofthsm2.so
+softhsm2-util --init-token --free --label=test --pin=1234 --so-pin=1234
+softhsm2-util --import own.key --token=test --label=boot --id=01 --pin=1234
+key() { echo "pkcs11:token=test;object=$1;type=private?pin-value=1234"; }
+rm $WITHOUT
+succeeds "$(key boot)" $OPTIONS
+fails "$(key other)" $OPTIONS
+"#;
+
+fn systemd_sbsign_signs_with_a_key_wherever_it_is(distribution: Distribution) {
+    let place = bench();
+    succeed(&mut build(place.path(), "a.efi"));
+    certificate(place.path(), "own", "1");
+    certificate(place.path(), "other", "1");
+    let program = PathBuf::from(ocinitrd().get_program());
+    // By the provider nobody has to say that it is not sbsign's to do, which knows the engine alone.
+    for (without, options) in [
+        ("/usr/lib/x86_64-linux-gnu/engines-3/pkcs11.so", ""),
+        ("/usr/lib/x86_64-linux-gnu/ossl-modules/pkcs11.so", "--signtool=systemd-sbsign"),
+    ] {
+        let container = distribution.container(&[(place.path(), "/images"), (&program, "/usr/bin/ocinitrd:ro")]);
+        let container = container.env("WITHOUT", without).env("OPTIONS", options);
+        succeed(&mut container.run(&["bash", "-c", SIGN]));
+    }
+}
+
+#[test]
+fn systemd_sbsign_257_signs_with_a_key_wherever_it_is() {
+    systemd_sbsign_signs_with_a_key_wherever_it_is(Distribution::Trixie);
+}
+
+#[test]
+#[ignore = "the newest of an archive that changes every day: part of make test-matrix"]
+fn the_newest_systemd_sbsign_signs_with_a_key_wherever_it_is() {
+    systemd_sbsign_signs_with_a_key_wherever_it_is(Distribution::Sid);
 }

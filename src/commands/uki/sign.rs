@@ -14,7 +14,8 @@ use crate::uki::{SignTool, Signer};
 /// Sign an image for Secure Boot
 ///
 /// By sbsign(1), or by systemd-sbsign(1) where that is there and the other is not. The key stays where it is: a file, or what a
-/// PKCS #11 URI names. The image is checked before it is signed, and its signature after. Signatures of PCR 11 have to be in it
+/// PKCS #11 URI names. Such a one is reached by OpenSSL's provider pkcs11 and systemd-sbsign where both are there, else by its
+/// engine of that name. The image is checked before it is signed, and its signature after. Signatures of PCR 11 have to be in it
 /// already.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
@@ -27,7 +28,7 @@ pub struct Arguments {
     /// Its certificate, in PEM
     #[arg(long, value_name = "FILE")]
     secureboot_certificate: PathBuf,
-    /// What signs [default: what is there, sbsign first]
+    /// What signs [default: what is there and reaches the key, sbsign first]
     #[arg(long, value_enum)]
     signtool: Option<SignTool>,
     /// Where to write the signed image; replaced atomically if it exists [default: FILE]
