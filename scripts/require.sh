@@ -20,6 +20,7 @@ faketime            faketime               libfaketime
 firmware-keys       ovmf                   python3-virt-firmware
 fsck.vfat           dosfstools             dosfstools
 gpg                 gnupg                  gnupg2
+ip                  iproute2               iproute
 kernel-install      systemd                systemd-udev
 libc-headers        libc6-dev              glibc-devel
 lz4                 lz4                    lz4

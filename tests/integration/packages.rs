@@ -1,6 +1,7 @@
 //! The rpms of `packaging/ocinitrd.spec`: built by rpmbuild in the builder image, installed by its dnf into a tree, where
 //! kernel-install of the offline repository runs their plugins. What a compiler makes comes ready (`--with prebuilt`), since that
-//! image has none; the bases and images of kernels are built there in place. And Debian's package, on Debian.
+//! image has none; the bases and images of kernels are built there in place. The program is compiled by rpmbuild in a test of its
+//! own. And Debian's package, on Debian.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -212,6 +213,43 @@ fn rpms_that_rpmlint_likes_are_installed_upgraded_and_removed_and_their_plugin_m
     assert_eq!(container.run("find $tree/etc $tree/usr $tree/var -name '*ocinitrd*'"), "");
     let entries = container.run(ENTRIES);
     assert!(!entries.contains(".efi"), "{entries}");
+}
+
+#[test]
+#[ignore = "compiles everything twice, optimized: part of make test-matrix"]
+fn the_program_is_compiled_and_tested_by_rpmbuild_of_its_sources_and_nothing_else() {
+    let work = tempfile::tempdir().unwrap();
+    let path = |name: &str| work.path().join(name);
+    succeed(Command::new("scripts/sources.sh").arg(path("SOURCES")).current_dir(checkout()));
+    // With no network but its own loopback, as in koji, and without crates that somebody has fetched before.
+    let mut build = Command::new("unshare");
+    build.args(["--map-root-user", "--net", "sh", "-c", r#"ip link set lo up && exec "$@""#, "sh"]);
+    build.args(["rpmbuild", "-bb", "--nodeps", "--define"]).arg(format!("_topdir {}", work.path().display()));
+    build
+        .arg(checkout().join("packaging/ocinitrd.spec"))
+        .env("CARGO_HOME", path("cargo"))
+        .env_remove("CARGO_TARGET_DIR");
+    let said = succeed(&mut build);
+    assert!(said.contains("test result: ok.") && !said.contains("FAILED"), "{said}");
+
+    for (architecture, name) in [("x86_64", "ocinitrd"), ("noarch", "ocinitrd-kernel-install")] {
+        let rpm = path("RPMS").join(architecture).join(format!("{name}-{VERSION}-1.{architecture}.rpm"));
+        succeed(Command::new("bsdtar").arg("-xf").arg(rpm).arg("-C").arg(work.path()));
+    }
+    assert_eq!(succeed(Command::new(path("usr/bin/ocinitrd")).arg("--version")), format!("ocinitrd {VERSION}\n"));
+    let licenses = path("usr/share/licenses/ocinitrd");
+    let read = |name: &str| fs::read_to_string(licenses.join(name)).unwrap();
+    let crates = read("cargo-vendor.txt");
+    assert!(crates.lines().any(|line| line.starts_with("bollard v")), "{crates}");
+    // Each with its licence, and the program itself.
+    assert_eq!(read("LICENSE.dependencies").lines().count(), crates.lines().count() + 1);
+    // What it brings beside them is what the program brings that was built elsewhere.
+    install(&path("expected"), "/usr");
+    for directory in ["usr/share/man/man1", "usr/lib/kernel/install.d", "usr/share/ocinitrd/images"] {
+        let uncompressed = |name: String| name.trim_end_matches(".gz").to_owned();
+        let brought: Vec<String> = names(&path(directory)).into_iter().map(uncompressed).collect();
+        assert_eq!(brought, names(&path("expected").join(directory)), "{directory}");
+    }
 }
 
 #[test]
