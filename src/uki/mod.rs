@@ -13,6 +13,7 @@ mod measure;
 mod policy;
 mod sbat;
 mod secure_boot;
+mod token;
 
 pub use assemble::{Parts, Plan, Profile, attach};
 pub use content::{Content, NamedContent};

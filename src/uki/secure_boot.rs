@@ -1,6 +1,6 @@
 //! Signatures for Secure Boot, made by a program of the host that holds or reaches the key.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,12 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::inspect;
+use super::token::{TOKEN, TokenKey, has_provider, module_variables};
 use crate::process::{self, Program};
 
 /// Where systemd has a program that is on nobody's path.
 const SYSTEMD_SBSIGN: &str = "/usr/lib/systemd/systemd-sbsign";
-/// What begins the URI of a key that is in a token.
-const TOKEN: &str = "pkcs11:";
+const WITHOUT_SYSTEMD_SBSIGN: &str = "there is no /usr/lib/systemd/systemd-sbsign: it comes with systemd 257 and newer, on Debian in the package systemd-repart";
 
 /// A program that signs.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq)]
@@ -45,7 +45,8 @@ pub struct Signer {
     pub private_key: OsString,
     /// Its certificate, a file in PEM.
     pub certificate: PathBuf,
-    /// What signs; where nothing is said sbsign, or what is there and reaches the key.
+    /// What signs. Where nothing is said: systemd-sbsign for a key in a token that OpenSSL's provider reaches, else sbsign, else what
+    /// there is.
     pub tool: Option<SignTool>,
 }
 
@@ -67,51 +68,92 @@ impl Signer {
         check_certificate(&self.certificate)?;
         let scratch = tempfile::tempdir().context("making a temporary directory")?;
         let signed = scratch.path().join("signed.efi");
-        self.command(path, &signed)?.run()?;
+        match self.uses_token() {
+            false => {
+                self.check_pair()?;
+                self.command(self.tool_for_file()?, None, &self.private_key, path, &signed).run()?
+            }
+            true => self.sign_by_token(path, &signed)?,
+        };
         self.check_signature(&signed)?;
         File::open(&signed).context("opening what was signed")
     }
 
-    fn command(&self, image: &Path, signed: &Path) -> Result<Program> {
-        let (key, certificate) = (&self.private_key, &self.certificate);
-        // Newer systems have no engines of OpenSSL any more, older ones no providers.
-        let has_provider = self.uses_token() && has_provider()?;
-        let tool = self.tool.map_or_else(|| self.tool_at_hand(has_provider), Ok)?;
-        Ok(match tool {
+    /// systemd-sbsign of systemd 262 does not look whether the key is that of the certificate. What openssl cannot read without a
+    /// passphrase is left to the program that signs.
+    fn check_pair(&self) -> Result<()> {
+        let (key, certificate) = (&self.private_key, self.certificate.as_os_str());
+        let of_key =
+            Program::new("openssl").args(["pkey", "-pubout", "-passin", "pass:", "-in"]).args([key]).output()?;
+        let of_certificate =
+            Program::new("openssl").args(["x509", "-noout", "-pubkey", "-in"]).args([certificate]).run()?;
+        ensure!(
+            !of_key.status.success() || of_key.stdout == of_certificate,
+            "{} is not the key of the certificate {}",
+            Path::new(key).display(),
+            self.certificate.display()
+        );
+        Ok(())
+    }
+
+    fn sign_by_token(&self, image: &Path, signed: &Path) -> Result<String> {
+        let has_provider = has_provider()?;
+        let tool = self.tool_for_token(has_provider)?;
+        let (way, advice) = match tool {
+            SignTool::SystemdSbsign if has_provider => ("provider", ""),
+            _ => (
+                "engine",
+                "; newer systems have no engines: there, pkcs11-provider and systemd-sbsign have to be installed",
+            ),
+        };
+        let key = TokenKey::new(&self.private_key)?;
+        let command = self.command(tool, Some(way), &key.uri, image, signed);
+        let context = || format!("signing through OpenSSL's {way} pkcs11, by {}{advice}", tool.name());
+        module_variables(command).run().with_context(context)
+    }
+
+    /// What signs with the key `key`, which is reached in a `way` if it is in a token: by a `provider` or an `engine` of OpenSSL.
+    fn command(&self, tool: SignTool, way: Option<&str>, key: &OsStr, image: &Path, signed: &Path) -> Program {
+        let certificate = &self.certificate;
+        match tool {
             SignTool::Sbsign => Program::new("sbsign")
-                .args(if self.uses_token() { &["--engine", "pkcs11"][..] } else { &[] })
-                .args(["--key".as_ref(), key.as_os_str()])
+                .args(way.map(|_| ["--engine", "pkcs11"]).into_iter().flatten())
+                .args(["--key".as_ref(), key])
                 .args(["--cert".as_ref(), certificate.as_os_str()])
                 .args(["--output".as_ref(), signed.as_os_str(), image.as_os_str()]),
             SignTool::SystemdSbsign => Program::new(SYSTEMD_SBSIGN)
                 .args(["sign"])
-                .args(match (self.uses_token(), has_provider) {
-                    (false, _) => &[][..],
-                    (true, true) => &["--private-key-source=provider:pkcs11"],
-                    (true, false) => &["--private-key-source=engine:pkcs11"],
-                })
-                .args(["--private-key".as_ref(), key.as_os_str()])
+                .args(way.map(|way| format!("--private-key-source={way}:pkcs11")))
+                .args(["--private-key".as_ref(), key])
                 .args(["--certificate".as_ref(), certificate.as_os_str()])
                 .args(["--output".as_ref(), signed.as_os_str(), image.as_os_str()]),
-        })
+        }
     }
 
-    /// sbsign, where it is there and can reach the key: it knows engines only, not the provider of tokens.
-    fn tool_at_hand(&self, has_provider: bool) -> Result<SignTool> {
-        let has_sbsign = process::find("sbsign").context("looking for sbsign")?.is_some();
-        let has_systemd_sbsign = Path::new(SYSTEMD_SBSIGN).exists();
-        Ok(match (has_sbsign, has_systemd_sbsign) {
-            (_, true) if has_provider => SignTool::SystemdSbsign,
-            (true, _) => SignTool::Sbsign,
-            (false, true) => SignTool::SystemdSbsign,
-            (false, false) => bail!(
+    /// The tool that was asked for, or sbsign, or what there is.
+    fn tool_for_file(&self) -> Result<SignTool> {
+        match (self.tool, has_sbsign()?, has_systemd_sbsign()) {
+            (Some(SignTool::SystemdSbsign), _, false) => bail!(WITHOUT_SYSTEMD_SBSIGN),
+            (Some(tool), ..) => Ok(tool),
+            (None, true, _) => Ok(SignTool::Sbsign),
+            (None, false, true) => Ok(SignTool::SystemdSbsign),
+            (None, false, false) => bail!(
                 "there is nothing to sign with: install sbsign with `apt-get install sbsigntool` (Debian, Ubuntu) or \
                  `dnf install sbsigntools` (Fedora)"
             ),
-        })
+        }
     }
 
-    /// Whether the certificate is that of the key. Where sbverify is not there, only whether there is a signature.
+    /// systemd-sbsign where OpenSSL's provider is there: sbsign knows engines alone.
+    fn tool_for_token(&self, has_provider: bool) -> Result<SignTool> {
+        match (self.tool, has_provider, has_systemd_sbsign()) {
+            (None, true, true) => Ok(SignTool::SystemdSbsign),
+            (None, true, false) if !has_sbsign()? => bail!(WITHOUT_SYSTEMD_SBSIGN),
+            _ => self.tool_for_file(),
+        }
+    }
+
+    /// Whether there is a signature, and by the key of the certificate; the latter only where sbverify is there.
     fn check_signature(&self, signed: &Path) -> Result<()> {
         ensure!(inspect(signed, &[])?.signed, "the program that signs ended well, and there is no signature");
         if process::find("sbverify").context("looking for sbverify")?.is_some() {
@@ -124,14 +166,21 @@ impl Signer {
     }
 }
 
-/// Whether OpenSSL loads the provider that reaches tokens, as the package pkcs11-provider brings it.
-fn has_provider() -> Result<bool> {
-    Ok(Program::new("openssl").args(["list", "-providers", "-provider", "pkcs11"]).output()?.status.success())
+fn has_sbsign() -> Result<bool> {
+    Ok(process::find("sbsign").context("looking for sbsign")?.is_some())
+}
+
+fn has_systemd_sbsign() -> bool {
+    Path::new(SYSTEMD_SBSIGN).exists()
 }
 
 /// Firmware does not look at the time; people do who have to know that they sign with what should not be used any more.
 fn check_certificate(certificate: &Path) -> Result<()> {
     File::open(certificate).with_context(|| format!("reading the certificate {}", certificate.display()))?;
+    ensure!(
+        process::find("openssl").context("looking for openssl")?.is_some(),
+        "the program openssl is not there, by which the certificate is checked: install the package openssl"
+    );
     let check = Program::new("openssl").args(["x509", "-noout", "-checkend", "0", "-in"]).args([certificate]);
     let output = check.output()?;
     ensure!(

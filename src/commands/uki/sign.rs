@@ -13,10 +13,10 @@ use crate::uki::{SignTool, Signer};
 
 /// Sign an image for Secure Boot
 ///
-/// By sbsign(1), or by systemd-sbsign(1) where that is there and the other is not. The key stays where it is: a file, or what a
-/// PKCS #11 URI names. Such a one is reached by OpenSSL's provider pkcs11 and systemd-sbsign where both are there, else by its
-/// engine of that name. The image is checked before it is signed, and its signature after. Signatures of PCR 11 have to be in it
-/// already.
+/// The key stays where it is: a file, or what a PKCS #11 URI names. sbsign(1) signs, or systemd-sbsign(1) where the other is not
+/// there. A key in a token is systemd-sbsign's where OpenSSL has the provider pkcs11, since sbsign knows engines only. The PIN can be
+/// in the URI (pin-value=, pin-source=file:) and is shown to nobody. The image is checked before it is signed, and its signature after,
+/// by sbverify(1) if it is there. Signatures of PCR 11 have to be in it already.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The image
@@ -28,7 +28,7 @@ pub struct Arguments {
     /// Its certificate, in PEM
     #[arg(long, value_name = "FILE")]
     secureboot_certificate: PathBuf,
-    /// What signs [default: what is there and reaches the key, sbsign first]
+    /// What signs [default: see above]
     #[arg(long, value_enum)]
     signtool: Option<SignTool>,
     /// Where to write the signed image; replaced atomically if it exists [default: FILE]
