@@ -2,10 +2,12 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::engine::eventually;
 use crate::fixture::{names, stderr};
 use crate::host_machine::{Machine, base_definition};
 use crate::interrupted::{end, in_job};
@@ -78,4 +80,24 @@ fn who_ends_the_build_of_a_base_gets_no_initrd_of_dracut_either() {
     let (exit_code, said) = end(build);
     assert_eq!(exit_code, Some(130), "{said}");
     assert_eq!(names(&staging), [""; 0], "{said}");
+}
+
+#[test]
+fn a_signal_ends_what_comes_after_the_build_of_a_base_too() {
+    let machine = machine("build = \"base\"\non_failure = \"dracut\"\n");
+    // What follows is dracut's, which takes its time, here until it is told to end.
+    let plugin = "#!/bin/sh\necho $$ >\"$KERNEL_INSTALL_STAGING_AREA/began\"\nexec sleep 600\n";
+    machine.program("usr/lib/kernel/install.d/50-dracut.install", plugin);
+    let staging = machine.path("staging");
+    fs::create_dir(&staging).unwrap();
+    let mut command = machine.plugin_for_uki("50-ocinitrd.install", &staging);
+    // It fails as late as can be, when it has seen to signals itself.
+    command.env("CONTAINER_HOST", "unix:///nowhere");
+    let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    eventually("dracut is asked", Duration::from_secs(60), || staging.join("began").exists());
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let (exit_code, _) = end(child);
+    let dracut = fs::read_to_string(staging.join("began")).unwrap();
+    kill_process(Pid::from_raw(dracut.trim().parse().unwrap()).unwrap(), Signal::KILL).unwrap();
+    assert_eq!(exit_code, Some(143));
 }

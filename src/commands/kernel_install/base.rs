@@ -7,12 +7,14 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 use rustix::fs::FlockOperation;
+use tokio::runtime::Runtime;
 
 use super::Installation;
 use crate::build::{self, Format, Kernels, Plan, Request};
 use crate::commands::supply::SupplyOptions;
 use crate::commands::{runtime, update};
 use crate::definition::{Definition, Shipped};
+use crate::engine::Cancellation;
 use crate::host::{self, Base, Configuration, Search};
 use crate::locking::Renewal;
 use crate::manifest;
@@ -52,9 +54,10 @@ impl Installation<'_> {
             Search::Wanting { is_old, .. } => is_old,
         };
         self.progress.note(&format!("{reason:#}; {image} is built, as build of /etc/ocinitrd says"));
-        runtime()?
-            .block_on(self.build(image, &place, is_old))
-            .with_context(|| format!("building a base of {image}, since {reason:#}"))?;
+        let runtime = runtime()?;
+        let built = runtime.block_on(self.build(image, &place, is_old));
+        end_at_signals(runtime)?;
+        built.with_context(|| format!("building a base of {image}, since {reason:#}"))?;
         Base::open(&place)
     }
 
@@ -88,6 +91,18 @@ impl Installation<'_> {
         file.and_then(|file| file.set_modified(SystemTime::now()))
             .with_context(|| format!("setting the time of {}", path.display()))
     }
+}
+
+/// Ends the process at a signal, as before the build: tokio never gives up the handlers that it installed for that.
+fn end_at_signals(runtime: Runtime) -> Result<()> {
+    runtime.block_on(async {
+        let cancellation = Cancellation::on_signals()?;
+        tokio::spawn(async move { std::process::exit(cancellation.cancelled().await.exit_code().into()) });
+        anyhow::Ok(())
+    })?;
+    // Who listens does so until the process ends.
+    std::mem::forget(runtime);
+    Ok(())
 }
 
 /// The definition at that path; or of that name, the administrator's before those that came with the program.
