@@ -221,16 +221,19 @@ fn the_program_is_compiled_and_tested_by_rpmbuild_of_its_sources_and_nothing_els
     let work = tempfile::tempdir().unwrap();
     let path = |name: &str| work.path().join(name);
     succeed(Command::new("scripts/sources.sh").arg(path("SOURCES")).current_dir(checkout()));
-    // With no network but its own loopback, as in koji, and without crates that somebody has fetched before.
+    // Of what is committed, by the spec that is here. With no network but its own loopback, as in koji, and without crates that somebody has fetched before.
     let mut build = Command::new("unshare");
     build.args(["--map-root-user", "--net", "sh", "-c", r#"ip link set lo up && exec "$@""#, "sh"]);
-    build.args(["rpmbuild", "-bb", "--nodeps", "--define"]).arg(format!("_topdir {}", work.path().display()));
+    build
+        .args(["rpmbuild", "-bb", "--nodeps", "--define", "dist %{nil}", "--define", "autorelease 1", "--define"])
+        .arg(format!("_topdir {}", work.path().display()));
     build
         .arg(checkout().join("packaging/ocinitrd.spec"))
         .env("CARGO_HOME", path("cargo"))
         .env_remove("CARGO_TARGET_DIR");
     let said = succeed(&mut build);
-    assert!(said.contains("test result: ok.") && !said.contains("FAILED"), "{said}");
+    let passed = said.split("test result: ok. ").filter_map(|text| text.split(' ').next()?.parse::<u32>().ok());
+    assert!(passed.max() > Some(100), "{said}");
 
     for (architecture, name) in [("x86_64", "ocinitrd"), ("noarch", "ocinitrd-kernel-install")] {
         let rpm = path("RPMS").join(architecture).join(format!("{name}-{VERSION}-1.{architecture}.rpm"));
