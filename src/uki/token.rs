@@ -33,30 +33,17 @@ impl TokenKey {
     /// # Errors
     /// Fails where the system has no memory for it.
     pub fn new(uri: &OsStr) -> Result<Self> {
-        let Some((uri, pin)) = uri.to_str().and_then(without_pin) else {
-            return Ok(TokenKey { uri: uri.to_owned(), _pin: None });
-        };
+        let parts = uri.to_str().and_then(|uri| uri.split_once('?'));
+        let found =
+            parts.and_then(|(key, rest)| Some((key, rest, rest.split('&').find_map(|part| part.strip_prefix(PIN))?)));
+        let Some((key, rest, pin)) = found else { return Ok(TokenKey { uri: uri.to_owned(), _pin: None }) };
         let holding = "holding the PIN of a token in memory";
         let mut file = File::from(rustix::fs::memfd_create("pin", MemfdFlags::empty()).context(holding)?);
-        file.write_all(&pin).context(holding)?;
-        let uri = uri.replace(PIN, &format!("pin-source=file:/proc/self/fd/{}", file.as_raw_fd()));
-        Ok(TokenKey { uri: uri.into(), _pin: Some(file) })
+        file.write_all(&percent_decode_str(pin).collect::<Vec<u8>>()).context(holding)?;
+        let source = format!("pin-source=file:/proc/self/fd/{}", file.as_raw_fd());
+        let rest: Vec<&str> = rest.split('&').map(|part| if part.starts_with(PIN) { &source } else { part }).collect();
+        Ok(TokenKey { uri: format!("{key}?{}", rest.join("&")).into(), _pin: Some(file) })
     }
-}
-
-/// The URI with an empty PIN, and the PIN, if it has one.
-fn without_pin(uri: &str) -> Option<(String, Vec<u8>)> {
-    let (before, behind) = uri.split_once('?')?;
-    let mut pin = None;
-    let attributes = behind.split('&').map(|attribute| match attribute.strip_prefix(PIN) {
-        Some(value) => {
-            pin = Some(percent_decode_str(value).collect());
-            PIN
-        }
-        None => attribute,
-    });
-    let attributes: Vec<&str> = attributes.collect();
-    Some((format!("{before}?{}", attributes.join("&")), pin?))
 }
 
 /// Whether OpenSSL loads the provider that reaches tokens, as the package pkcs11-provider brings it.
@@ -82,11 +69,12 @@ mod tests {
 
     #[test]
     fn a_pin_is_in_memory_and_not_in_the_uri() {
-        let key = TokenKey::new("pkcs11:token=a;object=b?module-name=c&pin-value=1%2634&x=y".as_ref()).unwrap();
+        let key =
+            TokenKey::new("pkcs11:token=a;object=pin-value=b?module-name=c&pin-value=1%2634&x=y".as_ref()).unwrap();
         let uri = key.uri.to_str().unwrap();
         let (before, behind) = uri.split_once("pin-source=file:").unwrap();
         let (path, behind) = behind.split_once('&').unwrap();
-        assert_eq!((before, behind), ("pkcs11:token=a;object=b?module-name=c&", "x=y"));
+        assert_eq!((before, behind), ("pkcs11:token=a;object=pin-value=b?module-name=c&", "x=y"));
         assert_eq!(fs::read(path).unwrap(), b"1&34");
     }
 

@@ -221,7 +221,8 @@ fn the_program_is_compiled_and_tested_by_rpmbuild_of_its_sources_and_nothing_els
     let work = tempfile::tempdir().unwrap();
     let path = |name: &str| work.path().join(name);
     succeed(Command::new("scripts/sources.sh").arg(path("SOURCES")).current_dir(checkout()));
-    // Of what is committed, by the spec that is here. With no network but its own loopback, as in koji, and without crates that somebody has fetched before.
+    // Of what is committed, by the spec that is here. With no network but its own loopback, as in koji, and without crates that
+    // somebody has fetched before.
     let mut build = Command::new("unshare");
     build.args(["--map-root-user", "--net", "sh", "-c", r#"ip link set lo up && exec "$@""#, "sh"]);
     build

@@ -75,7 +75,8 @@ enum Product {
 /// Makes what is asked for.
 ///
 /// # Errors
-/// Fails when it cannot be made and the administrator does not have dracut make it; then nothing was written.
+/// Fails when it cannot be made and the administrator does not have dracut make it, and when it is interrupted; then nothing was
+/// written.
 pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let environment = Environment::read(|name| env::var_os(name));
     if arguments.action != "add" || !environment.wants(arguments.product, !arguments.initrds.is_empty()) {
