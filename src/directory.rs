@@ -15,7 +15,8 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 
 use crate::format::digest::Digest;
-use crate::tree::{Content, Entry, Kind, Tree, TreeHasher, TreePath, join, quoted};
+use crate::format::text::quoted;
+use crate::tree::{Content, Entry, Kind, Tree, TreeHasher, TreePath, join};
 
 /// What the security module of this host puts on every file, whatever the tree had.
 const ATTRIBUTE_OF_THE_HOST: &[u8] = b"security.selinux";

@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::definition::{BUILDER_FILE, Repository};
+use crate::format::time::Timestamp;
 use crate::repository::nevra;
 
 /// Where everything that is handed to a container lies in it.
@@ -45,7 +46,7 @@ pub struct InstalledPackage {
     /// What it takes when installed, in bytes.
     pub installed_size_bytes: u64,
     /// When it was built, in seconds since 1970-01-01 UTC.
-    pub build_time: u64,
+    pub build_time: Timestamp,
 }
 
 impl InstalledPackage {
@@ -279,7 +280,9 @@ fn parse_installed_package(line: &str) -> Result<InstalledPackage> {
         source_rpm: source_rpm.to_owned(),
         license: license.to_owned(),
         installed_size_bytes: number(size, "size")?,
-        build_time: number(build_time, "build time")?,
+        build_time: number(build_time, "build time")?
+            .try_into()
+            .context("reading the package inventory: a time of build")?,
     })
 }
 

@@ -197,6 +197,7 @@ async fn fetch_one(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::time::Timestamp;
     use crate::progress::Verbosity;
 
     fn package(content: &[u8], location: &str) -> Package {
@@ -211,7 +212,7 @@ mod tests {
             checksum: Digest::of(content),
             size_bytes: content.len() as u64,
             installed_size_bytes: 0,
-            build_time: 0,
+            build_time: Timestamp::default(),
             source_rpm: String::new(),
             license: String::new(),
         }

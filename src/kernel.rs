@@ -12,10 +12,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::format::text::quoted;
 use crate::parallel;
 use crate::progress::{Progress, Stage};
 use crate::rpm_package::{PackagedFile, RpmPackage};
-use crate::tree::{Content, Entry, Kind, Tree, TreePath, normalized, quoted};
+use crate::tree::{Content, Entry, Kind, Tree, TreePath, normalized};
 
 const BUFFER_BYTES: usize = 1 << 18;
 /// Directories that are symlinks to those below `/usr`.
@@ -39,7 +40,7 @@ pub fn read_packages(paths: &[PathBuf], spool_directory: &Path, progress: &Progr
     for (package, contents) in packages.iter().zip(contents) {
         reading.add(package, contents).with_context(|| what(package))?;
     }
-    let newest = packages.iter().map(|package| package.identity.build_time).max().unwrap_or(0);
+    let newest = packages.iter().map(|package| package.identity.build_time).max().unwrap_or_default().seconds();
     reading.tree.add_missing_parents(newest).context("reading kernel packages")?;
     stage.finish(&format!("{} files of {} packages", reading.tree.len(), packages.len()));
     Ok(reading.tree)

@@ -39,8 +39,9 @@
 //! | [`host`] | a machine's own initrd, made on it of a base and its kernel |
 //! | [`compare`], [`rebuild`] | what differs between two initrds, two outputs, or an output and its manifest; or from a build anew |
 //! | [`boot`] | the result, started in QEMU against a root device |
-//! | [`mod@format`] | cpio, compression, digests, OpenPGP, PE, RSA keys: know nothing of initrds |
+//! | [`mod@format`] | cpio, compression, digests, OpenPGP, PE, RSA keys, times, text from outside: know nothing of initrds |
 //! | [`process`], [`progress`], [`parallel`] | the one place that spawns programs; the one that narrates; the same work on many items |
+//! | [`regular_file`] | opens and reads files that somebody else may have put there |
 
 // The documentation is for those who work on the program: it may point at what is private.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -78,6 +79,7 @@ pub mod parallel;
 pub mod process;
 pub mod progress;
 pub mod rebuild;
+pub mod regular_file;
 pub mod repository;
 pub mod resolution;
 pub mod rpm_package;

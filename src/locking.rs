@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 
+use crate::format::time::Timestamp;
 use crate::lock::{Changes, Difference, Inputs, Lock, Section};
-use crate::oci::rfc3339;
 use crate::resolution::{self, Request};
 use crate::workshop::{Workshop, architecture};
 
@@ -154,14 +154,14 @@ pub async fn provide(workshop: &Workshop<'_>, needs: &Needs, renewal: Renewal) -
 
 /// A clock that is behind makes certificates and signatures look as if they were from the future.
 fn warn_of_clock(workshop: &Workshop<'_>, section: &Section) -> Result<()> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).context("reading the clock")?.as_secs();
-    let newest = section.packages.iter().map(|package| package.build_time).max().unwrap_or(0);
+    let now = Timestamp::from(SystemTime::now());
+    let newest = section.packages.iter().map(|package| package.build_time).max().unwrap_or_default();
     if now < newest {
         workshop.progress.warn(&format!(
             "the clock of this machine says {}, before the newest package was built ({}): set it, or certificates and \
              signatures may be refused",
-            rfc3339(now),
-            rfc3339(newest)
+            now.to_rfc3339(),
+            newest.to_rfc3339()
         ));
     }
     Ok(())

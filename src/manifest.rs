@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dnf::InstalledPackage;
 use crate::format::digest::Digest;
+use crate::format::time::Timestamp;
 use crate::repository::Package;
 use crate::segment::next_offset;
 use crate::uki::Predictions;
@@ -37,7 +38,7 @@ pub struct Manifest {
     /// A digest of all that decided on the outputs.
     pub inputs: Digest,
     /// The time stamp of everything, in seconds since 1970-01-01 UTC.
-    pub epoch: u64,
+    pub epoch: Timestamp,
     /// The container that ran dnf.
     pub builder: Builder,
     /// What was asked for.

@@ -11,7 +11,8 @@ use std::io::Read;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::format::compress::Members;
-use crate::tree::{Content, Tree, TreePath, file_name, quoted};
+use crate::format::text::quoted;
+use crate::tree::{Content, Tree, TreePath, file_name};
 
 /// The suffixes in the order in which the kernel's firmware loader looks for them.
 const SUFFIXES: [&str; 3] = ["", ".zst", ".xz"];

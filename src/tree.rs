@@ -23,7 +23,7 @@ use anyhow::{Result, bail};
 pub use edit::Globs;
 pub use query::TreeHasher;
 
-use crate::format::cpio::Escaped;
+use crate::format::text::quoted;
 
 /// A path inside a tree: relative, without `.`, `..`, empty components or slashes at either end; bytes, not UTF-8.
 pub type TreePath = Vec<u8>;
@@ -297,17 +297,6 @@ pub fn join(directory: &[u8], name: &[u8]) -> TreePath {
     if directory.is_empty() { name.to_vec() } else { [directory, name].join(&b'/') }
 }
 
-/// A path for messages: quoted, made visible as [`Escaped`] does it, shortened after 120 characters.
-pub fn quoted(path: &[u8]) -> String {
-    const SHOWN_CHARACTERS: usize = 120;
-    let mut text = Escaped(path).to_string();
-    if let Some((end, _)) = text.char_indices().nth(SHOWN_CHARACTERS) {
-        text.truncate(end);
-        text.push_str("...");
-    }
-    format!("\"{text}\"")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -326,12 +315,6 @@ mod tests {
             assert_eq!((parent(path), file_name(path)), (directory, name));
             assert_eq!(join(directory, name), path);
         }
-    }
-
-    #[test]
-    fn messages_show_names_that_are_no_text() {
-        assert_eq!(quoted(b"a\xff\n\xc3\xa9"), "\"a\\xff\\x0a\u{e9}\"");
-        assert_eq!(quoted(&[b'x'; 5000]).len(), 125);
     }
 
     #[test]

@@ -140,7 +140,7 @@ async fn install_tree(build: &Build<'_>) -> Result<(LayerFacts, Tree)> {
         releasever: &plan.releasever,
         rpms: &rpms,
         epoch: recipe.epoch,
-        rules: rules(recipe.epoch),
+        rules: rules(recipe.epoch.seconds()),
         spool_directory: workshop.store.root(),
     };
     let stage = workshop.progress.stage("installing", None);
@@ -198,7 +198,7 @@ impl Base {
         }
         let workshop = &build.workshop;
         if let Some(tar) = workshop.results.data(&self.layer.tar)? {
-            let contents = Contents::read_file(tar, workshop.store.root(), &rules(build.recipe.epoch));
+            let contents = Contents::read_file(tar, workshop.store.root(), &rules(build.recipe.epoch.seconds()));
             self.tree = Some(contents.context("reading the installed tree from the cache")?.tree);
             return Ok(());
         }
@@ -220,7 +220,7 @@ impl Base {
             None if build.plan.wants_stub() => stub::take(build, &tree)?,
             stub => stub,
         };
-        finish::finish(&mut tree, &build.plan.selection, build.recipe.epoch)?;
+        finish::finish(&mut tree, &build.plan.selection, build.recipe.epoch.seconds())?;
         let firmware = tree.split_off(FIRMWARE_DIRECTORY.as_bytes());
         if build.plan.selection.trim {
             trim(&mut tree, build)?;

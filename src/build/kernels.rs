@@ -188,8 +188,8 @@ impl Kernel {
             None => kernel::read_packages(&rpms, workshop.store.root(), workshop.progress)?,
         };
         tree.merge(base.firmware.clone()).context("joining the firmware of the base's packages and of the kernel's")?;
-        tree.set_times(recipe.epoch);
-        let microcode_tree = microcode::microcode(&tree, architecture(), recipe.epoch)?;
+        tree.set_times(recipe.epoch.seconds());
+        let microcode_tree = microcode::microcode(&tree, architecture(), recipe.epoch.seconds())?;
         let image = match image {
             Some(image) => ImageSource::Cached(image),
             None => ImageSource::Packages {
@@ -290,7 +290,7 @@ fn select(build: &Build<'_>, mut kernel: Tree, version: &str) -> Result<(Tree, V
         modules::decompress(&mut kernel, &available, &mut selection, workshop.store.root())?;
     }
     let index = modules::index(&available, &selection)?;
-    modules::prune(&mut kernel, version, &selection, index, recipe.epoch)?;
+    modules::prune(&mut kernel, version, &selection, index, recipe.epoch.seconds())?;
     let kept = [format!("usr/lib/modules/{version}"), modules::FIRMWARE_DIRECTORY.to_owned()];
     let is_on_the_way = |path: &[u8], kept: &[u8]| is_within(path, kept) || is_within(kept, path);
     kernel.retain(|path, _| kept.iter().any(|directory| is_on_the_way(path, directory.as_bytes())));

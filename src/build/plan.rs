@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::definition::{Definition, Selection, Uki};
 use crate::engine::ImageReference;
 use crate::format::compress::Compression;
+use crate::format::time::Timestamp;
 use crate::locking::Needs;
 use crate::manifest::Manifest;
 use crate::modules::{FirmwarePatterns, Patterns};
@@ -92,7 +93,7 @@ pub struct Request {
     /// The base segment's compression; without it, the definition's.
     pub compression: Option<Compression>,
     /// The time stamp of everything, in seconds since 1970-01-01 UTC; without it, that of the newest package.
-    pub epoch: Option<u64>,
+    pub epoch: Option<Timestamp>,
     /// The name of the main output, where it is not the default one.
     pub output_name: Option<String>,
     /// Where everything is written.
@@ -190,7 +191,7 @@ pub struct Plan {
     /// What becomes part of unified kernel images; paths are those of this host.
     pub uki: Uki,
     /// The time stamp asked for, in seconds.
-    pub explicit_epoch: Option<u64>,
+    pub explicit_epoch: Option<Timestamp>,
 }
 
 impl Plan {

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use crate::cache::{self, Kind};
 use crate::definition::Selection;
 use crate::format::digest::Digest;
+use crate::format::time::Timestamp;
 use crate::lock::{self, LockedPackage, Section, Solution};
 use crate::workshop::architecture;
 
@@ -22,7 +23,7 @@ pub struct Recipe {
     /// The kernels.
     pub kernels: Vec<Kernel>,
     /// The time stamp of everything, in seconds.
-    pub epoch: u64,
+    pub epoch: Timestamp,
     /// The key of the installed base.
     pub layer: Digest,
     /// The key of the base segment.
@@ -140,7 +141,13 @@ fn trim_inputs(selection: &Selection) -> Option<Value> {
     selection.trim.then(|| json!({ "programs": programs, "dlopen": dlopen }))
 }
 
-fn layer_inputs(plan: &Plan, section: &Section, solution: &Solution, packages: &[LockedPackage], epoch: u64) -> Value {
+fn layer_inputs(
+    plan: &Plan,
+    section: &Section,
+    solution: &Solution,
+    packages: &[LockedPackage],
+    epoch: Timestamp,
+) -> Value {
     let tree = |tree: &PathBuf| &section.inputs.contents[&format!("the extra tree {}", tree.display())];
     json!({
         "architecture": architecture(),

@@ -9,13 +9,13 @@ use clap::builder::PossibleValue;
 
 use crate::build::{self, Format, Kernels, Plan, Request};
 use crate::format::compress::Compression;
+use crate::format::time::Timestamp;
 use crate::locking::Renewal;
 use crate::manifest::{self, Manifest};
 use crate::progress::Progress;
 use crate::workshop::Workshop;
 
 use super::supply::{SupplyOptions, load_definition};
-use super::surroundings;
 use super::{answer, given};
 
 /// Build an initrd from the packages that an image definition names.
@@ -69,8 +69,8 @@ pub struct Arguments {
     pub compress: Option<Compression>,
 
     /// The time stamp of everything, in seconds since 1970 [default: that of the newest package].
-    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", value_parser = surroundings::epoch())]
-    pub epoch: Option<u64>,
+    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
+    pub epoch: Option<Timestamp>,
 
     /// The kernel's command line in a unified kernel image, or a file that has it [default: the image's].
     #[arg(long, value_name = "TEXT|@FILE")]

@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use crate::format::compress::Compression;
 use crate::format::digest::Digest;
+use crate::format::time::Timestamp;
 use crate::layer::{Contents, Layer, Rules};
 use crate::oci;
 use crate::oci::image::Image;
@@ -17,8 +18,6 @@ use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::progress::Progress;
 use crate::segment::{SegmentFacts, write_segment};
 use crate::tree::Tree;
-
-use super::surroundings;
 
 /// Turn a layer (tar, OCI layout, OCI archive) into an initrd.
 ///
@@ -47,8 +46,8 @@ pub struct Arguments {
     pub compress: Compression,
 
     /// Set later modification times to this one, in seconds since 1970; without it they stay as they are.
-    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH", value_parser = surroundings::epoch())]
-    pub epoch: Option<u64>,
+    #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
+    pub epoch: Option<Timestamp>,
 
     /// Print the result as JSON.
     #[arg(long)]
@@ -75,7 +74,7 @@ pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let output = OutputFile::create(&arguments.output, MODE_PRIVATE)?;
     let mut input = read(&arguments.input, progress)?;
     if let Some(epoch) = arguments.epoch {
-        input.tree.clamp_times(epoch);
+        input.tree.clamp_times(epoch.seconds());
     }
     warn_of_oddities(&input, progress);
     let facts = write(&input.tree, arguments.compress, output, progress)?;

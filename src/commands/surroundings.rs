@@ -115,8 +115,3 @@ fn text(variable: &str) -> Result<Option<String>> {
     let value = env::var_os(variable).map(OsString::into_string).transpose();
     value.map_err(|value| anyhow::anyhow!("reading {variable}: {} is not UTF-8", value.display()))
 }
-
-/// Reads a time stamp in seconds, as far as an entry of a cpio archive can hold it: up to the year 2106.
-pub fn epoch() -> clap::builder::RangedU64ValueParser {
-    clap::builder::RangedU64ValueParser::new().range(..=u64::from(u32::MAX))
-}

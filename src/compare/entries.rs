@@ -7,9 +7,10 @@ use serde_json::Value;
 use super::bytes::EntryPair;
 use super::difference::{CONTENT, Difference, SegmentPlace, Subject};
 use crate::format::cpio::{
-    Escaped, TYPE_BLOCK_DEVICE, TYPE_CHARACTER_DEVICE, TYPE_DIRECTORY, TYPE_FIFO, TYPE_FILE, TYPE_MASK, TYPE_SOCKET,
+    TYPE_BLOCK_DEVICE, TYPE_CHARACTER_DEVICE, TYPE_DIRECTORY, TYPE_FIFO, TYPE_FILE, TYPE_MASK, TYPE_SOCKET,
     TYPE_SYMLINK,
 };
+use crate::format::text::Escaped;
 use crate::inspect::{Archived, Content};
 
 /// The path, and how often the segment had it before.

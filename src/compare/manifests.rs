@@ -206,7 +206,7 @@ fn package_fields(a: &InstalledPackage, b: &InstalledPackage) -> Vec<(&'static s
     let (evr_a, evr_b) = (evr(a), evr(b));
     let mut fields = vec![("installed_size_bytes", a.installed_size_bytes.into(), b.installed_size_bytes.into())];
     if evr_a == evr_b {
-        fields.push(("build_time", a.build_time.into(), b.build_time.into()));
+        fields.push(("build_time", a.build_time.seconds().into(), b.build_time.seconds().into()));
         fields.push(("source_rpm", a.source_rpm.clone().into(), b.source_rpm.clone().into()));
         fields.push(("license", a.license.clone().into(), b.license.clone().into()));
     }

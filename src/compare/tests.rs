@@ -8,6 +8,7 @@ use super::*;
 use crate::format::compress::{Compression, Encoder};
 use crate::format::cpio::{Header, Padding, Writer};
 use crate::format::digest::Digest;
+use crate::format::time::Timestamp;
 use crate::manifest::Manifest;
 
 const DIRECTORY: u32 = 0o40_755;
@@ -404,13 +405,13 @@ fn recorded(directory: &TempDir, name: &str, json: &str) -> Recorded {
 #[test]
 fn manifests_are_compared_key_by_key_and_package_by_package() {
     let mut b: Manifest = Manifest::parse(MANIFEST_A.as_bytes()).unwrap();
-    b.epoch += 1;
+    b.epoch = Timestamp::from_seconds(1_700_000_001);
     b.kernels[0].version = "6.12.2".to_owned();
     b.builder.digest = Digest::of(b"");
     b.options.profiles.push("lvm".to_owned());
     b.repositories.insert("updates".to_owned(), Digest::of(b""));
     let mut rebuilt = b.packages[0].clone();
-    rebuilt.build_time = 6;
+    rebuilt.build_time = Timestamp::from_seconds(6);
     let new = crate::dnf::InstalledPackage { name: "new".to_owned(), epoch: 1, ..rebuilt.clone() };
     b.packages = vec![new, rebuilt];
     b.kernels[0].packages[0].version = "6.12.2".to_owned();

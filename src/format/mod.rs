@@ -1,4 +1,4 @@
-//! Archive formats, compression, digests, OpenPGP, PE and RSA keys. Nothing here knows what an initrd is.
+//! Archive formats, compression, digests, OpenPGP, PE, RSA keys, times and text from outside. Nothing here knows what an initrd is.
 
 pub mod background;
 pub mod checksum;
@@ -8,3 +8,5 @@ pub mod digest;
 pub mod openpgp;
 pub mod pe;
 pub mod rsa;
+pub mod text;
+pub mod time;

@@ -93,7 +93,7 @@ pub fn place_of_built(root: &Path, name: &str) -> PathBuf {
 /// machine cannot be read, and when `writer` fails.
 pub fn write(request: &Request<'_>, base: &Base, writer: impl Write, progress: &Progress) -> Result<Made> {
     let Request { root, kernel_version, configuration } = request;
-    let epoch = base.manifest.epoch;
+    let epoch = base.manifest.epoch.seconds();
     let needs = needs(request, progress)?;
     let console = Console::read(root)?;
     let local = local::tree(root, configuration, &needs, &console, epoch)?;
@@ -156,7 +156,7 @@ fn select(
         modules::missing_firmware(&selected).iter().for_each(|warning| progress.warn(warning));
     }
     let index = modules::index(&available, &selected)?;
-    modules::prune(kernel, kernel_version, &selected, index, base.manifest.epoch)?;
-    kernel.set_times(base.manifest.epoch);
+    modules::prune(kernel, kernel_version, &selected, index, base.manifest.epoch.seconds())?;
+    kernel.set_times(base.manifest.epoch.seconds());
     Ok(selected.modules.len())
 }

@@ -15,8 +15,9 @@ use std::io::{self, Read, Seek, Write};
 
 use anyhow::{Context, Result, bail};
 
-use crate::format::cpio::{Entry, Escaped, PATH_MAX_BYTES};
+use crate::format::cpio::{Entry, PATH_MAX_BYTES};
 use crate::format::digest::Digest;
+use crate::format::text::Escaped;
 
 pub use archived::{Archived, Archives};
 pub use report::{Listed, Report, Usage};

@@ -8,7 +8,8 @@ use serde::Serialize;
 
 use super::view::Dropped;
 use crate::format::compress::{Codec, Decoder, Input};
-use crate::format::cpio::{Entry, Escaped, Next, Reader};
+use crate::format::cpio::{Entry, Next, Reader};
+use crate::format::text::Escaped;
 
 const UNPACKED_BUFFER_BYTES: usize = 256 << 10;
 

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::format::compress::{Compression, Encoder};
 use crate::format::cpio::{Header, Padding, Writer};
+use crate::format::text::Escaped;
 
 const DIRECTORY: u32 = 0o40_755;
 const FILE: u32 = 0o100_644;

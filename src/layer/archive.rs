@@ -13,7 +13,7 @@ use std::io::{self, BufRead, BufReader, Read, Seek};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::pax;
-use crate::tree::quoted;
+use crate::format::text::quoted;
 
 /// tar counts in blocks of so many bytes.
 pub(super) const BLOCK_BYTES: usize = 512;

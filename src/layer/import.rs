@@ -8,7 +8,8 @@ use anyhow::{Result, bail};
 
 use super::Rules;
 use super::archive::{Archive, Member, Source};
-use crate::tree::{Content, Entry, Kind, Tree, TreePath, normalized, quoted};
+use crate::format::text::quoted;
+use crate::tree::{Content, Entry, Kind, Tree, TreePath, normalized};
 
 /// The kernel silently skips longer names and link targets (`PATH_MAX` with its NUL is 4,096).
 const LONGEST_PATH_BYTES: usize = 4095;

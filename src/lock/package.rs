@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::format::digest::Digest;
 use crate::format::openpgp::Fingerprint;
+use crate::format::time::Timestamp;
 use crate::repository::Package;
 
 /// Why a package is in the lock.
@@ -44,7 +45,7 @@ pub struct LockedPackage {
     /// What it takes when installed, in bytes.
     pub installed_size: u64,
     /// When it was built, in seconds since 1970-01-01 UTC.
-    pub build_time: u64,
+    pub build_time: Timestamp,
     /// The file name of the source rpm.
     pub source_rpm: String,
     /// Its licence, as it states it.

@@ -12,6 +12,7 @@ use super::package::LockedPackage;
 use crate::dnf::Change;
 use crate::format::digest::Digest;
 use crate::format::openpgp::Fingerprint;
+use crate::format::time::Timestamp;
 
 /// What is locked for one architecture.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -86,7 +87,7 @@ pub struct Solution {
     /// The profiles, sorted; none for the image alone.
     pub profiles: BTreeSet<String>,
     /// When the newest package was built, in seconds since 1970-01-01 UTC: the time stamp of everything.
-    pub epoch: u64,
+    pub epoch: Timestamp,
     /// The packages as `NAME-[EPOCH:]VERSION-RELEASE.ARCH`.
     pub packages: BTreeSet<String>,
 }
@@ -164,7 +165,7 @@ impl Section {
         for position in 0..self.solutions.len() {
             let packages = self.packages(&self.solutions[position].packages);
             let newest = packages.iter().map(|package| package.build_time).max();
-            self.solutions[position].epoch = newest.unwrap_or(0);
+            self.solutions[position].epoch = newest.unwrap_or_default();
         }
     }
 
@@ -217,7 +218,7 @@ impl Section {
             newest == Some(solution.epoch),
             "a solution has the epoch {}, its newest package is of {}",
             solution.epoch,
-            newest.unwrap_or(0)
+            newest.unwrap_or_default()
         );
         Ok(())
     }

@@ -5,6 +5,7 @@ use crate::definition::Definition;
 use crate::dnf::Change;
 use crate::format::digest::Digest;
 use crate::format::openpgp::Fingerprint;
+use crate::format::time::Timestamp;
 
 const KEY: &str = "36f612dcf27f7d1a48a835e4dbfcf71c6d9f90a6";
 
@@ -24,7 +25,7 @@ fn package(name: &str, version: &str, reason: Reason) -> LockedPackage {
         sha256: Digest::of(format!("{name} {version}").as_bytes()),
         size: 10,
         installed_size: 1_000_000 * version.len() as u64,
-        build_time: 7,
+        build_time: Timestamp::from_seconds(7),
         source_rpm: format!("{name}-{version}-1.src.rpm"),
         license: "MIT".to_owned(),
         key: key(),
@@ -46,7 +47,8 @@ fn section(packages: Vec<LockedPackage>) -> Section {
         repo_gpgcheck: true,
         keys: BTreeSet::from([key()]),
     };
-    let solution = Solution { profiles: BTreeSet::new(), epoch: 7, packages: nevras(&packages) };
+    let solution =
+        Solution { profiles: BTreeSet::new(), epoch: Timestamp::from_seconds(7), packages: nevras(&packages) };
     let armored = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nxyz\n-----END PGP PUBLIC KEY BLOCK-----\n".to_owned();
     Section {
         builder: Builder { image: "a.example/b".to_owned(), digest, platform_digest: digest, tools: Vec::new() },
@@ -171,7 +173,7 @@ fn packages_are_taken_in_the_place_of_those_that_go() {
             .into(),
         removed: BTreeSet::from(["bash-5.2-1.noarch".to_owned()]),
     };
-    let newer = LockedPackage { build_time: 9, ..package("bash", "5.3", Reason::Dependency) };
+    let newer = LockedPackage { build_time: Timestamp::from_seconds(9), ..package("bash", "5.3", Reason::Dependency) };
     section.take(&[change], vec![newer, package("new", "1", Reason::Dependency)]);
     section.check().unwrap();
     let rows: Vec<(String, Reason)> = section.packages.iter().map(|one| (one.nevra(), one.reason)).collect();
@@ -181,7 +183,7 @@ fn packages_are_taken_in_the_place_of_those_that_go() {
         ("new-1-1.noarch", Reason::Dependency),
     ];
     assert_eq!(rows, expected.map(|(nevra, reason)| (nevra.to_owned(), reason)));
-    assert_eq!(section.solutions[0].epoch, 9);
+    assert_eq!(section.solutions[0].epoch, Timestamp::from_seconds(9));
 }
 
 #[test]

@@ -15,9 +15,10 @@ use oci_spec::image::{
 };
 use serde::Serialize;
 
-use super::{canonical_json, rfc3339};
+use super::canonical_json;
 use crate::format::compress::{Compression, Encoder};
 use crate::format::digest::{Digest, Hasher};
+use crate::format::time::Timestamp;
 use crate::layer::write_tar;
 use crate::output;
 use crate::tree::Tree;
@@ -35,7 +36,7 @@ pub struct LayoutOptions {
     /// As OCI spells it: `amd64` ([`super::architecture`]).
     pub architecture: String,
     /// When the image was created, in seconds since 1970: the build's epoch.
-    pub epoch: u64,
+    pub epoch: Timestamp,
     /// Of the layer: gzip, which everything takes, zstd, or none.
     pub compression: Compression,
     /// What `podman run` starts without a command of its own.
@@ -71,7 +72,7 @@ pub struct LayoutFacts {
 pub fn write_layout(tree: &Tree, options: &LayoutOptions, directory: &Path) -> Result<LayoutFacts> {
     let layer_type = layer_media_type(options.compression)?;
     let blobs = Blobs::create(directory)?;
-    let created = rfc3339(options.epoch);
+    let created = options.epoch.to_rfc3339();
     let layer = blobs.write_layer(tree, options.compression)?;
     let config = blobs.write_json(MediaType::ImageConfig, &configuration(options, &created, layer.diff_id)?)?;
     let layer_descriptor = Descriptor::new(layer_type, layer.size_bytes, oci_digest(layer.digest)?);

@@ -31,32 +31,5 @@ fn canonical_json(value: &impl Serialize) -> Result<Vec<u8>> {
     serde_json::to_vec(&sorted).context("writing JSON")
 }
 
-/// Seconds since 1970 as RFC 3339 in UTC, as `created` wants it.
-pub fn rfc3339(seconds: u64) -> String {
-    const DAY: u64 = 86_400;
-    let (mut year, mut day) = (1970, seconds / DAY);
-    while day >= days_of_year(year) {
-        day -= days_of_year(year);
-        year += 1;
-    }
-    let february = days_of_year(year) - 337;
-    let mut month = 1;
-    for days in [31, february, 31, 30, 31, 30, 31, 31, 30, 31, 30] {
-        if day < days {
-            break;
-        }
-        day -= days;
-        month += 1;
-    }
-    let second = seconds % DAY;
-    let (hour, minute) = (second / 3600, second / 60 % 60);
-    format!("{year:04}-{month:02}-{:02}T{hour:02}:{minute:02}:{:02}Z", day + 1, second % 60)
-}
-
-fn days_of_year(year: u64) -> u64 {
-    let leap = year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    if leap { 366 } else { 365 }
-}
-
 #[cfg(test)]
 mod tests;

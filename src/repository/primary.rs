@@ -14,6 +14,7 @@ use super::xml::{Element, element_of, read_element};
 use crate::format::checksum::Checksum;
 use crate::format::compress::Members;
 use crate::format::digest::Digest;
+use crate::format::time::Timestamp;
 
 const BUFFER_BYTES: usize = 1 << 18;
 
@@ -41,7 +42,7 @@ pub struct Package {
     /// Size of its files when installed, in bytes.
     pub installed_size_bytes: u64,
     /// When it was built, in seconds since 1970-01-01 UTC.
-    pub build_time: u64,
+    pub build_time: Timestamp,
     /// File name of the source rpm it was built from; empty if the repository does not tell.
     pub source_rpm: String,
     /// Its licence, as the package states it.
@@ -203,7 +204,7 @@ struct Facts {
     checksum: Digest,
     size_bytes: u64,
     installed_size_bytes: u64,
-    build_time: u64,
+    build_time: Timestamp,
     source_rpm: String,
     license: String,
 }
@@ -222,7 +223,7 @@ impl Facts {
             checksum,
             size_bytes: size.number("package")?,
             installed_size_bytes: size.number("installed")?,
-            build_time: element.child("time")?.number("build")?,
+            build_time: element.child("time")?.number("build")?.try_into()?,
             source_rpm: text("sourcerpm"),
             license: text("license"),
         })
@@ -264,7 +265,10 @@ mod tests {
         assert_eq!(beta.license, "MIT AND R&D");
         assert_eq!(beta.source_rpm, "beta-1.0-3.fc44.src.rpm");
         assert_eq!(beta.location, "Packages/b/beta-1.0-3.fc44.noarch.rpm");
-        assert_eq!((beta.epoch, beta.build_time, beta.repository.as_str()), (0, 1_780_000_000, "fixture"));
+        assert_eq!(
+            (beta.epoch, beta.build_time, beta.repository.as_str()),
+            (0, Timestamp::from_seconds(1_780_000_000), "fixture")
+        );
         assert!(beta.size_bytes > 1000 && beta.installed_size_bytes > 0);
     }
 

@@ -193,7 +193,7 @@ fn nevras(chosen: &BTreeSet<Chosen>) -> BTreeSet<String> {
 fn solutions(solution: &solve::Solution, request: &Request, packages: &Packages) -> Vec<Solution> {
     let locked = |(profiles, set): (&BTreeSet<String>, &solve::Set)| {
         let nevras = nevras(&set.packages);
-        let epoch = nevras.iter().map(|nevra| packages[nevra].build_time).max().unwrap_or(0);
+        let epoch = nevras.iter().map(|nevra| packages[nevra].build_time).max().unwrap_or_default();
         Solution { profiles: profiles.clone(), epoch, packages: nevras }
     };
     request.profiles.iter().zip(&solution.sets).map(locked).collect()

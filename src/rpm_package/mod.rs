@@ -18,6 +18,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use self::header::Header;
 use crate::format::checksum::Checksum;
+use crate::format::time::Timestamp;
 use crate::repository::nevra;
 
 pub use payload::Payload;
@@ -99,7 +100,7 @@ pub struct Identity {
     /// Its architecture.
     pub arch: String,
     /// When it was built, in seconds since 1970-01-01 UTC.
-    pub build_time: u64,
+    pub build_time: Timestamp,
     /// File name of the source rpm it was built from; empty if it is one itself.
     pub source_rpm: String,
     /// Its licence, as the package states it.
@@ -221,7 +222,7 @@ fn identity(header: &Header) -> Result<Identity> {
         version: text(tag::VERSION, "version")?,
         release: text(tag::RELEASE, "release")?,
         arch: text(tag::ARCH, "architecture")?,
-        build_time: first(tag::BUILD_TIME)?.unwrap_or(0),
+        build_time: first(tag::BUILD_TIME)?.unwrap_or(0).try_into().context("its time of build")?,
         source_rpm: header.text(tag::SOURCE_RPM)?.unwrap_or_default(),
         license: header.text(tag::LICENSE)?.unwrap_or_default(),
         installed_size_bytes: first(tag::LONG_SIZE)?.or(first(tag::SIZE)?).unwrap_or(0),

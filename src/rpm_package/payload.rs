@@ -95,7 +95,7 @@ impl<'p> Payload<'p> {
             return Ok(None);
         }
         let index = self.indexes.get(trimmed(&name)).copied();
-        let index = index.with_context(|| format!("{} is not in the header", crate::tree::quoted(&name)))?;
+        let index = index.with_context(|| format!("{} is not in the header", crate::format::text::quoted(&name)))?;
         let file = &self.package.files[index];
         // Only one name of a file with several has the content; what symlinks and directories have is in the header.
         let agrees =
@@ -132,7 +132,7 @@ impl<'p> Payload<'p> {
     }
 
     fn name(&self, index: usize) -> String {
-        crate::tree::quoted(&self.package.files[index].path)
+        crate::format::text::quoted(&self.package.files[index].path)
     }
 
     fn read_exact_counted(&mut self, buffer: &mut [u8]) -> Result<()> {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::definition::Selection;
 use crate::dnf::{self, InstalledPackage};
 use crate::engine::{Builder, Job};
+use crate::format::time::Timestamp;
 use crate::layer::{Layer, Rules};
 use crate::progress::Progress;
 
@@ -36,7 +37,7 @@ pub struct Request<'a> {
     /// The rpms: file name in the container, path on this host.
     pub rpms: &'a [(String, PathBuf)],
     /// The time that scriptlets and rpm's database record, in seconds.
-    pub epoch: u64,
+    pub epoch: Timestamp,
     /// How the exported tree is read.
     pub rules: Rules,
     /// Where the tree's files are spooled.

@@ -20,6 +20,7 @@ use anyhow::{Context, Result};
 use crate::definition::{BUILDER_FILE, Definition, Repository};
 use crate::dnf;
 use crate::engine::Output;
+use crate::format::time::Timestamp;
 
 use input::Input;
 
@@ -38,7 +39,7 @@ fn text(bytes: Vec<u8>) -> Result<String> {
 }
 
 /// What every script runs under: nothing of the host's language, time zone or clock.
-fn environment(epoch: Option<u64>) -> BTreeMap<String, String> {
+fn environment(epoch: Option<Timestamp>) -> BTreeMap<String, String> {
     let mut environment = BTreeMap::from([
         ("HOME".to_owned(), HOME.to_owned()),
         ("LC_ALL".to_owned(), "C.UTF-8".to_owned()),

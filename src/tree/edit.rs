@@ -7,7 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::{Context, Result, bail};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
-use super::{Content, Entry, Kind, Tree, TreePath, is_within, normalized, parent, quoted};
+use super::{Content, Entry, Kind, Tree, TreePath, is_within, normalized, parent};
+use crate::format::text::quoted;
 
 /// Patterns over paths of a tree, as a definition writes them: `/usr/share/doc`, `/usr/lib/**/*.a`. A slash in front
 /// may be there or not; `*` and `?` stop at slashes, `**` does not.

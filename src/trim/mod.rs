@@ -29,7 +29,8 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use crate::definition::Selection;
-use crate::tree::{Globs, Kind, Tree, TreePath, parent, quoted};
+use crate::format::text::quoted;
+use crate::tree::{Globs, Kind, Tree, TreePath, parent};
 
 use walk::Reached;
 

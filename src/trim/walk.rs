@@ -9,8 +9,9 @@ use globset::Glob;
 use super::features::Features;
 use super::references::References;
 use super::{elf, script, udev, unit};
+use crate::format::text::quoted;
 use crate::parallel;
-use crate::tree::{Content, Entry, Globs, Kind, Tree, TreePath, file_name, parent, quoted};
+use crate::tree::{Content, Entry, Globs, Kind, Tree, TreePath, file_name, parent};
 
 /// Where systemd looks for units, the first that has one wins.
 const UNIT_DIRECTORIES: [&str; 2] = ["etc/systemd/system", "usr/lib/systemd/system"];

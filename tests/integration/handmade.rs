@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use ocinitrd::dnf::InstalledPackage;
 use ocinitrd::format::digest::Digest;
+use ocinitrd::format::time::Timestamp;
 use ocinitrd::manifest::{Builder, Kernel, Manifest, Options, Output, Segment};
 use ocinitrd::segment::Assembler;
 use tar::{EntryType, Header};
@@ -148,7 +149,7 @@ fn manifest() -> Manifest {
         architecture: "x86_64".to_owned(),
         locked: false,
         inputs: Digest::of(b"inputs"),
-        epoch: 0,
+        epoch: Timestamp::default(),
         builder: Builder {
             image: "builder".to_owned(),
             digest: Digest::of(b"builder"),
@@ -176,7 +177,7 @@ fn manifest() -> Manifest {
             source_rpm: "bash-5.2-1.src.rpm".to_owned(),
             license: "GPL-3.0-or-later".to_owned(),
             installed_size_bytes: 1000,
-            build_time: 0,
+            build_time: Timestamp::default(),
         }],
         kernels: Vec::new(),
         outputs: Vec::new(),

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use ocinitrd::format::compress::Compression;
+use ocinitrd::format::time::Timestamp;
 use ocinitrd::layer::{Contents, Layer, Rules};
 use ocinitrd::oci::image::Image;
 use ocinitrd::oci::layout::{LayoutFacts, LayoutOptions, write_layout};
@@ -26,7 +27,7 @@ fn exported(directory: &Path) -> Tree {
 fn options(compression: Compression) -> LayoutOptions {
     LayoutOptions {
         architecture: ocinitrd::oci::architecture(std::env::consts::ARCH).to_owned(),
-        epoch: 1_700_000_000,
+        epoch: Timestamp::from_seconds(1_700_000_000),
         compression,
         command: vec!["/bin/bash".into()],
         annotations: [("org.opencontainers.image.title".to_owned(), "test".to_owned())].into(),

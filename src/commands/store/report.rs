@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use anyhow::{Context, Result};
 use indicatif::DecimalBytes;
@@ -10,7 +9,7 @@ use serde::Serialize;
 
 use crate::exchange::Content;
 use crate::format::digest::Digest;
-use crate::oci::rfc3339;
+use crate::format::time::Timestamp;
 use crate::store::{Item, Kind};
 
 /// A file of the store, as it is listed: sorted by kind and name.
@@ -47,8 +46,7 @@ impl Listed {
             Kind::Partial(name) => ("partial", None, Some(name.clone())),
             Kind::Temporary(name) => ("temporary", None, Some(name.clone())),
         };
-        let since_1970 = item.last_use.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let last_use = rfc3339(since_1970.as_secs());
+        let last_use = Timestamp::from(item.last_use).to_rfc3339();
         Listed { kind: kind.to_owned(), digest, name, size_bytes: item.size_bytes, last_use }
     }
 }

@@ -7,11 +7,9 @@
 //!
 //! [`Writer`] makes an archive, [`Reader`] reads one or several; both stream.
 
-mod escaped;
 mod reader;
 mod writer;
 
-pub use escaped::Escaped;
 pub use reader::{Entry, Next, Reader};
 pub use writer::{Header, Padding, Writer, size_field};
 

@@ -5,9 +5,8 @@
 
 use std::io::{self, BufRead, Read};
 
-use super::{
-    ALIGNMENT_BYTES, Escaped, HEADER_BYTES, PATH_MAX_BYTES, TRAILER, TYPE_FILE, TYPE_MASK, TYPE_SYMLINK, missing_to,
-};
+use super::{ALIGNMENT_BYTES, HEADER_BYTES, PATH_MAX_BYTES, TRAILER, TYPE_FILE, TYPE_MASK, TYPE_SYMLINK, missing_to};
+use crate::format::text::Escaped;
 
 const FIELDS: usize = 13;
 

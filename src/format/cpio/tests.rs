@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::format::digest::Digest;
+use crate::format::text::Escaped;
 
 /// One entry of every kind, two names of one file with the data on the last, a name that is not UTF-8.
 fn sample() -> Vec<(Header<'static>, &'static [u8])> {
