@@ -1,10 +1,14 @@
 //! Narration of a build: a bar with stage, bytes and time on a terminal, plain lines elsewhere; all on standard error.
 
 use std::io::{IsTerminal, Write, stderr};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use indicatif::{DecimalBytes, ProgressBar, ProgressStyle};
+use indicatif::{DecimalBytes, MultiProgress, ProgressBar, ProgressStyle};
+
+/// The bars on the terminal, of which there is one: what is printed meanwhile has to make room for itself.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
 /// How much is told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -39,8 +43,8 @@ impl Progress {
     pub fn stage(&self, name: &str, total_bytes: Option<u64>) -> Stage {
         let bar = match (self.verbosity, self.terminal, total_bytes) {
             (Verbosity::Quiet, ..) | (_, false, _) => ProgressBar::hidden(),
-            (_, true, Some(total)) => ProgressBar::new(total).with_style(bytes_style()),
-            (_, true, None) => ProgressBar::new_spinner().with_style(spinner_style()),
+            (_, true, Some(total)) => BARS.add(ProgressBar::new(total)).with_style(bytes_style()),
+            (_, true, None) => BARS.add(ProgressBar::new_spinner()).with_style(spinner_style()),
         };
         bar.set_message(name.to_owned());
         bar.enable_steady_tick(Duration::from_millis(200));
@@ -99,8 +103,14 @@ impl Stage {
 }
 
 fn print_line(line: &str) {
-    // A closed standard error must not end a build.
-    let _ = writeln!(stderr().lock(), "{line}");
+    print(format!("{line}\n").as_bytes());
+}
+
+/// Prints on standard error, between the bars if there are any. A closed or full standard error must not end a build.
+pub fn print(text: &[u8]) {
+    BARS.suspend(|| {
+        let _ = stderr().lock().write_all(text);
+    });
 }
 
 fn bytes_style() -> ProgressStyle {
