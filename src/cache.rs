@@ -38,6 +38,8 @@ pub enum Kind {
     Segment,
     /// What an installed tree brings for unified kernel images.
     Stub,
+    /// The outputs of a build, as they were written.
+    Outputs,
 }
 
 impl Kind {
@@ -48,6 +50,7 @@ impl Kind {
             Kind::Kernel => "kernel",
             Kind::Segment => "segment",
             Kind::Stub => "stub",
+            Kind::Outputs => "outputs",
         }
     }
 }

@@ -2,17 +2,21 @@
 //!
 //! It holds no time of day, host name or path of the host: two builds of the same inputs write the same bytes.
 
-use std::collections::BTreeMap;
+mod path;
 
-use anyhow::{Context, Result};
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::dnf::InstalledPackage;
 use crate::format::digest::Digest;
+use crate::format::text::{Escaped, quoted};
 use crate::format::time::Timestamp;
 use crate::repository::Package;
 use crate::segment::next_offset;
 use crate::uki::Predictions;
+pub use path::OutputPath;
 
 /// What it is called in the output directory.
 pub const FILE_NAME: &str = "manifest.json";
@@ -96,10 +100,10 @@ pub struct Options {
 pub struct Kernel {
     /// What `uname -r` says under it.
     pub version: String,
-    /// The path of its image, relative to the output directory.
-    pub image: String,
+    /// The path of its image.
+    pub image: OutputPath,
     /// The path of its initrd, if one was asked for.
-    pub initrd: Option<String>,
+    pub initrd: Option<OutputPath>,
     /// Its unified kernel image, if one was asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub uki: Option<Uki>,
@@ -112,8 +116,8 @@ pub struct Kernel {
 /// A unified kernel image.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Uki {
-    /// The path, relative to the output directory.
-    pub path: String,
+    /// The path.
+    pub path: OutputPath,
     /// What a TPM's PCR 11 will be when its kernel starts and in each phase behind, by bank.
     pub pcr11: Predictions,
 }
@@ -138,8 +142,8 @@ pub struct Segment {
 /// One file of the output directory.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub struct Output {
-    /// The path relative to the output directory.
-    pub path: String,
+    /// The path.
+    pub path: OutputPath,
     /// The size in bytes.
     pub size_bytes: u64,
     /// The digest of its bytes.
@@ -147,6 +151,11 @@ pub struct Output {
 }
 
 impl Kernel {
+    /// The files that are its own.
+    fn paths(&self) -> impl Iterator<Item = &OutputPath> {
+        [&self.image].into_iter().chain(&self.initrd).chain(self.uki.as_ref().map(|uki| &uki.path))
+    }
+
     /// Where each segment starts in the initrd and where the last one ends, in bytes; none where the sizes are no sizes of
     /// one file.
     pub fn segment_offsets(&self) -> Option<(Vec<u64>, u64)> {
@@ -206,15 +215,40 @@ impl Manifest {
     /// Reads what [`Manifest::to_json`] wrote.
     ///
     /// # Errors
-    /// Fails when it is no manifest, or one of another schema.
+    /// Fails when it is not a manifest, has another schema, or says what no build writes: paths that lead out of the output
+    /// directory, files of kernels that it does not list, names that are not unique.
     pub fn parse(json: &[u8]) -> Result<Manifest> {
         let manifest: Manifest = serde_json::from_slice(json).context("reading the manifest")?;
-        anyhow::ensure!(
+        ensure!(
             manifest.schema == SCHEMA,
             "the manifest has schema {}, this ocinitrd reads {SCHEMA}: use the version that wrote it ({})",
             manifest.schema,
-            manifest.ocinitrd_version
+            Escaped::text(&manifest.ocinitrd_version)
         );
+        manifest.check().context("checking the manifest, which ocinitrd did not write so")?;
         Ok(manifest)
+    }
+
+    /// Checks what all who read a manifest rely on.
+    fn check(&self) -> Result<()> {
+        let mut paths = BTreeSet::new();
+        for Output { path, .. } in &self.outputs {
+            ensure!(paths.insert(path), "it lists {path} twice");
+            ensure!(path.as_str() != FILE_NAME, "it lists itself");
+        }
+        let mut versions = BTreeSet::new();
+        for kernel in &self.kernels {
+            let version = quoted(kernel.version.as_bytes());
+            ensure!(path::is_name(&kernel.version), "{version} is not the version of a kernel");
+            ensure!(versions.insert(&kernel.version), "it has the kernel {version} twice");
+            for path in kernel.paths() {
+                ensure!(paths.contains(path), "the file {path} of the kernel {version} is not one of its outputs");
+            }
+            let mut names = BTreeSet::new();
+            for Segment { name, .. } in &kernel.segments {
+                ensure!(names.insert(name), "the kernel {version} has the segment {} twice", quoted(name.as_bytes()));
+            }
+        }
+        Ok(())
     }
 }

@@ -12,7 +12,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, CWD, OFlags, RenameFlags};
 
 pub use under_way::abandon;
@@ -56,6 +56,14 @@ impl OutputFile {
     pub fn copy_from(&mut self, source: &mut File) -> io::Result<u64> {
         // Between two files the standard library lets the kernel copy (copy_file_range).
         io::copy(source, &mut self.file).map_err(|error| cannot_write(&self.target, &error))
+    }
+
+    /// What the file system says of it.
+    ///
+    /// # Errors
+    /// Fails when it says nothing.
+    pub fn metadata(&self) -> io::Result<fs::Metadata> {
+        self.file.metadata()
     }
 
     /// How much was written, in bytes.
@@ -205,23 +213,33 @@ impl Outputs {
     /// Takes a file whose last byte was written.
     ///
     /// # Errors
-    /// Fails when its bytes cannot be brought to the disk.
+    /// Fails when its bytes cannot be brought to the disk, or another output has the same target.
     pub fn add_file(&mut self, file: OutputFile) -> Result<()> {
+        self.check_target(&file.target)?;
         self.finished.push(file.finish()?);
         Ok(())
     }
 
-    /// Takes a directory whose last file was written.
+    /// Takes a directory whose last file was written. Returns where it lies until all appear.
     ///
     /// # Errors
-    /// Fails when it cannot be brought to the disk.
-    pub fn add_directory(&mut self, output: OutputDirectory) -> Result<()> {
+    /// Fails when it cannot be brought to the disk, or another output has the same target.
+    pub fn add_directory(&mut self, output: OutputDirectory) -> Result<PathBuf> {
         let OutputDirectory { target, replaces, name } = output;
+        self.check_target(&target)?;
         let synced = File::open(name.path()).and_then(|opened| opened.sync_all());
         synced.map_err(|error| cannot_write(&target, &error)).context("finishing the output")?;
         fs::set_permissions(name.path(), Permissions::from_mode(0o755))
             .with_context(|| format!("finishing {}", target.display()))?;
+        let place = name.path().to_owned();
         self.finished.push(Finished { target, temporary: Temporary::Directory(name, replaces) });
+        Ok(place)
+    }
+
+    /// The second of two would replace the first.
+    fn check_target(&self, target: &Path) -> Result<()> {
+        let is_taken = self.finished.iter().any(|finished| finished.target == target);
+        ensure!(!is_taken, "{} would be two outputs at once; give one of them another name", target.display());
         Ok(())
     }
 

@@ -6,9 +6,9 @@
 use std::fs::{self, File, FileType, Metadata};
 use std::io::{self, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Component, Path};
 
-use rustix::fs::OFlags;
+use rustix::fs::{AtFlags, CWD, FileType as FileKind, Mode, OFlags, openat, statat};
 
 /// Enough for any text that a person writes, a manifest or a lock: 16 MiB.
 pub const TEXT_LIMIT_BYTES: u64 = 16 << 20;
@@ -28,7 +28,6 @@ pub fn open(path: &Path) -> io::Result<File> {
 /// # Errors
 /// As [`open`], and on a symlink or a file of somebody else.
 pub fn open_own(path: &Path) -> io::Result<File> {
-    let is_symlink = || io::Error::other("it is a symlink");
     let found = fs::symlink_metadata(path)?;
     if found.is_symlink() {
         return Err(is_symlink());
@@ -40,6 +39,42 @@ pub fn open_own(path: &Path) -> io::Result<File> {
     })?;
     check_owner(&file.metadata()?)?;
     Ok(file)
+}
+
+/// Opens a regular file by its path relative to `directory`. Neither it nor a directory on the way may be a symlink; `directory`
+/// itself may. `path` has plain names only.
+///
+/// # Errors
+/// As [`open`], and on a symlink and a path with other parts than names.
+pub fn open_below(directory: &Path, path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let mut above = openat(CWD, directory, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut names = path.components().peekable();
+    while let Some(Component::Normal(name)) = names.next() {
+        let found = FileKind::from_raw_mode(statat(&above, name, AtFlags::SYMLINK_NOFOLLOW)?.st_mode);
+        if found == FileKind::Symlink {
+            return Err(is_symlink());
+        }
+        if names.peek().is_some() {
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            above = openat(&above, name, flags, Mode::empty())?;
+            continue;
+        }
+        if !matches!(found, FileKind::RegularFile) {
+            // Only to say what it is: it must not be opened.
+            check_type(fs::symlink_metadata(directory.join(path))?.file_type())?;
+        }
+        let file = File::from(openat(&above, name, flags, Mode::empty())?);
+        // What was looked at may have been replaced.
+        check_type(file.metadata()?.file_type())?;
+        return Ok(file);
+    }
+    Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a path below the directory"))
+}
+
+/// The error of who meets a symlink where none may be.
+pub fn is_symlink() -> io::Error {
+    io::Error::other("it is a symlink")
 }
 
 fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {

@@ -7,7 +7,7 @@ use std::thread::{Builder, Scope, ScopedJoinHandle};
 use anyhow::{Context, Result};
 
 use crate::format::digest::Digest;
-use crate::manifest::Output;
+use crate::manifest::{Output, OutputPath};
 use crate::output::{MODE_PRIVATE, MODE_PUBLIC, OutputFile};
 use crate::segment::Assembler;
 use crate::tree::Content;
@@ -102,7 +102,7 @@ impl Beginning {
             self.assembler.add_finished(part.name, part.facts.sha256, part.content.reader())?;
         }
         let (file, initrd) = self.assembler.finish();
-        let output = Output { path: self.name, size_bytes: initrd.size_bytes, sha256: initrd.digest };
+        let output = Output { path: OutputPath::new(self.name)?, size_bytes: initrd.size_bytes, sha256: initrd.digest };
         Ok(WrittenFile { file, output })
     }
 }

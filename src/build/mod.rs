@@ -8,6 +8,7 @@ mod base;
 mod earlier;
 mod early;
 mod kernels;
+mod names;
 mod outputs;
 mod part;
 mod plan;
@@ -17,7 +18,6 @@ mod stub;
 mod unified;
 
 use std::fs;
-use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -28,6 +28,7 @@ use crate::lock::Section;
 use crate::locking::{self, Renewal};
 use crate::manifest::Manifest;
 use crate::output;
+use crate::progress;
 use crate::workshop::Workshop;
 use base::Base;
 pub use earlier::check as check_outputs;
@@ -52,7 +53,8 @@ pub async fn build(plan: &Plan, workshop: Workshop<'_>, renewal: Renewal) -> Res
     let mut section = locking::provide(&workshop, &plan.needs(), renewal).await?;
     workshop.take_tools_of_this_place(&mut section).await?;
     let recipe = Recipe::new(plan, &section)?;
-    if let Some(manifest) = earlier::outputs(plan, &recipe) {
+    names::check(plan, recipe.kernels.iter().map(|kernel| kernel.version.as_str()))?;
+    if let Some(manifest) = earlier::outputs(plan, &recipe, &workshop.results) {
         workshop.progress.note("nothing changed since the outputs were written");
         return Ok(manifest);
     }
@@ -112,7 +114,7 @@ async fn end_when_cancelled(cancellation: Cancellation, made: Option<PathBuf>) {
     let interrupted = cancellation.cancelled().await;
     tokio::task::block_in_place(output::abandon);
     unmake(made.as_deref());
-    let _ = writeln!(stderr(), "error: {interrupted}");
+    progress::print(format!("error: {interrupted}\n").as_bytes());
     std::process::exit(interrupted.exit_code().into());
 }
 

@@ -13,7 +13,7 @@ use crate::dnf::InstalledPackage;
 use crate::format::compress::Compression;
 use crate::format::digest::{Digest, Hasher};
 use crate::lock::LockedPackage;
-use crate::manifest::{self, Builder, Manifest, Options, Output};
+use crate::manifest::{self, Builder, Manifest, Options, Output, OutputPath};
 use crate::oci;
 use crate::oci::layout::{LayoutOptions, write_layout};
 use crate::output::{MODE_PRIVATE, MODE_PUBLIC, OutputDirectory, OutputFile, Outputs};
@@ -22,11 +22,12 @@ use crate::workshop::architecture;
 
 use super::Build;
 use super::base::FinishedBase;
-use super::earlier::{left_over, refuse_foreign, replaces};
+use super::earlier::{Written, left_over, refuse_foreign, replaces};
 use super::early::Early;
 use super::kernels::FinishedKernel;
+use super::names::segment_file;
 use super::part::Part;
-use super::plan::{Format, Plan, suffixed};
+use super::plan::{Format, Plan};
 use super::stub;
 use super::unified::{self, Ingredients};
 
@@ -50,7 +51,8 @@ pub fn make_directory(plan: &Plan) -> Result<()> {
 /// Fails when something cannot be written; then nothing has appeared.
 pub fn write(build: &Build<'_>, base: &FinishedBase, kernels: Vec<(FinishedKernel, Early<'_>)>) -> Result<Manifest> {
     let (kernels, early): (Vec<_>, Vec<_>) = kernels.into_iter().unzip();
-    Writing { build, base, kernels: &kernels, outputs: Outputs::new(), listed: Vec::new() }.all(early)
+    Writing { build, base, kernels: &kernels, outputs: Outputs::new(), listed: Vec::new(), written: Written::default() }
+        .all(early)
 }
 
 /// An output that is written and has not appeared yet.
@@ -76,7 +78,7 @@ pub fn copy(plan: &Plan, name: &str, content: &Content, sha256: &Digest, mode: u
     io::copy(&mut reader, &mut hasher).with_context(|| format!("writing {name}"))?;
     let (file, digest, size_bytes) = hasher.finish();
     ensure!(digest == *sha256, "what the cache had for {name} changed: run this again");
-    Ok(WrittenFile { file, output: Output { path: name.to_owned(), size_bytes, sha256: digest } })
+    Ok(WrittenFile { file, output: Output { path: OutputPath::new(name)?, size_bytes, sha256: digest } })
 }
 
 /// Outputs under way.
@@ -86,6 +88,7 @@ struct Writing<'a> {
     kernels: &'a [FinishedKernel],
     outputs: Outputs,
     listed: Vec<Output>,
+    written: Written,
 }
 
 impl<'a> Writing<'a> {
@@ -101,8 +104,11 @@ impl<'a> Writing<'a> {
         refuse_foreign(self.build.plan, manifest.outputs.iter().map(|output| output.path.as_str()))?;
         let left = left_over(self.build.plan, &manifest);
         let mut file = OutputFile::create(&place(self.build.plan, manifest::FILE_NAME), MODE_PUBLIC)?;
-        file.write_all(&manifest.to_json()?).context("writing the manifest")?;
+        let json = manifest.to_json()?;
+        file.write_all(&json).context("writing the manifest")?;
+        self.written.add_file(manifest::FILE_NAME, &file)?;
         self.outputs.add_file(file)?;
+        self.written.keep(self.build, &json)?;
         self.outputs.commit()?;
         if !left.is_empty() {
             self.build.workshop.progress.warn(&format!(
@@ -145,12 +151,13 @@ impl<'a> Writing<'a> {
         Ok(manifest::Uki { path: self.add(written)?, pcr11 })
     }
 
-    /// Takes an output that was written; returns its name.
-    fn add(&mut self, written: WrittenFile) -> Result<String> {
-        let name = written.output.path.clone();
+    /// Takes an output that was written; returns its path.
+    fn add(&mut self, written: WrittenFile) -> Result<OutputPath> {
+        let path = written.output.path.clone();
+        self.written.add_file(path.as_str(), &written.file)?;
         self.outputs.add_file(written.file)?;
         self.listed.push(written.output);
-        Ok(name)
+        Ok(path)
     }
 
     /// The segments as files of their own, and what a host needs beside its base.
@@ -173,7 +180,7 @@ impl<'a> Writing<'a> {
     }
 
     fn segment(&mut self, part: &Part, kernel: Option<&str>) -> Result<()> {
-        let name = segment_file_name(part, kernel);
+        let name = segment_file(part.name, part.compression, kernel);
         self.add(copy(self.build.plan, &name, &part.content, &part.facts.sha256, MODE_PRIVATE)?).map(drop)
     }
 
@@ -239,9 +246,11 @@ impl<'a> Writing<'a> {
                 File::open(directory.path().join(&path)).with_context(|| format!("reading {}", path.display()))?;
             let (sha256, size_bytes) =
                 Digest::of_reader(opened).with_context(|| format!("reading {}", path.display()))?;
-            self.listed.push(Output { path: format!("{name}/{}", path.display()), size_bytes, sha256 });
+            let path = OutputPath::new(format!("{name}/{}", path.display()))?;
+            self.listed.push(Output { path, size_bytes, sha256 });
         }
-        self.outputs.add_directory(directory)?;
+        let place = self.outputs.add_directory(directory)?;
+        self.written.add_directory(&name, &place)?;
         stage.finish("");
         Ok(())
     }
@@ -252,7 +261,7 @@ impl<'a> Writing<'a> {
         let (name, directory) = self.begin_directory(Format::Directory)?;
         let left_out = directory::write(whole, directory.path())?;
         let sha256 = whole.digest().context("reading the tree")?;
-        self.listed.push(Output { path: name, size_bytes: whole.size_bytes(), sha256 });
+        self.listed.push(Output { path: OutputPath::new(name)?, size_bytes: whole.size_bytes(), sha256 });
         self.outputs.add_directory(directory)?;
         stage.finish(&format!("{} entries", whole.len()));
         if left_out > 0 {
@@ -314,12 +323,6 @@ fn whole_tree(base: &FinishedBase, kernels: &[FinishedKernel]) -> Result<Tree> {
         whole.merge(tree.clone()).context("joining the base and the kernels' modules")?;
     }
     Ok(whole)
-}
-
-/// `base.cpio.zst`, `modules-KVER.cpio`.
-fn segment_file_name(part: &Part, kernel: Option<&str>) -> String {
-    let extension = part.compression.extension();
-    format!("{}.cpio{extension}", suffixed(part.name, kernel))
 }
 
 fn listed_segment(part: &Part) -> manifest::Segment {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::format::digest::Hasher;
 use crate::format::rsa::PublicKey;
-use crate::manifest::Output;
+use crate::manifest::{Output, OutputPath};
 use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::tree;
 use crate::uki::{Bank, Content, KernelImage, NamedContent, Parts, Plan, Predictions};
@@ -45,7 +45,7 @@ pub fn write(build: &Build<'_>, ingredients: &Ingredients<'_>) -> Result<(Writte
     plan.write(&[], &mut hasher)?;
     let (file, sha256, size_bytes) = hasher.finish();
     stage.finish("");
-    Ok((WrittenFile { file, output: Output { path: name, size_bytes, sha256 } }, predictions))
+    Ok((WrittenFile { file, output: Output { path: OutputPath::new(name)?, size_bytes, sha256 } }, predictions))
 }
 
 fn parts(build: &Build<'_>, ingredients: &Ingredients<'_>) -> Result<Parts> {

@@ -153,15 +153,15 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
 /// Prints what was written and how to boot it, or the manifest.
 fn report(plan: &Plan, manifest: &Manifest, json: bool) -> Result<()> {
     let text = manifest.to_json()?;
-    answer::print(|output| if json { output.write_all(&text) } else { write_outputs(output, plan, manifest) }).map(drop)
+    answer::print(|output| if json { output.write_all(&text) } else { write_outputs(output, plan, manifest) })
 }
 
 fn write_outputs(output: &mut dyn Write, plan: &Plan, manifest: &Manifest) -> io::Result<()> {
     let place = |name: &str| plan.output_directory.join(name);
     // An OCI layout has several files; it is told as one.
-    for listed in manifest.outputs.iter().filter(|listed| !listed.path.contains('/')) {
+    for listed in manifest.outputs.iter().filter(|listed| !listed.path.as_str().contains('/')) {
         let megabytes = listed.size_bytes as f64 / 1e6;
-        writeln!(output, "{}  {megabytes:.1} MB  {}", place(&listed.path).display(), listed.sha256)?;
+        writeln!(output, "{}  {megabytes:.1} MB  {}", place(listed.path.as_str()).display(), listed.sha256)?;
     }
     if plan.formats.contains(&Format::Oci) {
         writeln!(output, "{0}  podman pull oci:{0}", place(&plan.output_name(Format::Oci, None)).display())?;

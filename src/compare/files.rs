@@ -1,6 +1,6 @@
 //! The files of two output directories that are not as their manifests record them: what two manifests that agree hide.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use serde_json::Value;
@@ -9,21 +9,24 @@ use super::Comparison;
 use super::difference::{Difference, Subject};
 use super::recorded::Recorded;
 use super::verification::{Finding, Problem, verify};
+use crate::manifest::OutputPath;
 
 /// Adds what the files of given directories are that both manifests list, where that is not what is recorded. Of the
 /// initrds more is told elsewhere.
 pub(super) fn compare(a: &Recorded, b: &Recorded, comparison: &mut Comparison) -> Result<()> {
     let (mut problems_a, mut problems_b) = (problems(a, comparison)?, problems(b, comparison)?);
+    let in_b: BTreeSet<&OutputPath> = b.manifest.outputs.iter().map(|output| &output.path).collect();
+    let initrds: BTreeSet<&OutputPath> = a.initrds().map(|(initrd, _)| initrd).collect();
     for output in &a.manifest.outputs {
-        if b.manifest.outputs.iter().all(|other| other.path != output.path) || a.is_initrd(&output.path) {
+        if !in_b.contains(&output.path) || initrds.contains(&output.path) {
             continue;
         }
-        let take = |problems: &mut Problems| problems.remove(&output.path).unwrap_or_default();
+        let take = |problems: &mut Problems| problems.remove(output.path.as_str()).unwrap_or_default();
         let (of_a, of_b) = (take(&mut problems_a), take(&mut problems_b));
         if of_a == of_b {
             continue;
         }
-        let subject = || Subject::Output { path: output.path.clone() };
+        let subject = || Subject::Output { path: output.path.as_str().to_owned() };
         let of_a = of_a.iter().filter_map(values);
         let of_b = of_b.iter().filter_map(values).map(|(field, found, recorded)| (field, recorded, found));
         let found = of_a.chain(of_b).map(|(field, a, b)| Difference::new(subject(), field, a, b));

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::difference::{Difference, Subject};
 use crate::dnf::InstalledPackage;
-use crate::manifest::{Kernel, Manifest};
+use crate::manifest::{Kernel, Manifest, OutputPath};
 
 /// The keys that are lists of things with names.
 const LISTS: [&str; 3] = ["packages", "kernels", "outputs"];
@@ -45,7 +45,7 @@ pub(super) fn compare(a: &Manifest, b: &Manifest) -> Result<Vec<Difference>> {
     let outputs = |manifest: &Manifest| {
         let described = manifest.outputs.iter().map(|output| {
             let facts = vec![("size_bytes", output.size_bytes.into()), ("sha256", output.sha256.to_string().into())];
-            (output.path.clone(), Listed { description: format!("{} bytes", output.size_bytes), facts })
+            (output.path.as_str().to_owned(), Listed { description: format!("{} bytes", output.size_bytes), facts })
         });
         described.collect()
     };
@@ -60,7 +60,7 @@ fn compare_kernels(pair: &KernelPair<'_>) -> Vec<Difference> {
             let fields = [
                 ("version", Value::from(a.version.as_str()), Value::from(b.version.as_str())),
                 ("image", a.image.as_str().into(), b.image.as_str().into()),
-                ("initrd", a.initrd.as_deref().into(), b.initrd.as_deref().into()),
+                ("initrd", initrd(a).into(), initrd(b).into()),
                 ("uki", uki(a).into(), uki(b).into()),
             ];
             let differing = fields.into_iter().filter(|(_, value_a, value_b)| value_a != value_b);
@@ -76,6 +76,11 @@ fn compare_kernels(pair: &KernelPair<'_>) -> Vec<Difference> {
         }
     };
     differences.into_iter().map(|difference| difference.of_kernel(pair.version)).collect()
+}
+
+/// The path of a kernel's initrd, if it has one.
+fn initrd(kernel: &Kernel) -> Option<&str> {
+    kernel.initrd.as_ref().map(OutputPath::as_str)
 }
 
 /// The path of a kernel's unified image, if it has one.

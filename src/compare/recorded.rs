@@ -1,13 +1,12 @@
 //! An output directory of `build` by its manifest: a path in, the checked manifest and where its files lie out.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::manifest::{FILE_NAME, Kernel, Manifest, Output};
+use crate::manifest::{FILE_NAME, Kernel, Manifest, OutputPath};
 
 /// A manifest, and the directory whose files it lists.
 #[derive(Debug)]
@@ -24,8 +23,7 @@ impl Recorded {
     /// Reads the manifest at `path`, or that in the output directory `path`.
     ///
     /// # Errors
-    /// Fails when there is none, when it is no manifest or one of another schema, and when it lists paths that lead out
-    /// of its directory or has a kernel twice.
+    /// Fails when there is none, and as [`Manifest::parse`].
     pub fn open(path: &Path) -> Result<Self> {
         let is_directory = path.is_dir();
         let file = if is_directory { path.join(FILE_NAME) } else { path.to_owned() };
@@ -37,7 +35,6 @@ impl Recorded {
         };
         let manifest = Manifest::parse(&json)
             .with_context(|| format!("taking {} for the manifest of an `ocinitrd build`", file.display()))?;
-        check(&manifest).with_context(|| format!("reading {}, which ocinitrd did not write so", file.display()))?;
         let directory = file.parent().map(Path::to_owned).unwrap_or_default();
         Ok(Recorded { manifest, directory, is_directory })
     }
@@ -52,20 +49,22 @@ impl Recorded {
         self.is_directory
     }
 
-    /// Whether an output is the initrd of a kernel.
-    pub(super) fn is_initrd(&self, output: &str) -> bool {
-        self.manifest.kernels.iter().any(|kernel| kernel.initrd.as_deref() == Some(output))
+    /// Where an output lies.
+    pub(super) fn place(&self, output: &OutputPath) -> PathBuf {
+        output.in_directory(&self.directory)
     }
 
-    /// Where an output lies.
-    pub(super) fn place(&self, output: &str) -> PathBuf {
-        self.directory.join(output)
+    /// The initrds of the kernels.
+    pub(super) fn initrds(&self) -> impl Iterator<Item = (&OutputPath, &Kernel)> {
+        self.manifest.kernels.iter().filter_map(|kernel| Some((kernel.initrd.as_ref()?, kernel)))
     }
 
     /// The file of a kernel's initrd; none if it has none, or only the manifest was given and the file is not beside it.
     pub(super) fn initrd(&self, kernel: &Kernel) -> Result<Option<PathBuf>> {
-        let Some(path) = kernel.initrd.as_ref().map(|path| self.place(path)) else { return Ok(None) };
-        if path.is_file() {
+        let Some(initrd) = &kernel.initrd else { return Ok(None) };
+        let path = self.place(initrd);
+        let found = initrd.find(&self.directory).with_context(|| format!("reading {}", path.display()))?;
+        if found.is_some_and(|metadata| metadata.is_file()) {
             return Ok(Some(path));
         }
         ensure!(
@@ -83,21 +82,4 @@ impl Recorded {
             None => format!("the manifest in {} lists no initrd", self.directory.display()),
         }
     }
-}
-
-/// What holds of every manifest that a build writes, and what is read here relies on.
-fn check(manifest: &Manifest) -> Result<()> {
-    for Output { path, .. } in &manifest.outputs {
-        let is_within = Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
-        ensure!(is_within && !path.is_empty(), "it lists {path:?}, which is no path in its directory");
-    }
-    let mut versions = BTreeSet::new();
-    for Kernel { version, image, initrd, .. } in &manifest.kernels {
-        ensure!(versions.insert(version), "it has the kernel {version} twice");
-        for path in initrd.iter().chain([image]) {
-            let is_listed = manifest.outputs.iter().any(|output| output.path == *path);
-            ensure!(is_listed, "{path:?} of the kernel {version} is none of its outputs");
-        }
-    }
-    Ok(())
 }

@@ -9,7 +9,7 @@ use crate::format::compress::{Compression, Encoder};
 use crate::format::cpio::{Header, Padding, Writer};
 use crate::format::digest::Digest;
 use crate::format::time::Timestamp;
-use crate::manifest::Manifest;
+use crate::manifest::{Manifest, OutputPath};
 
 const DIRECTORY: u32 = 0o40_755;
 const FILE: u32 = 0o100_644;
@@ -419,7 +419,7 @@ fn manifests_are_compared_key_by_key_and_package_by_package() {
     b.kernels[0].segments[0].entries = 5;
     b.outputs[1].sha256 = Digest::of(b"");
     b.outputs.push(crate::manifest::Output {
-        path: "oci/index.json".to_owned(),
+        path: OutputPath::new("oci/index.json").unwrap(),
         size_bytes: 1,
         sha256: Digest::of(b""),
     });
@@ -462,9 +462,10 @@ fn kernels_are_compared_with_those_of_the_same_version() {
         let (kernel, output) = (manifest.kernels.remove(0), manifest.outputs.remove(0));
         manifest.outputs.clear();
         for (version, data) in kernels {
-            let [image, initrd] = ["vmlinuz", "initrd"].map(|name| format!("{name}-{version}"));
+            let [image, initrd] =
+                ["vmlinuz", "initrd"].map(|name| OutputPath::new(format!("{name}-{version}")).unwrap());
             let bytes = [archive(&base()), archive(&[entry("lib", FILE, data)])].concat();
-            fs::write(path.join(&initrd), &bytes).unwrap();
+            fs::write(initrd.in_directory(&path), &bytes).unwrap();
             for path in [&image, &initrd] {
                 manifest.outputs.push(crate::manifest::Output { path: path.clone(), ..output.clone() });
             }
@@ -560,11 +561,11 @@ fn manifests_of_others_are_refused() {
     taking DIR/manifest.json for the manifest of an `ocinitrd build`: reading the manifest: missing field `schema` at line 1 column 2
     taking DIR/manifest.json for the manifest of an `ocinitrd build`: reading the manifest: EOF while parsing a string at line 7 column 52
     taking DIR/manifest.json for the manifest of an `ocinitrd build`: the manifest has schema 9, this ocinitrd reads 1: use the version that wrote it (0.1.0)
-    reading DIR/manifest.json, which ocinitrd did not write so: it lists "../vmlinuz", which is no path in its directory
-    reading DIR/manifest.json, which ocinitrd did not write so: it lists "/etc/passwd", which is no path in its directory
-    reading DIR/manifest.json, which ocinitrd did not write so: it lists "", which is no path in its directory
-    reading DIR/manifest.json, which ocinitrd did not write so: "../initrd" of the kernel 6.12.1 is none of its outputs
-    reading DIR/manifest.json, which ocinitrd did not write so: it has the kernel 6.12.1 twice
+    taking DIR/manifest.json for the manifest of an `ocinitrd build`: reading the manifest: "../vmlinuz" is not a path below the output directory at line 15 column 50
+    taking DIR/manifest.json for the manifest of an `ocinitrd build`: reading the manifest: "/etc/passwd" is not a path below the output directory at line 15 column 51
+    taking DIR/manifest.json for the manifest of an `ocinitrd build`: reading the manifest: "" is not a path below the output directory at line 15 column 40
+    taking DIR/manifest.json for the manifest of an `ocinitrd build`: reading the manifest: "../initrd" is not a path below the output directory at line 15 column 70
+    taking DIR/manifest.json for the manifest of an `ocinitrd build`: checking the manifest, which ocinitrd did not write so: it has the kernel "6.12.1" twice
     "#);
     let empty = TempDir::new().unwrap();
     let error = Recorded::open(empty.path()).unwrap_err().to_string();
@@ -581,11 +582,11 @@ fn files_that_are_not_as_recorded_differ_unless_both_are_the_same() {
         let image = image.map(|image| fs::write(path.join("vmlinuz"), image).unwrap());
         assert_eq!(image.is_none(), name == "gone");
         manifest.outputs = vec![crate::manifest::Output {
-            path: "vmlinuz".to_owned(),
+            path: OutputPath::new("vmlinuz").unwrap(),
             size_bytes: 5,
             sha256: crate::format::digest::Digest::of(b"image"),
         }];
-        (manifest.kernels[0].image, manifest.kernels[0].initrd) = ("vmlinuz".to_owned(), None);
+        (manifest.kernels[0].image, manifest.kernels[0].initrd) = (OutputPath::new("vmlinuz").unwrap(), None);
         fs::write(path.join("manifest.json"), manifest.to_json().unwrap()).unwrap();
         Recorded::open(&path).unwrap()
     };

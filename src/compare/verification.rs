@@ -1,19 +1,18 @@
 //! An output directory against its manifest: every listed file, the segments within the initrd, and directories.
 
-use std::fs;
-use std::io;
+use std::collections::BTreeMap;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use super::bytes::{open, range};
 use super::difference::Printable;
 use super::recorded::Recorded;
 use crate::directory;
 use crate::format::digest::Digest;
-use crate::manifest::{FILE_NAME, Kernel, Output};
+use crate::manifest::{FILE_NAME, Kernel, Output, OutputPath};
 
 /// What became of each listed output.
 #[derive(Debug, Serialize)]
@@ -79,14 +78,17 @@ pub fn verify(recorded: &Recorded) -> Result<Verification> {
     ensure!(!manifest.outputs.is_empty(), "the {FILE_NAME} in {} lists no outputs", recorded.directory.display());
     let mut outputs: Vec<&Output> = manifest.outputs.iter().collect();
     outputs.sort_by(|one, other| one.path.cmp(&other.path));
+    let mut kernels: BTreeMap<&OutputPath, Vec<&Kernel>> = BTreeMap::new();
+    for (initrd, kernel) in recorded.initrds() {
+        kernels.entry(initrd).or_default().push(kernel);
+    }
     let mut findings = Vec::new();
     for output in outputs {
-        let problems = check(&recorded.place(&output.path), output)
-            .unwrap_or_else(|error| vec![Problem::NotChecked { reason: format!("{error:#}") }]);
-        let finding = |problem| Finding { output: output.path.clone(), segment: None, problem };
+        let problems =
+            check(recorded, output).unwrap_or_else(|error| vec![Problem::NotChecked { reason: format!("{error:#}") }]);
+        let finding = |problem| Finding { output: output.path.as_str().to_owned(), segment: None, problem };
         findings.extend(problems.into_iter().map(finding));
-        let is_its_own = |kernel: &&Kernel| kernel.initrd.as_ref() == Some(&output.path);
-        for kernel in manifest.kernels.iter().filter(is_its_own) {
+        for kernel in kernels.get(&output.path).into_iter().flatten() {
             findings.extend(check_segments(recorded, kernel, output));
         }
     }
@@ -94,18 +96,18 @@ pub fn verify(recorded: &Recorded) -> Result<Verification> {
     Ok(Verification { ok: findings.is_empty(), outputs, segments, findings })
 }
 
-fn check(path: &Path, output: &Output) -> Result<Vec<Problem>> {
-    let metadata = match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound || error.kind() == io::ErrorKind::NotADirectory => {
-            return Ok(vec![Problem::Missing]);
-        }
-        result => result.with_context(|| format!("reading {}", path.display()))?,
+fn check(recorded: &Recorded, output: &Output) -> Result<Vec<Problem>> {
+    let path = recorded.place(&output.path);
+    let reading = || format!("reading {}", path.display());
+    let Some(metadata) = output.path.find(&recorded.directory).with_context(reading)? else {
+        return Ok(vec![Problem::Missing]);
     };
     if metadata.is_dir() {
-        return check_directory(path, output, metadata.uid());
+        return check_directory(&path, output, metadata.uid());
     }
     ensure!(metadata.is_file(), "{} is neither a file nor a directory", path.display());
-    let (digest, size_bytes) = Digest::of_reader(open(path)?).with_context(|| format!("reading {}", path.display()))?;
+    let file = output.path.open(&recorded.directory).with_context(reading)?;
+    let (digest, size_bytes) = Digest::of_reader(file).with_context(reading)?;
     Ok(compared(output.size_bytes, size_bytes, output.sha256, digest))
 }
 
@@ -133,23 +135,21 @@ fn compared(recorded_bytes: u64, found_bytes: u64, recorded: Digest, found: Dige
 
 /// The ranges of a kernel's initrd that are its segments; nothing if it is missing, which is told already.
 fn check_segments(recorded: &Recorded, kernel: &Kernel, initrd: &Output) -> Vec<Finding> {
-    let path = recorded.place(&initrd.path);
-    if !path.is_file() {
-        return Vec::new();
-    }
+    let Ok(mut file) = initrd.path.open(&recorded.directory) else { return Vec::new() };
+    let output = initrd.path.as_str();
     let offsets = match kernel.segment_offsets() {
         Some((offsets, end)) if end == initrd.size_bytes => offsets,
-        _ => return vec![Finding { output: initrd.path.clone(), segment: None, problem: Problem::Segments }],
+        _ => return vec![Finding { output: output.to_owned(), segment: None, problem: Problem::Segments }],
     };
     let mut findings = Vec::new();
     for (segment, offset) in kernel.segments.iter().zip(offsets) {
-        let read = range(&path, offset, segment.size_bytes)
-            .and_then(|bytes| Digest::of_reader(bytes).with_context(|| format!("reading {}", path.display())));
+        let read = file.seek(SeekFrom::Start(offset)).and_then(|_| Digest::of_reader((&file).take(segment.size_bytes)));
+        let read = read.with_context(|| format!("reading {}", recorded.place(&initrd.path).display()));
         let problems = match read {
             Ok((digest, size_bytes)) => compared(segment.size_bytes, size_bytes, segment.sha256, digest),
             Err(error) => vec![Problem::NotChecked { reason: format!("{error:#}") }],
         };
-        let finding = |problem| Finding { output: initrd.path.clone(), segment: Some(segment.name.clone()), problem };
+        let finding = |problem| Finding { output: output.to_owned(), segment: Some(segment.name.clone()), problem };
         findings.extend(problems.into_iter().map(finding));
     }
     findings

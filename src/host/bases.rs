@@ -10,7 +10,8 @@ use super::configuration::Configuration;
 use super::files;
 use crate::build::BASE_STUB;
 use crate::format::digest::Digest;
-use crate::manifest::{self, Manifest};
+use crate::manifest::{self, Manifest, Output};
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::segment::Assembler;
 use crate::workshop::architecture;
 
@@ -90,10 +91,14 @@ impl Base {
     /// Opens the base in that directory and verifies its segment.
     ///
     /// # Errors
-    /// Fails where there is none, and on one that is damaged or for another architecture.
+    /// Fails where there is none, and on one that is damaged, for another architecture, or that others may change: its
+    /// manifest would say nothing then.
     pub fn open(directory: &Path) -> Result<Self> {
+        let owner = fs::metadata(directory).and_then(|metadata| regular_file::check_owner(&metadata));
+        owner.with_context(|| format!("using the base {}", directory.display()))?;
         let path = directory.join(manifest::FILE_NAME);
-        let json = fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+        let json = regular_file::open_own(&path).and_then(|file| regular_file::read_all(file, TEXT_LIMIT_BYTES));
+        let json = json.with_context(|| format!("reading {}", path.display()))?;
         let manifest = Manifest::parse(&json).with_context(|| format!("reading {}", path.display()))?;
         ensure!(
             manifest.architecture == architecture(),
@@ -102,11 +107,10 @@ impl Base {
             manifest.architecture,
             architecture()
         );
-        let segment = manifest.outputs.iter().find(|output| output.path.starts_with(SEGMENT));
+        let segment = manifest.outputs.iter().find(|output| output.path.as_str().starts_with(SEGMENT));
         let segment =
             segment.with_context(|| format!("{} holds no base segment: build it with -t base", directory.display()))?;
-        let (digest, path) = (segment.sha256, directory.join(&segment.path));
-        let segment = open_verified(&path, &digest)?;
+        let (digest, segment) = (segment.sha256, open_verified(directory, segment)?);
         Ok(Base { directory: directory.to_owned(), manifest, segment, digest })
     }
 
@@ -124,14 +128,13 @@ impl Base {
     /// # Errors
     /// Fails where there is none, and where it is not what the base's manifest says.
     pub fn stub(&self) -> Result<PathBuf> {
-        let listed = self.manifest.outputs.iter().find(|output| output.path == BASE_STUB);
+        let listed = self.manifest.outputs.iter().find(|output| output.path.as_str() == BASE_STUB);
         let listed = listed.with_context(|| {
             let directory = self.directory.display();
             format!("the base {directory} has no systemd-stub: build it of packages with systemd-boot-unsigned")
         })?;
-        let path = self.directory.join(BASE_STUB);
-        open_verified(&path, &listed.sha256)?;
-        Ok(path)
+        open_verified(&self.directory, listed)?;
+        Ok(listed.path.in_directory(&self.directory))
     }
 
     /// Appends its segment to an initrd.
@@ -142,11 +145,13 @@ impl Base {
     }
 }
 
-fn open_verified(path: &Path, expected: &Digest) -> Result<File> {
+fn open_verified(directory: &Path, output: &Output) -> Result<File> {
+    let path = output.path.in_directory(directory);
     let reading = || format!("reading {}", path.display());
-    let file = File::open(path).with_context(reading)?;
+    let file = output.path.open(directory).with_context(reading)?;
+    file.metadata().and_then(|metadata| regular_file::check_owner(&metadata)).with_context(reading)?;
     let (digest, _) = Digest::of_reader(&file).with_context(reading)?;
-    ensure!(digest == *expected, "{} is not what its manifest says: install or build it again", path.display());
+    ensure!(digest == output.sha256, "{} is not what its manifest says: install or build it again", path.display());
     Ok(file)
 }
 
@@ -160,6 +165,23 @@ mod tests {
         match find(root.path(), configuration).unwrap() {
             Search::Wanting { reason, is_old } => (format!("{reason:#}"), is_old),
             Search::Found(base) => panic!("{} was found", base.directory.display()),
+        }
+    }
+
+    #[test]
+    fn what_others_may_change_is_not_used_for_a_base() {
+        use std::os::unix::fs::PermissionsExt;
+
+        let root = Fixture::new();
+        root.write("var/lib/ocinitrd/bases/a/manifest.json", "{}");
+        let directory = place_of_built(root.path(), "a");
+        let told = || wanting(&root, &Configuration::default()).0;
+        assert!(told().contains("reading the manifest: missing field"), "{}", told());
+        for (path, mode) in [(directory.clone(), 0o775), (directory.join("manifest.json"), 0o666)] {
+            let before = fs::metadata(&path).unwrap().permissions();
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            assert!(told().contains("other users may write to it"), "{}", told());
+            fs::set_permissions(&path, before).unwrap();
         }
     }
 

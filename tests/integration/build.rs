@@ -337,11 +337,103 @@ fn a_directory_that_is_no_earlier_output_is_not_replaced() {
 #[test]
 fn names_that_other_outputs_have_are_refused_before_any_work() {
     let image = small_image("dnf5", "repo-foreign", SMALL);
-    for name in ["vmlinuz", "manifest.json", "../initrd", "a/b", "", ".", ".."] {
+    for (name, message) in [
+        ("vmlinuz", "would be the name of both"),
+        ("manifest.json", "would be the name of both"),
+        ("../initrd", "is no file name"),
+        ("a/b", "is no file name"),
+        ("", "is no file name"),
+        (".", "is no file name"),
+        ("..", "is no file name"),
+        ("two\nlines", "is not a name for the initrd"),
+        (&"n".repeat(241), "is not a name for the initrd"),
+    ] {
         let error = build_error(image.path(), &["-o", name]);
-        assert!(error.contains("is no file name") || error.contains("is the name of another output"), "{error}");
-        assert!(!error.contains("engine:"), "{error}");
+        assert!(error.contains(message) && !error.contains("engine:"), "{error}");
     }
+    let error = build_error(image.path(), &["-o", "base.cpio.zst", "--segments"]);
+    assert!(error.contains("both the base segment and the initrd") && !error.contains("engine:"), "{error}");
+}
+
+#[test]
+fn no_output_is_written_over_another_one_of_the_same_build() {
+    let image = small_image("dnf5", "repo-foreign", SMALL);
+    let segments = || {
+        let mut build = build_test(image.path());
+        build.arg("--segments");
+        build
+    };
+    let written = varied(image.path(), "test", segments());
+    let modules = written.keys().find(|name| name.starts_with("modules-")).unwrap();
+    let microcode = modules.replace("modules-", "microcode-").replace(".zst", "");
+    for name in [modules, &microcode, "base.cpio.zst", "vmlinuz", "manifest.json"] {
+        let error = fail(segments().args(["-o", name]));
+        assert!(error.contains(&format!("{name} would be the name of both ")), "{error}");
+        let left: Vec<String> = names(&image.path().join("test"));
+        assert!(left.iter().eq(written.keys()), "{left:?}");
+    }
+    // Without that segment the name is free, as are names that begin as another one does.
+    for name in ["base.cpio.zst", "vmlinuz.initrd"] {
+        let output = varied(image.path(), name, {
+            let mut build = build_test(image.path());
+            build.args(["-o", name, "-O", name]);
+            build
+        });
+        assert!(output[name] == written["initrd"], "{name} is another initrd");
+    }
+}
+
+#[test]
+fn an_output_that_was_changed_is_written_again_whatever_the_manifest_beside_it_says() {
+    let image = small_image("dnf5", "repo-foreign", SMALL);
+    let build = || {
+        let mut build = build_test(image.path());
+        build.args(["-t", "cpio,oci"]);
+        build
+    };
+    let output = image.path().join("test");
+    let place = |name: &str| output.join(name);
+    succeed(&mut build());
+    let initrd = fs::read(place("initrd")).unwrap();
+    let json = fs::read_to_string(place("manifest.json")).unwrap();
+    let index = fs::read(place("oci/index.json")).unwrap();
+    let is_believed = || {
+        let answer = build().args(["--locked", "--offline"]).output().unwrap();
+        assert!(answer.status.success(), "{}", fixture::stderr(&answer));
+        let digest = ocinitrd::format::digest::Digest::of(&initrd).to_string();
+        assert!(fixture::stdout(&answer).contains(&digest), "{}", fixture::stdout(&answer));
+        assert!(fs::read(place("initrd")).unwrap() == initrd && fs::read(place("oci/index.json")).unwrap() == index);
+        assert_eq!(fs::read_to_string(place("manifest.json")).unwrap(), json);
+        fixture::stderr(&answer).contains("nothing changed")
+    };
+    assert!(is_believed(), "nothing was changed");
+
+    let evil = fs::read(place("vmlinuz")).unwrap();
+    fs::write(place("initrd"), &evil).unwrap();
+    let digest = |bytes: &[u8]| ocinitrd::format::digest::Digest::of(bytes).to_string();
+    let forged = json.replace(&digest(&initrd), &digest(&evil));
+    let forged =
+        forged.replace(&format!("\"size_bytes\": {}", initrd.len()), &format!("\"size_bytes\": {}", evil.len()));
+    fs::write(place("manifest.json"), &forged).unwrap();
+    assert!(forged != json && !is_believed(), "an initrd and a manifest that agree");
+    assert!(is_believed(), "it was written again");
+
+    fs::write(place("manifest.json"), json.replace("\"license\": \"", "\"license\": \"X")).unwrap();
+    assert!(!is_believed(), "another manifest of the same outputs");
+    for (name, mode) in [("initrd", 0o644), ("vmlinuz", 0o666), ("oci", 0o777), ("oci/blobs/sha256", 0o700)] {
+        fs::set_permissions(place(name), fs::Permissions::from_mode(mode)).unwrap();
+        assert!(!is_believed(), "{name} with another mode");
+        assert_ne!(fs::metadata(place(name)).unwrap().permissions().mode() & 0o7777, mode, "{name}");
+    }
+    fs::write(place("oci/blobs/sha256/more"), "").unwrap();
+    assert!(!is_believed() && !place("oci/blobs/sha256/more").exists(), "a file that no build wrote");
+    let elsewhere = image.path().join("initrd");
+    fs::rename(place("initrd"), &elsewhere).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, place("initrd")).unwrap();
+    assert!(!is_believed() && !place("initrd").is_symlink(), "a symlink to what was written");
+    fs::remove_dir_all(image.path().join(fixture::CACHE).join("ocinitrd/cache/outputs")).unwrap();
+    assert!(!is_believed(), "the outputs are as they were written, and the cache does not know it");
+    assert!(is_believed(), "the cache knows it again");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ocinitrd::dnf::InstalledPackage;
 use ocinitrd::format::digest::Digest;
 use ocinitrd::format::time::Timestamp;
-use ocinitrd::manifest::{Builder, Kernel, Manifest, Options, Output, Segment};
+use ocinitrd::manifest::{Builder, Kernel, Manifest, Options, Output, OutputPath, Segment};
 use ocinitrd::segment::Assembler;
 use tar::{EntryType, Header};
 use tempfile::TempDir;
@@ -110,8 +110,8 @@ impl Place {
         });
         let kernel = Kernel {
             version: "6.12.1".to_owned(),
-            image: "vmlinuz".to_owned(),
-            initrd: Some("initrd".to_owned()),
+            image: OutputPath::new("vmlinuz").unwrap(),
+            initrd: Some(OutputPath::new("initrd").unwrap()),
             uki: None,
             segments: segments.collect(),
             packages: Vec::new(),
@@ -129,7 +129,7 @@ impl Place {
 /// What a manifest lists of a file.
 pub fn listed(output: &Path, path: &str) -> Output {
     let (sha256, size_bytes) = Digest::of_reader(File::open(output.join(path)).unwrap()).unwrap();
-    Output { path: path.to_owned(), size_bytes, sha256 }
+    Output { path: OutputPath::new(path).unwrap(), size_bytes, sha256 }
 }
 
 pub fn write_manifest(output: &Path, manifest: &Manifest) {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ocinitrd::format::digest::Digest;
-use ocinitrd::manifest::{Kernel, Output};
+use ocinitrd::manifest::{Kernel, Output, OutputPath};
 use ocinitrd::tree::{Content, Entry, Tree};
 
 use crate::fixture::{self, fail, is_root, names, ocinitrd, stderr, stdout, succeed};
@@ -53,7 +53,7 @@ fn add_tree(output: &Path, owner: Option<u32>) -> PathBuf {
     ocinitrd::directory::write(&owned, &root).unwrap();
     let mut manifest = read_manifest(output);
     manifest.outputs.push(Output {
-        path: "root".to_owned(),
+        path: OutputPath::new("root").unwrap(),
         size_bytes: owned.size_bytes(),
         sha256: owned.digest().unwrap(),
     });
@@ -184,7 +184,17 @@ fn damaged_or_foreign_manifest_is_an_error() {
         refusal(&json[..100]),
         refusal("{\"schemaVersion\": 2}"),
         refusal(&json.replace("\"schema\": 1", "\"schema\": 2")),
-        refusal(&json.replace("\"vmlinuz\"", "\"../vmlinuz\"")),
+        refusal(&json.replace("\"path\": \"vmlinuz\"", "\"path\": \"../vmlinuz\"")),
+        refusal(&json.replace("\"image\": \"vmlinuz\"", "\"image\": \"/etc/passwd\"")),
+        refusal(&json.replace("\"initrd\": \"initrd\"", "\"initrd\": \"/etc/passwd\"")),
+        refusal(&json.replace(
+            "\"initrd\": \"initrd\"",
+            "\"initrd\": null, \"uki\": {\"path\": \"../../etc/passwd\", \"pcr11\": {}}",
+        )),
+        refusal(&json.replace("\"image\": \"vmlinuz\"", "\"image\": \"other\"")),
+        refusal(&json.replace("\"6.12.1\"", "\"../6.12.1\"")),
+        refusal(&json.replace("\"name\": \"modules\"", "\"name\": \"base\"")),
+        refusal(&json.replace("\"path\": \"vmlinuz\"", "\"path\": \"initrd\"")),
         place.shortened(&fail(&mut verify(&place.path("missing")))),
         place.shortened(&fail(&mut verify(&output.join("oci")))),
     ];
@@ -192,7 +202,14 @@ fn damaged_or_foreign_manifest_is_an_error() {
     error: taking DIR/out/manifest.json for the manifest of an `ocinitrd build`: reading the manifest: EOF while parsing a string at line 4 column 52
     error: taking DIR/out/manifest.json for the manifest of an `ocinitrd build`: reading the manifest: missing field `schema` at line 1 column 20
     error: taking DIR/out/manifest.json for the manifest of an `ocinitrd build`: the manifest has schema 2, this ocinitrd reads 1: use the version that wrote it (0.1.0)
-    error: reading DIR/out/manifest.json, which ocinitrd did not write so: it lists "../vmlinuz", which is no path in its directory
+    error: taking DIR/out/manifest.json for the manifest of an `ocinitrd build`: reading the manifest: "../vmlinuz" is not a path below the output directory at line 85 column 26
+    error: taking DIR/out/manifest.json for the manifest of an `ocinitrd build`: reading the manifest: "/etc/passwd" is not a path below the output directory at line 45 column 28
+    error: taking DIR/out/manifest.json for the manifest of an `ocinitrd build`: reading the manifest: "/etc/passwd" is not a path below the output directory at line 46 column 29
+    error: taking DIR/out/manifest.json for the manifest of an `ocinitrd build`: reading the manifest: "../../etc/passwd" is not a path below the output directory at line 46 column 56
+    error: taking DIR/out/manifest.json for the manifest of an `ocinitrd build`: checking the manifest, which ocinitrd did not write so: the file other of the kernel "6.12.1" is not one of its outputs
+    error: taking DIR/out/manifest.json for the manifest of an `ocinitrd build`: checking the manifest, which ocinitrd did not write so: "../6.12.1" is not the version of a kernel
+    error: taking DIR/out/manifest.json for the manifest of an `ocinitrd build`: checking the manifest, which ocinitrd did not write so: the kernel "6.12.1" has the segment "base" twice
+    error: taking DIR/out/manifest.json for the manifest of an `ocinitrd build`: checking the manifest, which ocinitrd did not write so: it lists initrd twice
     error: reading DIR/missing: No such file or directory (os error 2)
     error: DIR/out/oci holds no manifest.json; give an output directory of `ocinitrd build`
     "#);
@@ -201,6 +218,52 @@ fn damaged_or_foreign_manifest_is_an_error() {
     empty.kernels.clear();
     write_manifest(&output, &empty);
     assert!(fail(&mut verify(&output)).contains("lists no outputs"));
+}
+
+/// Whatever reads an output directory, given one and its error.
+fn readers(output: &Path) -> Vec<Command> {
+    let command = |words: &[&str]| {
+        let mut command = ocinitrd();
+        command.args(words).arg(output);
+        command
+    };
+    let mut check = command(&["check", "--needs", "lvm"]);
+    check.args(["--kernel-version", "6.12.1"]);
+    let mut diff = command(&["diff"]);
+    diff.arg(output);
+    vec![command(&["verify"]), check, diff, command(&["boot"])]
+}
+
+#[test]
+fn nothing_outside_of_an_output_directory_is_read_by_way_of_its_manifest() {
+    let place = Place::new();
+    let output = output(&place);
+    let json = fs::read_to_string(output.join("manifest.json")).unwrap();
+    let secret = place.path("secret");
+    fs::copy(output.join("initrd"), &secret).unwrap();
+    for path in [secret.to_str().unwrap(), "../secret", "oci/../../secret"] {
+        for key in ["initrd", "image", "path"] {
+            let name = if key == "image" { "vmlinuz" } else { "initrd" };
+            let changed = json.replace(&format!("\"{key}\": \"{name}\""), &format!("\"{key}\": \"{path}\""));
+            assert_ne!(changed, json);
+            fs::write(output.join("manifest.json"), changed).unwrap();
+            for mut command in readers(&output) {
+                let answer = command.output().unwrap();
+                assert!(!answer.status.success(), "{command:?} took {path}");
+                let said = stderr(&answer);
+                assert!(said.contains("is not a path below the output directory"), "{command:?}: {said}");
+            }
+        }
+    }
+    fs::write(output.join("manifest.json"), &json).unwrap();
+    fs::remove_file(output.join("initrd")).unwrap();
+    std::os::unix::fs::symlink(&secret, output.join("initrd")).unwrap();
+    for mut command in readers(&output) {
+        let answer = command.output().unwrap();
+        assert!(!answer.status.success(), "{command:?} followed a symlink");
+        let said = stdout(&answer) + &stderr(&answer);
+        assert!(said.contains("it is a symlink"), "{command:?}: {said}");
+    }
 }
 
 #[test]
@@ -223,7 +286,7 @@ fn initrd_of_each_kernel_is_checked_by_its_own_segments() {
     manifest.outputs.push(listed(&output, "initrd-6.12.2"));
     let second = Kernel {
         version: "6.12.2".to_owned(),
-        initrd: Some("initrd-6.12.2".to_owned()),
+        initrd: Some(OutputPath::new("initrd-6.12.2").unwrap()),
         ..manifest.kernels[0].clone()
     };
     manifest.kernels.push(second);
@@ -241,7 +304,7 @@ fn output_without_an_initrd_is_right_without_segments() {
     let mut manifest = read_manifest(&output);
     manifest.kernels[0].initrd = None;
     manifest.kernels[0].segments.clear();
-    manifest.outputs.retain(|output| output.path != "initrd");
+    manifest.outputs.retain(|output| output.path.as_str() != "initrd");
     write_manifest(&output, &manifest);
     assert_eq!(place.shortened(&succeed(&mut verify(&output))), "DIR/out: 3 outputs and 0 segments as recorded\n");
 }
