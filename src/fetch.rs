@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::download::{Downloader, Meter};
+use crate::download::{Downloader, Meter, Unobtainable};
 use crate::format::checksum::Checksum;
 use crate::format::digest::Digest;
 use crate::format::openpgp::Fingerprint;
@@ -127,14 +127,15 @@ pub async fn fetch(
     let meter = Meter::new(progress.stage("fetching packages", Some(total_bytes)));
     let fetching = missing.iter().map(|wanted| fetch_one(wanted, image, store, downloader, &meter));
     let fetched = stream::iter(fetching).buffer_unordered(PARALLEL).try_collect::<Vec<Digest>>().await;
-    fetched.map_err(|error| match downloader.is_offline() {
-        true => anyhow!(
-            "{error:#}\nthe store lacks {} of {} packages: where there is a network, ocinitrd fetch {image} brings them; from \
-             another machine, ocinitrd store import DIR",
+    fetched.map_err(|error| match error.downcast::<Unobtainable>() {
+        Ok(error) if downloader.is_offline() => Error::from(error.advise(&format!(
+            "the store lacks {} of {} packages: where there is a network, ocinitrd fetch {image} brings them; from another \
+             machine, ocinitrd store import DIR",
             missing.len(),
             wanted.len()
-        ),
-        false => error,
+        ))),
+        Ok(error) => error.into(),
+        Err(error) => error,
     })?;
     meter.into_stage().finish(&format!("{} of {} packages", missing.len(), wanted.len()));
     Ok(())
@@ -185,12 +186,14 @@ async fn fetch_one(
     let what = format!("package {} of repository {}", package.nevra(), package.repository);
     let expected = Expected { checksum: Checksum::Sha256(package.checksum), size_bytes: Some(package.size_bytes) };
     let fetched = downloader.store(&what, &wanted.locations, &expected, store, meter).await;
-    fetched.map_err(|error| {
-        anyhow!(
-            "{error:#}\nif the repository has replaced the package meanwhile, renew it with: ocinitrd update {image} {}; \
-             or give a directory that has its rpm file with --rpm-dir",
+    fetched.map_err(|error| match error.downcast::<Unobtainable>() {
+        Ok(error) => Error::from(error.advise(&format!(
+            "if the repository has replaced the package meanwhile, renew it with: ocinitrd update {image} {}; or give a \
+             directory that has its rpm file with --rpm-dir",
             package.name
-        )
+        ))),
+        // The cause is on this side, and any other package would meet it too.
+        Err(error) => error,
     })
 }
 

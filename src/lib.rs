@@ -41,6 +41,7 @@
 //! | [`boot`] | the result, started in QEMU against a root device |
 //! | [`mod@format`] | cpio, compression, digests, OpenPGP, PE, RSA keys, times, text from outside: know nothing of initrds |
 //! | [`process`], [`progress`], [`parallel`] | the one place that spawns programs; the one that narrates; the same work on many items |
+//! | [`exhausted`] | what this machine has run out of: files, memory, room |
 //! | [`regular_file`] | opens and reads files that somebody else may have put there |
 
 // The documentation is for those who work on the program: it may point at what is private.
@@ -58,6 +59,7 @@ pub mod dnf;
 pub mod download;
 pub mod engine;
 pub mod exchange;
+pub mod exhausted;
 pub mod extra_tree;
 pub mod fetch;
 pub mod finish;

@@ -1,14 +1,24 @@
 //! The only place that spawns programs.
 //!
-//! A [`Program`] is run to its end with its output captured; a failure names the program, its arguments and what it said.
+//! A [`Program`] is run to its end with its output captured, or [in the background](Running); a failure names the program, its
+//! arguments and what it said.
+//!
+//! What runs in the background does not outlive this process, however that ends: by SIGKILL too. It is in a process group
+//! whose leader is a shell that waits for the end of a pipe which only this process can write to, and then ends the group.
+//! (A parent-death signal is tied to the thread that started the program, and reaches nothing that the program starts.)
 
 use std::ffi::{OsStr, OsString};
-use std::io;
+use std::io::{self, PipeWriter};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process_group};
+
+/// What the leader of a process group does. Nothing is ever written to the pipe: `read` returns at its end. Who can end
+/// politely has five seconds for it.
+const GUARD: &str = "trap '' HUP INT QUIT TERM; read -r _; kill -TERM 0; sleep 5; kill -KILL 0";
 
 /// What a program printed and how it ended.
 #[derive(Debug)]
@@ -28,7 +38,6 @@ pub struct Program {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     removed: Vec<OsString>,
-    own_process_group: bool,
     only_own_environment: bool,
 }
 
@@ -40,7 +49,6 @@ impl Program {
             arguments: Vec::new(),
             environment: Vec::new(),
             removed: Vec::new(),
-            own_process_group: false,
             only_own_environment: false,
         }
     }
@@ -69,17 +77,8 @@ impl Program {
         self
     }
 
-    /// Gives it a process group of its own, so that Ctrl-C on the terminal does not reach it.
-    pub fn own_process_group(mut self) -> Self {
-        self.own_process_group = true;
-        self
-    }
-
     fn command(&self) -> Command {
         let mut command = Command::new(&self.name);
-        if self.own_process_group {
-            command.process_group(0);
-        }
         if self.only_own_environment {
             command.env_clear();
         }
@@ -122,17 +121,78 @@ impl Program {
         Ok(output.stdout)
     }
 
-    /// Starts it in the background with the given standard streams; the caller waits for it or kills it.
+    /// Starts it in the background with the given standard streams, in a process group of its own: Ctrl-C on the terminal does
+    /// not reach it.
     ///
     /// # Errors
     /// Fails when it cannot be started.
-    pub fn spawn(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Child> {
-        self.command()
-            .stdin(stdin)
-            .stdout(stdout)
-            .stderr(stderr)
-            .spawn()
-            .with_context(|| format!("starting {}", self.describe()))
+    pub fn spawn(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Running> {
+        let starting = || format!("starting {}", self.describe());
+        let mut group = Group::new().with_context(starting)?;
+        let mut command = self.command();
+        command.stdin(stdin).stdout(stdout).stderr(stderr).process_group(group.id.as_raw_pid());
+        match command.spawn() {
+            Ok(child) => Ok(Running { child, group }),
+            Err(error) => {
+                group.end();
+                Err(error).with_context(starting)
+            }
+        }
+    }
+}
+
+/// A program in the background, and all that it started in its process group. It ends when this is dropped, and when this
+/// process ends.
+#[derive(Debug)]
+pub struct Running {
+    /// The program itself.
+    pub child: Child,
+    group: Group,
+}
+
+impl Running {
+    /// The process group, for [`signal`].
+    pub fn group(&self) -> Pid {
+        self.group.id
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.group.end();
+        // It has been killed, or has ended before; either way nothing is left to be done about it.
+        let _ = self.child.wait();
+    }
+}
+
+/// Sends a signal to all of a process group; that nobody is left there is no error.
+pub fn signal(group: Pid, signal: Signal) {
+    let _ = kill_process_group(group, signal);
+}
+
+/// A process group, and the shell that ends it when this process has ended.
+#[derive(Debug)]
+struct Group {
+    id: Pid,
+    guard: Child,
+    /// Its end is what the shell waits for. No child inherits it.
+    _alive: PipeWriter,
+}
+
+impl Group {
+    fn new() -> io::Result<Self> {
+        let (reader, writer) = io::pipe()?;
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", GUARD]).env_clear().env("PATH", "/usr/bin:/bin").current_dir("/").process_group(0);
+        let guard = command.stdin(reader).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let id = i32::try_from(guard.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
+        Ok(Group { id, guard, _alive: writer })
+    }
+
+    /// Kills all of it. Its number belongs to it until the shell has been waited for.
+    fn end(&mut self) {
+        signal(self.id, Signal::KILL);
+        let _ = self.guard.wait();
     }
 }
 

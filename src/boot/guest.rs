@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,6 +13,8 @@ use anyhow::{Context, Result};
 use super::console::Console;
 use super::dialogue::Dialogue;
 use super::qemu::{Guest, Qemu, Start};
+use crate::process::Running;
+use crate::progress;
 
 /// How often a run asks whether it was interrupted.
 const TICK: Duration = Duration::from_millis(200);
@@ -123,10 +125,9 @@ impl Run {
     fn start(qemu: &Qemu, guest: &Guest, watch: &Watch<'_>) -> Result<Self> {
         let log = watch.log.map(create_log).transpose()?;
         let started = Instant::now();
-        let mut process =
-            Process(qemu.command(guest).own_process_group().spawn(Stdio::piped(), Stdio::piped(), Stdio::piped())?);
+        let mut process = Process(qemu.command(guest).spawn(Stdio::piped(), Stdio::piped(), Stdio::piped())?);
         Ok(Run {
-            dialogue: Dialogue::new(guest.dialogue, process.0.stdin.take()),
+            dialogue: Dialogue::new(guest.dialogue, process.0.child.stdin.take()),
             output: process.listen(),
             process,
             show: watch.show,
@@ -177,8 +178,7 @@ impl Run {
             log.write_all(bytes).context("writing the console's log")?;
         }
         if self.show {
-            // A closed standard error must not end a boot.
-            let _ = std::io::stderr().lock().write_all(bytes);
+            progress::print(bytes);
         }
         Ok(())
     }
@@ -190,33 +190,25 @@ enum Output {
 }
 
 /// A QEMU that does not outlive its run.
-struct Process(Child);
+struct Process(Running);
 
 impl Process {
     /// What it prints from now on; disconnected when both streams have ended.
     fn listen(&mut self) -> Receiver<Output> {
         let (sender, receiver) = channel();
-        if let Some(stdout) = self.0.stdout.take() {
+        if let Some(stdout) = self.0.child.stdout.take() {
             forward(stdout, sender.clone(), Output::Console);
         }
-        if let Some(stderr) = self.0.stderr.take() {
+        if let Some(stderr) = self.0.child.stderr.take() {
             forward(stderr, sender, Output::Diagnostics);
         }
         receiver
     }
 
     fn verdict(&mut self, diagnostics: &[u8]) -> Result<Ending> {
-        let status = self.0.wait().context("waiting for QEMU")?;
+        let status = self.0.child.wait().context("waiting for QEMU")?;
         let words = text(diagnostics).trim().to_owned();
         Ok(if status.success() { Ending::Exited(words) } else { Ending::Broken(format!("{words} ({status})")) })
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        // It may have ended already; either way nothing is left to be done about it.
-        let _ = self.0.kill();
-        let _ = self.0.wait();
     }
 }
 

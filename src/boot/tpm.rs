@@ -1,21 +1,21 @@
 //! A TPM 2.0 for a guest: swtpm(8), with its state in a directory.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tempfile::TempDir;
 
-use crate::process::{Program, find};
+use crate::process::{Program, Running, find};
 
 /// swtpm makes its socket within milliseconds; a busy host may take longer.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// A TPM that does not outlive its guest.
 pub struct Tpm {
-    process: Child,
+    process: Running,
     socket: PathBuf,
     /// A socket's path has to be short.
     _directory: TempDir,
@@ -37,7 +37,6 @@ impl Tpm {
         let process = Program::new(program)
             .args(["socket", "--tpm2", "--tpmstate", &format!("dir={}", state.display())])
             .args(["--ctrl", &format!("type=unixio,path={}", socket.display())])
-            .own_process_group()
             .spawn(Stdio::null(), Stdio::null(), Stdio::null())?;
         let mut tpm = Tpm { process, socket, _directory: directory };
         tpm.wait()?;
@@ -52,7 +51,7 @@ impl Tpm {
     fn wait(&mut self) -> Result<()> {
         let started = Instant::now();
         while !self.socket.exists() {
-            if let Some(status) = self.process.try_wait().context("waiting for swtpm")? {
+            if let Some(status) = self.process.child.try_wait().context("waiting for swtpm")? {
                 bail!("swtpm ended: {status}");
             }
             if started.elapsed() > START_LIMIT {
@@ -61,13 +60,5 @@ impl Tpm {
             thread::sleep(Duration::from_millis(10));
         }
         Ok(())
-    }
-}
-
-impl Drop for Tpm {
-    fn drop(&mut self) {
-        // It may have ended already; either way nothing is left to be done about it.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
     }
 }

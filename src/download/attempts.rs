@@ -5,10 +5,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::PoisonError;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use reqwest::Url;
 
 use super::Downloader;
+use crate::exhausted::Exhausted;
 
 /// How often one location is asked before it is given up, if its failures may pass.
 const ROUNDS: u32 = 3;
@@ -75,6 +76,25 @@ pub(super) enum Failure {
     Local(anyhow::Error),
 }
 
+/// No location gave the file: each with its cause, and what to do.
+#[derive(Debug)]
+pub struct Unobtainable(String);
+
+impl Unobtainable {
+    /// Adds a line on what to do.
+    pub fn advise(self, line: &str) -> Self {
+        Unobtainable(format!("{}\n{line}", self.0))
+    }
+}
+
+impl fmt::Display for Unobtainable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Unobtainable {}
+
 /// The locations of one file, and how they failed.
 pub(super) struct Attempts<'d> {
     downloader: &'d Downloader,
@@ -126,6 +146,10 @@ impl<'d> Attempts<'d> {
     pub(super) fn failed(&mut self, index: usize, address: Address, failure: Failure) -> Result<()> {
         let (passing, cause) = match failure {
             Failure::Local(error) => return Err(error.context(format!("fetching {}", self.what))),
+            // A file of this host that could not be opened may be right.
+            Failure::Passing(error) | Failure::Final(error) if Exhausted::find(error.as_ref()).is_some() => {
+                return Err(error.context(format!("fetching {} from {address}", self.what)));
+            }
             Failure::Passing(cause) => (true, cause),
             Failure::Final(cause) => (false, cause),
         };
@@ -147,7 +171,7 @@ impl<'d> Attempts<'d> {
     }
 
     /// All locations with their causes, and what to do.
-    pub(super) fn into_error(self) -> anyhow::Error {
+    pub(super) fn into_error(self) -> Unobtainable {
         let mut lines = vec![format!("fetching {} failed:", self.what)];
         let shown = self.causes.values().take(SHOWN_LOCATIONS);
         lines.extend(shown.map(|(location, cause)| format!("  {location}: {cause}")));
@@ -159,13 +183,15 @@ impl<'d> Attempts<'d> {
             0 => "check the repository's URL in the definition".into(),
             _ => "check the network, the proxy (https_proxy, no_proxy) and the certificates (SSL_CERT_FILE)".into(),
         });
-        anyhow!(lines.join("\n"))
+        Unobtainable(lines.join("\n"))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
+
+    use anyhow::anyhow;
 
     use super::*;
     use crate::download::Patience;

@@ -8,6 +8,7 @@ use reqwest::header::{CONTENT_RANGE, RANGE};
 use reqwest::{Client, Response, StatusCode, Url};
 
 use super::{Counted, Downloader, Failure, Patience};
+use crate::exhausted::Exhausted;
 use crate::store::{Expected, Partial};
 
 impl Downloader {
@@ -72,6 +73,10 @@ impl Downloader {
 
     /// An error of the connection in words; most of them may pass.
     fn explain(&self, error: reqwest::Error) -> Failure {
+        let error = error.without_url();
+        if let Some(exhausted) = Exhausted::find(&error) {
+            return Failure::Local(anyhow::Error::new(error).context(exhausted));
+        }
         if error.is_redirect() {
             return Failure::Final(anyhow!("the server redirects in circles, or too often"));
         }
@@ -81,7 +86,6 @@ impl Downloader {
         if error.is_timeout() {
             return Failure::Passing(anyhow!("no byte for {} s", self.patience.stall.as_secs_f32()));
         }
-        let error = error.without_url();
         let mut words = error.to_string();
         let mut cause = error.source();
         while let Some(inner) = cause {

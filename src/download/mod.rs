@@ -18,6 +18,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use reqwest::Client;
 
+pub use self::attempts::Unobtainable;
 use self::attempts::{Address, Attempts, Failure};
 use crate::format::digest::Digest;
 use crate::progress::Stage;
@@ -130,7 +131,7 @@ impl Downloader {
                 Err(failure) => attempts.failed(index, address, failure)?,
             }
         }
-        Err(attempts.into_error())
+        Err(attempts.into_error().into())
     }
 
     /// Fetches a file into the store from the first of `locations` that has the expected bytes, unless it is there.
@@ -166,7 +167,7 @@ impl Downloader {
                 Err(failure) => attempts.failed(index, address, failure)?,
             }
         }
-        Err(attempts.into_error())
+        Err(attempts.into_error().into())
     }
 
     /// One attempt at one location. `partial` comes back with what it has then.

@@ -4,12 +4,15 @@
 //! expects. The default action of the signals is replaced for good, so a stage that computes for long has to
 //! [`Cancellation::check`] from time to time. A second signal ends the process at once: what it leaves behind is
 //! removed by the next run.
+//!
+//! A signal that was ignored when the program was started stays ignored: SIGHUP under nohup(1), SIGINT in the background of a
+//! shell without job control.
 
 use std::fmt;
 use std::io;
 
 use anyhow::{Context, Result};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::watch;
 
 /// The signals that ask for an end.
@@ -112,17 +115,17 @@ impl Cancellation {
     /// Fails when the signal handlers cannot be installed.
     pub fn on_signals() -> Result<Self> {
         let (cancellation, trigger) = Cancellation::manual();
-        let install = |kind| signal(kind).context("installing a signal handler");
-        let mut hangup = install(SignalKind::hangup())?;
-        let mut interrupt = install(SignalKind::interrupt())?;
-        let mut terminate = install(SignalKind::terminate())?;
+        let ignored = ignored_signals(&std::fs::read_to_string("/proc/self/status").unwrap_or_default());
+        let mut hangup = listen(Signal::Hangup, ignored)?;
+        let mut interrupt = listen(Signal::Interrupt, ignored)?;
+        let mut terminate = listen(Signal::Terminate, ignored)?;
         tokio::spawn(async move {
             let mut asked_before = false;
             loop {
                 let signal = tokio::select! {
-                    _ = hangup.recv() => Signal::Hangup,
-                    _ = interrupt.recv() => Signal::Interrupt,
-                    _ = terminate.recv() => Signal::Terminate,
+                    () = next(&mut hangup) => Signal::Hangup,
+                    () = next(&mut interrupt) => Signal::Interrupt,
+                    () = next(&mut terminate) => Signal::Terminate,
                 };
                 if asked_before {
                     std::process::exit(Interrupted { signal }.exit_code().into());
@@ -159,6 +162,31 @@ impl Cancellation {
     }
 }
 
+/// Listens for a signal unless it is `ignored`, a bit for each.
+fn listen(signal: Signal, ignored: u64) -> Result<Option<unix::Signal>> {
+    let number = signal.number();
+    if ignored & (1 << (number - 1)) != 0 {
+        return Ok(None);
+    }
+    unix::signal(SignalKind::from_raw(number.into())).context("installing a signal handler").map(Some)
+}
+
+/// Waits for the signal; for ever if it is ignored.
+async fn next(signal: &mut Option<unix::Signal>) {
+    if let Some(signal) = signal
+        && signal.recv().await.is_some()
+    {
+        return;
+    }
+    std::future::pending().await
+}
+
+/// The signals that a process ignores, of its proc_pid_status(5): a bit for each, none where nothing is said.
+fn ignored_signals(status: &str) -> u64 {
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+}
+
 impl From<Interrupted> for io::Error {
     /// Not of kind `Interrupted`: callers of `Read` and `Write` try that kind again.
     fn from(interrupted: Interrupted) -> Self {
@@ -190,6 +218,12 @@ mod tests {
         drop(trigger);
         let wait = tokio::time::timeout(std::time::Duration::from_millis(20), cancellation.cancelled());
         assert!(wait.await.is_err());
+    }
+
+    #[test]
+    fn what_is_ignored_is_read_from_the_status_of_a_process() {
+        assert_eq!(ignored_signals("SigBlk:\t0000000000000002\nSigIgn:\t0000000000001001\n"), 0x1001);
+        assert_eq!(ignored_signals("Name:\tocinitrd\n"), 0);
     }
 
     #[test]

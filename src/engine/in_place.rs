@@ -9,27 +9,38 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use bytes::Bytes;
-use rustix::process::{Pid, Signal, geteuid, kill_process_group};
+use rustix::process::{Signal, geteuid};
 use tokio::task::block_in_place;
 
 use super::Cancellation;
+use super::failure::Ended;
 use super::job::{Input, Job, JobResult};
 use super::log::Log;
 use super::podman::Piece;
 use crate::dnf::CONTAINER_DIRECTORY;
 use crate::output::TemporaryDirectory;
-use crate::process::{self, Program};
+use crate::process::{self, Program, Running};
 use crate::progress::Progress;
 
 /// What the steps call, whatever the distribution.
 const PROGRAMS: [&str; 6] = ["bash", "chroot", "rpm", "rpmkeys", "tar", "xargs"];
 /// Bytes that are read at once of what a program prints.
 const PIECE_BYTES: usize = 64 * 1024;
+/// How many pieces may wait to be taken.
+const PIECES: usize = 16;
+/// How often it is asked whether a program has ended that prints nothing.
+const TICK: Duration = Duration::from_millis(100);
+/// After a program and all of its process group have ended, what they printed is already under way.
+const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);
 
 /// What gives a program namespaces of its own, with its options.
 type Namespaces = &'static [&'static str];
@@ -82,8 +93,8 @@ impl InPlace {
     /// Runs a job to its end and removes its directory, also after an error and when the run is asked to end.
     ///
     /// # Errors
-    /// Fails when the input cannot be made, the program cannot be started, an output is missing, or the run is asked to end.
-    /// A program that ends with another code than 0 is no error.
+    /// Fails when the input cannot be made, the program cannot be started or is ended by a signal ([`Ended`]), an output is
+    /// missing, or the run is asked to end. A program that ends with another code than 0 is no error.
     pub async fn run(&self, job: Job<'_>, progress: &Progress) -> Result<JobResult> {
         self.cancellation.check()?;
         let directory = TemporaryDirectory::create(&self.scratch, ".tmp-in-place-")?;
@@ -106,7 +117,7 @@ impl InPlace {
         };
         let (program, arguments) = job.command.split_first().context("the job has no program")?;
         let arguments = arguments.iter().map(|word| moved(word));
-        let mut command = run_in(self.namespaces, program).args(arguments).own_process_group().only_env();
+        let mut command = run_in(self.namespaces, program).args(arguments).only_env();
         for (name, value) in &job.environment {
             command = command.env(name, moved(value));
         }
@@ -124,33 +135,41 @@ impl InPlace {
         Ok(JobResult { exit_code, log, output_bytes })
     }
 
-    /// Reads what the program prints until nobody is left who could print anything; returns its exit code and the log.
+    /// Reads what the program prints until it has ended; returns its exit code and the log. What it leaves running is ended
+    /// with it; what gets away, as a daemon does, is not waited for, though it could print on.
     fn follow(&self, program: &Program, progress: &Progress) -> Result<(i64, String)> {
-        let (mut reader, writer) = io::pipe().context("making a pipe for what the program prints")?;
+        let (reader, writer) = io::pipe().context("making a pipe for what the program prints")?;
         let error = writer.try_clone().context("making a pipe for what the program prints")?;
-        let child = program.spawn(Stdio::null(), writer.into(), error.into())?;
-        let mut group = Group { child, ended: false };
-        let guard = self.kill_when_cancelled(&group);
+        let mut running = program.spawn(Stdio::null(), writer.into(), error.into())?;
+        let guard = self.kill_when_cancelled(&running);
+        let pieces = read_pieces(reader);
         let mut log = Log::new(progress);
-        let mut buffer = vec![0; PIECE_BYTES];
-        loop {
-            match reader.read(&mut buffer).context("reading what the program prints")? {
-                0 => break,
-                count => log.add(Piece::Output(Bytes::copy_from_slice(&buffer[..count]))),
+        let mut status = None;
+        while status.is_none() {
+            match pieces.recv_timeout(TICK) {
+                Ok(piece) => log.add(Piece::Output(piece?)),
+                Err(RecvTimeoutError::Timeout) => {
+                    status = running.child.try_wait().context("waiting for the program")?
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    status = Some(running.child.wait().context("waiting for the program")?);
+                }
             }
         }
-        let status = group.wait()?;
+        drop(running);
         guard.abort();
+        while let Ok(piece) = pieces.recv_timeout(LAST_WORDS_LIMIT) {
+            log.add(Piece::Output(piece?));
+        }
         self.cancellation.check()?;
-        let exit_code = status.code().with_context(|| format!("the program was ended: {status}"))?;
-        Ok((exit_code.into(), log.finish()))
+        Ok((exit_code(status.context("the program has ended")?)?, log.finish()))
     }
 
-    fn kill_when_cancelled(&self, group: &Group) -> tokio::task::AbortHandle {
-        let (cancellation, group) = (self.cancellation.clone(), group.id());
+    fn kill_when_cancelled(&self, running: &Running) -> tokio::task::AbortHandle {
+        let (cancellation, group) = (self.cancellation.clone(), running.group());
         tokio::spawn(async move {
             cancellation.cancelled().await;
-            kill(group);
+            process::signal(group, Signal::KILL);
         })
         .abort_handle()
     }
@@ -173,36 +192,33 @@ impl fmt::Display for InPlace {
     }
 }
 
-/// A program with all that it started.
-struct Group {
-    child: Child,
-    ended: bool,
-}
-
-impl Group {
-    fn id(&self) -> Option<Pid> {
-        Pid::from_raw(self.child.id().try_into().ok()?)
-    }
-
-    fn wait(&mut self) -> Result<std::process::ExitStatus> {
-        let status = self.child.wait().context("waiting for the program")?;
-        self.ended = true;
-        Ok(status)
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        if !self.ended {
-            kill(self.id());
-            _ = self.child.wait();
+/// What is read from a pipe, piece by piece, until its end. Whoever waits for that need not wait for ever.
+fn read_pieces(mut reader: io::PipeReader) -> Receiver<Result<Bytes>> {
+    let (sender, receiver) = sync_channel(PIECES);
+    thread::spawn(move || {
+        let mut buffer = vec![0; PIECE_BYTES];
+        loop {
+            let piece = match reader.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => Ok(Bytes::copy_from_slice(&buffer[..count])),
+                Err(error) => Err(error).context("reading what the program prints"),
+            };
+            let is_last = piece.is_err();
+            if sender.send(piece).is_err() || is_last {
+                return;
+            }
         }
-    }
+    });
+    receiver
 }
 
-fn kill(group: Option<Pid>) {
-    if let Some(group) = group {
-        _ = kill_process_group(group, Signal::KILL);
+/// The exit code of a program that came to an end of its own, as a container has it.
+fn exit_code(status: ExitStatus) -> Result<i64> {
+    let signal = status.signal().map(Ended::Signal);
+    let code = status.code().map(i64::from);
+    match signal.or(code.and_then(Ended::by_exit_code)) {
+        Some(ended) => Err(ended.into()),
+        None => code.context("a program that no signal ended has an exit code"),
     }
 }
 
@@ -338,6 +354,31 @@ mod tests {
         let error = format!("{:#}", place.run("exit 0", &mut Vec::new()).await.unwrap_err());
         assert!(error.contains("the job \"step\" in place: reading the output /ocinitrd/out/file"), "{error}");
         assert_eq!(place.left(), 0);
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_program_that_a_signal_ended_did_not_fail_by_itself() {
+        let (place, _trigger) = place();
+        for (script, number) in [("kill -KILL $$", 9), ("sh -c 'kill -TERM $$'; exit $?", 15)] {
+            let error = place.run(script, &mut Vec::new()).await.unwrap_err();
+            assert_eq!(error.downcast_ref(), Some(&Ended::Signal(number)), "{script}: {error:#}");
+            assert_eq!(place.left(), 0);
+        }
+    }
+
+    /// A daemon has a session of its own and keeps the pipe.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_a_job_leaves_running_is_not_waited_for() {
+        let (place, _trigger) = place();
+        let mut file = Vec::new();
+        let script =
+            "cd \"$(dirname \"$0\")\"; mkdir out; sleep 601 & setsid sleep 602 & echo $! > out/file; echo said";
+        let result = place.run(script, &mut file).await.unwrap();
+        assert_eq!((result.exit_code, result.log.as_str()), (0, "said\n"));
+        let daemon: i32 = String::from_utf8(file).unwrap().trim().parse().unwrap();
+        let daemon = rustix::process::Pid::from_raw(daemon).unwrap();
+        // It would have been waited for until it ends.
+        rustix::process::kill_process(daemon, Signal::KILL).unwrap();
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -8,19 +8,19 @@ use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Error, Result, anyhow};
 use futures_util::{Stream, StreamExt};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Resource, Signal, getrlimit};
 use tokio::task::block_in_place;
 use tracing::debug;
 
-use super::Engine;
-use super::failure::Failure;
+use super::failure::{Ended, Failure};
 use super::image::Image;
 use super::log::Log;
 use super::owner::RUN_LABEL;
-use super::podman::{ContainerPlan, Piece};
+use super::podman::{ContainerPlan, End, Piece};
 use super::transfer::{self, Download};
+use super::{Engine, Interrupted};
 use crate::progress::Progress;
 
 /// After the program has ended, what it printed is already under way.
@@ -29,6 +29,8 @@ const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);
 const LONG_PAUSE: Duration = Duration::from_millis(500);
 const SHORT_PAUSE: Duration = Duration::from_millis(10);
 const REMOVAL_LIMIT: Duration = Duration::from_secs(60);
+/// How long somebody else's removal may take after the kill that it begins with.
+const OTHERS_REMOVAL_LIMIT: Duration = Duration::from_secs(2);
 /// Enough for dnf and every scriptlet. More is slow: some programs close every possible file before they start another.
 const OPEN_FILES: u64 = 4096;
 const PROCESSES: u64 = 16384;
@@ -80,8 +82,9 @@ impl Engine {
     /// container to the next run: use the [`super::Cancellation`] instead.
     ///
     /// # Errors
-    /// Fails when the input cannot be made, the engine refuses or goes away, an output is missing or incomplete, or the
-    /// run is asked to end ([`super::Interrupted`]). A program that ends with another code than 0 is no error.
+    /// Fails when the input cannot be made, the engine refuses or goes away, an output is missing or incomplete, the
+    /// program is ended from outside ([`Ended`]), or the run is asked to end ([`Interrupted`]). A program that ends with
+    /// another code than 0 is no error.
     pub async fn run(&self, image: &Image, job: Job<'_>, progress: &Progress) -> Result<JobResult> {
         self.cancellation.check()?;
         let (job_name, container) = (job.name.to_owned(), unique_name(job.name)?);
@@ -110,7 +113,10 @@ impl Engine {
         tokio::select! {
             biased;
             interrupted = self.cancellation.cancelled() => Err(interrupted.into()),
-            outcome = self.drive(container, job, progress) => outcome,
+            outcome = self.drive(container, job, progress) => match outcome {
+                Err(error) => Err(self.or_removed(container, error).await),
+                outcome => outcome,
+            },
         }
     }
 
@@ -138,8 +144,12 @@ impl Engine {
         parts.end("sending the input into the container");
         let pieces = self.client.attach(container).await.context("attaching to the container")?;
         self.client.start(container).await.with_context(|| format!("starting {}", job.command.join(" ")))?;
-        let (exit_code, log) = self.follow(container, pieces, progress).await?;
+        let (end, log) = self.follow(container, pieces, progress).await?;
         parts.end(&format!("running {}, with its start,", job.command.join(" ")));
+        if let Some(ended) = self.ended_from_outside(container, end).await? {
+            return Err(ended.into());
+        }
+        let exit_code = end.exit_code;
         let mut output_bytes = Vec::new();
         if exit_code == 0 {
             self.client.settle(container).await.context("waiting for the engine to be done with the container")?;
@@ -183,7 +193,7 @@ impl Engine {
         container: &str,
         mut pieces: impl Stream<Item = Result<Piece>> + Unpin,
         progress: &Progress,
-    ) -> Result<(i64, String)> {
+    ) -> Result<(End, String)> {
         let mut log = Log::new(progress);
         let mut printing = std::pin::pin!(async {
             while let Some(piece) = pieces.next().await {
@@ -193,12 +203,47 @@ impl Engine {
         });
         // The end of what it prints is the usual sign; what it leaves running may keep that from coming.
         let waiting = self.client.wait(container, LONG_PAUSE);
-        let (exit_code, printed) = tokio::select! {
-            exit_code = waiting => (exit_code?, tokio::time::timeout(LAST_WORDS_LIMIT, &mut printing).await),
+        let (end, printed) = tokio::select! {
+            end = waiting => (end?, tokio::time::timeout(LAST_WORDS_LIMIT, &mut printing).await),
             printed = &mut printing => (self.client.wait(container, SHORT_PAUSE).await?, Ok(printed)),
         };
         printed.context("reading what the program printed: the engine does not end the stream")??;
-        Ok((exit_code, log.finish()))
+        Ok((end, log.finish()))
+    }
+
+    /// What ended the program, if that was not the program itself.
+    async fn ended_from_outside(&self, container: &str, end: End) -> Result<Option<Ended>> {
+        if end.exit_code != 0 && end.out_of_memory {
+            return Ok(Some(Ended::OutOfMemory));
+        }
+        let ended = Ended::by_exit_code(end.exit_code);
+        if ended == Some(Ended::Signal(Signal::KILL.as_raw())) && self.is_being_removed(container).await? {
+            return Ok(Some(Ended::Removed));
+        }
+        Ok(ended)
+    }
+
+    /// Whether a container that was killed goes away: a removal kills first.
+    async fn is_being_removed(&self, container: &str) -> Result<bool> {
+        let began = Instant::now();
+        while began.elapsed() < OTHERS_REMOVAL_LIMIT {
+            if !self.client.has(container).await? {
+                return Ok(true);
+            }
+            tokio::time::sleep(SHORT_PAUSE).await;
+        }
+        Ok(false)
+    }
+
+    /// A request that failed because somebody removed the container says that.
+    async fn or_removed(&self, container: &str, error: Error) -> Error {
+        if error.is::<Ended>() || Interrupted::find(&error).is_some() {
+            return error;
+        }
+        match self.client.has(container).await {
+            Ok(false) => error.context(Ended::Removed),
+            _ => error,
+        }
     }
 
     fn fetch(&self, container: &str, path: &str, sink: &mut dyn Write) -> Result<u64> {
@@ -219,7 +264,7 @@ impl Engine {
     }
 
     fn explain(&self, job: &str, error: anyhow::Error) -> anyhow::Error {
-        if !Failure::is_unreachable(&error) {
+        if error.is::<Ended>() || !Failure::is_unreachable(&error) {
             return error.context(format!("running the job {job:?}"));
         }
         error.context(format!(

@@ -26,7 +26,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::endpoint::Endpoint;
-use super::failure::{Failure, failure};
+use super::failure::{Failure, failure, unreachable};
 use super::raw;
 
 /// For questions that an engine answers from memory. Seconds.
@@ -152,6 +152,15 @@ pub enum Piece {
     Output(Bytes),
     /// Of its standard error.
     Error(Bytes),
+}
+
+/// How the program of a container ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct End {
+    /// Its exit code.
+    pub exit_code: i64,
+    /// Whether the kernel ended something in the container because memory ran out.
+    pub out_of_memory: bool,
 }
 
 /// A connection to an engine.
@@ -311,23 +320,37 @@ impl Client {
         self.patient.start_container(name, None::<StartContainerOptions>).await.map_err(failure)
     }
 
-    /// Waits until a container has ended and returns its exit code; asks again after each `pause`.
+    /// Waits until a container has ended; asks again after each `pause`.
     ///
     /// The engine is not told to wait, because podman 4.3 asks itself without a pause then, which takes a whole processor
     /// (<https://github.com/containers/podman/issues/18150>).
     ///
     /// # Errors
     /// Fails when the engine goes away, or no longer has the container.
-    pub async fn wait(&self, name: &str, pause: Duration) -> Result<i64> {
+    pub async fn wait(&self, name: &str, pause: Duration) -> Result<End> {
         loop {
             let container: Value = self.get(&format!("/containers/{name}/json")).await?;
             let state = &container["State"];
             // `stopped` is podman's own word for a container whose mounts are still to be put away.
             let has_ended = ["exited", "stopped", "dead"].iter().any(|ended| state["Status"] == *ended);
             match state["ExitCode"].as_i64() {
-                Some(exit_code) if has_ended => return Ok(exit_code),
+                Some(exit_code) if has_ended => {
+                    return Ok(End { exit_code, out_of_memory: state["OOMKilled"] == true });
+                }
                 _ => tokio::time::sleep(pause).await,
             }
+        }
+    }
+
+    /// Whether the engine has the container, running or not.
+    ///
+    /// # Errors
+    /// Fails when the engine does not answer.
+    pub async fn has(&self, name: &str) -> Result<bool> {
+        match self.get::<Value>(&format!("/containers/{name}/json")).await {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.downcast_ref(), Some(Failure::Refused { status: 404, .. })) => Ok(false),
+            Err(error) => Err(error),
         }
     }
 
@@ -375,7 +398,7 @@ async fn ask(endpoint: &Endpoint, path: &str) -> Result<raw::Answer> {
     let answer = tokio::time::timeout(Duration::from_secs(SHORT_SECONDS), raw::get(endpoint, path)).await;
     match answer {
         Err(_) => Err(Failure::Unreachable(format!("no answer within {SHORT_SECONDS} s")).into()),
-        Ok(Err(error)) => Err(Failure::Unreachable(error.to_string()).into()),
+        Ok(Err(error)) => Err(unreachable(&error, error.to_string())),
         Ok(Ok(answer)) if answer.status == 200 => Ok(answer),
         Ok(Ok(raw::Answer { status, body, .. })) => {
             Err(Failure::Refused { status, message: String::from_utf8_lossy(&body).into_owned() }.into())

@@ -2,20 +2,20 @@
 //!
 //! In: the podman program and a directory for the socket. Out: an endpoint that lives as long as the [`Service`].
 //!
-//! Two things end it: dropping the value, and the end of this process, even by SIGKILL: the service ends after
-//! [`IDLE_SECONDS`] without an open request, and the only lasting request is held by this process. A container that
-//! still runs for a killed process keeps the service busy (podman 4.3.1) until it ends or the next run removes it.
+//! Two things end it: dropping the value, and the end of this process, even by SIGKILL ([`Running`]). Should what ends it then
+//! be killed too, the service ends after [`IDLE_SECONDS`] without an open request: the only lasting request is held by
+//! this process. A container that still runs for a killed process does so until it ends or the next run removes it.
 //! The service has a process group of its own, so that Ctrl-C on the terminal does not take the engine away from under
 //! the clean-up.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::Signal;
 use tempfile::TempDir;
 use tokio::io::{AsyncWriteExt, copy, sink};
 use tokio::net::UnixStream;
@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 
 use super::endpoint::Endpoint;
 use super::owner::Owner;
-use crate::process::Program;
+use crate::process::{self, Program, Running};
 
 /// How long the service outlives a run that was killed.
 const IDLE_SECONDS: u32 = 10;
@@ -43,7 +43,7 @@ const LONGEST_SOCKET_PATH: usize = 107;
 #[derive(Debug)]
 pub struct Service {
     podman: PathBuf,
-    child: Child,
+    running: Running,
     keep_alive: JoinHandle<()>,
     directory: TempDir,
 }
@@ -61,14 +61,13 @@ impl Service {
         let directory = create_directory(directories, owner)?;
         let log = File::create(directory.path().join("log")).context("creating the log of the podman service")?;
         let socket = directory.path().join("podman.sock");
-        let child = Program::new(podman)
+        let running = Program::new(podman)
             .args(["system", "service", &format!("--time={IDLE_SECONDS}"), &format!("unix://{}", socket.display())])
             .without_env(REMOTE)
-            .own_process_group()
             .spawn(Stdio::null(), Stdio::null(), log.into())?;
         // From here on the value's end is the service's end, whatever fails.
         let mut service =
-            Service { podman: podman.to_owned(), child, keep_alive: tokio::spawn(std::future::ready(())), directory };
+            Service { podman: podman.to_owned(), running, keep_alive: tokio::spawn(std::future::ready(())), directory };
         let connection = service.wait_until_it_listens(&socket).await?;
         service.keep_alive = tokio::spawn(hold(connection));
         Ok(service)
@@ -97,7 +96,7 @@ impl Service {
             if let Ok(connection) = UnixStream::connect(socket).await {
                 return Ok(connection);
             }
-            if let Some(status) = self.child.try_wait().context("waiting for the podman service")? {
+            if let Some(status) = self.running.child.try_wait().context("waiting for the podman service")? {
                 bail!("{}", self.describe_end(status));
             }
             if started.elapsed() > START_LIMIT {
@@ -122,17 +121,10 @@ impl Service {
         }
     }
 
-    fn signal(&self, signal: Signal) {
-        if let Some(pid) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) {
-            // It may have ended by itself: then there is nobody to tell.
-            let _ = kill_process_group(pid, signal);
-        }
-    }
-
     fn ends_within(&mut self, limit: Duration) -> bool {
         let started = Instant::now();
         while started.elapsed() < limit {
-            if !matches!(self.child.try_wait(), Ok(None)) {
+            if !matches!(self.running.child.try_wait(), Ok(None)) {
                 return true;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -144,11 +136,9 @@ impl Service {
 impl Drop for Service {
     fn drop(&mut self) {
         self.keep_alive.abort();
-        self.signal(Signal::TERM);
-        if !self.ends_within(STOP_LIMIT) {
-            self.signal(Signal::KILL);
-            self.ends_within(STOP_LIMIT);
-        }
+        process::signal(self.running.group(), Signal::TERM);
+        // What has not ended then is killed.
+        self.ends_within(STOP_LIMIT);
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::definition::Selection;
 use crate::dnf::{self, InstalledPackage};
@@ -14,9 +14,6 @@ use crate::layer::{Layer, Rules};
 use crate::progress::Progress;
 
 use super::input::Input;
-
-/// How much of a failed installation's narration is shown.
-const LOG_LINES: usize = 30;
 
 /// What the install step leaves.
 #[derive(Debug)]
@@ -78,19 +75,11 @@ pub async fn install(builder: &Builder, request: &Request<'_>, progress: &Progre
         (Ok(result), layer) => (result, layer),
     };
     if result.exit_code != 0 {
-        bail!("installing the packages failed; the container said{}", last_lines(&result.log));
+        let answer = |log: &str| format!("not making an initrd that would be incomplete:\n{}", log.trim_end());
+        return Err(super::failure::error(&result, "installing the packages", answer));
     }
     let packages = dnf::parse_inventory(&super::text(inventory)?)?;
     Ok(Installed { layer: layer.context("reading the exported tree")?, packages })
-}
-
-/// The end of what dnf said, where the reason is.
-fn last_lines(log: &str) -> String {
-    let lines: Vec<&str> = log.trim_end().lines().collect();
-    match lines.len().checked_sub(LOG_LINES) {
-        None | Some(0) => format!(":\n{}", lines.join("\n")),
-        Some(first) => format!(" last (-v shows all):\n{}", lines[first..].join("\n")),
-    }
 }
 
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
@@ -119,17 +108,4 @@ fn input(request: &Request<'_>) -> Result<Input> {
 /// A list as a script reads it.
 fn lines(words: &[String]) -> String {
     words.iter().map(|word| format!("{word}\n")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_long_narration_the_end_is_shown() {
-        assert_eq!(last_lines("dnf\nno space\n"), ":\ndnf\nno space");
-        let lines: Vec<String> = (1..=LOG_LINES + 2).map(|line| line.to_string()).collect();
-        assert_eq!(last_lines(&lines[..LOG_LINES].join("\n")), format!(":\n{}", lines[..LOG_LINES].join("\n")));
-        assert_eq!(last_lines(&lines.join("\n")), format!(" last (-v shows all):\n{}", lines[2..].join("\n")));
-    }
 }

@@ -1,11 +1,14 @@
 #!/bin/bash
 # Installs the rpms beside it, in rpms, into a new root and finishes it as far as that needs the distribution's own
 # programs. Runs in the builder image, or in a place that has the same programs, without network. Leaves: out/base.tar,
-# out/inventory.
+# out/inventory. Exits with 90 if a scriptlet failed.
 set -euo pipefail
 cd "$(dirname "$0")"
 # Some programs close every possible file before they start another, and a rootless engine may set no limit.
-ulimit -n 4096
+ulimit -n 4096 2> /dev/null || {
+    ulimit -n "$(ulimit -Hn)"
+    echo "at most $(ulimit -n) files may be open where this runs" >&2
+}
 root=$PWD/root
 mkdir -p out "$root"/{proc,dev}
 # shellcheck source=owners.sh
@@ -65,7 +68,7 @@ install_packages() {
     if grep -E 'scriptlet failed|Error in .* scriptlet' dnf.log > failed-scriptlets; then
         echo "a scriptlet failed; the initrd would be incomplete:" >&2
         cat failed-scriptlets >&2
-        exit 1
+        exit 90 # an answer: see failure.rs
     fi
     return "$status"
 }

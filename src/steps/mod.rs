@@ -8,6 +8,7 @@ pub mod renew;
 pub mod solve;
 pub mod verify;
 
+mod failure;
 mod input;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::definition::{Definition, Repository, Selection};
 use crate::dnf::{self, Change};
@@ -60,7 +60,8 @@ pub async fn renew(builder: &Builder, request: &Request<'_>, progress: &Progress
     };
     let result = builder.run(job, progress).await?;
     if result.exit_code != 0 {
-        bail!("dnf found no solution that renews the packages:\n{}", dnf::complaints(&result.log));
+        let answer = |log: &str| format!("dnf found no solution that renews the packages:\n{}", dnf::complaints(log));
+        return Err(super::failure::error(&result, "looking for newer packages", answer));
     }
     let read = |solution: Vec<u8>| dnf::parse_change(&super::text(solution)?);
     solutions.into_iter().map(read).collect::<Result<_>>().context("reading what dnf would change")

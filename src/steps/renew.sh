@@ -2,11 +2,15 @@
 # Renews some packages of solved sets and what they force, from the repository metadata below /ocinitrd/repos. Runs in the
 # builder image, without network.
 # Enters: repos.d, repos, keys, builder-keys, rpms, sets/N/{dnf.conf,installed,names}.
-# Leaves: out/N.solution of each set, empty where nothing changes.
+# Leaves: out/N.solution of each set, empty where nothing changes. Exits with 90 if there is no solution; every other exit
+# code says that it could not be told.
 set -eu
 cd /ocinitrd
 # Some programs close every possible file before they start another, and a rootless engine may set no limit.
-ulimit -n 4096
+ulimit -n 4096 2> /dev/null || {
+    ulimit -n "$(ulimit -Hn)"
+    echo "at most $(ulimit -n) files may be open where this runs" >&2
+}
 mkdir out
 dnf=$(command -v dnf5 || command -v dnf)
 while read -r name path; do
@@ -18,6 +22,15 @@ run_dnf() {
         --releasever="$(cat /ocinitrd/releasever)" "$@"
 }
 
+# STATUS LOG: ends after a dnf that solved nothing: with 90 if its log says that there is no solution, which is an answer;
+# else it came to no answer.
+give_up() {
+    [ "$1" -lt 128 ] || exit "$1"
+    ! grep -q -E '^ *Problem( [0-9]+)?: |^No match for argument: |^(Error: )?Unable to find a match: |^All matches were ' "$2" \
+        || exit 90
+    exit 1
+}
+
 # dnf keeps what is installed: so the locked packages are, in a database only.
 renew() (
     : > "/ocinitrd/out/$1.solution"
@@ -27,11 +40,12 @@ renew() (
     sed 's,^,/ocinitrd/rpms/,' installed | xargs rpm --root "$root" --install --justdb --nodeps --noscripts --notriggers \
         --ignoresize --ignorearch --nosignature
     run_dnf -y makecache
+    status=0
     # shellcheck disable=SC2046 # a package a word
-    run_dnf --assumeno --debugsolver upgrade $(cat names) > log 2>&1 || true
+    run_dnf --assumeno --debugsolver upgrade $(cat names) > log 2>&1 || status=$?
     cat log
     grep -q '^Nothing to do' log && exit 0
-    grep -q '^Operation aborted' log || exit 1
+    grep -q '^Operation aborted' log || give_up "$status" log
     cat debugdata/packages/solver.result 2> /dev/null > "/ocinitrd/out/$1.solution" \
         || cat debugdata/rpms/solver.result > "/ocinitrd/out/$1.solution"
 )

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::definition::{Definition, Repository, Selection};
 use crate::dnf::{self, Chosen};
@@ -78,7 +78,9 @@ pub async fn solve(builder: &Builder, request: &Request<'_>, progress: &Progress
     };
     let result = builder.run(job, progress).await?;
     if result.exit_code != 0 {
-        bail!("dnf found no solution for the packages of the image:\n{}", dnf::complaints(&result.log));
+        let answer =
+            |log: &str| format!("dnf found no solution for the packages of the image:\n{}", dnf::complaints(log));
+        return Err(super::failure::error(&result, "solving for the packages of the image", answer));
     }
     Ok(Solution {
         sets: sets.into_iter().map(set).collect::<Result<_>>()?,

@@ -1,11 +1,15 @@
 #!/bin/sh
 # Solves package sets from the repository metadata below /ocinitrd/repos. Runs in the builder image, without network.
 # Enters: repos.d, repos, keys, builder-keys, sets/N/{dnf.conf,packages}, kernel-packages.
-# Leaves: out/N.solution and out/N.log of each set, out/kernel, out/builder, out/keys.tar.
+# Leaves: out/N.solution and out/N.log of each set, out/kernel, out/builder, out/keys.tar. Exits with 90 if there is no
+# solution; every other exit code says that it could not be told.
 set -eu
 cd /ocinitrd
 # Some programs close every possible file before they start another, and a rootless engine may set no limit.
-ulimit -n 4096
+ulimit -n 4096 2> /dev/null || {
+    ulimit -n "$(ulimit -Hn)"
+    echo "at most $(ulimit -n) files may be open where this runs" >&2
+}
 mkdir out
 dnf=$(command -v dnf5 || command -v dnf) || {
     echo "the builder image holds neither dnf5 nor dnf: pin an image that has one" >&2
@@ -34,29 +38,40 @@ while read -r set package version; do
     # Each of Fedora's kernel packages provides `NAME-uname-r = KVER`, firmware belongs to no kernel. dnf wants the
     # spaces, and limits to the latest before it looks at what is provided: so not both.
     set -- "$set" --latest-limit=1
-    if [ -n "$version" ] \
-        && run_dnf -q repoquery --qf '%{name}\n' "$package" "--whatprovides=$package-uname-r" | grep . > /dev/null; then
-        set -- "$1" "--whatprovides=$package-uname-r = $version"
+    if [ -n "$version" ]; then
+        run_dnf -q repoquery --qf '%{name}\n' "$package" "--whatprovides=$package-uname-r" > providers
+        ! grep -q . providers || set -- "$1" "--whatprovides=$package-uname-r = $version"
     fi
     # The first line that is not empty: another repository may have the same package.
     run_dnf -q repoquery --qf '%{name} %{epoch} %{version} %{release} %{arch} %{repoid}\n' "$package" "$2" > answer
     sed -n '/./{p;q;}' answer > found
     if ! [ -s found ]; then
         echo "no repository has the kernel package $package${version:+ for the kernel $version; those there are:}" >&2
-        run_dnf -q repoquery --provides "$package" | sed -n "s/^$package-uname-r = /  /p" | sort -u -V >&2
-        exit 1
+        run_dnf -q repoquery --provides "$package" > provided
+        sed -n "s/^$package-uname-r = /  /p" provided | sort -u -V >&2
+        exit 90
     fi
     sed "s/^/$1 /" found >> out/kernel
 done < kernel-packages
+
+# STATUS LOG: ends after a dnf that solved nothing: with 90 if its log says that there is no solution, which is an answer;
+# else it came to no answer.
+give_up() {
+    [ "$1" -lt 128 ] || exit "$1"
+    ! grep -q -E '^ *Problem( [0-9]+)?: |^No match for argument: |^(Error: )?Unable to find a match: |^All matches were ' "$2" \
+        || exit 90
+    exit 1
+}
 
 # Both dnfs exit with 1 after an --assumeno that was solved, so the result of the solver decides.
 solve() (
     configuration=/ocinitrd/sets/$1/dnf.conf
     cd "/ocinitrd/sets/$1"
+    status=0
     # shellcheck disable=SC2046 # a package a word
-    run_dnf --assumeno --debugsolver install $(cat packages) > "/ocinitrd/out/$1.log" 2>&1 || true
+    run_dnf --assumeno --debugsolver install $(cat packages) > "/ocinitrd/out/$1.log" 2>&1 || status=$?
     cat "/ocinitrd/out/$1.log"
-    grep -q '^Operation aborted' "/ocinitrd/out/$1.log" || exit 1
+    grep -q '^Operation aborted' "/ocinitrd/out/$1.log" || give_up "$status" "/ocinitrd/out/$1.log"
     cat debugdata/packages/solver.result 2> /dev/null > "/ocinitrd/out/$1.solution" \
         || cat debugdata/rpms/solver.result > "/ocinitrd/out/$1.solution"
 )

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::engine::{Builder, Job};
 use crate::progress::Progress;
@@ -38,11 +38,14 @@ pub async fn verify(
     };
     let result = builder.run(job, progress).await?;
     if result.exit_code != 0 {
-        bail!(
-            "not installing packages whose signature does not verify with the keys of the definition:\n{}\n\
-             check gpg_keys of the repository they come from, or the repository itself",
-            result.log.trim_end().replace("rpms/", "")
-        );
+        let answer = |log: &str| {
+            format!(
+                "not installing packages whose signature does not verify with the keys of the definition:\n{}\n\
+                 check gpg_keys of the repository they come from, or the repository itself",
+                log.trim_end().replace("rpms/", "")
+            )
+        };
+        return Err(super::failure::error(&result, "verifying the packages' signatures", answer));
     }
     Ok(())
 }

@@ -190,6 +190,35 @@ async fn a_failing_program_is_reported_with_its_exit_code_and_all_it_printed() {
     assert_eq!(containers("failing"), [""; 0]);
 }
 
+/// What becomes of a job that sleeps while `command` is run with the name of its container.
+async fn disturbed(bench: &Bench, name: &str, command: &[&str]) -> String {
+    let own = format!("{name}-{}", std::process::id());
+    let disturbing = async {
+        while containers(&own).is_empty()
+            || !fixture::succeed(Command::new("podman").args(["ps", "--format={{.Names}}"])).contains(&own)
+        {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        fixture::succeed(Command::new("podman").args(command).args(containers(&own)));
+    };
+    let (result, ()) = tokio::join!(bench.run(name, "echo asleep; sleep 600"), disturbing);
+    assert_eq!(containers(&own), [""; 0]);
+    format!("{:#}", result.unwrap_err())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_is_ended_from_outside_did_not_fail_by_itself() {
+    let bench = Bench::new().await;
+    let killed = disturbed(&bench, "killed", &["kill"]).await;
+    assert!(killed.contains("the job \"killed\": it was ended from outside, by signal 9 (SIGKILL)"), "{killed}");
+    let removed = disturbed(&bench, "removed", &["rm", "--force", "--time=0"]).await;
+    assert!(removed.contains("the job \"removed\": its container was removed from outside"), "{removed}");
+    // One of its programs; the shell tells the signal on.
+    let error = format!("{:#}", bench.run("child", "sh -c 'kill -TERM $$'").await.unwrap_err());
+    assert!(error.contains("it was ended from outside, by signal 15 (SIGTERM); start again"), "{error}");
+    assert_eq!(bench.run("failed", "exit 90").await.unwrap().exit_code, 90, "an end of its own is no error");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_and_unfit_outputs_are_errors_that_name_them() {
     let bench = Bench::new().await;
@@ -353,8 +382,8 @@ fn a_run_that_sleeps() {
 fn ctrl_c_on_a_terminal_leaves_neither_container_nor_service() {
     let mut run = other_process("engine::a_run_that_sleeps", "asleep in");
     let pid = Pid::from_child(&run);
-    let service = children(pid).into_iter().next().expect("the run has started a service");
-    assert_eq!(rustix::process::getpgid(Some(service)).unwrap(), service, "Ctrl-C must not reach the service");
+    let service = service_of(pid);
+    assert_ne!(rustix::process::getpgid(Some(service)).unwrap(), pid, "Ctrl-C must not reach the service");
     // As a terminal does it: to everybody in the foreground.
     rustix::process::kill_process_group(pid, rustix::process::Signal::INT).unwrap();
     assert_eq!(run.wait().unwrap().code(), Some(130));
@@ -383,15 +412,24 @@ async fn what_a_killed_run_left_is_removed_by_the_next_and_a_living_runs_is_not(
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_of_a_killed_run_ends_by_itself() {
     let mut killed = other_process("engine::a_run_that_sleeps", "asleep in");
-    let service = children(Pid::from_child(&killed)).into_iter().next().expect("the run has started a service");
+    let service = service_of(Pid::from_child(&killed));
     killed.kill().unwrap();
     killed.wait().unwrap();
     Bench::new().await;
     eventually("the service ends", Duration::from_secs(30), || rustix::process::test_kill_process(service).is_err());
 }
 
+/// The podman service that a process has started.
+pub fn service_of(process: Pid) -> Pid {
+    let is_service = |child: &Pid| {
+        let command_line = fs::read(format!("/proc/{}/cmdline", child.as_raw_pid())).unwrap_or_default();
+        String::from_utf8_lossy(&command_line).contains("\0service\0")
+    };
+    children(process).into_iter().find(is_service).expect("the process has started a service")
+}
+
 /// The processes that a process started and that still run.
-pub fn children(parent: Pid) -> Vec<Pid> {
+fn children(parent: Pid) -> Vec<Pid> {
     let path = format!("/proc/{0}/task", parent.as_raw_pid());
     let threads = fs::read_dir(path).unwrap().flatten();
     let lists = threads.map(|thread| fs::read_to_string(thread.path().join("children")).unwrap_or_default());

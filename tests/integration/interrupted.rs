@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::engine::{TcpService, children, containers, eventually};
+use crate::engine::{TcpService, containers, eventually, service_of};
 use crate::fixture::{CACHE, names, succeed};
 use crate::images::{SMALL, build_test, build_test_anew, command_test, small_image, varied};
 
@@ -112,13 +112,46 @@ fn an_engine_that_dies_ends_the_build_with_its_name_and_no_output() {
     let image = small_image("dnf5", "repo-foreign", SMALL);
     let build = build_in_job(image.path(), "install");
     let id = build.id();
-    let service = children(Pid::from_child(&build)).into_iter().next().expect("the build has started a service");
+    let service = service_of(Pid::from_child(&build));
     kill_process(service, Signal::KILL).unwrap();
     let (exit_code, said) = end(build);
     assert_eq!(exit_code, Some(1), "{said}");
     assert!(said.contains("went away during the job \"install\""), "{said}");
     assert_eq!(containers(&format!("install-{id}")), [""; 0], "{said}");
     assert_eq!(names(image.path()), ["images"], "{said}");
+}
+
+#[test]
+fn a_container_that_somebody_removes_is_not_told_as_an_answer_of_its_step() {
+    let image = small_image("dnf5", "repo-foreign", SMALL);
+    for (job, answer) in
+        [("solve", "found no solution"), ("verify", "does not verify"), ("install", "installing the packages failed")]
+    {
+        let build = build_in_job(image.path(), job);
+        let own = containers(&format!("{job}-{}", build.id()));
+        succeed(Command::new("podman").args(["rm", "--force", "--time=0"]).args(own));
+        let (exit_code, said) = end(build);
+        assert_eq!(exit_code, Some(1), "{said}");
+        assert!(said.contains("its container was removed from outside") && !said.contains(answer), "{said}");
+        assert_eq!(names(image.path()), ["images"], "{said}");
+    }
+}
+
+/// Whether it is enough depends on the machine; if not, that is what is told.
+#[test]
+fn a_low_limit_of_open_files_is_no_verdict_on_packages() {
+    let image = small_image("dnf5", "repo-foreign", SMALL);
+    for limit in ["64", "20"] {
+        let build = build_test(image.path());
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--nofile={limit}:{limit}")).arg(build.get_program()).args(build.get_args());
+        limited.current_dir(image.path()).env("XDG_CACHE_HOME", image.path().join(CACHE));
+        let answer = limited.output().unwrap();
+        let said = String::from_utf8_lossy(&answer.stderr).to_lowercase();
+        assert_eq!(answer.status.success(), limit == "64", "{said}");
+        assert!(answer.status.success() || said.contains("too many open files"), "{said}");
+        let _ = std::fs::remove_dir_all(image.path().join(CACHE));
+    }
 }
 
 #[test]

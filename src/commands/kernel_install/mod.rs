@@ -141,7 +141,7 @@ impl Installation<'_> {
         let mut words: Vec<OsString> = vec![action.into(), kernel_version.into(), entry_directory.into()];
         words.extend(image.iter().chain(initrds).map(OsString::from));
         let dracut = Program::new(&plugin).args(words).env("KERNEL_INSTALL_INITRD_GENERATOR", "dracut");
-        let status = dracut.spawn(Stdio::null(), Stdio::inherit(), Stdio::inherit())?.wait();
+        let status = dracut.spawn(Stdio::null(), Stdio::inherit(), Stdio::inherit())?.child.wait();
         let status = status.with_context(|| format!("waiting for {}", plugin.display()))?;
         ensure!(status.success(), "{} failed: {status}", plugin.display());
         Ok(())
