@@ -16,7 +16,11 @@ Environment:
   XDG_CACHE_HOME               packages and metadata are kept in ocinitrd below it [default: ~/.cache]
   TMPDIR                       temporary files, some of them large
   SOURCE_DATE_EPOCH            the time stamp, where --epoch does not give it
-  OCINITRD_LOG                 a log for those who look for a fault: error, warn, info, debug or trace";
+  OCINITRD_LOG                 a log for those who look for a fault: error, warn, info, debug or trace
+
+Results are written to standard output, everything else to standard error. It is not an error if the reader of a result \
+closes the pipe; it is one if a result cannot be written for another reason. SIGHUP, SIGINT and SIGTERM end a command, \
+unless they were ignored when it was started, as with nohup.";
 
 /// Builds Linux initrds from distribution packages, in a container.
 #[derive(Debug, Parser)]

@@ -1,6 +1,6 @@
 //! The `ocinitrd` program: parse, log, dispatch, print the error chain.
 
-use std::io::{IsTerminal, Write, stderr};
+use std::io::{self, IsTerminal, Write, stderr, stdout};
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -9,7 +9,10 @@ use ocinitrd::engine::Interrupted;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let command_line = CommandLine::parse();
+    let command_line = match CommandLine::try_parse() {
+        Ok(command_line) => command_line,
+        Err(answer) => return print(&answer),
+    };
     log_to_stderr();
     match ocinitrd::commands::run(&command_line) {
         Ok(code) => code,
@@ -22,13 +25,30 @@ fn main() -> ExitCode {
     }
 }
 
+/// Prints what stands in for the parsed command line: help or the version, or what is wrong. clap itself would take help that
+/// could not be written for success.
+fn print(answer: &clap::Error) -> ExitCode {
+    let usage = u8::try_from(answer.exit_code()).map_or(ExitCode::FAILURE, ExitCode::from);
+    let printed = answer.print().and_then(|()| if answer.use_stderr() { Ok(()) } else { stdout().flush() });
+    match printed {
+        Err(error) if !answer.use_stderr() && error.kind() != io::ErrorKind::BrokenPipe => {
+            let _ = writeln!(stderr(), "error: writing to standard output: {error}");
+            ExitCode::FAILURE
+        }
+        _ => usage,
+    }
+}
+
 /// Logs what `OCINITRD_LOG` asks for, nothing without it: users are told what happens by other means.
 fn log_to_stderr() {
     let wanted = std::env::var("OCINITRD_LOG").unwrap_or_else(|_| "off".to_owned());
     let filter = EnvFilter::try_new(&wanted).unwrap_or_else(|error| {
-        eprintln!("warning: no log, since OCINITRD_LOG is {wanted:?}: {error}; give error, warn, info, debug or trace");
+        let levels = "give error, warn, info, debug or trace";
+        let _ = writeln!(stderr(), "warning: no log, since OCINITRD_LOG is {wanted:?}: {error}; {levels}");
         EnvFilter::new("off")
     });
     let is_terminal = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal).init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
+    // What cannot be logged is lost: to complain about it on standard error would be a panic.
+    log.log_internal_errors(false).init();
 }

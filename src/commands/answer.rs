@@ -1,19 +1,22 @@
 //! A command's result on standard output: text, or JSON.
+//!
+//! One rule for all commands: whoever closes the pipe has read enough, which changes nothing about what is done and about the
+//! exit code; everything else that keeps a result from being written, such as a full disk, is an error.
 
 use std::io::{self, Write, stdout};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-/// Has `write` print the result. Whether all of it was taken: whoever closes the pipe has read enough, and that is no error.
+/// Has `write` print the result.
 ///
 /// # Errors
-/// Fails when standard output cannot be written otherwise.
-pub fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<bool> {
+/// Fails when standard output cannot be written, unless it is a pipe that was closed.
+pub fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
     let mut output = io::BufWriter::new(stdout().lock());
     match write(&mut output).and_then(|()| output.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
-        result => result.map(|()| true).context("writing to standard output"),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.context("writing to standard output"),
     }
 }
 
@@ -22,7 +25,7 @@ pub fn print(write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<boo
 /// # Errors
 /// As [`print()`].
 pub fn print_line(line: &str) -> Result<()> {
-    print(|output| writeln!(output, "{line}")).map(drop)
+    print(|output| writeln!(output, "{line}"))
 }
 
 /// Writes `value` as indented JSON with a final newline.

@@ -1,13 +1,14 @@
 //! `ocinitrd convert`: a tar archive, an OCI image layout or an archive of one to an initrd.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+use super::answer;
 use crate::format::compress::Compression;
 use crate::format::digest::Digest;
 use crate::format::time::Timestamp;
@@ -174,10 +175,8 @@ fn report(arguments: &Arguments, facts: &SegmentFacts) -> Result<()> {
         entries: facts.entries,
         dropped_xattrs: facts.dropped_xattrs,
     };
-    let line = if arguments.json {
-        serde_json::to_string_pretty(&converted).context("writing the result as JSON")?
-    } else {
-        format!("{}  {} bytes  {}", arguments.output.display(), facts.size_bytes, facts.digest)
-    };
-    writeln!(io::stdout(), "{line}").context("writing the result to standard output")
+    answer::print(|output| match arguments.json {
+        true => answer::write_json(output, &converted),
+        false => writeln!(output, "{}  {} bytes  {}", arguments.output.display(), facts.size_bytes, facts.digest),
+    })
 }

@@ -3,9 +3,10 @@
 use std::fmt::Write as _;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
+use super::answer;
 use super::surroundings::{self, EngineOption};
 use crate::engine::doctor::{EngineFacts, Finding, State, examine, examine_in_place};
 use crate::engine::in_place::InPlace;
@@ -50,11 +51,10 @@ pub async fn run(arguments: &Arguments, _progress: &Progress) -> Result<ExitCode
         },
     };
     let report = Report { usable: findings.iter().all(|finding| finding.state != State::Problem), findings };
-    if arguments.json {
-        println!("{}", serde_json::to_string_pretty(&report).context("writing the report")?);
-    } else {
-        print!("{}", text(&report));
-    }
+    answer::print(|output| match arguments.json {
+        true => answer::write_json(output, &report),
+        false => output.write_all(text(&report).as_bytes()),
+    })?;
     Ok(if report.usable { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -52,9 +52,7 @@ pub fn run(arguments: &Arguments, _progress: &Progress) -> Result<ExitCode> {
     if let (0, Some(problem)) = (report.entries, report.problems.first()) {
         bail!("{path} is no initrd: {problem}");
     }
-    if !answer::print(|output| write(output, arguments, &report))? {
-        return Ok(ExitCode::SUCCESS);
-    }
+    answer::print(|output| write(output, arguments, &report))?;
     if !report.problems.is_empty() {
         let problems: Vec<String> = report.problems.iter().map(ToString::to_string).collect();
         bail!("the kernel would not unpack all of {path}: {}; make the initrd anew", problems.join("; "));

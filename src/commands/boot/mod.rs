@@ -4,7 +4,6 @@ mod choice;
 mod subject;
 
 use std::fs::File;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -12,11 +11,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
+use super::answer;
 use super::surroundings::{cache_directory, firmware, firmware_for};
 use crate::boot::scenario;
 use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Task, table};
 use crate::engine::Cancellation;
-use crate::progress::Progress;
+use crate::progress::{self, Progress};
 use crate::uefi::Firmware;
 use subject::Given;
 
@@ -234,11 +234,9 @@ fn show_console(failure: &Failure) {
     }
     let mut text = format!("the console's last lines, all of it in {}:\n", failure.log.display());
     text.extend(failure.console.iter().map(|line| format!("  | {line}\n")));
-    // A closed standard error must not end the boots.
-    let _ = std::io::stderr().lock().write_all(text.as_bytes());
+    progress::print(text.as_bytes());
 }
 
 fn print(text: &str) -> Result<()> {
-    let mut output = std::io::stdout().lock();
-    output.write_all(text.as_bytes()).and_then(|()| output.flush()).context("writing to standard output")
+    answer::print(|output| output.write_all(text.as_bytes()))
 }

@@ -3,13 +3,13 @@
 mod report;
 
 use std::collections::BTreeMap;
-use std::io::{self, Write, stdout};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 
+use super::answer;
 use super::surroundings::cache_directory;
 use crate::exchange::{self, Counts};
 use crate::fetch;
@@ -222,10 +222,6 @@ fn import(arguments: &ImportArguments, store: &Store, progress: &Progress) -> Re
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints a result. Whoever closed the pipe has read enough.
 fn print(text: &str) -> Result<()> {
-    match stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        result => result.context("writing to standard output"),
-    }
+    answer::print(|output| output.write_all(text.as_bytes()))
 }

@@ -147,7 +147,7 @@ fn warn_of_omissions(parts: &Parts, progress: &Progress) {
 
 fn report(arguments: &Arguments, built: &Built<'_>) -> Result<()> {
     if arguments.json {
-        return answer::print(|output| answer::write_json(output, built)).map(drop);
+        return answer::print(|output| answer::write_json(output, built));
     }
     let path = built.path.display();
     answer::print(|output| {

@@ -32,11 +32,11 @@ pub struct Arguments {
 /// Fails when the file cannot be read or is no EFI program, and when the image has a problem.
 pub fn run(arguments: &Arguments) -> Result<ExitCode> {
     let inspection = uki::inspect(&arguments.file, &arguments.banks.banks())?;
-    let whole = answer::print(|output| match arguments.json {
+    answer::print(|output| match arguments.json {
         true => answer::write_json(output, &inspection),
         false => write_text(output, &inspection),
     })?;
-    if whole && !inspection.problems.is_empty() {
+    if !inspection.problems.is_empty() {
         bail!("{}: {}", arguments.file.display(), inspection.problems.join("; "));
     }
     Ok(ExitCode::SUCCESS)
