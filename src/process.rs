@@ -16,9 +16,10 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process_group};
 
-/// What the leader of a process group does. Nothing is ever written to the pipe: `read` returns at its end. Who can end
-/// politely has five seconds for it.
-const GUARD: &str = "trap '' HUP INT QUIT TERM; read -r _; kill -TERM 0; sleep 5; kill -KILL 0";
+/// What the leader of a process group does. Nothing is ever written to the pipe: `read` returns at its end.
+const GUARD: &str = "trap '' HUP INT QUIT TERM; read -r _; kill -TERM 0";
+/// What it does then: whoever can end politely has five seconds for it.
+const KILL: &str = "sleep 5; kill -KILL 0";
 
 /// What a program printed and how it ended.
 #[derive(Debug)]
@@ -38,6 +39,7 @@ pub struct Program {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     removed: Vec<OsString>,
+    is_only_asked_to_end: bool,
     only_own_environment: bool,
 }
 
@@ -49,6 +51,7 @@ impl Program {
             arguments: Vec::new(),
             environment: Vec::new(),
             removed: Vec::new(),
+            is_only_asked_to_end: false,
             only_own_environment: false,
         }
     }
@@ -74,6 +77,13 @@ impl Program {
     /// Keeps all of our environment from it: it has the variables that it is given, and no other.
     pub fn only_env(mut self) -> Self {
         self.only_own_environment = true;
+        self
+    }
+
+    /// When this process ends, the program is asked to end (SIGTERM), and never killed: it ends by itself sooner or later, and
+    /// may be in the middle of something.
+    pub fn only_asked_to_end(mut self) -> Self {
+        self.is_only_asked_to_end = true;
         self
     }
 
@@ -128,7 +138,7 @@ impl Program {
     /// Fails when it cannot be started.
     pub fn spawn(&self, stdin: Stdio, stdout: Stdio, stderr: Stdio) -> Result<Running> {
         let starting = || format!("starting {}", self.describe());
-        let mut group = Group::new().with_context(starting)?;
+        let mut group = Group::new(self.is_only_asked_to_end).with_context(starting)?;
         let mut command = self.command();
         command.stdin(stdin).stdout(stdout).stderr(stderr).process_group(group.id.as_raw_pid());
         match command.spawn() {
@@ -180,10 +190,11 @@ struct Group {
 }
 
 impl Group {
-    fn new() -> io::Result<Self> {
+    fn new(is_only_asked_to_end: bool) -> io::Result<Self> {
         let (reader, writer) = io::pipe()?;
+        let guard = if is_only_asked_to_end { GUARD.to_owned() } else { format!("{GUARD}; {KILL}") };
         let mut command = Command::new("/bin/sh");
-        command.args(["-c", GUARD]).env_clear().env("PATH", "/usr/bin:/bin").current_dir("/").process_group(0);
+        command.args(["-c", &guard]).env_clear().env("PATH", "/usr/bin:/bin").current_dir("/").process_group(0);
         let guard = command.stdin(reader).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let id = i32::try_from(guard.id()).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidData)?;
         Ok(Group { id, guard, _alive: writer })

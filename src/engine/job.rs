@@ -29,8 +29,8 @@ const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);
 const LONG_PAUSE: Duration = Duration::from_millis(500);
 const SHORT_PAUSE: Duration = Duration::from_millis(10);
 const REMOVAL_LIMIT: Duration = Duration::from_secs(60);
-/// How long somebody else's removal may take after the kill that it begins with.
-const OTHERS_REMOVAL_LIMIT: Duration = Duration::from_secs(2);
+/// How long after the kill somebody else's removal of a container may begin.
+const OTHERS_PATIENCE: Duration = Duration::from_secs(5);
 /// Enough for dnf and every scriptlet. More is slow: some programs close every possible file before they start another.
 const OPEN_FILES: u64 = 4096;
 const PROCESSES: u64 = 16384;
@@ -217,22 +217,29 @@ impl Engine {
             return Ok(Some(Ended::OutOfMemory));
         }
         let ended = Ended::by_exit_code(end.exit_code);
-        if ended == Some(Ended::Signal(Signal::KILL.as_raw())) && self.is_being_removed(container).await? {
+        if ended == Some(Ended::Signal(Signal::KILL.as_raw()))
+            && self.is_being_removed(container, OTHERS_PATIENCE).await?
+        {
             return Ok(Some(Ended::Removed));
         }
         Ok(ended)
     }
 
-    /// Whether a container that was killed goes away: a removal kills first.
-    async fn is_being_removed(&self, container: &str) -> Result<bool> {
+    /// Whether somebody else has removed a container, or is about it: a removal kills first, and may begin up to `patience`
+    /// later. Its end is waited for, since a container that two remove at a time can stay half removed (podman 4.3.1).
+    async fn is_being_removed(&self, container: &str, patience: Duration) -> Result<bool> {
         let began = Instant::now();
-        while began.elapsed() < OTHERS_REMOVAL_LIMIT {
-            if !self.client.has(container).await? {
-                return Ok(true);
+        loop {
+            let limit = match self.client.status(container).await?.as_deref() {
+                None => return Ok(true),
+                Some("removing") => REMOVAL_LIMIT,
+                Some(_) => patience,
+            };
+            if began.elapsed() >= limit {
+                return Ok(false);
             }
             tokio::time::sleep(SHORT_PAUSE).await;
         }
-        Ok(false)
     }
 
     /// A request that failed because somebody removed the container says that.
@@ -240,8 +247,8 @@ impl Engine {
         if error.is::<Ended>() || Interrupted::find(&error).is_some() {
             return error;
         }
-        match self.client.has(container).await {
-            Ok(false) => error.context(Ended::Removed),
+        match self.is_being_removed(container, Duration::ZERO).await {
+            Ok(true) => error.context(Ended::Removed),
             _ => error,
         }
     }

@@ -44,6 +44,7 @@ pub use self::cancellation::{Cancellation, Interrupted};
 pub use self::doctor::preflight;
 use self::endpoint::{Candidate, Choice, Source};
 pub use self::endpoint::{Endpoint, Wish};
+use self::failure::Failure;
 pub use self::image::Image;
 pub use self::job::{Input, Job, JobResult, Output};
 use self::owner::{Owner, RUN_LABEL};
@@ -204,7 +205,14 @@ impl Engine {
     /// Removes the containers of runs that were killed. Those of runs that live are never touched.
     async fn remove_leftovers(&self, progress: &Progress) -> Result<()> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).context("reading the clock")?;
-        let containers = self.client.containers_with_label(RUN_LABEL).await.context("looking for leftovers")?;
+        let containers = match self.client.containers_with_label(RUN_LABEL).await {
+            // One container that the engine itself cannot read any more must not keep everything from going on.
+            Err(error) if !Failure::is_unreachable(&error) => {
+                progress.warn(&format!("the containers of killed runs, if there are any, stay: {error:#}"));
+                return Ok(());
+            }
+            containers => containers.context("looking for leftovers")?,
+        };
         for container in containers {
             let Some(owner) = container.labels.get(RUN_LABEL).and_then(|label| Owner::parse(label)) else { continue };
             let age = now.saturating_sub(Duration::from_secs(container.created.try_into().unwrap_or_default()));

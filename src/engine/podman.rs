@@ -342,14 +342,14 @@ impl Client {
         }
     }
 
-    /// Whether the engine has the container, running or not.
+    /// The engine's word for the state of a container; `None` if it has no such container.
     ///
     /// # Errors
     /// Fails when the engine does not answer.
-    pub async fn has(&self, name: &str) -> Result<bool> {
+    pub async fn status(&self, name: &str) -> Result<Option<String>> {
         match self.get::<Value>(&format!("/containers/{name}/json")).await {
-            Ok(_) => Ok(true),
-            Err(error) if matches!(error.downcast_ref(), Some(Failure::Refused { status: 404, .. })) => Ok(false),
+            Ok(container) => Ok(Some(container["State"]["Status"].as_str().unwrap_or_default().to_owned())),
+            Err(error) if matches!(error.downcast_ref(), Some(Failure::Refused { status: 404, .. })) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -2,9 +2,9 @@
 //!
 //! In: the podman program and a directory for the socket. Out: an endpoint that lives as long as the [`Service`].
 //!
-//! Two things end it: dropping the value, and the end of this process, even by SIGKILL ([`Running`]). Should what ends it then
-//! be killed too, the service ends after [`IDLE_SECONDS`] without an open request: the only lasting request is held by
-//! this process. A container that still runs for a killed process does so until it ends or the next run removes it.
+//! Two things end it: dropping the value, and the end of this process, even by SIGKILL ([`Running`]): then it is asked to end,
+//! and would end anyhow after [`IDLE_SECONDS`] without an open request: the only lasting request is held by this process. It
+//! is not killed, since a podman that is killed may leave containers that nobody can remove. A container that still runs for a killed process does so until it ends or the next run removes it.
 //! The service has a process group of its own, so that Ctrl-C on the terminal does not take the engine away from under
 //! the clean-up.
 
@@ -64,6 +64,7 @@ impl Service {
         let running = Program::new(podman)
             .args(["system", "service", &format!("--time={IDLE_SECONDS}"), &format!("unix://{}", socket.display())])
             .without_env(REMOTE)
+            .only_asked_to_end()
             .spawn(Stdio::null(), Stdio::null(), log.into())?;
         // From here on the value's end is the service's end, whatever fails.
         let mut service =

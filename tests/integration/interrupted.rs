@@ -124,9 +124,8 @@ fn an_engine_that_dies_ends_the_build_with_its_name_and_no_output() {
 #[test]
 fn a_container_that_somebody_removes_is_not_told_as_an_answer_of_its_step() {
     let image = small_image("dnf5", "repo-foreign", SMALL);
-    for (job, answer) in
-        [("solve", "found no solution"), ("verify", "does not verify"), ("install", "installing the packages failed")]
-    {
+    // Not the one that verifies: it is done so soon that two would remove its container at a time.
+    for (job, answer) in [("solve", "found no solution"), ("install", "installing the packages failed")] {
         let build = build_in_job(image.path(), job);
         let own = containers(&format!("{job}-{}", build.id()));
         succeed(Command::new("podman").args(["rm", "--force", "--time=0"]).args(own));
