@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::{BUILDER_FILE, Repository};
 use crate::format::time::Timestamp;
-use crate::repository::nevra;
+use crate::names::Nevra;
 
 /// Where everything that is handed to a container lies in it.
 pub const CONTAINER_DIRECTORY: &str = "ocinitrd";
@@ -52,7 +52,8 @@ pub struct InstalledPackage {
 impl InstalledPackage {
     /// `NAME-[EPOCH:]VERSION-RELEASE.ARCH`, an epoch of 0 left out.
     pub fn nevra(&self) -> String {
-        nevra(&self.name, self.epoch, &self.version, &self.release, &self.arch)
+        let InstalledPackage { name, epoch, version, release, arch, .. } = self;
+        Nevra { name, epoch: *epoch, version, release, arch }.to_string()
     }
 }
 

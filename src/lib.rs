@@ -19,7 +19,8 @@
 //! | [`layer`] | a tar stream to a spooled, checked layer |
 //! | [`steps`] | what runs in containers: solve, verify, install |
 //! | [`rpm_package`] | an rpm file: its header, its signer, and its payload as a stream |
-//! | [`signatures`], [`resolution`] | who signed an rpm, verified; a definition to what is locked |
+//! | [`identity`], [`signatures`] | what an rpm is, by its header; who signed it, verified |
+//! | [`resolution`] | a definition to what is locked |
 //! | [`workshop`] | what locking, fetching and building work with: definition, store, and an engine once it is needed |
 //! | [`supplies`], [`locking`] | locked packages to verified rpms; the lock that a command works from |
 //! | [`exchange`] | the store's rpms under their names, out to a directory and in from one |
@@ -40,6 +41,7 @@
 //! | [`compare`], [`rebuild`] | what differs between two initrds, two outputs, or an output and its manifest; or from a build anew |
 //! | [`boot`] | the result, started in QEMU against a root device |
 //! | [`mod@format`] | cpio, compression, digests, OpenPGP, PE, RSA keys, times, text from outside: know nothing of initrds |
+//! | [`names`] | names, patterns and places from outside, each with its grammar |
 //! | [`process`], [`progress`], [`parallel`] | the one place that spawns programs; the one that narrates; the same work on many items |
 //! | [`exhausted`] | what this machine has run out of: files, memory, room |
 //! | [`regular_file`] | opens and reads files that somebody else may have put there |
@@ -65,6 +67,7 @@ pub mod fetch;
 pub mod finish;
 pub mod format;
 pub mod host;
+pub mod identity;
 pub mod inspect;
 pub mod kernel;
 pub mod layer;
@@ -74,6 +77,7 @@ pub mod machine;
 pub mod manifest;
 pub mod microcode;
 pub mod modules;
+pub mod names;
 pub mod needs;
 pub mod oci;
 pub mod output;

@@ -7,13 +7,14 @@ use crate::format::openpgp::Fingerprint;
 use crate::lock::{LockedPackage, Section};
 use crate::repository::Package;
 use crate::workshop::Workshop;
-use crate::{resolution, signatures};
+use crate::{identity, resolution, signatures};
 
-/// Fetches `packages` of `section` as far as the store lacks them, and verifies what was not verified before. An engine
+/// Fetches `packages` of `section` as far as the store lacks them, makes sure that each is what the lock says, by its header, and
+/// verifies what was not verified before. An engine
 /// is needed only for the latter.
 ///
 /// # Errors
-/// Fails when a package cannot be had, or does not verify.
+/// Fails when a package cannot be had, is another, or does not verify.
 pub async fn provide(workshop: &Workshop<'_>, section: &Section, packages: &[LockedPackage]) -> Result<()> {
     let Workshop { definition, store, downloader, progress, .. } = workshop;
     let places = resolution::places(definition, &section.repos, &workshop.supply.rpm_directories);
@@ -23,6 +24,7 @@ pub async fn provide(workshop: &Workshop<'_>, section: &Section, packages: &[Loc
     };
     let wanted = packages.iter().map(wanted).collect::<Result<Vec<_>>>()?;
     workshop.cancellation.unless(fetch::fetch(&wanted, &definition.argument, store, downloader, progress)).await?;
+    identity::check_locked(&wanted.iter().map(|wanted| &wanted.package).collect::<Vec<_>>(), store)?;
     let signed: Vec<(&Package, &Fingerprint)> =
         wanted.iter().zip(packages).map(|(wanted, locked)| (&wanted.package, &locked.key)).collect();
     if signatures::unverified(&section.keys, &signed, store).is_empty() {

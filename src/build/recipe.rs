@@ -78,7 +78,7 @@ impl Recipe {
             Kind::Segment,
             &json!({
                 "kernel": kernel.version,
-                "packages": digests(&kernel.packages),
+                "packages": described(&kernel.packages),
                 "base_firmware": firmware,
                 "remove_files": firmware.map(|_| (&plan.selection.remove_files, &plan.selection.keep_files)),
                 "modules": plan.selection.modules,
@@ -92,7 +92,7 @@ impl Recipe {
 
     /// The key of a kernel's image, with which it is known whether there is microcode; `firmware` as for the modules.
     pub fn image(&self, kernel: &Kernel, firmware: Option<Digest>) -> Digest {
-        let packages = digests(&kernel.packages);
+        let packages = described(&kernel.packages);
         cache::key(Kind::Kernel, &json!({ "kernel": kernel.version, "packages": packages, "base_firmware": firmware }))
     }
 
@@ -154,15 +154,21 @@ fn layer_inputs(
         "builder": (section.builder.platform_digest, &section.builder.tools),
         "releasever": plan.releasever,
         "solution": solution.packages,
-        "packages": digests(packages),
+        "packages": described(packages),
         "hwdb_exclude": plan.selection.hwdb_exclude,
         "extra_trees": plan.extra_trees.iter().map(|one| (one, tree(one))).collect::<BTreeMap<_, _>>(),
         "epoch": epoch,
     })
 }
 
-fn digests(packages: &[LockedPackage]) -> Vec<Digest> {
-    packages.iter().map(|package| package.sha256).collect()
+/// The packages with all that a manifest says of them: a lock that describes one otherwise finds nothing of another's, so its
+/// packages are compared with their headers.
+fn described(packages: &[LockedPackage]) -> Vec<Value> {
+    let describe = |package: &LockedPackage| {
+        let LockedPackage { sha256, build_time, source_rpm, license, installed_size, .. } = package;
+        json!([package.nevra(), sha256, build_time, source_rpm, license, installed_size])
+    };
+    packages.iter().map(describe).collect()
 }
 
 fn kernels<'s>(plan: &Plan, section: &'s Section) -> Result<Vec<&'s lock::Kernel>> {

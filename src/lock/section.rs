@@ -13,6 +13,7 @@ use crate::dnf::Change;
 use crate::format::digest::Digest;
 use crate::format::openpgp::Fingerprint;
 use crate::format::time::Timestamp;
+use crate::names::{KernelVersion, ProfileName, RepositoryId, check_address};
 
 /// What is locked for one architecture.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -204,7 +205,28 @@ impl Section {
         for key in self.repos.values().flat_map(|repository| &repository.keys) {
             ensure!(self.keys.contains_key(key), "the key {key} is named, but not there");
         }
+        self.check_grammar()?;
         self.solutions.iter().try_for_each(|solution| self.check_epoch(solution))
+    }
+
+    /// What becomes an argument of a program, the name of a file or an address is what that may be: whoever wrote the lock.
+    fn check_grammar(&self) -> Result<()> {
+        for package in &self.packages {
+            package.package().check().with_context(|| format!("reading the package {:?}", package.nevra()))?;
+        }
+        for (id, repository) in &self.repos {
+            id.parse::<RepositoryId>()?;
+            let base_urls = repository.base_urls.iter().try_for_each(|url| check_address(url, true));
+            let archive = repository.archive.iter().try_for_each(|url| check_address(url, false));
+            base_urls.and(archive).with_context(|| format!("reading the repository {id}"))?;
+        }
+        for kernel in &self.kernels {
+            kernel.version.parse::<KernelVersion>()?;
+        }
+        for profile in self.solutions.iter().flat_map(|solution| &solution.profiles) {
+            profile.parse::<ProfileName>()?;
+        }
+        Ok(())
     }
 
     fn named(&self) -> impl Iterator<Item = &String> {

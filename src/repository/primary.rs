@@ -9,14 +9,20 @@ use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 use serde::{Deserialize, Serialize};
 
-use super::is_safe_path;
+use super::source::join;
 use super::xml::{Element, element_of, read_element};
 use crate::format::checksum::Checksum;
 use crate::format::compress::Members;
 use crate::format::digest::Digest;
+use crate::format::text::{Escaped, quoted};
 use crate::format::time::Timestamp;
+use crate::names::{Nevra, Place, check_address, is_below};
 
 const BUFFER_BYTES: usize = 1 << 18;
+/// 8 GiB: four times what the greatest packages have.
+const PACKAGE_MAX_BYTES: u64 = 8 << 30;
+/// 1 TiB: sums of these do not overflow.
+const INSTALLED_MAX_BYTES: u64 = 1 << 40;
 
 /// A package as its repository describes it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -50,9 +56,36 @@ pub struct Package {
 }
 
 impl Package {
+    /// What tells it from other packages.
+    pub fn identity(&self) -> Nevra<'_> {
+        let Package { name, epoch, version, release, arch, .. } = self;
+        Nevra { name, epoch: *epoch, version, release, arch }
+    }
+
     /// `name-[epoch:]version-release.arch`, as libsolv writes it: an epoch of 0 is left out.
     pub fn nevra(&self) -> String {
-        nevra(&self.name, self.epoch, &self.version, &self.release, &self.arch)
+        self.identity().to_string()
+    }
+
+    /// Refuses what no package is: parts of its identity and places that are none, sizes beyond reason.
+    ///
+    /// # Errors
+    /// Fails naming what is wrong.
+    pub fn check(&self) -> Result<()> {
+        self.identity().check()?;
+        check_location(&self.location)?;
+        check_source_rpm(&self.source_rpm)?;
+        ensure!(
+            (1..=PACKAGE_MAX_BYTES).contains(&self.size_bytes),
+            "its rpm file is said to have {} bytes; at most {PACKAGE_MAX_BYTES} are taken",
+            self.size_bytes
+        );
+        ensure!(
+            self.installed_size_bytes <= INSTALLED_MAX_BYTES,
+            "it is said to have {} bytes when installed; at most {INSTALLED_MAX_BYTES} are taken",
+            self.installed_size_bytes
+        );
+        Ok(())
     }
 
     fn order(&self, other: &Self) -> Ordering {
@@ -60,10 +93,25 @@ impl Package {
     }
 }
 
-/// `name-[epoch:]version-release.arch`, as libsolv writes it: an epoch of 0 is left out.
-pub(crate) fn nevra(name: &str, epoch: u32, version: &str, release: &str, arch: &str) -> String {
-    let epoch = if epoch == 0 { String::new() } else { format!("{epoch}:") };
-    format!("{name}-{epoch}{version}-{release}.{arch}")
+/// Relative to the repository, or an address, whose scheme decides who may name it: [`crate::fetch::Places::of`].
+fn check_location(location: &str) -> Result<()> {
+    let is_place = match Place::of(location) {
+        Place::Remote | Place::FileUrl => check_address(location, false).is_ok(),
+        Place::OtherUrl | Place::Path => is_below(location),
+    };
+    ensure!(is_place, "its location {} is outside the repository", quoted(location.as_bytes()));
+    Ok(())
+}
+
+/// It becomes a part of the address of an archive; empty if the package does not tell.
+fn check_source_rpm(name: &str) -> Result<()> {
+    let is_file_name = !name.contains(['/', '\\', ' ', '%', '?', '#']) && !name.starts_with('.');
+    ensure!(
+        is_file_name && !name.chars().any(char::is_control),
+        "its source rpm {} is no name of a file",
+        quoted(name.as_bytes())
+    );
+    Ok(())
 }
 
 /// Finds the packages `wanted` (in the form of [`Package::nevra`]) in `primary.xml`, plain or compressed (gzip, zstd, xz,
@@ -175,12 +223,13 @@ impl<'w> Finder<'w> {
             None | Some("") => 0,
             Some(epoch) => epoch.parse().with_context(|| format!("{name} has the epoch {epoch:?}"))?,
         };
-        let nevra = nevra(name, epoch, version, release, arch);
+        let nevra = Nevra { name, epoch, version, release, arch }.to_string();
         if !self.wanted.contains(&nevra) {
             return Ok(None);
         }
-        let facts = Facts::of(element).with_context(|| format!("reading what it says of {nevra}"))?;
-        Ok(Some(Package {
+        let context = || format!("reading what it says of {}", Escaped::text(&nevra));
+        let facts = Facts::of(element).with_context(context)?;
+        let package = Package {
             name: name.clone(),
             epoch,
             version: version.to_owned(),
@@ -194,7 +243,9 @@ impl<'w> Finder<'w> {
             build_time: facts.build_time,
             source_rpm: facts.source_rpm,
             license: facts.license,
-        }))
+        };
+        package.check().with_context(context)?;
+        Ok(Some(package))
     }
 }
 
@@ -233,11 +284,11 @@ impl Facts {
 /// Relative to the repository, or whole when the package says that it lies elsewhere (`xml:base`).
 fn location(location: &Element) -> Result<String> {
     let href = location.attribute("href")?;
-    ensure!(is_safe_path(href), "its location {href:?} is outside the repository");
+    ensure!(is_below(href), "its location {} is outside the repository", quoted(href.as_bytes()));
     match location.attributes.get("base") {
         None => Ok(href.to_owned()),
-        Some(base) if base.contains("://") => Ok(format!("{}/{href}", base.trim_end_matches('/'))),
-        Some(base) => bail!("its location has the base {base:?}, which is no URL"),
+        Some(base) if matches!(Place::of(base), Place::Remote | Place::FileUrl) => Ok(join(base, href)),
+        Some(base) => bail!("its location has the base {}, which is no URL", quoted(base.as_bytes())),
     }
 }
 

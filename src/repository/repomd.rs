@@ -2,9 +2,10 @@
 
 use anyhow::{Context, Result, ensure};
 
-use super::is_safe_path;
 use super::xml::{self, Element};
 use crate::format::checksum::Checksum;
+use crate::format::text::quoted;
+use crate::names::is_below;
 use crate::store::Expected;
 
 /// A metadata file that `repomd.xml` lists.
@@ -38,7 +39,7 @@ pub(super) fn parse(bytes: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Vec<L
 fn listed(kind: &str, data: &Element) -> Result<Listed> {
     let checksum = data.child("checksum")?;
     let path = data.child("location")?.attribute("href")?;
-    ensure!(is_safe_path(path), "its location {path:?} is outside the repository");
+    ensure!(is_below(path), "its location {} is outside the repository", quoted(path.as_bytes()));
     let size = data.children("size").next();
     let size_bytes = size.map(|size| size.text.parse().context("its size is no number")).transpose()?;
     let checksum = Checksum::parse(checksum.attribute("type")?, &checksum.text)?;

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use super::{Packages, Request, nevras};
 use crate::format::digest::Digest;
 use crate::lock::Kernel;
+use crate::names::KernelVersion;
 use crate::rpm_package::RpmPackage;
 use crate::steps::solve;
 use crate::store::Store;
@@ -25,10 +26,23 @@ pub(super) fn locked(
         }
         let digests = chosen.iter().map(|one| packages[&one.nevra].checksum);
         let version = kernel_version(digests, store)?;
+        check_version(wanted.as_deref(), &version)?;
         kernels.push(Kernel { version, by_version: wanted.is_some(), packages: nevras(chosen) });
     }
     kernels.sort_by(|one, other| (&one.version, one.by_version).cmp(&(&other.version, other.by_version)));
     Ok(kernels)
+}
+
+/// The metadata say which packages are the kernel of a version, the files of the packages which kernel they are.
+fn check_version(wanted: Option<&str>, found: &str) -> Result<()> {
+    found.parse::<KernelVersion>().context("reading the kernel's version from the paths in its packages")?;
+    if let Some(wanted) = wanted.filter(|wanted| *wanted != found) {
+        bail!(
+            "the packages that the repositories have for the kernel {wanted} are those of the kernel {found}: ask for that one, \
+             or look for the repository that lists them wrongly"
+        );
+    }
+    Ok(())
 }
 
 /// What `uname -r` prints under the kernel that these rpms are: the one directory that its image and modules lie in.

@@ -18,6 +18,7 @@ use crate::download::Downloader;
 use crate::engine::{self, Cancellation, Image};
 use crate::fetch::{self, Wanted};
 use crate::format::openpgp::Fingerprint;
+use crate::identity;
 use crate::lock::{self, Builder, Inputs, Key, LockedPackage, Reason, Section, Solution};
 use crate::progress::Progress;
 use crate::repository::{Metadata, Package};
@@ -98,6 +99,8 @@ async fn acquire(
     let keys = sources::keys(repositories, &solution.keys)?;
     let repos = sources::locked_repositories(site.definition, repositories, metadata, &keys);
     fetch(site, &repos, packages.values()).await?;
+    let packages = identity::described_by_headers(&packages.values().collect::<Vec<_>>(), site.store)?;
+    let packages: Packages = packages.into_iter().map(|package| (package.nevra(), package)).collect();
     let signers = signatures::signers(packages.values(), &keys, site.store)?;
     let keys = sources::locked_keys(&keys);
     let signed: Vec<(&Package, &Fingerprint)> = packages.values().zip(signers.values()).collect();

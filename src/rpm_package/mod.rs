@@ -19,7 +19,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use self::header::Header;
 use crate::format::checksum::Checksum;
 use crate::format::time::Timestamp;
-use crate::repository::nevra;
+use crate::names::Nevra;
 
 pub use payload::Payload;
 pub use signature::signer;
@@ -110,9 +110,15 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// What tells it from other packages.
+    pub fn identity(&self) -> Nevra<'_> {
+        let Identity { name, epoch, version, release, arch, .. } = self;
+        Nevra { name, epoch: *epoch, version, release, arch }
+    }
+
     /// `name-[epoch:]version-release.arch`, as libsolv writes it: an epoch of 0 is left out.
     pub fn nevra(&self) -> String {
-        nevra(&self.name, self.epoch, &self.version, &self.release, &self.arch)
+        self.identity().to_string()
     }
 
     /// `name-version-release.arch.rpm`, as rpm names the file it builds.
@@ -174,20 +180,14 @@ impl RpmPackage {
     }
 
     fn read(path: &Path, mut reader: impl Read) -> Result<Self> {
-        let signatures = signature_header(&mut reader)?;
-        let padding_bytes = signatures.length_bytes.next_multiple_of(8) - signatures.length_bytes;
-        std::io::copy(&mut (&mut reader).take(padding_bytes), &mut std::io::sink())?;
-        let header = Header::read(&mut reader)?;
-        let digest = signatures.text(signature_tag::SHA256)?;
-        let digest = digest.context("it has no SHA-256 of its header: it was built by an rpm older than 4.14")?;
-        ensure!(header.digest.hex() == digest, "its header is damaged: the SHA-256 of it is another");
+        let (header, payload_offset) = package_header(&mut reader)?;
         let format = header.text(tag::PAYLOAD_FORMAT)?.unwrap_or_else(|| "cpio".to_owned());
         ensure!(format == "cpio", "its payload is {format}, which is not supported, only cpio");
         Ok(RpmPackage {
             path: path.to_owned(),
-            identity: identity(&header)?,
+            identity: identity_of(&header)?,
             files: files(&header).context("reading its list of files")?,
-            payload_offset: LEAD_BYTES + signatures.length_bytes + padding_bytes + header.length_bytes,
+            payload_offset,
         })
     }
 
@@ -205,6 +205,31 @@ impl RpmPackage {
     }
 }
 
+/// What the package of the rpm file at `path` is. Its header is read and its digest verified; its list of files is not read.
+///
+/// # Errors
+/// As [`RpmPackage::open`].
+pub fn identity(path: &Path) -> Result<Identity> {
+    let read = |path| {
+        let (header, _) = package_header(&mut BufReader::new(File::open(path)?))?;
+        identity_of(&header)
+    };
+    read(path).with_context(|| format!("reading {}", path.display()))
+}
+
+/// The header of the package, verified, and where its payload begins.
+fn package_header(reader: &mut impl Read) -> Result<(Header, u64)> {
+    let signatures = signature_header(reader)?;
+    let padding_bytes = signatures.length_bytes.next_multiple_of(8) - signatures.length_bytes;
+    std::io::copy(&mut reader.take(padding_bytes), &mut std::io::sink())?;
+    let header = Header::read(reader)?;
+    let digest = signatures.text(signature_tag::SHA256)?;
+    let digest = digest.context("it has no SHA-256 of its header: it was built by an rpm older than 4.14")?;
+    ensure!(header.digest.hex() == digest, "its header is damaged: the SHA-256 of it is another");
+    let payload_offset = LEAD_BYTES + signatures.length_bytes + padding_bytes + header.length_bytes;
+    Ok((header, payload_offset))
+}
+
 /// The header of signatures, behind the lead.
 fn signature_header(reader: &mut impl Read) -> Result<Header> {
     let mut lead = [0; LEAD_BYTES as usize];
@@ -213,7 +238,7 @@ fn signature_header(reader: &mut impl Read) -> Result<Header> {
     Header::read(reader)
 }
 
-fn identity(header: &Header) -> Result<Identity> {
+fn identity_of(header: &Header) -> Result<Identity> {
     let text = |tag, what| header.text(tag)?.with_context(|| format!("it has no {what}"));
     let first = |tag| anyhow::Ok(header.numbers(tag)?.first().copied());
     Ok(Identity {
@@ -224,9 +249,14 @@ fn identity(header: &Header) -> Result<Identity> {
         arch: text(tag::ARCH, "architecture")?,
         build_time: first(tag::BUILD_TIME)?.unwrap_or(0).try_into().context("its time of build")?,
         source_rpm: header.text(tag::SOURCE_RPM)?.unwrap_or_default(),
-        license: header.text(tag::LICENSE)?.unwrap_or_default(),
+        // Of old packages not always UTF-8.
+        license: header.strings(tag::LICENSE)?.first().map_or_else(String::new, |text| lossy(text)),
         installed_size_bytes: first(tag::LONG_SIZE)?.or(first(tag::SIZE)?).unwrap_or(0),
     })
+}
+
+fn lossy(text: &[u8]) -> String {
+    String::from_utf8_lossy(text).into_owned()
 }
 
 const ALGORITHM_MD5: u64 = 1;
