@@ -9,8 +9,8 @@ use crate::repository::Package;
 use crate::workshop::Workshop;
 use crate::{identity, resolution, signatures};
 
-/// Fetches `packages` of `section` as far as the store lacks them, makes sure that each is what the lock says, by its header, and
-/// verifies what was not verified before. An engine
+/// Fetches `packages` of `section` as far as the store lacks them, verifies what was not verified before, and makes sure that each
+/// is what the lock says, by its signed header. An engine
 /// is needed only for the latter.
 ///
 /// # Errors
@@ -24,12 +24,11 @@ pub async fn provide(workshop: &Workshop<'_>, section: &Section, packages: &[Loc
     };
     let wanted = packages.iter().map(wanted).collect::<Result<Vec<_>>>()?;
     workshop.cancellation.unless(fetch::fetch(&wanted, &definition.argument, store, downloader, progress)).await?;
-    identity::check_locked(&wanted.iter().map(|wanted| &wanted.package).collect::<Vec<_>>(), store)?;
     let signed: Vec<(&Package, &Fingerprint)> =
         wanted.iter().zip(packages).map(|(wanted, locked)| (&wanted.package, &locked.key)).collect();
-    if signatures::unverified(&section.keys, &signed, store).is_empty() {
-        return Ok(());
+    if !signatures::unverified(&section.keys, &signed, store).is_empty() {
+        let builder = workshop.builder().await?;
+        signatures::verify(builder, &section.keys, &signed, store, progress).await?;
     }
-    let builder = workshop.builder().await?;
-    signatures::verify(builder, &section.keys, &signed, store, progress).await
+    identity::check_locked(&wanted.iter().map(|wanted| &wanted.package).collect::<Vec<_>>(), store)
 }

@@ -99,12 +99,12 @@ async fn acquire(
     let keys = sources::keys(repositories, &solution.keys)?;
     let repos = sources::locked_repositories(site.definition, repositories, metadata, &keys);
     fetch(site, &repos, packages.values()).await?;
-    let packages = identity::described_by_headers(&packages.values().collect::<Vec<_>>(), site.store)?;
-    let packages: Packages = packages.into_iter().map(|package| (package.nevra(), package)).collect();
     let signers = signatures::signers(packages.values(), &keys, site.store)?;
     let keys = sources::locked_keys(&keys);
     let signed: Vec<(&Package, &Fingerprint)> = packages.values().zip(signers.values()).collect();
     signatures::verify(site.builder, &keys, &signed, site.store, site.progress).await?;
+    let packages = identity::described_by_headers(&packages.values().collect::<Vec<_>>(), site.store)?;
+    let packages: Packages = packages.into_iter().map(|package| (package.nevra(), package)).collect();
     Ok(Acquired { packages, repos, keys, signers })
 }
 

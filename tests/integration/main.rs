@@ -14,6 +14,7 @@ mod distribution;
 mod doctor;
 mod engine;
 mod fixture;
+mod forged;
 mod format;
 mod forms;
 mod handmade;
