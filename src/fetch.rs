@@ -13,10 +13,12 @@ use crate::download::{Downloader, Meter, Unobtainable};
 use crate::format::checksum::Checksum;
 use crate::format::digest::Digest;
 use crate::format::openpgp::Fingerprint;
+use crate::format::text::Escaped;
+use crate::names::Place;
 use crate::parallel;
 use crate::progress::Progress;
 use crate::repository::{Package, Variables, join, substitute};
-use crate::store::{Expected, Store};
+use crate::store::{Expected, Size, Store};
 
 /// Downloads at a time: enough to hide latency, few enough for a mirror not to mind.
 const PARALLEL: usize = 4;
@@ -47,16 +49,26 @@ impl Places {
     /// key signed it, `$keyid` (the last eight hex digits of the key's fingerprint), as koji keeps signed packages.
     ///
     /// # Errors
-    /// Fails when the package's repository is not known, and on an unknown variable.
+    /// Fails when the package's repository is not known, or is a server's and names a file of this machine; and on an unknown variable.
     pub fn of(&self, package: &Package, key: Option<&Fingerprint>) -> Result<Vec<String>> {
         let mut locations = self.files(package);
-        if package.location.contains("://") {
-            locations.push(package.location.clone());
-        } else {
-            let Some(base_urls) = self.base_urls.get(&package.repository) else {
-                bail!("package {} is of repository {}, which is not known", package.nevra(), package.repository);
-            };
-            locations.extend(base_urls.iter().map(|base_url| join(base_url, &package.location)));
+        let base_urls = self.base_urls.get(&package.repository);
+        let place = Place::of(&package.location);
+        match base_urls {
+            _ if place == Place::Remote => locations.push(package.location.clone()),
+            None => bail!("package {} is of repository {}, which is not known", package.nevra(), package.repository),
+            Some(base_urls) if place == Place::FileUrl => {
+                let is_local = base_urls.iter().all(|base_url| Place::of(base_url) != Place::Remote);
+                ensure!(
+                    is_local,
+                    "the repository {} on a server says that package {} is a file of this machine, {}: it is not opened",
+                    package.repository,
+                    package.nevra(),
+                    Escaped::text(&package.location)
+                );
+                locations.push(package.location.clone());
+            }
+            Some(base_urls) => locations.extend(base_urls.iter().map(|base_url| join(base_url, &package.location))),
         }
         if let (Some(archive), Some(key)) = (self.archives.get(&package.repository), key) {
             let variables = archive_variables(package, key);
@@ -123,7 +135,7 @@ pub async fn fetch(
     if missing.is_empty() {
         return Ok(());
     }
-    let total_bytes = missing.iter().map(|wanted| wanted.package.size_bytes).sum();
+    let total_bytes = missing.iter().map(|wanted| wanted.package.size_bytes).fold(0, u64::saturating_add);
     let meter = Meter::new(progress.stage("fetching packages", Some(total_bytes)));
     let fetching = missing.iter().map(|wanted| fetch_one(wanted, image, store, downloader, &meter));
     let fetched = stream::iter(fetching).buffer_unordered(PARALLEL).try_collect::<Vec<Digest>>().await;
@@ -184,7 +196,7 @@ async fn fetch_one(
 ) -> Result<Digest> {
     let package = &wanted.package;
     let what = format!("package {} of repository {}", package.nevra(), package.repository);
-    let expected = Expected { checksum: Checksum::Sha256(package.checksum), size_bytes: Some(package.size_bytes) };
+    let expected = Expected { checksum: Checksum::Sha256(package.checksum), size: Size::Exactly(package.size_bytes) };
     let fetched = downloader.store(&what, &wanted.locations, &expected, store, meter).await;
     fetched.map_err(|error| match error.downcast::<Unobtainable>() {
         Ok(error) => Error::from(error.advise(&format!(
@@ -295,6 +307,20 @@ mod tests {
     fn packages_of_an_unknown_repository_are_refused_and_whole_urls_are_kept() {
         assert!(Places::default().of(&package(b"", "a.rpm"), None).is_err());
         assert_eq!(Places::default().of(&package(b"", "https://a/b.rpm"), None).unwrap(), ["https://a/b.rpm"]);
+    }
+
+    #[test]
+    fn a_repository_on_a_server_never_leads_to_files_of_this_machine() {
+        for location in ["file:///dev/zero", "FILE:/etc/passwd", "file:/etc/passwd?://"] {
+            let package = package(b"", location);
+            for remote in ["https://a.example/os", "HTTP://a.example/os"] {
+                let places = places(&[std::path::Path::new("/srv/repo"), std::path::Path::new(remote)]);
+                let message = places.of(&package, None).unwrap_err().to_string();
+                assert!(message.contains("is a file of this machine") && message.contains(location), "{message}");
+            }
+            assert_eq!(places(&[std::path::Path::new("/srv/repo")]).of(&package, None).unwrap(), [location]);
+            assert!(Places::default().of(&package, None).is_err());
+        }
     }
 
     #[test]

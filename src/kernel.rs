@@ -30,7 +30,9 @@ const MERGED: [&[u8]; 4] = [b"bin", b"sbin", b"lib", b"lib64"];
 /// one path with different content, and when the spool cannot be written.
 pub fn read_packages(paths: &[PathBuf], spool_directory: &Path, progress: &Progress) -> Result<Tree> {
     let packages = parallel::map(paths, |path| RpmPackage::open(path))?;
-    let total_bytes = packages.iter().map(|package| package.identity.installed_size_bytes).sum();
+    // Sizes of headers that were not verified yet: for show only.
+    let sizes = packages.iter().map(|package| package.identity.installed_size_bytes);
+    let total_bytes = sizes.fold(0, u64::saturating_add);
     let stage = progress.stage("reading kernel packages", Some(total_bytes));
     let what = |package: &RpmPackage| format!("reading the files of {}", package.identity.nevra());
     let contents = parallel::map(&packages, |package| {

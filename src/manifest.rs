@@ -252,3 +252,29 @@ impl Manifest {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_beyond_what_an_initrd_holds_is_refused_where_the_manifest_is_read() {
+        let minimal = |epoch: &str| {
+            let digest = Digest::of(b"");
+            format!(
+                "{{\"schema\":1,\"ocinitrd_version\":\"0\",\"ocinitrd_source\":\"{digest}\",\"image\":\"x\",\
+                 \"architecture\":\"x86_64\",\"locked\":true,\"inputs\":\"{digest}\",\"epoch\":{epoch},\"builder\":{{\
+                 \"image\":\"x\",\"digest\":\"{digest}\",\"platform_digest\":\"{digest}\",\"tools\":[]}},\"options\":{{\
+                 \"profiles\":[],\"formats\":[],\"segments\":false,\"output_name\":null,\"compression\":\"none\",\
+                 \"modules\":[],\"keep_module_compression\":true}},\"repositories\":{{}},\"packages\":[],\"kernels\":[],\
+                 \"outputs\":[]}}"
+            )
+        };
+        assert_eq!(Manifest::parse(minimal("7").as_bytes()).unwrap().epoch, Timestamp::from_seconds(7));
+        for epoch in ["18446744073709551615", "9223372036854775807", "100000000000"] {
+            let message = format!("{:#}", Manifest::parse(minimal(epoch).as_bytes()).unwrap_err());
+            assert!(message.contains(&format!("the time {epoch} is after the year 2106")), "{message}");
+        }
+        assert!(Manifest::parse(minimal("-1").as_bytes()).is_err());
+    }
+}

@@ -10,6 +10,7 @@ use reqwest::Url;
 
 use super::Downloader;
 use crate::exhausted::Exhausted;
+use crate::format::text::quoted;
 
 /// How often one location is asked before it is given up, if its failures may pass.
 const ROUNDS: u32 = 3;
@@ -27,6 +28,13 @@ pub(super) enum Address {
 
 impl Address {
     fn parse(location: &str) -> Result<Self> {
+        // A parser of addresses drops these, and so sees another scheme than who looked at the text.
+        let has_foreign = location.chars().any(char::is_control) || location.trim() != location;
+        ensure!(
+            !has_foreign,
+            "the location {} has a control character, or begins or ends with a space",
+            quoted(location.as_bytes())
+        );
         if location.starts_with('/') {
             return Ok(Address::File(PathBuf::from(location)));
         }
@@ -198,7 +206,7 @@ mod tests {
 
     fn downloader() -> Downloader {
         let none = Duration::ZERO;
-        Downloader::new(Patience { connect: none, stall: none, pause: none })
+        Downloader::new(Patience { connect: none, stall: none, pause: none, ..Patience::default() })
     }
 
     fn locations(hosts: &[&str]) -> Vec<String> {

@@ -2,14 +2,20 @@
 
 use std::error::Error as _;
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 
+use super::pace::Pace;
 use super::{Counted, Downloader, Failure, Patience};
 use crate::exhausted::Exhausted;
 use crate::store::{Expected, Partial};
+
+/// As many as browsers follow, and curl in dnf.
+const REDIRECTS_MAX: usize = 10;
 
 impl Downloader {
     /// The client, made when first needed: a machine without certificates can still copy files.
@@ -25,12 +31,19 @@ impl Downloader {
         request.send().await.map_err(|error| self.explain(error))
     }
 
-    /// A whole small body.
-    pub(super) async fn read_http(&self, url: &Url, limit_bytes: u64) -> Result<Vec<u8>, Failure> {
+    /// A whole small body, within the time that such a text may take.
+    pub(super) async fn read_text(&self, url: &Url, limit_bytes: u64) -> Result<Vec<u8>, Failure> {
+        within(self.patience.text, self.read_body(url, limit_bytes)).await
+    }
+
+    async fn read_body(&self, url: &Url, limit_bytes: u64) -> Result<Vec<u8>, Failure> {
         let mut response = self.get(url, 0).await?;
         check_status(response.status())?;
+        check_limit(response.content_length().unwrap_or_default(), limit_bytes)?;
+        let mut pace = self.pace();
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.explain(error))? {
+            pace.received(chunk.len(), Instant::now()).map_err(Failure::Passing)?;
             bytes.extend_from_slice(&chunk);
             check_limit(bytes.len() as u64, limit_bytes)?;
         }
@@ -46,14 +59,15 @@ impl Downloader {
         expected: &Expected,
         counted: &mut Counted<'_>,
     ) -> Result<(), Failure> {
-        match expected.size_bytes {
+        match expected.size.exact_bytes() {
             Some(size_bytes) if partial.length_bytes() == size_bytes && size_bytes > 0 => return Ok(()),
-            Some(size_bytes) if partial.length_bytes() > size_bytes => partial.restart().map_err(Failure::Local)?,
+            _ if expected.size.is_exceeded(partial.length_bytes()) => partial.restart().map_err(Failure::Local)?,
             _ => {}
         }
         let mut response = self.get(url, partial.length_bytes()).await?;
         position(&response, partial)?;
         check_announced(&response, partial, expected)?;
+        let mut pace = self.pace();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.explain(error))? {
             if partial.length_bytes() == 0 {
                 check_no_html(&chunk)?;
@@ -61,14 +75,19 @@ impl Downloader {
             partial.append(&chunk).map_err(Failure::Local)?;
             check_surplus(partial, expected)?;
             counted.reached(partial.length_bytes());
+            pace.received(chunk.len(), Instant::now()).map_err(Failure::Passing)?;
         }
-        match expected.size_bytes {
+        match expected.size.exact_bytes() {
             Some(size_bytes) if partial.length_bytes() < size_bytes => Err(Failure::Passing(anyhow!(
                 "the server ended the body after {} of {size_bytes} bytes",
                 partial.length_bytes()
             ))),
             _ => Ok(()),
         }
+    }
+
+    fn pace(&self) -> Pace {
+        Pace::new(self.patience.minimum_rate, Instant::now())
     }
 
     /// An error of the connection in words; most of them may pass.
@@ -114,8 +133,18 @@ fn new_client(patience: Patience) -> Result<Client> {
         .user_agent(concat!("ocinitrd/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(patience.connect)
         .read_timeout(patience.stall)
+        .redirect(Policy::limited(REDIRECTS_MAX))
         .build()
         .context("preparing for HTTPS: is the package ca-certificates installed, or SSL_CERT_FILE set rightly?")
+}
+
+/// What `receiving` gives, unless it takes longer.
+pub(super) async fn within<T>(
+    limit: Duration,
+    receiving: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let late = |_| Failure::Passing(anyhow!("the server had not sent all of it after {} s", limit.as_secs_f32()));
+    tokio::time::timeout(limit, receiving).await.map_err(late)?
 }
 
 /// Refuses what is no success.
@@ -124,6 +153,10 @@ fn check_status(status: StatusCode) -> Result<(), Failure> {
         status.is_server_error() || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
     match status {
         StatusCode::OK => Ok(()),
+        // One to another server was followed.
+        status if status.is_redirection() => {
+            Err(Failure::Final(anyhow!("the server redirects to what is no server (HTTP status {status})")))
+        }
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
             Err(Failure::Final(anyhow!("the proxy wants a user and password: write them into https_proxy")))
         }
@@ -156,29 +189,25 @@ fn range_start(response: &Response) -> Option<u64> {
 
 /// Refuses a body whose announced length cannot be right, before it is received.
 fn check_announced(response: &Response, partial: &Partial, expected: &Expected) -> Result<(), Failure> {
-    let (Some(announced_bytes), Some(size_bytes)) = (response.content_length(), expected.size_bytes) else {
-        return Ok(());
-    };
-    let total_bytes = partial.length_bytes() + announced_bytes;
+    let Some(announced_bytes) = response.content_length() else { return Ok(()) };
+    let total_bytes = partial.length_bytes().saturating_add(announced_bytes);
     let html = response
         .headers()
         .get(reqwest::header::CONTENT_TYPE)
         .is_some_and(|value| value.as_bytes().starts_with(b"text/html"));
-    match total_bytes == size_bytes {
-        true => Ok(()),
-        false if html => Err(html_instead()),
-        false => Err(Failure::Final(anyhow!("the file there has {total_bytes} bytes instead of {size_bytes}"))),
+    match expected.size.check(total_bytes) {
+        Err(_) if html => Err(html_instead()),
+        checked => checked.map_err(Failure::Final),
     }
 }
 
 fn check_surplus(partial: &mut Partial, expected: &Expected) -> Result<(), Failure> {
-    match expected.size_bytes {
-        Some(size_bytes) if partial.length_bytes() > size_bytes => {
-            partial.restart().map_err(Failure::Local)?;
-            Err(Failure::Final(anyhow!("the file there has more than {size_bytes} bytes")))
-        }
-        _ => Ok(()),
+    let received_bytes = partial.length_bytes();
+    if !expected.size.is_exceeded(received_bytes) {
+        return Ok(());
     }
+    partial.restart().map_err(Failure::Local)?;
+    Err(Failure::Final(anyhow!("the file there has at least {received_bytes} bytes{}", expected.size)))
 }
 
 /// Refuses a small text that is longer than such texts are.

@@ -7,6 +7,7 @@
 
 mod attempts;
 mod http;
+mod pace;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -20,9 +21,12 @@ use reqwest::Client;
 
 pub use self::attempts::Unobtainable;
 use self::attempts::{Address, Attempts, Failure};
+pub use self::pace::MinimumRate;
+use crate::format::checksum::Measured;
 use crate::format::digest::Digest;
 use crate::progress::Stage;
-use crate::store::{Completion, Expected, Partial, Store};
+use crate::regular_file;
+use crate::store::{Completion, Expected, Partial, Size, Store};
 
 /// How long to wait before looking again whether another process finished a file that this one wants too.
 const OTHER_WRITER_PAUSE: Duration = Duration::from_millis(200);
@@ -36,12 +40,21 @@ pub struct Patience {
     pub stall: Duration,
     /// Before locations whose failure may pass are tried again; twice as long the second time.
     pub pause: Duration,
+    /// How slow a body may be.
+    pub minimum_rate: MinimumRate,
+    /// For all of a small text.
+    pub text: Duration,
+    /// For what an attempt receives of a file; a further attempt goes on with it.
+    pub file: Duration,
 }
 
 impl Default for Patience {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Patience { connect: seconds(20), stall: seconds(30), pause: seconds(1) }
+        // The rate and its window are dnf's `minrate` and `timeout`.
+        let minimum_rate = MinimumRate { bytes_per_second: 1000, window: seconds(30) };
+        let (text, file) = (seconds(5 * 60), seconds(6 * 60 * 60));
+        Patience { connect: seconds(20), stall: seconds(30), pause: seconds(1), minimum_rate, text, file }
     }
 }
 
@@ -124,7 +137,7 @@ impl Downloader {
             let outcome = match &address {
                 Address::File(path) => read_file(path, limit_bytes),
                 Address::Http(_) if self.offline => Err(not_asked()),
-                Address::Http(url) => self.read_http(url, limit_bytes).await,
+                Address::Http(url) => self.read_text(url, limit_bytes).await,
             };
             match outcome.and_then(|bytes| check(&bytes).map(|()| bytes).map_err(Failure::Final)) {
                 Ok(bytes) => return Ok((bytes, index)),
@@ -152,7 +165,7 @@ impl Downloader {
         let mut partial = match claim(store, expected).await? {
             Claim::Ours(partial) => partial,
             Claim::There(digest) => {
-                counted.reached(expected.size_bytes.unwrap_or(0));
+                counted.reached(expected.size.exact_bytes().unwrap_or(0));
                 return Ok(digest);
             }
         };
@@ -161,7 +174,7 @@ impl Downloader {
             (partial, outcome) = self.attempt(&address, partial, expected, &mut counted).await?;
             match outcome {
                 Ok(digest) => {
-                    counted.reached(expected.size_bytes.unwrap_or(0));
+                    counted.reached(expected.size.exact_bytes().unwrap_or(0));
                     return Ok(digest);
                 }
                 Err(failure) => attempts.failed(index, address, failure)?,
@@ -178,22 +191,45 @@ impl Downloader {
         expected: &Expected,
         counted: &mut Counted<'_>,
     ) -> Result<(Box<Partial>, Result<Digest, Failure>)> {
-        let resumed = partial.length_bytes() > 0;
+        loop {
+            let resumed = partial.length_bytes() > 0;
+            let received;
+            (partial, received) = self.receive_from(address, partial, expected, counted).await?;
+            if let Err(failure) = received {
+                return Ok((partial, Err(failure)));
+            }
+            let completion;
+            (partial, completion) = blocking(partial, Partial::complete).await?;
+            match completion? {
+                Completion::Stored(digest) => return Ok((partial, Ok(digest))),
+                // What it was to go on with came from another location, or an earlier run, and was wrong: this one is asked
+                // again at once, from the start, or that other one could spoil every attempt at it.
+                Completion::Differs(_) if resumed => {}
+                Completion::Differs(measured) => return Ok((partial, Err(difference(&measured, expected)))),
+            }
+        }
+    }
+
+    /// Has `partial` receive what it lacks.
+    async fn receive_from(
+        &self,
+        address: &Address,
+        mut partial: Box<Partial>,
+        expected: &Expected,
+        counted: &mut Counted<'_>,
+    ) -> Result<(Box<Partial>, Result<(), Failure>)> {
         let received = match address {
             Address::File(path) => {
-                let path = path.clone();
-                let copied;
-                (partial, copied) = blocking(partial, move |partial| copy_file(partial, &path)).await?;
-                copied
+                let (path, size) = (path.clone(), expected.size);
+                return blocking(partial, move |partial| copy_file(partial, &path, size)).await;
             }
             Address::Http(_) if self.offline => Err(not_asked()),
-            Address::Http(url) => self.receive(url, &mut partial, expected, counted).await,
+            Address::Http(url) => {
+                let receiving = self.receive(url, &mut partial, expected, counted);
+                http::within(self.patience.file, receiving).await
+            }
         };
-        if let Err(failure) = received {
-            return Ok((partial, Err(failure)));
-        }
-        let (partial, completion) = blocking(partial, Partial::complete).await?;
-        Ok((partial, verdict(completion?, expected, resumed)))
+        Ok((partial, received))
     }
 }
 
@@ -209,17 +245,23 @@ enum Claim {
 /// The right to write a blob, or the blob: whichever comes first.
 async fn claim(store: &Store, expected: &Expected) -> Result<Claim> {
     loop {
-        if let Some(digest) = store.find(&expected.checksum) {
+        if let Some(digest) = find_whole(store, expected)? {
             return Ok(Claim::There(digest));
         }
         match store.try_partial(&expected.checksum)? {
             // It may have been finished between the look and the lock.
             Some(partial) => {
-                return Ok(store.find(&expected.checksum).map_or(Claim::Ours(Box::new(partial)), Claim::There));
+                return Ok(find_whole(store, expected)?.map_or(Claim::Ours(Box::new(partial)), Claim::There));
             }
             None => tokio::time::sleep(OTHER_WRITER_PAUSE).await,
         }
     }
+}
+
+/// What is there already is trusted no more than what is fetched.
+fn find_whole(store: &Store, expected: &Expected) -> Result<Option<Digest>> {
+    let Some(digest) = store.find(&expected.checksum) else { return Ok(None) };
+    Ok(store.contains_whole(&digest)?.then_some(digest))
 }
 
 /// Runs what waits for the disk where other downloads do not have to wait for it.
@@ -235,33 +277,22 @@ async fn blocking<T: Send + 'static>(
     .context("writing to the store")
 }
 
-/// What the end of a download means for its location.
-fn verdict(completion: Completion, expected: &Expected, resumed: bool) -> Result<Digest, Failure> {
-    let measured = match completion {
-        Completion::Stored(digest) => return Ok(digest),
-        Completion::Differs(measured) => measured,
-    };
-    let cause = match expected.size_bytes {
-        Some(size_bytes) if size_bytes != measured.size_bytes => {
-            anyhow!("the file there has {} bytes instead of {size_bytes}", measured.size_bytes)
-        }
-        _ => anyhow!("the file there is another: its checksum is {} instead of {}", measured.digest, expected.checksum),
-    };
-    // What an earlier download left may have come from elsewhere: the location deserves a try from the start.
-    Err(if resumed { Failure::Passing(cause) } else { Failure::Final(cause) })
+/// What is wrong with all that a location has.
+fn difference(measured: &Measured, expected: &Expected) -> Failure {
+    let other =
+        || anyhow!("the file there is another: its checksum is {} instead of {}", measured.digest, expected.checksum);
+    Failure::Final(expected.size.check(measured.size_bytes).err().unwrap_or_else(other))
 }
 
+/// A file of this machine, which a repository of this machine has: no device, and nothing that blocks.
 fn open_file(path: &Path) -> Result<File, Failure> {
-    let file = File::open(path).map_err(|error| Failure::Final(error.into()))?;
-    match file.metadata() {
-        Ok(metadata) if metadata.is_file() => Ok(file),
-        Ok(_) => Err(Failure::Final(anyhow!("it is no regular file"))),
-        Err(error) => Err(Failure::Final(error.into())),
-    }
+    regular_file::open(path).map_err(|error| Failure::Final(error.into()))
 }
 
-fn copy_file(partial: &mut Partial, path: &Path) -> Result<(), Failure> {
+fn copy_file(partial: &mut Partial, path: &Path, size: Size) -> Result<(), Failure> {
     let mut file = open_file(path)?;
+    let found = file.metadata().map_err(|error| Failure::Final(error.into()))?.len();
+    size.check(found).map_err(Failure::Final)?;
     partial.copy_from(&mut file).map_err(Failure::Local)
 }
 

@@ -5,8 +5,10 @@
 use anyhow::{Context, Result, ensure};
 
 use super::xml::{self, Element};
+use super::{MIRRORS_MAX, TEXT_MAX_BYTES};
 use crate::format::checksum::Checksum;
-use crate::store::Expected;
+use crate::names::Place;
+use crate::store::{Expected, Size};
 
 const FILE_NAME: &str = "repomd.xml";
 const PATH: &str = "/repodata/repomd.xml";
@@ -43,13 +45,13 @@ pub(super) fn parse(bytes: &[u8]) -> Result<Metalink> {
 /// The strongest checksum that is usable; older algorithms beside it do not matter.
 fn expected(generation: &Element) -> Result<Option<Expected>> {
     let size = generation.children("size").next();
-    let size_bytes =
-        size.map(|size| size.text.parse().context("the metalink has a size that is no number")).transpose()?;
+    let size = size.map(|size| size.text.parse().context("the metalink has a size that is no number")).transpose()?;
+    let size = size.map_or(Size::AtMost(TEXT_MAX_BYTES), Size::Exactly);
     let hashes: Vec<&Element> = generation.children("verification").flat_map(|found| found.children("hash")).collect();
     for algorithm in ["sha256", "sha512"] {
         let hash = hashes.iter().find(|hash| hash.attribute("type").is_ok_and(|name| name == algorithm));
         if let Some(hash) = hash {
-            return Ok(Some(Expected { checksum: Checksum::parse(algorithm, &hash.text)?, size_bytes }));
+            return Ok(Some(Expected { checksum: Checksum::parse(algorithm, &hash.text)?, size }));
         }
     }
     Ok(None)
@@ -58,12 +60,12 @@ fn expected(generation: &Element) -> Result<Option<Expected>> {
 fn base_urls(resources: &Element) -> Vec<String> {
     let mut preferred: Vec<(u64, &str)> = resources
         .children("url")
-        .filter(|url| url.text.starts_with("https://") || url.text.starts_with("http://"))
+        .filter(|url| Place::of(&url.text) == Place::Remote)
         .filter_map(|url| Some((url.number("preference").unwrap_or(0), url.text.strip_suffix(PATH)?)))
         .collect();
     // Stable: mirrors of one preference stay in the order of the document.
     preferred.sort_by_key(|(preference, _)| std::cmp::Reverse(*preference));
-    preferred.into_iter().map(|(_, base_url)| base_url.to_owned()).collect()
+    preferred.into_iter().take(MIRRORS_MAX).map(|(_, base_url)| base_url.to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -76,7 +78,7 @@ mod tests {
     fn generations_and_mirrors_are_in_the_order_of_preference() {
         let metalink = parse(METALINK.as_bytes()).unwrap();
         let generations: Vec<(String, Option<u64>)> =
-            metalink.generations.iter().map(|one| (one.checksum.to_string(), one.size_bytes)).collect();
+            metalink.generations.iter().map(|one| (one.checksum.to_string(), one.size.exact_bytes())).collect();
         assert_eq!(
             generations,
             [
@@ -93,6 +95,20 @@ mod tests {
                 "https://far.example/pub/fedora/releases/44/Everything/x86_64/os",
             ]
         );
+    }
+
+    #[test]
+    fn times_are_not_calculated_with_and_mirrors_are_limited() {
+        let url = "<url preference=\"1\">https://m.example/os/repodata/repomd.xml</url>";
+        for time in ["9223372036854775807", "99999999999", "-1"] {
+            let text = METALINK.replace("1795300000", time);
+            assert_ne!(text, METALINK);
+            assert_eq!(parse(text.as_bytes()).unwrap().generations.len(), 3, "{time}");
+        }
+        let many = METALINK.replace("</resources>", &format!("{}</resources>", url.repeat(2 * MIRRORS_MAX)));
+        let metalink = parse(many.as_bytes()).unwrap();
+        assert_eq!(metalink.base_urls.len(), MIRRORS_MAX);
+        assert!(metalink.base_urls[0].starts_with("https://near.example/"));
     }
 
     #[test]

@@ -13,16 +13,19 @@ mod source;
 mod xml;
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::io::{self, Read};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::download::{Downloader, Meter};
 use crate::format::checksum::Checksum;
+use crate::format::compress::Members;
 use crate::format::digest::Digest;
+use crate::format::text::Escaped;
 use crate::progress::Progress;
-use crate::store::{Expected, Store};
+use crate::regular_file;
+use crate::store::{Expected, Size, Store};
 
 pub use primary::{Package, find};
 pub(crate) use source::join;
@@ -30,8 +33,12 @@ pub use source::{Location, Source, Variables, substitute};
 
 const REPOMD_PATH: &str = "repodata/repomd.xml";
 const SIGNATURE_PATH: &str = "repodata/repomd.xml.asc";
-/// Metalinks, mirror lists, `repomd.xml` and signatures have some kilobytes.
-const TEXT_MAX_BYTES: u64 = 16 << 20;
+/// 4 MiB: metalinks, mirror lists, `repomd.xml` and signatures have some kilobytes.
+const TEXT_MAX_BYTES: u64 = 4 << 20;
+/// As many mirrors of a list are asked: a longer list would only delay the error.
+const MIRRORS_MAX: usize = 100;
+/// 4 GiB: what a metadata file may become when it is decompressed. The greatest become a tenth of it.
+const UNPACKED_MAX_BYTES: u64 = 4 << 30;
 
 /// A repository's metadata, in the store.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -78,20 +85,25 @@ impl Metadata {
 /// when `repo_gpgcheck` is on and there is no signature; on metadata that cannot be verified; when the store fails.
 pub async fn fetch(source: &Source, store: &Store, downloader: &Downloader, progress: &Progress) -> Result<Metadata> {
     source.check()?;
-    let index = fetch_index(source, store, downloader).await?;
-    let mut files = vec![index.keep(store, "repomd", REPOMD_PATH, &index.repomd)?];
+    let blobs = Blobs { store, progress, repository: &source.id };
+    let index = fetch_index(source, &blobs, downloader).await?;
+    let mut files = vec![blobs.keep("repomd", REPOMD_PATH, &index.repomd)?];
     if source.repo_gpgcheck {
         let signature = fetch_signature(source, &index.base_urls[0], downloader).await?;
-        files.push(index.keep(store, "signature", SIGNATURE_PATH, &signature)?);
+        files.push(blobs.keep("signature", SIGNATURE_PATH, &signature)?);
     }
     let listed = repomd::parse(&index.repomd, |kind| is_wanted(kind, source.filelists));
     let listed = listed.with_context(|| format!("reading repomd.xml of repository {}", source.id))?;
-    let total_bytes = listed.iter().map(|file| file.expected.size_bytes.unwrap_or(0)).sum();
+    let total_bytes = listed.iter().filter_map(|file| file.expected.size.exact_bytes()).sum();
     let meter = Meter::new(progress.stage(&format!("fetching metadata of {}", source.id), Some(total_bytes)));
     for file in listed {
         let what = format!("{} of repository {}", file.path, source.id);
         let locations: Vec<String> = index.base_urls.iter().map(|base_url| join(base_url, &file.path)).collect();
+        if let Some(digest) = store.find(&file.expected.checksum) {
+            blobs.discard_damaged(&digest, &file.path)?;
+        }
         let digest = downloader.store(&what, &locations, &file.expected, store, &meter).await?;
+        check_unpacked(store, &digest).with_context(|| format!("reading {what}"))?;
         let size_bytes = store.size_bytes(&digest)?;
         files.push(MetadataFile { path: file.path, kind: file.kind, digest, size_bytes });
     }
@@ -117,20 +129,58 @@ struct Index {
     base_urls: Vec<String>,
 }
 
-impl Index {
-    fn keep(&self, store: &Store, kind: &str, path: &str, bytes: &[u8]) -> Result<MetadataFile> {
-        let digest = store.insert(bytes)?;
+/// Where the metadata of one repository is kept. What is there already is trusted no more than what is fetched.
+struct Blobs<'a> {
+    store: &'a Store,
+    progress: &'a Progress,
+    repository: &'a str,
+}
+
+impl Blobs<'_> {
+    fn keep(&self, kind: &str, path: &str, bytes: &[u8]) -> Result<MetadataFile> {
+        self.discard_damaged(&Digest::of(bytes), path)?;
+        let digest = self.store.insert(bytes)?;
         Ok(MetadataFile { path: path.to_owned(), kind: kind.to_owned(), digest, size_bytes: bytes.len() as u64 })
+    }
+
+    /// The blob of `digest`, if it is there.
+    fn read(&self, digest: &Digest, path: &str) -> Result<Option<Vec<u8>>> {
+        self.discard_damaged(digest, path)?;
+        if !self.store.contains(digest) {
+            return Ok(None);
+        }
+        let bytes = regular_file::read_all(self.store.read(digest)?, TEXT_MAX_BYTES);
+        bytes.map(Some).with_context(|| format!("reading {digest} from the store"))
+    }
+
+    fn discard_damaged(&self, digest: &Digest, path: &str) -> Result<()> {
+        if self.store.discard_if_damaged(digest)? {
+            self.progress.warn(&format!(
+                "the store's copy of {} of repository {} was damaged, so it has to be fetched again",
+                Escaped::text(path),
+                self.repository
+            ));
+        }
+        Ok(())
     }
 }
 
-async fn fetch_index(source: &Source, store: &Store, downloader: &Downloader) -> Result<Index> {
+/// Refuses metadata that would fill the memory or the disk of whoever decompresses it. What cannot be decompressed is for
+/// who reads it to refuse.
+fn check_unpacked(store: &Store, digest: &Digest) -> Result<()> {
+    let mut unpacked = Members::new(store.read(digest)?).take(UNPACKED_MAX_BYTES + 1);
+    let size_bytes = io::copy(&mut unpacked, &mut io::sink()).unwrap_or_default();
+    ensure!(size_bytes <= UNPACKED_MAX_BYTES, "it has more than {UNPACKED_MAX_BYTES} bytes when it is decompressed");
+    Ok(())
+}
+
+async fn fetch_index(source: &Source, blobs: &Blobs<'_>, downloader: &Downloader) -> Result<Index> {
     let (mut base_urls, mut generations) = locate(source, downloader).await?;
     if let Some(pinned) = &source.pinned {
-        if store.contains(pinned) {
-            return Ok(Index { repomd: read_blob(store, pinned)?, base_urls });
+        if let Some(repomd) = blobs.read(pinned, REPOMD_PATH)? {
+            return Ok(Index { repomd, base_urls });
         }
-        generations = vec![Expected { checksum: Checksum::Sha256(*pinned), size_bytes: None }];
+        generations = vec![Expected { checksum: Checksum::Sha256(*pinned), size: Size::AtMost(TEXT_MAX_BYTES) }];
     }
     let vouching = if source.pinned.is_some() { "the lock names" } else { "the metalink lists" };
     let what = format!("repomd.xml of repository {}", source.id);
@@ -145,12 +195,6 @@ async fn fetch_index(source: &Source, store: &Store, downloader: &Downloader) ->
     Ok(Index { repomd, base_urls })
 }
 
-fn read_blob(store: &Store, digest: &Digest) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    store.read(digest)?.read_to_end(&mut bytes).with_context(|| format!("reading {digest} from the store"))?;
-    Ok(bytes)
-}
-
 /// The base URLs, and the `repomd.xml` that a metalink vouches for; none without a metalink.
 async fn locate(source: &Source, downloader: &Downloader) -> Result<(Vec<String>, Vec<Expected>)> {
     match &source.location {
@@ -160,9 +204,9 @@ async fn locate(source: &Source, downloader: &Downloader) -> Result<(Vec<String>
         }
         Location::MirrorList(url) => {
             let what = format!("the mirror list of repository {}", source.id);
-            let check = |bytes: &[u8]| source::parse_mirror_list(bytes).map(drop);
+            let check = |bytes: &[u8]| source::parse_mirror_list(bytes, url).map(drop);
             let (bytes, _) = downloader.read(&what, std::slice::from_ref(url), TEXT_MAX_BYTES, check).await?;
-            Ok((source::parse_mirror_list(&bytes)?, Vec::new()))
+            Ok((source::parse_mirror_list(&bytes, url)?, Vec::new()))
         }
         Location::Metalink(url) => {
             let what = format!("the metalink of repository {}", source.id);

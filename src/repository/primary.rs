@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read};
 
 use anyhow::{Context, Result, bail, ensure};
-use quick_xml::events::{BytesStart, Event};
-use quick_xml::reader::Reader;
+use quick_xml::events::Event;
 use serde::{Deserialize, Serialize};
 
+use super::UNPACKED_MAX_BYTES;
 use super::source::join;
-use super::xml::{Element, element_of, read_element};
+use super::xml::{Element, Events, element_of};
 use crate::format::checksum::Checksum;
 use crate::format::compress::Members;
 use crate::format::digest::Digest;
@@ -19,6 +19,8 @@ use crate::format::time::Timestamp;
 use crate::names::{Nevra, Place, check_address, is_below};
 
 const BUFFER_BYTES: usize = 1 << 18;
+/// What describes a package has a dozen elements, of which one has all lists.
+const CHILDREN_MAX: usize = 100;
 /// 8 GiB: four times what the greatest packages have.
 const PACKAGE_MAX_BYTES: u64 = 8 << 30;
 /// 1 TiB: sums of these do not overflow.
@@ -123,9 +125,8 @@ fn check_source_rpm(name: &str) -> Result<()> {
 pub fn find(primary: impl Read, repository: &str, wanted: &BTreeSet<String>) -> Result<Vec<Package>> {
     let context = || format!("reading the primary metadata of repository {repository}");
     let mut found = Finder::new(repository, wanted)?;
-    found
-        .read(&mut Reader::from_reader(BufReader::with_capacity(BUFFER_BYTES, Members::new(primary))))
-        .with_context(context)?;
+    let unpacked = BufReader::with_capacity(BUFFER_BYTES, Members::new(primary));
+    found.read(&mut Events::of(unpacked, UNPACKED_MAX_BYTES)).with_context(context)?;
     let missing: Vec<&str> =
         wanted.iter().filter(|nevra| !found.packages.contains_key(*nevra)).map(String::as_str).collect();
     ensure!(missing.is_empty(), "{}: it does not list {}", context(), missing.join(", "));
@@ -152,38 +153,33 @@ impl<'w> Finder<'w> {
         Ok(Finder { repository, wanted, names, packages: BTreeMap::new() })
     }
 
-    fn read<R: BufRead>(&mut self, reader: &mut Reader<R>) -> Result<()> {
-        let mut buffer = Vec::new();
+    fn read<R: BufRead>(&mut self, events: &mut Events<R>) -> Result<()> {
         let mut inside = false;
         loop {
-            match reader.read_event_into(&mut buffer)? {
+            match events.next()? {
                 Event::Start(start) if start.local_name().as_ref() == "metadata" => inside = true,
                 Event::Start(start) if inside && start.local_name().as_ref() == "package" => {
-                    self.read_package(reader, &start)?;
+                    self.read_package(events)?
                 }
-                Event::Start(start) if inside => {
-                    reader.read_to_end_into(start.name(), &mut Vec::new())?;
-                }
+                Event::Start(_) if inside => events.skip()?,
                 Event::Start(start) => bail!("it is a <{}> instead of a <metadata>", start.name().as_ref()),
                 Event::Empty(start) if start.local_name().as_ref() == "metadata" => return Ok(()),
                 Event::End(_) => return Ok(()),
                 Event::Eof => bail!("it is cut off"),
                 _ => {}
             }
-            buffer.clear();
         }
     }
 
-    fn read_package<R: BufRead>(&mut self, reader: &mut Reader<R>, start: &BytesStart<'_>) -> Result<()> {
+    fn read_package<R: BufRead>(&mut self, events: &mut Events<R>) -> Result<()> {
         let mut package = Element { name: "package".to_owned(), ..Element::default() };
-        let mut buffer = Vec::new();
         loop {
-            match reader.read_event_into(&mut buffer)? {
+            match events.next()? {
                 Event::Start(child) => {
-                    let child = read_element(reader, &child)?;
+                    let start = element_of(&child)?;
+                    let child = events.element(start)?;
                     if child.name == "name" && !self.names.contains(child.text.as_str()) {
-                        reader.read_to_end_into(start.name(), &mut buffer)?;
-                        return Ok(());
+                        return events.skip();
                     }
                     package.children.push(child);
                 }
@@ -192,7 +188,7 @@ impl<'w> Finder<'w> {
                 Event::Eof => bail!("it is cut off inside a package"),
                 _ => {}
             }
-            buffer.clear();
+            ensure!(package.children.len() <= CHILDREN_MAX, "a package has more than {CHILDREN_MAX} elements");
         }
     }
 
@@ -377,6 +373,61 @@ mod tests {
         assert!(message(&twice(&other), &wanted).contains("two different builds of beta-1.0-3.fc44.noarch"));
         let outside = PRIMARY.replace("href=\"Packages/b/", "href=\"../");
         assert!(message(&outside, &wanted).contains("outside the repository"));
+    }
+
+    #[test]
+    fn times_and_sizes_beyond_reason_name_the_package_and_the_repository() {
+        let wanted = ["beta-1.0-3.fc44.noarch"];
+        let build = "build=\"1780000000\"";
+        for time in ["9223372036854775807", "100000000000", "18446744073709551616", "-1", ""] {
+            let text = PRIMARY.replace(build, &format!("build=\"{time}\""));
+            assert_ne!(text, PRIMARY);
+            let message = message(&text, &wanted);
+            assert!(
+                message.starts_with(
+                    "reading the primary metadata of repository fixture: reading what it says of beta-1.0-3.fc44.noarch: "
+                ),
+                "{message}"
+            );
+            // The package that is not wanted does not matter, nor the time of the file.
+            find_in(&PRIMARY.replace("file=\"", &format!("file=\"{time}")), &wanted).unwrap();
+        }
+        for (attribute, number) in [("package", "8589934593"), ("package", "0"), ("installed", "1099511627777")] {
+            let text = replaced_numbers(attribute, number);
+            assert!(message(&text, &wanted).contains(&format!("said to have {number} bytes")), "{attribute}");
+        }
+    }
+
+    /// The metadata with this number for the size of every package.
+    fn replaced_numbers(attribute: &str, number: &str) -> String {
+        let mut text = String::new();
+        for (position, part) in PRIMARY.split(&format!("{attribute}=\"")).enumerate() {
+            if position == 0 || !part.starts_with(|first: char| first.is_ascii_digit()) {
+                text += part;
+            } else {
+                text += &format!("{attribute}=\"{number}{}", &part[part.find('"').unwrap()..]);
+            }
+        }
+        assert_ne!(text, PRIMARY);
+        text
+    }
+
+    #[test]
+    fn a_repository_never_names_files_of_this_machine_or_what_is_no_package() {
+        let wanted = ["beta-1.0-3.fc44.noarch"];
+        for base in ["file", "FILE:", "/dev", "ftp://a.example", "data:x", "file://host/x"] {
+            let text = PRIMARY.replace("<location href=", &format!("<location xml:base=\"{base}\" href="));
+            let message = message(&text, &wanted);
+            assert!(message.contains("which is no URL") || message.contains("outside the repository"), "{message}");
+        }
+        for href in ["%2e%2e/x", "a/..\\x", "a&#10;b"] {
+            let text = PRIMARY.replace("href=\"Packages/b/", &format!("href=\"{href}/"));
+            assert!(message(&text, &wanted).contains("outside the repository"), "{href}");
+        }
+        let text = PRIMARY.replace("beta-1.0-3.fc44.src.rpm", "../beta.src.rpm");
+        assert!(message(&text, &wanted).contains("its source rpm \"../beta.src.rpm\" is no name of a file"));
+        let text = PRIMARY.replace("<name>beta</name>", "<name>be ta</name>");
+        assert!(message(&text, &["be ta-1.0-3.fc44.noarch"]).contains("\"be ta\" is not the name of a package"));
     }
 
     #[test]

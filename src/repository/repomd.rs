@@ -1,12 +1,17 @@
 //! `repomd.xml`: which metadata files a repository has, and what each must hash to.
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context, Result, ensure};
 
 use super::xml::{self, Element};
 use crate::format::checksum::Checksum;
 use crate::format::text::quoted;
 use crate::names::is_below;
-use crate::store::Expected;
+use crate::store::{Expected, Size};
+
+/// 1 GiB for a compressed file: the greatest, lists of all files of a distribution, have a tenth of it.
+const METADATA_MAX_BYTES: u64 = 1 << 30;
 
 /// A metadata file that `repomd.xml` lists.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -26,9 +31,11 @@ pub(super) struct Listed {
 pub(super) fn parse(bytes: &[u8], wanted: impl Fn(&str) -> bool) -> Result<Vec<Listed>> {
     let root = xml::parse(bytes, "repomd")?;
     let mut files = Vec::new();
+    let mut seen = BTreeSet::new();
     for data in root.children("data") {
         let kind = data.attribute("type")?;
         if wanted(kind) {
+            ensure!(seen.insert(kind), "repomd.xml lists {kind} twice");
             files.push(listed(kind, data).with_context(|| format!("reading what repomd.xml says of {kind}"))?);
         }
     }
@@ -41,9 +48,15 @@ fn listed(kind: &str, data: &Element) -> Result<Listed> {
     let path = data.child("location")?.attribute("href")?;
     ensure!(is_below(path), "its location {} is outside the repository", quoted(path.as_bytes()));
     let size = data.children("size").next();
-    let size_bytes = size.map(|size| size.text.parse().context("its size is no number")).transpose()?;
+    let size = size.map(|size| size.text.parse().context("its size is no number")).transpose()?;
+    ensure!(
+        size.is_none_or(|size| size <= METADATA_MAX_BYTES),
+        "it is said to have {} bytes; at most {METADATA_MAX_BYTES} are taken",
+        size.unwrap_or_default()
+    );
+    let size = size.map_or(Size::AtMost(METADATA_MAX_BYTES), Size::Exactly);
     let checksum = Checksum::parse(checksum.attribute("type")?, &checksum.text)?;
-    Ok(Listed { kind: kind.to_owned(), path: path.to_owned(), expected: Expected { checksum, size_bytes } })
+    Ok(Listed { kind: kind.to_owned(), path: path.to_owned(), expected: Expected { checksum, size } })
 }
 
 #[cfg(test)]
@@ -63,7 +76,33 @@ mod tests {
         let primary = parse(REPOMD.as_bytes(), |kind| kind == "primary").unwrap().remove(0);
         assert!(primary.path.starts_with("repodata/") && primary.path.ends_with("-primary.xml.gz"));
         assert!(primary.path.contains(&primary.expected.checksum.to_string()["sha256:".len()..]));
-        assert!(primary.expected.size_bytes.is_some());
+        assert!(primary.expected.size.exact_bytes().is_some());
+    }
+
+    #[test]
+    fn every_file_has_a_bound_and_is_listed_once() {
+        let size = |text: &str| parse(text.as_bytes(), |kind| kind == "primary").map(|files| files[0].expected.size);
+        let start = REPOMD.find("<size>").unwrap();
+        let end = REPOMD.find("</size>").unwrap() + "</size>".len();
+        let with = |written: &str| format!("{}{written}{}", &REPOMD[..start], &REPOMD[end..]);
+        assert_eq!(size(&with("")).unwrap(), Size::AtMost(METADATA_MAX_BYTES));
+        for written in ["18446744073709551615", "18446744073709551616", "1073741825", "-1"] {
+            assert!(size(&with(&format!("<size>{written}</size>"))).is_err(), "{written}");
+        }
+        let data = &REPOMD[REPOMD.find("<data type=\"primary\"").unwrap()..];
+        let data = &data[..data.find("</data>").unwrap() + "</data>".len()];
+        let message = format!("{:#}", size(&REPOMD.replace(data, &data.repeat(2))).unwrap_err());
+        assert_eq!(message, "repomd.xml lists primary twice");
+    }
+
+    #[test]
+    fn times_of_the_document_are_not_calculated_with() {
+        for (element, time) in [("timestamp", "9223372036854775807"), ("revision", "99999999999"), ("timestamp", "-1")]
+        {
+            let text = REPOMD.replace(&format!("<{element}>"), &format!("<{element}>{time}"));
+            assert_ne!(text, REPOMD);
+            assert_eq!(kinds(&text, &["primary"]).unwrap(), ["primary"]);
+        }
     }
 
     #[test]

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::MIRRORS_MAX;
 use crate::format::digest::Digest;
+use crate::names::{Place, RepositoryId};
 
 /// Values by variable name, such as `releasever`, `basearch` and `arch`.
 pub type Variables = BTreeMap<String, String>;
@@ -38,10 +40,7 @@ pub enum Location {
 
 impl Source {
     pub(super) fn check(&self) -> Result<()> {
-        let allowed = |character: char| character.is_ascii_alphanumeric() || "-_.:".contains(character);
-        let usable = !self.id.is_empty() && !self.id.starts_with('.') && self.id.chars().all(allowed);
-        ensure!(usable, "{:?} is no repository id: use letters, digits, \"-\", \"_\", \".\" and \":\"", self.id);
-        Ok(())
+        self.id.parse::<RepositoryId>().map(drop)
     }
 }
 
@@ -79,21 +78,23 @@ pub fn substitute(text: &str, variables: &Variables) -> Result<String> {
 /// The file at `path` below a base URL; a query of the base URL stays at the end.
 pub(crate) fn join(base_url: &str, path: &str) -> String {
     match base_url.split_once('?') {
-        Some((base_url, query)) if base_url.starts_with("http") => {
+        Some((base_url, query)) if Place::of(base_url) == Place::Remote => {
             format!("{}/{path}?{query}", base_url.trim_end_matches('/'))
         }
         _ => format!("{}/{path}", base_url.trim_end_matches('/')),
     }
 }
 
-/// Parses a mirror list.
-pub(super) fn parse_mirror_list(bytes: &[u8]) -> Result<Vec<String>> {
+/// Parses the mirror list that is at `from`. No server's list leads to files of this machine.
+pub(super) fn parse_mirror_list(bytes: &[u8], from: &str) -> Result<Vec<String>> {
     let text = std::str::from_utf8(bytes).context("the mirror list is no text")?;
     let lines = text.lines().map(str::trim);
-    let urls: Vec<String> = lines
-        .filter(|line| line.starts_with("https://") || line.starts_with("http://") || line.starts_with("file://"))
-        .map(str::to_owned)
-        .collect();
+    let is_usable = |line: &&str| match Place::of(line) {
+        Place::Remote => true,
+        Place::FileUrl => Place::of(from) != Place::Remote,
+        Place::OtherUrl | Place::Path => false,
+    };
+    let urls: Vec<String> = lines.filter(is_usable).take(MIRRORS_MAX).map(str::to_owned).collect();
     ensure!(!urls.is_empty(), "the mirror list has no line with a URL");
     Ok(urls)
 }
@@ -133,7 +134,20 @@ mod tests {
     #[test]
     fn mirror_lists_have_comments_and_must_have_urls() {
         let list = b"# comment\n\nhttps://a.example/os/ \nftp://b.example\nhttp://c.example/os\n";
-        assert_eq!(parse_mirror_list(list).unwrap(), ["https://a.example/os/", "http://c.example/os"]);
-        assert!(parse_mirror_list(b"# nothing\n").is_err());
+        let expected = ["https://a.example/os/", "http://c.example/os"];
+        assert_eq!(parse_mirror_list(list, "https://m.example").unwrap(), expected);
+        assert!(parse_mirror_list(b"# nothing\n", "https://m.example").is_err());
+        let long = "https://a.example/os\n".repeat(MIRRORS_MAX + 1);
+        assert_eq!(parse_mirror_list(long.as_bytes(), "https://m.example").unwrap().len(), MIRRORS_MAX);
+    }
+
+    #[test]
+    fn only_a_mirror_list_of_this_machine_leads_to_files_of_it() {
+        let list = b"file:///dev/zero\nFILE:/etc\n";
+        assert_eq!(parse_mirror_list(list, "/srv/mirrors").unwrap().len(), 2);
+        assert_eq!(parse_mirror_list(list, "file:///srv/mirrors").unwrap().len(), 2);
+        for from in ["https://m.example/list", "HTTP://m.example/list"] {
+            assert!(parse_mirror_list(list, from).is_err(), "{from}");
+        }
     }
 }

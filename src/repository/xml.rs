@@ -1,15 +1,157 @@
 //! XML as repositories use it: names without their namespace prefix, text with its entities resolved.
+//!
+//! Whoever wrote it may mean harm: what is kept in memory of one event, of one element, and of all is bounded.
 
 use std::collections::BTreeMap;
-use std::io::BufRead;
+use std::io::{self, BufRead, Read};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
 /// Deeper nesting occurs in no metadata, and would only exhaust the stack.
 const DEPTH_MAX: u32 = 32;
+
+/// 1 MiB: a tag, or a text without a tag in it. Descriptions of packages have some kilobytes.
+const EVENT_MAX_BYTES: u64 = 1 << 20;
+/// 64 MiB: an element with everything in it. The greatest package, a kernel that lists its symbols, has three.
+const ELEMENT_MAX_BYTES: u64 = 64 << 20;
+/// Elements in one that is kept whole. A kernel that lists its symbols has 30,000.
+const ELEMENTS_MAX: u32 = 200_000;
+
+/// A reader of events whose memory is bounded.
+pub(super) struct Events<R> {
+    reader: Reader<Bounded<R>>,
+    buffer: Vec<u8>,
+}
+
+/// Bytes, up to a limit for each event and one for all.
+struct Bounded<R> {
+    inner: R,
+    limit_bytes: u64,
+    total_bytes: u64,
+    event_bytes: u64,
+}
+
+impl<R: BufRead> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(buffer)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl<R: BufRead> BufRead for Bounded<R> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let too_long = |what| Err(io::Error::new(io::ErrorKind::FileTooLarge, what));
+        if self.total_bytes >= self.limit_bytes {
+            return too_long(format!("it has more than {} bytes when it is decompressed", self.limit_bytes));
+        }
+        if self.event_bytes >= EVENT_MAX_BYTES {
+            return too_long(format!("a tag or text in it has more than {EVENT_MAX_BYTES} bytes"));
+        }
+        let left = (EVENT_MAX_BYTES - self.event_bytes).min(self.limit_bytes - self.total_bytes);
+        let bytes = self.inner.fill_buf()?;
+        Ok(&bytes[..bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX))])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.inner.consume(count);
+        self.event_bytes += count as u64;
+        self.total_bytes += count as u64;
+    }
+}
+
+impl<R: BufRead> Events<R> {
+    /// Reads events from `inner`, which has at most `limit_bytes`.
+    pub(super) fn of(inner: R, limit_bytes: u64) -> Self {
+        let bounded = Bounded { inner, limit_bytes, total_bytes: 0, event_bytes: 0 };
+        Events { reader: Reader::from_reader(bounded), buffer: Vec::new() }
+    }
+
+    /// The next event.
+    ///
+    /// # Errors
+    /// Fails on what is not well-formed, and beyond a limit.
+    pub(super) fn next(&mut self) -> Result<Event<'_>> {
+        self.buffer.clear();
+        self.reader.get_mut().event_bytes = 0;
+        Ok(self.reader.read_event_into(&mut self.buffer)?)
+    }
+
+    /// Skips what is left of the element whose start tag was just read.
+    ///
+    /// # Errors
+    /// As [`Events::next`], and on what is cut off.
+    pub(super) fn skip(&mut self) -> Result<()> {
+        let mut open = 1_u64;
+        while open > 0 {
+            match self.next()? {
+                Event::Start(_) => open += 1,
+                Event::End(_) => open -= 1,
+                Event::Eof => bail!("it is cut off"),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the rest of an element, of which the start tag was read.
+    ///
+    /// # Errors
+    /// Fails on what is not well-formed, cut off, or beyond a limit.
+    pub(super) fn element(&mut self, start: Element) -> Result<Element> {
+        let mut kept =
+            Kept { end_bytes: self.reader.get_ref().total_bytes.saturating_add(ELEMENT_MAX_BYTES), elements: 0 };
+        self.nested(start, 0, &mut kept)
+    }
+
+    fn nested(&mut self, mut element: Element, depth: u32, kept: &mut Kept) -> Result<Element> {
+        if depth == DEPTH_MAX {
+            bail!("<{}> is nested deeper than metadata ever is", element.name);
+        }
+        loop {
+            kept.check(self.reader.get_ref().total_bytes)?;
+            match self.next()? {
+                Event::Start(child) => {
+                    kept.elements += 1;
+                    let child = element_of(&child)?;
+                    element.children.push(self.nested(child, depth + 1, kept)?);
+                }
+                Event::Empty(child) => {
+                    kept.elements += 1;
+                    element.children.push(element_of(&child)?);
+                }
+                Event::Text(text) => element.text.push_str(&text.xml_content(XmlVersion::Implicit1_0)),
+                Event::CData(text) => element.text.push_str(&text.xml_content(XmlVersion::Implicit1_0)),
+                Event::GeneralRef(reference) => {
+                    let escaped = format!("&{};", reference.into_inner());
+                    element.text.push_str(&quick_xml::escape::unescape(&escaped)?);
+                }
+                Event::End(_) => break,
+                Event::Eof => bail!("it is cut off inside <{}>", element.name),
+                _ => {}
+            }
+        }
+        element.text = element.text.trim().to_owned();
+        Ok(element)
+    }
+}
+
+/// What an element that is kept whole may still cost.
+struct Kept {
+    end_bytes: u64,
+    elements: u32,
+}
+
+impl Kept {
+    fn check(&self, total_bytes: u64) -> Result<()> {
+        ensure!(total_bytes <= self.end_bytes, "an element in it has more than {ELEMENT_MAX_BYTES} bytes");
+        ensure!(self.elements <= ELEMENTS_MAX, "an element in it has more than {ELEMENTS_MAX} others in it");
+        Ok(())
+    }
+}
 
 /// An element with everything in it: for small documents, and for small parts of big ones.
 #[derive(Debug, Default)]
@@ -63,18 +205,17 @@ impl Element {
 /// # Errors
 /// Fails on what is not well-formed, is cut off, or has another root.
 pub(super) fn parse(bytes: &[u8], root: &str) -> Result<Element> {
-    let mut reader = Reader::from_reader(bytes);
-    let mut buffer = Vec::new();
+    let mut events = Events::of(bytes, u64::MAX);
     loop {
-        let element = match reader.read_event_into(&mut buffer)? {
-            Event::Start(start) => read_element(&mut reader, &start)?,
+        let element = match events.next()? {
+            Event::Start(start) => {
+                let start = element_of(&start)?;
+                events.element(start)?
+            }
             Event::Empty(start) => element_of(&start)?,
             Event::Eof => bail!("there is no <{root}>"),
             Event::Text(text) if !text.trim().is_empty() => bail!("it begins with text instead of <{root}>"),
-            _ => {
-                buffer.clear();
-                continue;
-            }
+            _ => continue,
         };
         if element.name != root {
             bail!("it is a <{}> instead of a <{root}>", element.name);
@@ -83,50 +224,18 @@ pub(super) fn parse(bytes: &[u8], root: &str) -> Result<Element> {
     }
 }
 
-/// Reads the element whose start tag was just read.
-///
-/// # Errors
-/// Fails on what is not well-formed or cut off.
-pub(super) fn read_element<R: BufRead>(reader: &mut Reader<R>, start: &BytesStart<'_>) -> Result<Element> {
-    read_nested(reader, start, 0)
-}
-
-fn read_nested<R: BufRead>(reader: &mut Reader<R>, start: &BytesStart<'_>, depth: u32) -> Result<Element> {
-    let mut element = element_of(start)?;
-    if depth == DEPTH_MAX {
-        bail!("<{}> is nested deeper than metadata ever is", element.name);
-    }
-    let mut buffer = Vec::new();
-    loop {
-        match reader.read_event_into(&mut buffer)? {
-            Event::Start(child) => element.children.push(read_nested(reader, &child, depth + 1)?),
-            Event::Empty(child) => element.children.push(element_of(&child)?),
-            Event::Text(text) => element.text.push_str(&text.xml_content(XmlVersion::Implicit1_0)),
-            Event::CData(text) => element.text.push_str(&text.xml_content(XmlVersion::Implicit1_0)),
-            Event::GeneralRef(reference) => {
-                let escaped = format!("&{};", reference.into_inner());
-                element.text.push_str(&quick_xml::escape::unescape(&escaped)?);
-            }
-            Event::End(_) => break,
-            Event::Eof => bail!("it is cut off inside <{}>", element.name),
-            _ => {}
-        }
-        buffer.clear();
-    }
-    element.text = element.text.trim().to_owned();
-    Ok(element)
-}
-
 /// The element of a tag, without its content.
 ///
 /// # Errors
 /// Fails on malformed attributes.
 pub(super) fn element_of(start: &BytesStart<'_>) -> Result<Element> {
     let mut attributes = BTreeMap::new();
-    for attribute in start.attributes() {
+    // Its own search for repetitions takes time by the square of their number.
+    for attribute in start.attributes().with_checks(false) {
         let attribute = attribute?;
         let value = attribute.normalized_value(XmlVersion::Implicit1_0)?.into_owned();
-        attributes.insert(local(attribute.key.as_ref()).to_owned(), value);
+        let name = local(attribute.key.as_ref());
+        ensure!(attributes.insert(name.to_owned(), value).is_none(), "a tag has the attribute {name} twice");
     }
     Ok(Element { name: local(start.name().as_ref()).to_owned(), attributes, ..Element::default() })
 }
@@ -160,5 +269,47 @@ mod tests {
         assert!(message("<root><b></c></root>").contains("</c>"));
         assert!(message("<root>&nosuch;</root>").contains("nosuch"));
         assert!(message(&format!("<root>{}", "<b>".repeat(100))).contains("nested deeper"));
+        assert!(message("<root a='1' a='2'/>").contains("the attribute a twice"));
+    }
+
+    /// A reader of `head`, then of `piece` again and again: it never ends.
+    fn endless(head: &'static str, piece: &'static str) -> impl BufRead {
+        struct Repeat(&'static [u8], usize);
+        impl Read for Repeat {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                for byte in buffer.iter_mut() {
+                    *byte = self.0[self.1 % self.0.len()];
+                    self.1 += 1;
+                }
+                Ok(buffer.len())
+            }
+        }
+        io::BufReader::new(head.as_bytes().chain(Repeat(piece.as_bytes(), 0)))
+    }
+
+    #[test]
+    fn texts_tags_and_elements_without_end_are_refused_within_their_limits() {
+        let message = |head, piece| {
+            let mut events = Events::of(endless(head, piece), 1 << 40);
+            assert!(matches!(events.next().unwrap(), Event::Start(_)));
+            let error = format!("{:#}", events.element(Element::default()).unwrap_err());
+            assert!(events.reader.get_ref().total_bytes <= ELEMENT_MAX_BYTES + EVENT_MAX_BYTES, "{error}");
+            error
+        };
+        for (head, piece) in [("<a>", "text "), ("<a><b ", "a='1' "), ("<a><!--", "- "), ("<a><![CDATA[", "x")] {
+            let message = message(head, piece);
+            assert!(message.contains("a tag or text in it has more than 1048576 bytes"), "{head}: {message}");
+        }
+        assert!(message("<a>", "<b/>").contains("has more than 200000 others in it"));
+        let text = Box::leak(format!("<b>{}</b>", "text ".repeat(100_000)).into_boxed_str());
+        assert!(message("<a>", text).contains("an element in it has more than 67108864 bytes"));
+    }
+
+    #[test]
+    fn a_document_is_skipped_up_to_its_limit() {
+        let mut events = Events::of(endless("<a>", "<b>text</b>"), 10_000_000);
+        assert!(matches!(events.next().unwrap(), Event::Start(_)));
+        let message = format!("{:#}", events.skip().unwrap_err());
+        assert!(message.contains("it has more than 10000000 bytes when it is decompressed"), "{message}");
     }
 }

@@ -15,9 +15,10 @@ mod partial;
 mod removal;
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
@@ -137,14 +138,28 @@ impl Store {
             return Ok(false);
         }
         let path = self.path(digest);
-        let (found, _) =
-            Digest::of_reader(self.read(digest)?).with_context(|| format!("reading {}", path.display()))?;
+        let reading = || format!("reading {}", path.display());
+        let blob = self.read(digest)?;
+        let (found, _) = Digest::of_reader(&blob).with_context(reading)?;
         if found == *digest {
             self.found_whole().insert(*digest);
             return Ok(false);
         }
-        fs::remove_file(&path).map_err(|error| explain(&self.root, "removing", &path, error))?;
+        // Another process may have put a whole one into its place meanwhile.
+        let read = blob.metadata().with_context(reading)?.ino();
+        if fs::symlink_metadata(&path).is_ok_and(|current| current.ino() == read) {
+            fs::remove_file(&path).map_err(|error| explain(&self.root, "removing", &path, error))?;
+        }
         Ok(true)
+    }
+
+    /// Whether the blob of `digest` is there and is what its name says; one that is damaged is removed.
+    ///
+    /// # Errors
+    /// As [`Store::discard_if_damaged`].
+    pub fn contains_whole(&self, digest: &Digest) -> Result<bool> {
+        self.discard_if_damaged(digest)?;
+        Ok(self.contains(digest))
     }
 
     fn found_whole(&self) -> MutexGuard<'_, BTreeSet<Digest>> {
@@ -161,13 +176,13 @@ impl Store {
         Ok(metadata.len())
     }
 
-    /// Stores bytes in memory: for those known to be small.
+    /// Stores bytes in memory: for those known to be small. A damaged blob of them is replaced.
     ///
     /// # Errors
     /// Fails when they cannot be written.
     pub fn insert(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
-        if self.contains(&digest) {
+        if self.contains_whole(&digest)? {
             return Ok(digest);
         }
         let checksum = Checksum::Sha256(digest);
@@ -182,7 +197,8 @@ impl Store {
         }
     }
 
-    /// Stores a file of this host, sharing its blocks where the file system can; tells whether it was new to the store.
+    /// Stores a file of this host, sharing its blocks where the file system can; tells whether it was new to the store. A damaged
+    /// blob of the same content is replaced.
     ///
     /// # Errors
     /// Fails when the file cannot be read, changes meanwhile, or cannot be written to the store.
@@ -190,7 +206,7 @@ impl Store {
         let reading = || format!("reading {}", path.display());
         let mut file = File::open(path).with_context(reading)?;
         let (digest, _) = Digest::of_reader(&file).with_context(reading)?;
-        if self.contains(&digest) {
+        if self.contains_whole(&digest)? {
             return Ok((digest, false));
         }
         let checksum = Checksum::Sha256(digest);
@@ -233,13 +249,60 @@ fn record_use(path: &Path, now: SystemTime) -> io::Result<()> {
     }
 }
 
-/// What a blob must be: its checksum and, where known, its size in bytes.
+/// What a blob must be: its checksum and its size.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Expected {
     /// The checksum.
     pub checksum: Checksum,
-    /// The size in bytes, if the source of the checksum tells it.
-    pub size_bytes: Option<u64>,
+    /// The size.
+    pub size: Size,
+}
+
+/// How many bytes a blob has. There is always a bound before the first byte comes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Size {
+    /// As many, by what vouches for it.
+    Exactly(u64),
+    /// It is not told: no more than this.
+    AtMost(u64),
+}
+
+impl Size {
+    /// The size, if it is known.
+    pub fn exact_bytes(self) -> Option<u64> {
+        match self {
+            Size::Exactly(size_bytes) => Some(size_bytes),
+            Size::AtMost(_) => None,
+        }
+    }
+
+    /// Refuses a blob that has, or will have, `size_bytes`.
+    ///
+    /// # Errors
+    /// Fails with both numbers.
+    pub fn check(self, size_bytes: u64) -> Result<()> {
+        let is_right = self.exact_bytes().is_none_or(|exact| exact == size_bytes) && !self.is_exceeded(size_bytes);
+        ensure!(is_right, "the file there has {size_bytes} bytes{self}");
+        Ok(())
+    }
+
+    /// Whether so many bytes are too many.
+    pub fn is_exceeded(self, size_bytes: u64) -> bool {
+        let (Size::Exactly(limit) | Size::AtMost(limit)) = self;
+        size_bytes > limit
+    }
+}
+
+/// What was expected, to stand behind a number of bytes.
+impl fmt::Display for Size {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Size::Exactly(size_bytes) => write!(formatter, " instead of {size_bytes}"),
+            Size::AtMost(limit) => {
+                write!(formatter, ", and no more than {limit} are taken where nothing tells the size")
+            }
+        }
+    }
 }
 
 impl Expected {
@@ -249,9 +312,7 @@ impl Expected {
     /// Fails naming the property that differs, with both values.
     pub fn check(&self, bytes: &[u8]) -> Result<()> {
         let measured = Measured::of(bytes, &self.checksum);
-        if let Some(size_bytes) = self.size_bytes {
-            ensure!(measured.size_bytes == size_bytes, "it has {} bytes instead of {size_bytes}", measured.size_bytes);
-        }
+        self.size.check(measured.size_bytes)?;
         ensure!(measured.matches(&self.checksum), "its checksum is not {}", self.checksum);
         Ok(())
     }
@@ -260,7 +321,6 @@ impl Expected {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::os::unix::fs::MetadataExt;
 
     use super::*;
 
@@ -284,6 +344,23 @@ mod tests {
         assert!(!store.discard_if_damaged(&digest).unwrap());
         fs::write(store.path(&digest), b"initrD").unwrap();
         assert!(store.discard_if_damaged(&digest).unwrap() && !store.contains(&digest));
+    }
+
+    #[test]
+    fn what_is_stored_again_takes_the_place_of_a_damaged_blob() {
+        let (directory, store) = store();
+        let original = directory.path().join("original");
+        fs::write(&original, b"initrd").unwrap();
+        let digest = store.insert(b"initrd").unwrap();
+        let by_bytes = |store: &Store| store.insert(b"initrd").unwrap();
+        let by_file = |store: &Store| store.insert_file(&original).unwrap().0;
+        for insert in [&by_bytes as &dyn Fn(&Store) -> Digest, &by_file] {
+            fs::remove_file(store.path(&digest)).unwrap();
+            fs::write(store.path(&digest), b"initrD").unwrap();
+            let store = Store::open(directory.path()).unwrap();
+            assert_eq!(insert(&store), digest);
+            assert_eq!(fs::read(store.path(&digest)).unwrap(), b"initrd");
+        }
     }
 
     #[test]

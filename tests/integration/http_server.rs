@@ -27,6 +27,16 @@ pub enum Fault {
     StallAfter(usize),
     /// The whole file, whatever range was asked for.
     WithoutRanges,
+    /// A body without a length that never ends, as fast as it is taken.
+    Endless,
+    /// A body of this length, or without one, of which a byte comes every 20 ms.
+    Trickle(Option<usize>),
+    /// Headers that never end.
+    EndlessHeaders,
+    /// Headers of which a byte comes every 20 ms.
+    TrickleHeaders,
+    /// A length, and nothing behind it.
+    Announced(u64),
 }
 
 /// A request that was answered.
@@ -42,6 +52,7 @@ struct State {
     always: BTreeMap<String, Fault>,
     requests: Vec<Request>,
     content_types: BTreeMap<String, String>,
+    sent_bytes: u64,
 }
 
 pub struct Server {
@@ -90,6 +101,11 @@ impl Server {
     /// Answers for `path` say that they are of this type.
     pub fn answer_with(&self, path: &str, content_type: &str) {
         self.state.lock().unwrap().content_types.insert(path.to_owned(), content_type.to_owned());
+    }
+
+    /// How much answers without an end have sent.
+    pub fn sent_bytes(&self) -> u64 {
+        self.state.lock().unwrap().sent_bytes
     }
 
     /// What was asked since the last call.
@@ -150,11 +166,44 @@ fn answer(stream: &TcpStream, directory: &Path, state: &Mutex<State>, stopped: &
             "Content-Type: text/html; charset=utf-8\r\n",
             b"<!DOCTYPE html><html><title>Log in</title></html>",
         ),
+        (Some(Fault::Endless), _) => send_for_ever(stream, "\r\n", &[b'x'; 4096], None, state, stopped),
+        (Some(Fault::Trickle(length)), _) => {
+            let length = length.map(|length| format!("Content-Length: {length}\r\n")).unwrap_or_default();
+            send_for_ever(stream, &format!("{length}\r\n"), b"x", TRICKLE, state, stopped)
+        }
+        (Some(Fault::EndlessHeaders), _) => send_for_ever(stream, "", b"X-Header: x\r\n", None, state, stopped),
+        (Some(Fault::TrickleHeaders), _) => send_for_ever(stream, "X-Header: ", b"x", TRICKLE, state, stopped),
+        (Some(Fault::Announced(length)), _) => {
+            let mut stream = stream;
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")
+        }
         (Some(Fault::Bytes(bytes)), _) => send(stream, "200 OK", &headers, &bytes),
         (_, None) => send(stream, "404 Not Found", "", b""),
         (Some(Fault::WithoutRanges), Some(body)) => send(stream, "200 OK", &headers, &body),
         (fault, Some(body)) => send_range(stream, &request, &headers, &body, fault, stopped),
     };
+}
+
+const TRICKLE: Option<Duration> = Some(Duration::from_millis(20));
+
+/// Sends the same again and again until the client goes away; what was sent is counted.
+fn send_for_ever(
+    mut stream: &TcpStream,
+    start: &str,
+    piece: &[u8],
+    pause: Option<Duration>,
+    state: &Mutex<State>,
+    stopped: &AtomicBool,
+) -> std::io::Result<()> {
+    write!(stream, "HTTP/1.1 200 OK\r\nConnection: close\r\n{start}")?;
+    while !stopped.load(Ordering::Relaxed) {
+        stream.write_all(piece)?;
+        state.lock().unwrap().sent_bytes += piece.len() as u64;
+        if let Some(pause) = pause {
+            thread::sleep(pause);
+        }
+    }
+    Ok(())
 }
 
 fn send(mut stream: &TcpStream, status: &str, headers: &str, body: &[u8]) -> std::io::Result<()> {

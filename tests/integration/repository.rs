@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ocinitrd::download::{Downloader, Patience};
+use ocinitrd::download::{Downloader, MinimumRate, Patience};
 use ocinitrd::fetch::{self, Places, Wanted};
 use ocinitrd::format::digest::Digest;
 use ocinitrd::progress::{Progress, Verbosity};
@@ -66,6 +66,8 @@ impl Setting {
                 connect: Duration::from_secs(5),
                 stall: Duration::from_millis(400),
                 pause: Duration::from_millis(10),
+                minimum_rate: MinimumRate { bytes_per_second: 1000, window: Duration::from_millis(600) },
+                ..Patience::default()
             }),
         }
     }
@@ -324,7 +326,7 @@ async fn redirects_are_followed_but_not_in_circles() {
     fs::remove_file(setting.store.path(&alpha.checksum)).unwrap();
     setting.server.fail_always(ALPHA_PATH, Fault::Redirect(setting.server.url(ALPHA_PATH)));
     let message = setting.fetch_error(&alpha, &[setting.server.url("/os")]).await;
-    assert!(message.contains("the server redirects in circles"), "{message}");
+    assert!(message.contains("the server redirects in circles, or too often"), "{message}");
 }
 
 #[tokio::test]
@@ -381,4 +383,178 @@ async fn a_store_that_cannot_be_written_is_not_blamed_on_the_mirrors() {
     let message = setting.fetch_error(&alpha, &[setting.server.url("/os")]).await;
     assert!(message.contains(partial.to_str().unwrap()), "{message}");
     assert_eq!(setting.server.take_requests(), []);
+}
+
+/// The repository's `repomd.xml` without the sizes of what it lists.
+fn repomd_without_sizes() -> String {
+    let text = fs::read_to_string(repository_directory().join(&REPOMD[1..])).unwrap();
+    let lines: Vec<&str> = text.lines().filter(|line| !line.contains("<size>")).collect();
+    assert!(lines.len() < text.lines().count());
+    lines.join("\n")
+}
+
+/// The path of the primary metadata on the server.
+fn primary_path() -> String {
+    let repomd = fs::read_to_string(repository_directory().join(&REPOMD[1..])).unwrap();
+    format!("/os/{}", repomd.split('"').find(|text| text.ends_with("-primary.xml.gz")).unwrap())
+}
+
+#[tokio::test]
+async fn texts_and_packages_without_an_end_are_left_at_their_bounds() {
+    let setting = Setting::new();
+    let alpha = setting.alpha().await;
+    setting.server.fail_always("/endless/", Fault::Endless);
+    let endless = setting.server.url("/endless/os");
+    let source_of = |location| source(location);
+    for location in [
+        Location::BaseUrls(vec![endless.clone()]),
+        Location::Metalink(endless.clone()),
+        Location::MirrorList(endless.clone()),
+    ] {
+        let message = setting.metadata_error(&source_of(location)).await;
+        assert!(message.contains("it is longer than 4194304 bytes"), "{message}");
+    }
+    let message = setting.fetch_error(&alpha, &[endless]).await;
+    assert!(message.contains(&format!("bytes instead of {}", alpha.size_bytes)), "{message}");
+    assert_eq!(setting.partials(), 0);
+    // What is under way in buffers of the network comes on top of what was taken.
+    let bound = 3 * (4 << 20) + alpha.size_bytes + 5 * (16 << 20);
+    assert!(setting.server.sent_bytes() < bound, "{}", setting.server.sent_bytes());
+}
+
+#[tokio::test]
+async fn sizes_that_cannot_be_meant_are_refused_before_the_first_byte_is_taken() {
+    let setting = Setting::new();
+    setting.server.fail_always(REPOMD, Fault::Bytes(repomd_without_sizes().into_bytes()));
+    let source_here = source(Location::BaseUrls(vec![setting.server.url("/os")]));
+    // Without a size there is a bound for metadata, which honest ones keep.
+    setting.metadata(&source_here).await.unwrap();
+    let setting = Setting::new();
+    setting.server.fail_always(REPOMD, Fault::Bytes(repomd_without_sizes().into_bytes()));
+    setting.server.fail_always(&primary_path(), Fault::Announced((1 << 30) + 1));
+    let source_here = source(Location::BaseUrls(vec![setting.server.url("/os")]));
+    let message = setting.metadata_error(&source_here).await;
+    assert!(message.contains("has 1073741825 bytes, and no more than 1073741824 are taken"), "{message}");
+    setting.server.fail_always(REPOMD, Fault::Announced(1 << 40));
+    let message = setting.metadata_error(&source_here).await;
+    assert!(message.contains("it is longer than 4194304 bytes"), "{message}");
+}
+
+#[tokio::test]
+async fn a_server_that_sends_a_byte_now_and_then_is_left_for_the_next_mirror() {
+    let setting = Setting::new();
+    let slow = Server::start(repository_directory());
+    let alpha = setting.alpha().await;
+    let size_bytes = usize::try_from(alpha.size_bytes).unwrap();
+    for fault in [Fault::Trickle(Some(size_bytes)), Fault::Trickle(None), Fault::TrickleHeaders, Fault::EndlessHeaders]
+    {
+        slow.fail_always("/os/", fault.clone());
+        setting.fetch(&alpha, &[slow.url("/os"), setting.server.url("/os")]).await.unwrap();
+        assert_eq!(fs::read(setting.store.path(&alpha.checksum)).unwrap(), alpha_bytes());
+        fs::remove_file(setting.store.path(&alpha.checksum)).unwrap();
+        let base_urls = vec![slow.url("/os"), setting.server.url("/os")];
+        let metadata = setting.metadata(&source(Location::BaseUrls(base_urls))).await.unwrap();
+        assert_eq!(metadata.base_urls[0], setting.server.url("/os"), "{fault:?}");
+    }
+    slow.fail_always("/os/", Fault::Trickle(Some(size_bytes)));
+    let message = setting.fetch_error(&alpha, &[slow.url("/os")]).await;
+    assert!(message.contains("less than 1000 bytes a second"), "{message}");
+    slow.fail_always("/os/", Fault::TrickleHeaders);
+    let message = setting.fetch_error(&alpha, &[slow.url("/os")]).await;
+    assert!(message.contains("no byte for 0.4 s"), "{message}");
+}
+
+#[tokio::test]
+async fn texts_and_files_have_to_come_whole_within_their_times() {
+    let mut setting = Setting::new();
+    setting.downloader = Downloader::new(Patience {
+        pause: Duration::from_millis(10),
+        minimum_rate: MinimumRate { bytes_per_second: 1, window: Duration::from_millis(100) },
+        text: Duration::from_millis(500),
+        file: Duration::from_millis(500),
+        ..Patience::default()
+    });
+    setting.server.fail_always("/os/", Fault::Trickle(None));
+    let message = setting.metadata_error(&source(Location::BaseUrls(vec![setting.server.url("/os")]))).await;
+    assert!(message.contains("the server had not sent all of it after 0.5 s"), "{message}");
+    let alpha = setting.alpha().await;
+    let message = setting.fetch_error(&alpha, &[setting.server.url("/os")]).await;
+    assert!(message.contains("the server had not sent all of it after 0.5 s"), "{message}");
+}
+
+#[tokio::test]
+async fn no_server_leads_to_a_file_of_this_machine() {
+    let setting = Setting::new();
+    let here = repository_directory().join("os");
+    let file = format!("file://{}", here.display());
+    for target in [format!("{file}/repodata/repomd.xml"), "file://localhost/dev/zero".to_owned(), "FILE:/x".to_owned()]
+    {
+        setting.server.fail_always("/redirect/", Fault::Redirect(target));
+        let source_here = source(Location::BaseUrls(vec![setting.server.url("/redirect")]));
+        let message = setting.metadata_error(&source_here).await;
+        assert!(message.contains("the server redirects to what is no server (HTTP status 302 Found)"), "{message}");
+    }
+    setting.server.fail_always("/list", Fault::Bytes(format!("{file}\n").into_bytes()));
+    let message = setting.metadata_error(&source(Location::MirrorList(setting.server.url("/list")))).await;
+    assert!(message.contains("the mirror list has no line with a URL"), "{message}");
+    let location = setting.metalink(&repomd_digest(), None, &[file.clone(), "FILE:///x".to_owned()]);
+    let message = setting.metadata_error(&source(location)).await;
+    assert!(message.contains("the metalink lists no http or https mirror"), "{message}");
+    let alpha = setting.alpha().await;
+    let elsewhere = Package { location: format!("{file}{}", &ALPHA_PATH["/os".len()..]), ..alpha };
+    let base_urls = BTreeMap::from([("fixture".to_owned(), vec![setting.server.url("/os")])]);
+    let message = Places { base_urls, ..Places::default() }.of(&elsewhere, None).unwrap_err().to_string();
+    assert!(message.contains("says that package alpha-2:1.2-3.fc44.x86_64 is a file of this machine"), "{message}");
+    // A repository of this machine may: its user named it.
+    setting.fetch(&elsewhere, &[here.to_str().unwrap().to_owned()]).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_fifo_or_a_device_in_a_repository_of_this_machine_is_not_opened() {
+    let setting = Setting::new();
+    let alpha = setting.alpha().await;
+    let directory = setting.root.path().join("os");
+    fs::create_dir_all(directory.join("Packages")).unwrap();
+    fs::create_dir_all(directory.join("repodata")).unwrap();
+    let fifo = directory.join("repodata/repomd.xml");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, 0o600.into()).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", directory.join(&ALPHA_PATH["/os/".len()..])).unwrap();
+    let directory = directory.to_str().unwrap().to_owned();
+    let message = setting.metadata_error(&source(Location::BaseUrls(vec![directory.clone()]))).await;
+    assert!(message.contains("it is a FIFO, not a regular file"), "{message}");
+    let message = setting.fetch_error(&alpha, &[directory]).await;
+    assert!(message.contains("it is a device, not a regular file"), "{message}");
+}
+
+#[tokio::test]
+async fn damaged_metadata_in_the_store_is_fetched_again() {
+    let setting = Setting::new();
+    let signature = b"-----BEGIN PGP SIGNATURE-----\n\n...\n-----END PGP SIGNATURE-----\n".to_vec();
+    setting.server.fail_always("/os/repodata/repomd.xml.asc", Fault::Bytes(signature));
+    let location = Location::BaseUrls(vec![setting.server.url("/os")]);
+    let signed = Source { repo_gpgcheck: true, filelists: true, ..source(location.clone()) };
+    let whole = setting.metadata(&signed).await.unwrap();
+    let kinds: BTreeSet<&str> = whole.files.iter().map(|file| file.kind.as_str()).collect();
+    assert_eq!(kinds, ["filelists", "primary", "repomd", "signature"].into());
+    let pinned = Source { pinned: Some(whole.repomd), ..source(location) };
+    for file in &whole.files {
+        for source in [&signed, &pinned] {
+            let blob = setting.store.path(&file.digest);
+            let bytes = fs::read(&blob).unwrap();
+            let mut damaged = bytes.clone();
+            damaged[0] ^= 1;
+            fs::remove_file(&blob).unwrap();
+            fs::write(&blob, damaged).unwrap();
+            // As a run of its own, which has read nothing yet.
+            let store = Store::open(setting.store.root()).unwrap();
+            let progress = Progress::new(Verbosity::Quiet);
+            let fetched = repository::fetch(source, &store, &setting.downloader, &progress).await.unwrap();
+            let is_used = fetched.files.iter().any(|used| used.digest == file.digest);
+            assert!(!is_used || fs::read(&blob).unwrap() == bytes, "{} {:?}", file.path, source.pinned);
+            if !is_used {
+                fs::remove_file(&blob).unwrap();
+                store.insert(&bytes).unwrap();
+            }
+        }
+    }
 }
