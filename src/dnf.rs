@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::{BUILDER_FILE, Repository};
 use crate::format::time::Timestamp;
-use crate::names::Nevra;
+use crate::names::{Nevra, PackageGlob, PackageName};
 
 /// Where everything that is handed to a container lies in it.
 pub const CONTAINER_DIRECTORY: &str = "ocinitrd";
@@ -60,8 +60,8 @@ impl InstalledPackage {
 /// The `[main]` section that both the solve and the installation use; packages in `exclude` are never chosen.
 ///
 /// dnf4 does not know `system_cachedir` and dnf5 ignores `zchunk` for local repositories: neither minds.
-pub fn configuration(exclude: &[String]) -> String {
-    let excluded = exclude.join(" ");
+pub fn configuration(exclude: &[PackageGlob]) -> String {
+    let excluded = exclude.iter().map(AsRef::as_ref).collect::<Vec<&str>>().join(" ");
     let directory = CONTAINER_DIRECTORY;
     format!(
         "[main]\n\
@@ -122,7 +122,7 @@ pub fn builder_keys(repositories: &BTreeMap<String, Repository>) -> String {
 
 /// Lines `KERNEL NAME [KVER]` for the packages to be found for each kernel, which are counted from 0: those of the newest,
 /// or those of one version.
-pub fn kernel_packages(packages: &[String], kernels: &[Option<String>]) -> String {
+pub fn kernel_packages(packages: &[PackageName], kernels: &[Option<String>]) -> String {
     let mut text = String::new();
     for (kernel, version) in kernels.iter().enumerate() {
         for package in packages {

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::definition::Selection;
 use crate::dnf;
+use crate::names::UnitName;
 use crate::tree::{Content, Entry, Globs, Kind, Tree, TreePath};
 
 /// What installing leaves behind that no system would be shipped with: state of this one installation.
@@ -90,7 +91,7 @@ fn remove_files(tree: &mut Tree, selection: &Selection) -> Result<()> {
 }
 
 /// Does what `systemctl mask` would.
-fn mask(tree: &mut Tree, units: &[String], epoch: u64) -> Result<()> {
+fn mask(tree: &mut Tree, units: &[UnitName], epoch: u64) -> Result<()> {
     for unit in units {
         let path = format!("etc/systemd/system/{unit}");
         tree.add_symlink(path.as_bytes(), b"/dev/null", epoch).with_context(|| format!("masking the unit {unit}"))?;
@@ -163,7 +164,7 @@ mod tests {
         let selection = Selection {
             remove_files: vec!["/usr/share/doc".to_owned(), "/usr/share/one*".to_owned()],
             keep_files: vec!["/usr/share/one2".to_owned()],
-            mask_units: vec!["tmp.mount".to_owned()],
+            mask_units: vec!["tmp.mount".parse().unwrap()],
             ..Selection::default()
         };
         finish(&mut tree, &selection, 5).unwrap();

@@ -12,6 +12,7 @@ use crate::format::compress::Compression;
 use crate::format::time::Timestamp;
 use crate::locking::Renewal;
 use crate::manifest::{self, Manifest};
+use crate::names::KernelVersion;
 use crate::progress::Progress;
 use crate::workshop::Workshop;
 
@@ -45,8 +46,8 @@ pub struct Arguments {
 
     /// The kernel to build for, as `uname -r` prints it; may be repeated [default: the one that was locked as
     /// the newest; one that was locked by its version counts only when it is named].
-    #[arg(short, long = "kernel-version", value_name = "KVER", value_parser = clap::builder::NonEmptyStringValueParser::new())]
-    pub kernel_versions: Vec<String>,
+    #[arg(short, long = "kernel-version", value_name = "KVER")]
+    pub kernel_versions: Vec<KernelVersion>,
 
     /// Build for every kernel of the lock.
     #[arg(long, conflicts_with = "kernel_versions")]
@@ -117,7 +118,7 @@ impl Arguments {
         let kernels = match &self.kernel_versions[..] {
             _ if self.all_kernels => Kernels::All,
             [] => Kernels::Newest,
-            versions => Kernels::Versions(versions.iter().cloned().collect()),
+            versions => Kernels::Versions(versions.iter().map(ToString::to_string).collect()),
         };
         let command_line = self.cmdline.as_deref().map(given::text).transpose()?;
         Ok(Request {

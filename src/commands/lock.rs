@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use crate::definition::Definition;
 use crate::locking::{self, Needs, Renewal};
+use crate::names::KernelVersion;
 use crate::progress::Progress;
 use crate::workshop::{Workshop, architecture};
 
@@ -30,7 +31,7 @@ pub struct Arguments {
 
     /// Lock this kernel too; may be repeated [default: the newest of the repositories].
     #[arg(short, long = "kernel-version", value_name = "KVER")]
-    kernel_versions: Vec<String>,
+    kernel_versions: Vec<KernelVersion>,
 
     /// Only say whether the lock is fresh, and which input of it changed; exit with 1 if it is not, with 2 if that cannot
     /// be told. Nothing is solved.
@@ -65,11 +66,11 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
 ///
 /// # Errors
 /// Fails on a profile that the definition does not have.
-pub fn needs(definition: &Definition, profiles: &[String], kernel_versions: &[String]) -> Result<Needs> {
+pub fn needs(definition: &Definition, profiles: &[String], kernel_versions: &[KernelVersion]) -> Result<Needs> {
     let profiles = definition.added(profiles)?.into_iter().collect();
     let kernels = match kernel_versions {
         [] => BTreeSet::from([None]),
-        versions => versions.iter().cloned().map(Some).collect(),
+        versions => versions.iter().map(|version| Some(version.to_string())).collect(),
     };
     Ok(Needs { profiles, kernels })
 }

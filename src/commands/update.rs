@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::lock::{Difference, Section};
 use crate::locking::{self, Needs};
+use crate::names::PackageName;
 use crate::progress::Progress;
 use crate::resolution::{self, Request};
 use crate::supplies;
@@ -27,7 +28,7 @@ pub struct Arguments {
 
     /// Packages to renew [default: all].
     #[arg(value_name = "PACKAGE")]
-    packages: Vec<String>,
+    packages: Vec<PackageName>,
 
     /// Print what would change, and leave the lock as it is; the store is filled all the same.
     #[arg(long)]
@@ -97,7 +98,7 @@ async fn renew_all(workshop: &Workshop<'_>, before: Option<&Section>) -> Result<
     Ok(after)
 }
 
-async fn renew_some(workshop: &Workshop<'_>, before: Option<&Section>, names: &[String]) -> Result<Section> {
+async fn renew_some(workshop: &Workshop<'_>, before: Option<&Section>, names: &[PackageName]) -> Result<Section> {
     let image = &workshop.definition.argument;
     let Some(before) = before else {
         bail!("the image {image} has no lock yet, so there is nothing to renew: run ocinitrd lock {image}");
@@ -106,7 +107,7 @@ async fn renew_some(workshop: &Workshop<'_>, before: Option<&Section>, names: &[
     if !lacks.is_empty() {
         bail!("the lock of {image} is not fresh: {}; first run {}", lacks.reasons(), lacks.cure(image));
     }
-    let names: BTreeSet<String> = names.iter().cloned().collect();
+    let names: BTreeSet<String> = names.iter().map(ToString::to_string).collect();
     for name in &names {
         if !before.packages.iter().any(|package| package.name == *name) {
             bail!("the lock of {image} has no package {name}{}", nearest(before, name));

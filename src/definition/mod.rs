@@ -17,7 +17,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::format::compress::Compression;
+use crate::names::PackageName;
 
+pub(crate) use raw::mistake_without_content;
 pub use repository::{BUILDER_FILE, Repository};
 pub use selection::Selection;
 pub use uki::Uki;
@@ -38,7 +40,7 @@ pub struct Definition {
     /// What is installed and removed whatever the profile.
     pub selection: Selection,
     /// The packages whose payload is the kernel and its modules.
-    pub kernel_packages: Vec<String>,
+    pub kernel_packages: Vec<PackageName>,
     /// Whether modules stay compressed as the distribution ships them.
     pub keep_module_compression: bool,
     /// Profiles by name.
@@ -240,6 +242,11 @@ modules = ["dm-thin-pool"]
         directory
     }
 
+    /// The texts of names.
+    fn words<W: AsRef<str>>(names: &[W]) -> Vec<&str> {
+        names.iter().map(AsRef::as_ref).collect()
+    }
+
     fn error_of(files: &[(&str, &str)], image: &str) -> String {
         let directory = images(files);
         format!("{:#}", Definition::load(image, directory.path()).unwrap_err())
@@ -275,7 +282,7 @@ modules = ["dm-thin-pool"]
             ("b.toml", "include = [\"a.toml\"]\nreleasever = \"45\"\n[packages]\ninstall = [\"bash\"]\n"),
         ]);
         let definition = Definition::load("b", directory.path()).unwrap();
-        assert_eq!(definition.selection.install, ["systemd", "bash"]);
+        assert_eq!(words(&definition.selection.install), ["systemd", "bash"]);
         assert_eq!((definition.releasever.as_str(), definition.name.as_str()), ("45", "b"));
         assert_eq!(definition.files.len(), 2);
     }
@@ -285,7 +292,7 @@ modules = ["dm-thin-pool"]
         let directory = images(&[("a.toml", MINIMAL)]);
         let definition = Definition::load("a", directory.path()).unwrap();
         let selection = definition.select(&["lvm".to_owned()]).unwrap();
-        assert_eq!(selection.install, ["systemd", "lvm2"]);
+        assert_eq!(words(&selection.install), ["systemd", "lvm2"]);
         let error = definition.select(&["lvn".to_owned()]).unwrap_err().to_string();
         assert_eq!(error, "image a has no profile \"lvn\"; its profiles are: lvm");
     }
@@ -295,7 +302,7 @@ modules = ["dm-thin-pool"]
         let with = |names: &str| format!("default_profiles = [{names}]\n{MINIMAL}");
         let directory = images(&[("a.toml", &with("\"lvm\"")), ("b.toml", &with("\"lvn\""))]);
         let definition = Definition::load("a", directory.path()).unwrap();
-        assert_eq!(definition.selection.install, ["systemd", "lvm2"]);
+        assert_eq!(words(&definition.selection.install), ["systemd", "lvm2"]);
         assert_eq!(definition.added(&["lvm".to_owned()]).unwrap(), Vec::<String>::new());
         let selection = definition.select(&["lvm".to_owned()]).unwrap();
         assert_eq!(
@@ -318,10 +325,10 @@ modules = ["dm-thin-pool"]
         let names = ["nfs", "lvm", "network"].map(str::to_owned);
         assert_eq!(definition.with_included(&names).unwrap(), ["network", "nfs", "lvm"]);
         let selection = definition.select(&names[..1]).unwrap();
-        assert_eq!(selection.install, ["systemd", "networkd", "nfs-utils"]);
+        assert_eq!(words(&selection.install), ["systemd", "networkd", "nfs-utils"]);
         let by_default = Definition::load("b", directory.path()).unwrap();
         assert_eq!(by_default.default_profiles, ["network", "nfs"]);
-        assert_eq!(by_default.select(&names[2..]).unwrap().install, ["systemd", "networkd", "nfs-utils"]);
+        assert_eq!(words(&by_default.select(&names[2..]).unwrap().install), ["systemd", "networkd", "nfs-utils"]);
     }
 
     #[test]
@@ -342,6 +349,96 @@ modules = ["dm-thin-pool"]
         let error = error_of(&[("a.toml", &MINIMAL.replace("install = [\"systemd\"]", "instal = []"))], "a");
         assert!(error.contains("unknown field `instal`") && error.contains("did you mean `install`?"), "{error}");
         assert!(error.contains("line 9"), "{error}");
+    }
+
+    #[test]
+    fn names_that_could_be_options_further_lines_or_paths_are_refused_where_they_are_written() {
+        for (from, to, word) in [
+            (
+                "install = [\"systemd\"]",
+                "install = [\"bash --enablerepo=x\"]",
+                "\"bash --enablerepo=x\" is not what dnf",
+            ),
+            ("install = [\"systemd\"]", "install = [\"*\"]", "\"*\" is not what dnf can be asked to install"),
+            ("install = [\"systemd\"]", "install = [\"bash\\ninstall x\"]", "is not what dnf can be asked to install"),
+            ("install = [\"lvm2\"]", "install = [\"-y\"]", "is not what dnf can be asked to install"),
+            ("install = [\"lvm2\"]", "exclude = [\"a\\ngpgcheck=0\"]", "is not a pattern of packages"),
+            (
+                "install = [\"lvm2\"]",
+                "hwdb_exclude = [\"x /etc/passwd\"]",
+                "is not a pattern of files of one directory",
+            ),
+            ("install = [\"lvm2\"]", "hwdb_exclude = [\"../../../etc/passwd\"]", "is not a pattern of files"),
+            ("install = [\"lvm2\"]", "mask_units = [\"../../x.service\"]", "is not the name of a unit"),
+            ("install = [\"lvm2\"]", "remove_files = [\"/a\\n/b\"]", "has a control character"),
+            ("install = [\"lvm2\"]", "keep_files = [\"\"]", "is empty"),
+            ("install = [\"lvm2\"]", "extra_trees = [\"a\\nb\"]", "has a control character"),
+            ("modules = [\"dm-thin-pool\"]", "modules = [\"a\\u001b[1m\"]", "has a control character"),
+            ("[packages]", "[kernel]\npackages = [\"kernel-core --x\"]\n[packages]", "is not the name of a package"),
+            ("[packages]", "[kernel]\npackages = [\"kernel*\"]\n[packages]", "is not the name of a package"),
+            (
+                "[packages]",
+                "[uki]\ncmdline = \"a\\u0000b\"\n[packages]",
+                "in [uki]: \"a\\x00b\" has a control character",
+            ),
+            ("releasever = \"44\"", "releasever = \"44 --setopt=x\"", "is not a releasever"),
+            ("[repos.fedora]", "[repos.\"a]\\nb\"]", "is not the id of a repository"),
+            ("[repos.fedora]", "[repos.main]", "a repository cannot be called main"),
+            ("[profiles.lvm]", "[profiles.\"a,b\"]", "is not the name of a profile"),
+            (
+                "\"repo\"",
+                "\"https://a\\nb\"",
+                "in [repos.fedora]: the address \"https://a\\x0ab\" has a control character",
+            ),
+            ("\"repo\"", "\"ftp://a\"", "does not begin with http://"),
+            ("baseurl = \"repo\"", "metalink = \"a\"", "\"a\" is not an address"),
+            ("baseurl = \"repo\"", "baseurl = \"repo\"\narchive = \"x\"", "\"x\" is not an address"),
+            ("\"builder:/etc/key\"", "\"builder:-x\"", "the path of a key in the builder image begins with a slash"),
+            ("\"builder:/etc/key\"", "\"builder:/a\\nb /c\"", "has a control character"),
+        ] {
+            let text = MINIMAL.replacen(from, to, 1);
+            assert_ne!(text, MINIMAL, "{from}");
+            let error = error_of(&[("a.toml", &text)], "a");
+            assert!(error.contains(word), "{to}: {error}");
+        }
+        let directory = images(&[("-x.toml", MINIMAL)]);
+        let error = format!("{:#}", Definition::load("images/-x.toml", directory.path()).unwrap_err());
+        assert!(error.contains("\"-x\" is no name for an image"), "{error}");
+    }
+
+    #[test]
+    fn what_other_files_hold_is_not_shown() {
+        let directory = images(&[
+            ("a.toml", "include = [\"../shadow\"]"),
+            ("b.toml", "include = [\"../outside.toml\"]"),
+            ("c.toml", "include = [\"link.toml\"]"),
+            ("d.toml", "include = [\"typed.toml\"]"),
+            ("typed.toml", "releasever = [\"visible\"]"),
+        ]);
+        let secret = "root:$6$secret:20000::::::\n";
+        fs::write(directory.path().join("shadow"), secret).unwrap();
+        std::os::unix::fs::symlink("../shadow", directory.path().join("images/link.toml")).unwrap();
+        let error_of = |name| format!("{:#}", Definition::load(name, directory.path()).unwrap_err());
+        for name in ["a", "c"] {
+            let error = error_of(name);
+            assert!(error.ends_with("/shadow is no definition: its name does not end in .toml"), "{error}");
+        }
+        for content in
+            [secret, "releasever = [\"secret\"]", "[uki]\ncmdline = 1\nsplash = \"secret\"\n", "include = \"secret\""]
+        {
+            fs::write(directory.path().join("outside.toml"), content).unwrap();
+            let error = error_of("b");
+            assert!(
+                error.contains("line 1: it is not of the form") || error.contains("line 2: it is not of the form"),
+                "{error}"
+            );
+            assert!(!error.contains("secret"), "{error}");
+        }
+        fs::write(directory.path().join("outside.toml"), "\ninstal = \"secret\"\n").unwrap();
+        let error = error_of("b");
+        assert!(error.contains("line 2: unknown field `instal`") && !error.contains("secret"), "{error}");
+        // What lies beside the definition is its author's.
+        assert!(error_of("d").contains("visible"), "{}", error_of("d"));
     }
 
     #[test]

@@ -4,24 +4,28 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 
 use super::{BUILDER_FILE, Definition, Repository, Selection, Uki};
+use crate::names::{
+    FileGlob, PackageGlob, PackageName, PackageSpec, ProfileName, ReleaseVersion, RepositoryId, UnitName,
+    check_image_name, check_line, lines,
+};
 
 /// One file as written: everything is optional until all files are merged.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawDefinition {
     include: Vec<PathBuf>,
-    releasever: Option<String>,
+    releasever: Option<ReleaseVersion>,
     builder: RawBuilder,
-    repos: BTreeMap<String, Repository>,
+    repos: BTreeMap<RepositoryId, Repository>,
     packages: RawPackages,
     kernel: RawKernel,
     extra_trees: Vec<PathBuf>,
-    mask_units: Vec<String>,
-    profiles: BTreeMap<String, Selection>,
+    mask_units: Vec<UnitName>,
+    profiles: BTreeMap<ProfileName, Selection>,
     default_profiles: Vec<String>,
     output: RawOutput,
     uki: Uki,
@@ -36,14 +40,18 @@ struct RawBuilder {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawPackages {
-    install: Vec<String>,
-    exclude: Vec<String>,
+    install: Vec<PackageSpec>,
+    exclude: Vec<PackageGlob>,
+    #[serde(deserialize_with = "lines")]
     remove_files: Vec<String>,
     trim: Option<bool>,
+    #[serde(deserialize_with = "lines")]
     programs: Vec<String>,
+    #[serde(deserialize_with = "lines")]
     keep_files: Vec<String>,
+    #[serde(deserialize_with = "lines")]
     dlopen: Vec<String>,
-    hwdb_exclude: Vec<String>,
+    hwdb_exclude: Vec<FileGlob>,
 }
 
 impl RawPackages {
@@ -62,8 +70,10 @@ impl RawPackages {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawKernel {
-    packages: Vec<String>,
+    packages: Vec<PackageName>,
+    #[serde(deserialize_with = "lines")]
     modules: Vec<String>,
+    #[serde(deserialize_with = "lines")]
     firmware: Vec<String>,
     keep_compression: Option<bool>,
 }
@@ -75,11 +85,22 @@ struct RawOutput {
 }
 
 impl RawDefinition {
-    fn parse(text: &str) -> Result<RawDefinition> {
-        toml::from_str(text).map_err(|error| match nearest_key(error.message()) {
-            Some(nearest) => anyhow::anyhow!("{error}did you mean `{nearest}`?"),
-            None => anyhow::anyhow!("{error}"),
+    /// Reads the text of a file; `is_own` says whether its lines may be shown.
+    fn parse(text: &str, is_own: bool) -> Result<RawDefinition> {
+        toml::from_str(text).map_err(|error: toml::de::Error| match nearest_key(error.message()) {
+            Some(nearest) => anyhow!("{}did you mean `{nearest}`?", described(&error, text, is_own)),
+            None => anyhow!("{}", described(&error, text, is_own).trim_end()),
         })
+    }
+
+    /// Whatever is a path is one line, and not empty.
+    fn check_paths(&self) -> Result<()> {
+        let of_profiles = self.profiles.values().flat_map(|profile| &profile.extra_trees);
+        let trees = self.extra_trees.iter().chain(of_profiles);
+        for path in self.include.iter().chain(trees).chain(self.uki.files()) {
+            check_line(&path.to_string_lossy()).context("in a path")?;
+        }
+        self.uki.check().context("in [uki]")
     }
 
     /// Puts `directory`, that of the file, before what the file says relative to itself.
@@ -123,6 +144,8 @@ impl RawDefinition {
 
     /// Checks the merged definition of the file `path`; `files` were read.
     pub(super) fn check(self, argument: &str, path: &Path, files: Vec<PathBuf>) -> Result<Definition> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        check_image_name(&name)?;
         for (id, repository) in &self.repos {
             repository.check().with_context(|| format!("in [repos.{id}]"))?;
         }
@@ -137,12 +160,12 @@ impl RawDefinition {
         let directory = file.parent().unwrap_or(Path::new("/")).to_owned();
         let mut definition = Definition {
             argument: argument.to_owned(),
-            name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            name,
             lock_directory: directory.clone(),
             directory,
             builder_image: self.builder.image.context("[builder] image is missing")?,
-            releasever: self.releasever.context("releasever is missing, such as releasever = \"44\"")?,
-            repositories: self.repos,
+            releasever: self.releasever.context("releasever is missing, such as releasever = \"44\"")?.into(),
+            repositories: self.repos.into_iter().map(|(id, repository)| (id.into(), repository)).collect(),
             selection: Selection {
                 description: String::new(),
                 include_profiles: Vec::new(),
@@ -161,7 +184,7 @@ impl RawDefinition {
             },
             kernel_packages: self.kernel.packages,
             keep_module_compression: self.kernel.keep_compression.unwrap_or(true),
-            profiles: self.profiles,
+            profiles: self.profiles.into_iter().map(|(name, profile)| (name.into(), profile)).collect(),
             default_profiles: Vec::new(),
             compression: compression.parse().context("in [output] compression")?,
             uki: self.uki,
@@ -179,12 +202,19 @@ impl RawDefinition {
 /// Reads `path` and, before it, what it includes. `open` is the chain of includes that led here.
 pub fn read_with_includes(path: &Path, open: &mut Vec<PathBuf>, files: &mut Vec<PathBuf>) -> Result<RawDefinition> {
     let path = fs::canonicalize(path).with_context(|| format!("reading the definition {}", path.display()))?;
+    ensure!(
+        path.extension().is_some_and(|extension| extension == "toml"),
+        "{} is no definition: its name does not end in .toml",
+        path.display()
+    );
     if open.contains(&path) {
         let chain: Vec<String> = open.iter().chain([&path]).map(|file| file.display().to_string()).collect();
         bail!("the definition includes itself: {}", chain.join(" -> "));
     }
     let text = fs::read_to_string(&path).with_context(|| format!("reading the definition {}", path.display()))?;
-    let mut own = RawDefinition::parse(&text).with_context(|| format!("reading the definition {}", path.display()))?;
+    let is_own = open.first().is_none_or(|main| main.parent().is_some_and(|directory| path.starts_with(directory)));
+    let parsed = RawDefinition::parse(&text, is_own).and_then(|own| own.check_paths().map(|()| own));
+    let mut own = parsed.with_context(|| format!("reading the definition {}", path.display()))?;
     let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
     open.push(path.clone());
     own.resolve_paths(&way_between(&open[0], &path)?);
@@ -205,6 +235,20 @@ fn way_between(main: &Path, included: &Path) -> Result<PathBuf> {
     let directory = |file: &Path| file.parent().unwrap_or(Path::new("/")).to_owned();
     pathdiff::diff_paths(directory(included), directory(main))
         .with_context(|| format!("there is no way from {} to {}", main.display(), included.display()))
+}
+
+/// What is wrong in a definition. Of a file that it includes from elsewhere no content is shown: who wrote the definition may not
+/// be who can read the file.
+fn described(error: &toml::de::Error, text: &str, is_own: bool) -> String {
+    if is_own { error.to_string() } else { mistake_without_content(error, text) + "\n" }
+}
+
+/// The line of a mistake in a TOML file, and what it is as far as that shows no content.
+pub(crate) fn mistake_without_content(error: &toml::de::Error, text: &str) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+    let is_of_keys = ["unknown field", "missing field"].iter().any(|start| error.message().starts_with(start));
+    let message = if is_of_keys { error.message() } else { "it is not of the form that is expected there" };
+    format!("line {}: {message}", before.matches('\n').count() + 1)
 }
 
 /// The right key nearest to the unknown one that a message of serde's speaks of.

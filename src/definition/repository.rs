@@ -1,7 +1,9 @@
 //! A repository as a definition writes it.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
+
+use crate::names::{check_address, check_line};
 
 /// Where packages come from; exactly one of the three kinds of location is given.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -41,6 +43,17 @@ impl Repository {
         }
         if self.gpg_keys.is_empty() {
             bail!("gpg_keys is empty: packages are installed only when a key verifies them");
+        }
+        self.baseurl.iter().try_for_each(|url| check_address(url, true))?;
+        let addresses = [&self.metalink, &self.mirrorlist, &self.archive].into_iter().flatten();
+        addresses.into_iter().try_for_each(|url| check_address(url, false))?;
+        for key in &self.gpg_keys {
+            check_line(key).context("in gpg_keys")?;
+            let is_whole = key.strip_prefix(BUILDER_FILE).is_none_or(|path| path.starts_with('/'));
+            ensure!(
+                is_whole,
+                "in gpg_keys: the path of a key in the builder image begins with a slash, as in builder:/etc/key"
+            );
         }
         Ok(())
     }

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::names::{FileGlob, PackageGlob, PackageSpec, UnitName, lines};
+
 /// What an image or one of its profiles adds.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -13,28 +15,34 @@ pub struct Selection {
     /// Of a profile: the profiles that it takes, which are chosen with it.
     pub include_profiles: Vec<String>,
     /// Packages to install, as dnf takes them.
-    pub install: Vec<String>,
+    pub install: Vec<PackageSpec>,
     /// Packages that dnf must not choose.
-    pub exclude: Vec<String>,
+    pub exclude: Vec<PackageGlob>,
     /// Glob patterns of files left out of the initrd, each with a leading slash; a directory goes with all below it.
+    #[serde(deserialize_with = "lines")]
     pub remove_files: Vec<String>,
     /// Whether what nothing reaches is left out: [`crate::trim`]. Profiles have no say in it.
     #[serde(skip)]
     pub trim: bool,
     /// Programs that stay, with what they need: globs of their names.
+    #[serde(deserialize_with = "lines")]
     pub programs: Vec<String>,
     /// Glob patterns of files that stay, also those that `remove_files` names, and those that nothing leads to.
+    #[serde(deserialize_with = "lines")]
     pub keep_files: Vec<String>,
     /// Patterns of the features for which programs load libraries if they are there; the last that matches decides, `-`
     /// excludes.
+    #[serde(deserialize_with = "lines")]
     pub dlopen: Vec<String>,
     /// Glob patterns of the files of `/usr/lib/udev/hwdb.d` that do not become part of the hardware database.
-    pub hwdb_exclude: Vec<String>,
+    pub hwdb_exclude: Vec<FileGlob>,
     /// Units that systemd takes for not being there, whatever else asks for them.
-    pub mask_units: Vec<String>,
+    pub mask_units: Vec<UnitName>,
     /// Patterns of kernel modules; the last that matches decides, `-` excludes.
+    #[serde(deserialize_with = "lines")]
     pub modules: Vec<String>,
     /// Glob patterns of firmware files beside those that the modules name.
+    #[serde(deserialize_with = "lines")]
     pub firmware: Vec<String>,
     /// Directories whose files are copied over the installed tree before units are enabled, relative to the definition's.
     pub extra_trees: Vec<PathBuf>,

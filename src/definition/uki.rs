@@ -2,7 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
+
+use crate::names::check_line;
 
 /// What becomes part of a unified kernel image beside the kernel, the initrd and the name of the system.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -31,6 +34,11 @@ impl Uki {
         self.splash = later.splash.or(self.splash.take());
         self.pcrpkey = later.pcrpkey.or(self.pcrpkey.take());
         self.sbat.extend(later.sbat);
+    }
+
+    /// Each text is one line.
+    pub(super) fn check(&self) -> Result<()> {
+        self.cmdline.iter().filter(|line| !line.is_empty()).chain(&self.sbat).try_for_each(|line| check_line(line))
     }
 
     /// The files that it names.

@@ -151,8 +151,8 @@ struct Places<'a> {
     mask_units: &'a str,
 }
 
-fn sorted(words: &[String]) -> BTreeSet<&str> {
-    words.iter().map(String::as_str).collect()
+fn sorted<W: AsRef<str>>(words: &[W]) -> BTreeSet<&str> {
+    words.iter().map(AsRef::as_ref).collect()
 }
 
 fn differing(one: &Digests, other: &Digests) -> Vec<String> {

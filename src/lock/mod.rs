@@ -17,6 +17,7 @@ use std::path::Path;
 use anyhow::{Context, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::definition::mistake_without_content;
 use crate::format::digest::Digest;
 use crate::output::{MODE_PUBLIC, OutputFile};
 
@@ -60,7 +61,8 @@ impl Lock {
     /// Fails on a lock of another schema, and on one that was damaged or edited.
     pub fn parse(text: &str) -> Result<Lock> {
         check_schema(text)?;
-        let mut lock: Lock = toml::from_str(text).map_err(|error| without_content(&error, text))?;
+        let mut lock: Lock = toml::from_str(text)
+            .map_err(|error| anyhow!("it is not a lock: {}", mistake_without_content(&error, text)))?;
         for (arch, section) in &lock.arch {
             section.check().with_context(|| format!("it contradicts itself in [arch.{arch}]"))?;
             let stated = lock.digests.get(arch);
@@ -123,12 +125,6 @@ impl Lock {
         file.write_all(self.to_toml()?.as_bytes()).with_context(|| format!("writing {}", path.display()))?;
         file.commit()
     }
-}
-
-/// Where in a file a mistake is, without showing the line: whoever can name the file may not be who can read it.
-fn without_content(error: &toml::de::Error, text: &str) -> anyhow::Error {
-    let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
-    anyhow!("it is no lock: there is a mistake in line {}", before.matches('\n').count() + 1)
 }
 
 /// Of the values, not of how they are written.

@@ -270,3 +270,72 @@ fn what_says_the_same_is_no_change() {
         assert!(changes(replace(from, to), &[]).is_empty(), "{to}");
     }
 }
+
+#[test]
+fn times_and_names_that_no_package_has_are_refused_whoever_wrote_the_lock() {
+    let text = lock(sample()).to_toml().unwrap();
+    for time in ["9223372036854775807", "100000000000", "-1"] {
+        for key in ["build_time", "epoch"] {
+            let edited = text.replace(&format!("{key} = 7\n"), &format!("{key} = {time}\n"));
+            assert_ne!(edited, text);
+            let error = format!("{:#}", Lock::parse(&edited).unwrap_err());
+            assert!(error.contains("it is not a lock: line "), "{error}");
+        }
+    }
+    // The digests are right: whoever means to deceive renews them.
+    let error_of = |change: &dyn Fn(&mut Section)| {
+        let mut section = sample();
+        change(&mut section);
+        let names = nevras(&section.packages);
+        section.solutions[0].packages = names;
+        format!("{:#}", Lock::parse(&lock(section).to_toml().unwrap()).unwrap_err())
+    };
+    let package = |change: &dyn Fn(&mut LockedPackage)| error_of(&|section| change(&mut section.packages[0]));
+    let text = |text: &str| text.to_owned();
+    for (error, words) in [
+        (package(&|one| one.name = text("-x")), "is not the name of a package"),
+        (package(&|one| one.name = text("../x")), "is not the name of a package"),
+        (package(&|one| one.version = text("1 --enablerepo=x")), "is not the version of a package"),
+        (package(&|one| one.release = text("1\n2")), "is not the release of a package"),
+        (package(&|one| one.arch = text("a/b")), "is not the architecture of a package"),
+        (package(&|one| one.location = text("../../etc/shadow")), "is outside the repository"),
+        (package(&|one| one.location = text("ftp://a.example/x")), "is outside the repository"),
+        (package(&|one| one.source_rpm = text("../x.src.rpm")), "is no name of a file"),
+        (package(&|one| one.size = u64::MAX >> 1), "is said to have 9223372036854775807 bytes"),
+        (package(&|one| one.installed_size = u64::MAX >> 1), "9223372036854775807 bytes when installed"),
+        (
+            error_of(&|section| {
+                let repository = section.repos.remove("fedora").unwrap();
+                section.repos.insert(text("a]\n[main"), repository);
+                section.packages.iter_mut().for_each(|one| one.repo = text("a]\n[main"));
+            }),
+            "is not the id of a repository",
+        ),
+        (
+            error_of(&|section| section.repos.get_mut("fedora").unwrap().base_urls.push(text("ftp://a"))),
+            "does not begin with http://",
+        ),
+        (error_of(&|section| section.repos.get_mut("fedora").unwrap().archive = Some(text("x"))), "is not an address"),
+        (
+            error_of(&|section| {
+                let packages = nevras(&section.packages);
+                section.kernels.push(Kernel { version: text("../../x"), by_version: true, packages });
+            }),
+            "is not the version of a kernel",
+        ),
+        (error_of(&|section| section.solutions[0].profiles = [text("a b")].into()), "is not the name of a profile"),
+    ] {
+        assert!(error.contains(words), "{words}: {error}");
+    }
+}
+
+#[test]
+fn what_another_file_holds_is_not_shown_in_place_of_a_lock() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("test.lock");
+    for content in ["root:$6$secret:20000::::::\n", "schema = 1\nimage = [\"secret\"]\n", "schema = \"secret\"\n"] {
+        fs::write(&path, content).unwrap();
+        let error = format!("{:#}", Lock::load(&path, "test", "test").unwrap_err());
+        assert!(error.contains("it is not a lock: line ") && !error.contains("secret"), "{error}");
+    }
+}

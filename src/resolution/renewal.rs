@@ -21,7 +21,7 @@ pub async fn renew(site: &Site<'_>, before: &Section, names: &BTreeSet<String>) 
     let repositories = sources::with_variables(site.definition)?;
     let metadata = sources::fetch_metadata(site, &repositories, None).await?;
     let changes = changes(site, &repositories, &metadata, before, names).await?;
-    let renews_kernel = site.definition.kernel_packages.iter().any(|package| names.contains(package));
+    let renews_kernel = site.definition.kernel_packages.iter().any(|package| names.contains(&**package));
     let kernels = if renews_kernel { BTreeSet::from([None]) } else { BTreeSet::new() };
     let request = Request { profiles: BTreeSet::new(), kernels };
     // Also tells the keys, and what the builder has.

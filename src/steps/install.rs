@@ -11,6 +11,7 @@ use crate::dnf::{self, InstalledPackage};
 use crate::engine::{Builder, Job};
 use crate::format::time::Timestamp;
 use crate::layer::{Layer, Rules};
+use crate::names::FileGlob;
 use crate::progress::Progress;
 
 use super::input::Input;
@@ -106,6 +107,6 @@ fn input(request: &Request<'_>) -> Result<Input> {
 }
 
 /// A list as a script reads it.
-fn lines(words: &[String]) -> String {
+fn lines(words: &[FileGlob]) -> String {
     words.iter().map(|word| format!("{word}\n")).collect()
 }

@@ -40,6 +40,8 @@ renew() (
     sed 's,^,/ocinitrd/rpms/,' installed | xargs rpm --root "$root" --install --justdb --nodeps --noscripts --notriggers \
         --ignoresize --ignorearch --nosignature
     run_dnf -y makecache
+    # No name is a pattern of files here.
+    set -f
     status=0
     # shellcheck disable=SC2046 # a package a word
     run_dnf --assumeno --debugsolver upgrade $(cat names) > log 2>&1 || status=$?

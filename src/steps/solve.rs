@@ -118,7 +118,10 @@ fn input(request: &Request<'_>) -> Result<Input> {
     for (position, selection) in request.selections.iter().enumerate() {
         input.directory(&format!("sets/{position}"));
         input.bytes(&format!("sets/{position}/dnf.conf"), dnf::configuration(&selection.exclude));
-        input.bytes(&format!("sets/{position}/packages"), super::lines(&selection.install.iter().cloned().collect()));
+        input.bytes(
+            &format!("sets/{position}/packages"),
+            super::lines(&selection.install.iter().map(ToString::to_string).collect()),
+        );
     }
     super::add_repositories(&mut input, definition, repositories, request.metadata)?;
     Ok(input)

@@ -67,6 +67,8 @@ give_up() {
 solve() (
     configuration=/ocinitrd/sets/$1/dnf.conf
     cd "/ocinitrd/sets/$1"
+    # No name is a pattern of files here.
+    set -f
     status=0
     # shellcheck disable=SC2046 # a package a word
     run_dnf --assumeno --debugsolver install $(cat packages) > "/ocinitrd/out/$1.log" 2>&1 || status=$?
