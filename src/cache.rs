@@ -4,11 +4,13 @@
 //!
 //! A result is a record, some JSON in `cache/<kind>/<key>`, which may name large data in `cache/data/<digest>`. Both appear
 //! by a rename. Data is verified by its digest whenever it is used, so it needs not reach the disk before it gets its
-//! name: what a kill or a power cut leaves is never taken for a result. Everything here can be removed at any time.
+//! name: what a kill or a power cut leaves is never taken for a result. A record begins with a digest of itself and of its name:
+//! one that is damaged or was moved is as good as none. Everything here can be removed at any time.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Seek, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -19,11 +21,18 @@ use serde_json::{Value, json};
 
 use crate::format::background::BackgroundHasher;
 use crate::format::digest::Digest;
-use crate::output::cannot_write;
+use crate::output::{MODE_PRIVATE, cannot_write};
+use crate::own_directory;
+use crate::regular_file;
 use crate::store::Store;
 
 /// A digest of the program's source: another program may make something else of the same inputs.
 pub const SOURCE_DIGEST: &str = env!("OCINITRD_SOURCE_DIGEST");
+
+/// More than any record has: they name data instead of holding it.
+const LONGEST_RECORD_BYTES: u64 = 64 << 20;
+/// The digits of a digest and the end of the line.
+const RECORD_LINE_BYTES: usize = 65;
 
 /// What is kept.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -78,7 +87,7 @@ pub struct Cache {
 impl Cache {
     /// The results in `store`.
     pub fn of(store: &Store) -> Self {
-        Cache { scratch: store.root().to_owned(), ..Cache::at(&store.root().join("cache")) }
+        Cache { scratch: store.root().to_owned(), ..Cache::at(&store.results()) }
     }
 
     /// The results below a directory, which is made when the first one is kept.
@@ -101,7 +110,12 @@ impl Cache {
     /// The record of a result, if there is one that can be read.
     pub fn record<T: DeserializeOwned>(&self, kind: Kind, key: &Digest) -> Option<T> {
         let path = self.record_path(kind, key);
-        let record = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+        let bytes = regular_file::read_all(regular_file::open_own(&path).ok()?, LONGEST_RECORD_BYTES).ok()?;
+        let (stated, json) = bytes.split_at_checked(RECORD_LINE_BYTES)?;
+        if stated != record_line(kind, key, json).as_bytes() {
+            return None;
+        }
+        let record = serde_json::from_slice(json).ok()?;
         Store::touch(&path);
         Some(record)
     }
@@ -114,7 +128,10 @@ impl Cache {
         let path = self.record_path(kind, key);
         let json = serde_json::to_vec(record).context("writing a record as JSON")?;
         let mut file = self.temporary()?;
-        file.write_all(&json).map_err(|error| cannot_write(&path, &error))?;
+        let line = record_line(kind, key, &json);
+        file.write_all(line.as_bytes())
+            .and_then(|()| file.write_all(&json))
+            .map_err(|error| cannot_write(&path, &error))?;
         place(file, &path)
     }
 
@@ -125,7 +142,7 @@ impl Cache {
     pub fn data(&self, digest: &Digest) -> Result<Option<File>> {
         let path = self.data_path(digest);
         let reading = || format!("reading {}", path.display());
-        let mut file = match File::open(&path) {
+        let mut file = match regular_file::open_own(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file.with_context(reading)?,
         };
@@ -145,7 +162,7 @@ impl Cache {
     /// Fails when no file can be made.
     pub fn new_data(&self) -> Result<NewData> {
         let make = || {
-            fs::create_dir_all(&self.scratch)?;
+            own_directory::open(&self.scratch)?;
             BackgroundHasher::new(tempfile::tempfile_in(&self.scratch)?)
         };
         let file = make().with_context(|| self.writing())?;
@@ -159,6 +176,8 @@ impl Cache {
     /// Fails when it cannot be written.
     pub fn take(&self, file: &File, digest: &Digest) -> Result<()> {
         let path = self.data_path(digest);
+        // A spool that never had a name has the mode that the umask gives.
+        file.set_permissions(Permissions::from_mode(MODE_PRIVATE)).map_err(|error| cannot_write(&path, &error))?;
         let taken = tempfile::Builder::new().make_in(&self.scratch, |name| {
             let own = format!("/proc/self/fd/{}", file.as_raw_fd());
             rustix::fs::linkat(CWD, own, CWD, name, AtFlags::SYMLINK_FOLLOW).map_err(io::Error::from)
@@ -175,7 +194,7 @@ impl Cache {
 
     fn temporary(&self) -> Result<tempfile::NamedTempFile> {
         let make = || {
-            fs::create_dir_all(&self.scratch)?;
+            own_directory::open(&self.scratch)?;
             tempfile::NamedTempFile::new_in(&self.scratch)
         };
         make().with_context(|| self.writing())
@@ -214,9 +233,15 @@ impl Write for NewData {
     }
 }
 
+/// The line that a record begins with.
+fn record_line(kind: Kind, key: &Digest, json: &[u8]) -> String {
+    let named = [kind.name().as_bytes(), b"\0", key.hex().as_bytes(), b"\0", json].concat();
+    format!("{}\n", Digest::of(&named).hex())
+}
+
 fn place<F>(file: tempfile::NamedTempFile<F>, path: &Path) -> Result<()> {
     let directory = path.parent().context("a place in the cache is in a directory")?;
-    fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
+    own_directory::open(directory).with_context(|| format!("creating {}", directory.display()))?;
     file.persist(path).map_err(|error| error.error).with_context(|| format!("writing {}", path.display()))?;
     Ok(())
 }
@@ -224,6 +249,7 @@ fn place<F>(file: tempfile::NamedTempFile<F>, path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::os::unix::fs::MetadataExt;
 
     use super::*;
 
@@ -246,6 +272,42 @@ mod tests {
     }
 
     #[test]
+    fn a_record_that_was_changed_by_one_byte_or_moved_is_none() {
+        let (_directory, cache) = cache();
+        let (one, other) = (key(Kind::Segment, &json!(1)), key(Kind::Segment, &json!(2)));
+        cache.keep(Kind::Segment, &one, &json!({"entries": 932})).unwrap();
+        let path = cache.record_path(Kind::Segment, &one);
+        let whole = fs::read_to_string(&path).unwrap();
+        fs::write(cache.record_path(Kind::Segment, &other), &whole).unwrap();
+        assert_eq!(cache.record::<Value>(Kind::Segment, &other), None);
+        for damaged in
+            [whole.replace("932", "832"), whole[..whole.len() - 1].to_owned(), String::new(), whole.clone() + " "]
+        {
+            fs::write(&path, damaged).unwrap();
+            assert_eq!(cache.record::<Value>(Kind::Segment, &one), None);
+        }
+        fs::write(&path, whole).unwrap();
+        assert_eq!(cache.record(Kind::Segment, &one), Some(json!({"entries": 932})));
+    }
+
+    #[test]
+    fn what_is_kept_is_for_this_users_eyes() {
+        let (_directory, cache) = cache();
+        let digest = {
+            let mut data = cache.new_data().unwrap();
+            data.write_all(b"key").unwrap();
+            data.finish().unwrap().1
+        };
+        let one = key(Kind::Segment, &json!(1));
+        cache.keep(Kind::Segment, &one, &7_u32).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
+        let (data, record) = (cache.data_path(&digest), cache.record_path(Kind::Segment, &one));
+        for file in [&data, &record] {
+            assert_eq!((mode(file), mode(file.parent().unwrap())), (0o600, 0o700), "{}", file.display());
+        }
+    }
+
+    #[test]
     fn data_is_verified_when_it_is_used() {
         let (_directory, cache) = cache();
         let mut data = cache.new_data().unwrap();
@@ -264,7 +326,7 @@ mod tests {
     fn unfinished_data_leaves_nothing_and_a_spool_is_taken_as_it_is() {
         let (_directory, cache) = cache();
         cache.new_data().unwrap().write_all(b"half").unwrap();
-        assert!(!cache.root.exists());
+        assert!(fs::read_dir(&cache.root).unwrap().next().is_none());
         let mut spool = tempfile::tempfile().unwrap();
         spool.write_all(b"layer").unwrap();
         let digest = Digest::of(b"layer");

@@ -16,6 +16,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, X
 
 use crate::format::digest::Digest;
 use crate::format::text::quoted;
+use crate::regular_file;
 use crate::tree::{Content, Entry, Kind, Tree, TreeHasher, TreePath, join};
 
 /// What the security module of this host puts on every file, whatever the tree had.
@@ -159,9 +160,11 @@ fn kind(place: &Path, metadata: &Metadata) -> Result<Kind> {
     let device = (rustix::fs::major(metadata.rdev()), rustix::fs::minor(metadata.rdev()));
     Ok(match file_type {
         _ if file_type.is_dir() => Kind::Directory,
-        _ if file_type.is_file() => {
-            Kind::File(Content::Spooled { file: Arc::new(File::open(place)?), offset: 0, length_bytes: metadata.len() })
-        }
+        _ if file_type.is_file() => Kind::File(Content::Spooled {
+            file: Arc::new(regular_file::open(place)?),
+            offset: 0,
+            length_bytes: metadata.len(),
+        }),
         _ if file_type.is_symlink() => Kind::Symlink { target: fs::read_link(place)?.into_os_string().into_vec() },
         _ if file_type.is_char_device() => Kind::CharacterDevice(device.0, device.1),
         _ if file_type.is_block_device() => Kind::BlockDevice(device.0, device.1),

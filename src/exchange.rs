@@ -4,7 +4,7 @@
 //! at: content is named by its digest, and a build verifies what it installs.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
@@ -14,6 +14,7 @@ use crate::format::compress::Members;
 use crate::format::digest::Digest;
 use crate::output::{MODE_PUBLIC, OutputFile};
 use crate::progress::Stage;
+use crate::regular_file;
 use crate::rpm_package::{Identity, LEAD_MAGIC, RpmPackage};
 use crate::store::{Kind, Store};
 
@@ -42,7 +43,7 @@ impl Content {
     /// # Errors
     /// Fails when it cannot be opened.
     pub fn of(path: &Path) -> Result<Self> {
-        let mut file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+        let mut file = regular_file::open(path).with_context(|| format!("opening {}", path.display()))?;
         let mut magic = [0; LEAD_MAGIC.len()];
         if file.read_exact(&mut magic).is_ok() && magic == LEAD_MAGIC {
             let package = RpmPackage::open(path);
@@ -125,9 +126,9 @@ fn missing<'f>(files: &'f BTreeMap<String, Digest>, directory: &Path) -> Result<
         let is_plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
         ensure!(is_plain, "{digest} calls itself {name:?}, which is no name for a file");
         let path = directory.join(name);
-        match File::open(&path) {
+        match regular_file::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push((name.as_str(), digest)),
-            Ok(_) if path.is_dir() => others.push(name.as_str()),
+            Err(error) if error.kind() == io::ErrorKind::IsADirectory => others.push(name.as_str()),
             file => {
                 let reading = || format!("reading {}", path.display());
                 let (present, _) = Digest::of_reader(file.with_context(reading)?).with_context(reading)?;

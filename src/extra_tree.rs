@@ -3,7 +3,7 @@
 //! Enters: a directory of this host. Leaves: its members in byte order of their paths, and a digest of all they say. Of
 //! the modes only whether a file is executable counts, as in git: the rest depends on the umask of who checked it out.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use crate::format::digest::Digest;
+use crate::regular_file;
 
 /// One file, directory or symlink of an extra tree.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -60,7 +61,7 @@ fn describe(member: &Member) -> Result<serde_json::Value> {
         Content::Directory => ("directory", Vec::new()),
         Content::Symlink(target) => ("symlink", target.as_os_str().as_bytes().to_vec()),
         Content::File(path) => {
-            let opened = File::open(path).and_then(Digest::of_reader);
+            let opened = regular_file::open(path).and_then(Digest::of_reader);
             let (digest, _) = opened.with_context(|| format!("reading {}", path.display()))?;
             ("file", digest.to_string().into_bytes())
         }

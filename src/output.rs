@@ -3,18 +3,22 @@
 //! A file is written beside its target, without a name where the file system can do that (`O_TMPFILE`: whatever ends
 //! the process, nothing stays behind), reaches the disk, and then takes the target's place by a rename. A directory is
 //! built beside its target and exchanged with it. [`Outputs`] holds back everything that was finished until all is.
+//! Only logs ([`LogDirectory`]) grow in their places. Nothing is written through a symlink that has an output's name.
 
+mod log;
 mod under_way;
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, CWD, OFlags, RenameFlags};
 
+use crate::own_directory;
+pub use log::LogDirectory;
 pub use under_way::abandon;
 use under_way::{TemporaryName, begin_commit};
 
@@ -117,6 +121,7 @@ impl Write for OutputFile {
 /// A directory being filled, not yet at its target.
 pub struct OutputDirectory {
     target: PathBuf,
+    mode: u32,
     replaces: Replaces,
     name: TemporaryName,
 }
@@ -131,22 +136,23 @@ pub enum Replaces {
 }
 
 impl OutputDirectory {
-    /// Begins the output at `target`.
+    /// Begins the output at `target`, which is to have permission bits `mode`.
     ///
     /// # Errors
     /// Fails when the parent directory is missing or not writable, or when something else is at `target` than what may
     /// be replaced.
-    pub fn create(target: &Path, replaces: Replaces) -> Result<Self> {
+    pub fn create(target: &Path, mode: u32, replaces: Replaces) -> Result<Self> {
         // A final slash or dot would name the inside of the target.
         let target: PathBuf = target.components().collect();
         check_directory_replaceable(&target, replaces)?;
         let name = TemporaryName::make(|| {
             let mut builder = tempfile::Builder::new();
-            builder.permissions(Permissions::from_mode(0o755));
+            // Until it is whole it is nobody else's business.
+            builder.permissions(Permissions::from_mode(own_directory::MODE));
             Ok(((), builder.prefix(&temporary_prefix(&target)).tempdir_in(directory_of(&target))?.keep()))
         });
         let ((), name) = name.map_err(|error| cannot_create(&target, error))?;
-        Ok(OutputDirectory { target, replaces, name })
+        Ok(OutputDirectory { target, mode, replaces, name })
     }
 
     /// Where to put what belongs in it, for now.
@@ -174,13 +180,25 @@ impl TemporaryDirectory {
     /// Fails when it cannot be made.
     pub fn create(parent: &Path, prefix: &str) -> Result<Self> {
         let name = TemporaryName::make(|| {
-            fs::create_dir_all(parent)?;
+            DirBuilder::new().recursive(true).mode(own_directory::MODE).create(parent)?;
             let mut builder = tempfile::Builder::new();
-            builder.permissions(Permissions::from_mode(0o700));
+            builder.permissions(Permissions::from_mode(own_directory::MODE));
             Ok(((), builder.prefix(prefix).tempdir_in(parent)?.keep()))
         });
         let ((), name) = name.with_context(|| format!("making a temporary directory in {}", parent.display()))?;
         Ok(TemporaryDirectory { name })
+    }
+
+    /// Makes one where temporary files go (`TMPDIR`, else `/tmp`).
+    ///
+    /// # Errors
+    /// Fails when it cannot be made, and when others could put something else in its place there.
+    pub fn create_in_temporary(prefix: &str) -> Result<Self> {
+        let parent = std::env::temp_dir();
+        own_directory::check_shared(&parent).context(
+            "checking the directory for temporary files; set TMPDIR to one where this user's files are safe",
+        )?;
+        TemporaryDirectory::create(&parent, prefix)
     }
 
     /// Where it is.
@@ -225,11 +243,11 @@ impl Outputs {
     /// # Errors
     /// Fails when it cannot be brought to the disk, or another output has the same target.
     pub fn add_directory(&mut self, output: OutputDirectory) -> Result<PathBuf> {
-        let OutputDirectory { target, replaces, name } = output;
+        let OutputDirectory { target, mode, replaces, name } = output;
         self.check_target(&target)?;
         let synced = File::open(name.path()).and_then(|opened| opened.sync_all());
         synced.map_err(|error| cannot_write(&target, &error)).context("finishing the output")?;
-        fs::set_permissions(name.path(), Permissions::from_mode(0o755))
+        fs::set_permissions(name.path(), Permissions::from_mode(mode))
             .with_context(|| format!("finishing {}", target.display()))?;
         let place = name.path().to_owned();
         self.finished.push(Finished { target, temporary: Temporary::Directory(name, replaces) });
@@ -268,6 +286,14 @@ impl Outputs {
         }
         Ok(targets)
     }
+}
+
+/// Makes a new file that only this user reads and writes, in a directory of this user's own; no output, but what one is made of.
+///
+/// # Errors
+/// Fails when it cannot be made, and when anything has the name.
+pub fn create_new(path: &Path) -> io::Result<File> {
+    File::options().read(true).write(true).create_new(true).mode(MODE_PRIVATE).open(path)
 }
 
 struct Finished {
@@ -504,7 +530,7 @@ mod tests {
         let mut outputs = Outputs::new();
         outputs.add_file(write(&target, "finished")).unwrap();
         outputs.add_file(named(&directory.path().join("other"), "finished")).unwrap();
-        let layout = OutputDirectory::create(&directory.path().join("layout"), Replaces::Nothing).unwrap();
+        let layout = OutputDirectory::create(&directory.path().join("layout"), 0o755, Replaces::Nothing).unwrap();
         fs::write(layout.path().join("marker"), "").unwrap();
         outputs.add_directory(layout).unwrap();
         drop(outputs);
@@ -526,7 +552,7 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let target = parent.path().join("layout");
         for (content, replaces) in [("first", Replaces::Nothing), ("second", Replaces::Earlier)] {
-            let layout = OutputDirectory::create(&target.join("."), replaces).unwrap();
+            let layout = OutputDirectory::create(&target.join("."), 0o755, replaces).unwrap();
             fs::create_dir(layout.path().join("sealed")).unwrap();
             fs::write(layout.path().join("sealed/file"), content).unwrap();
             // As trees have them; whoever is not root cannot remove what is in it.
@@ -538,13 +564,16 @@ mod tests {
             assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o7777, 0o755);
             assert_eq!(names(parent.path()), ["layout"]);
         }
-        let error = OutputDirectory::create(&target, Replaces::Nothing).err().unwrap().to_string();
+        let error = OutputDirectory::create(&target, 0o755, Replaces::Nothing).err().unwrap().to_string();
         assert!(error.ends_with("holds files that are no earlier output; remove it or choose another name"), "{error}");
         let empty = parent.path().join("empty");
         fs::create_dir(&empty).unwrap();
-        assert!(OutputDirectory::create(&empty, Replaces::Nothing).is_ok(), "an empty directory may be replaced");
+        assert!(
+            OutputDirectory::create(&empty, 0o755, Replaces::Nothing).is_ok(),
+            "an empty directory may be replaced"
+        );
         fs::write(target.join("diary"), "").unwrap();
-        let error = OutputDirectory::create(&target.join("diary"), Replaces::Earlier).err().unwrap().to_string();
+        let error = OutputDirectory::create(&target.join("diary"), 0o755, Replaces::Earlier).err().unwrap().to_string();
         assert!(error.ends_with("is there and no directory; remove it or choose another name"), "{error}");
     }
 

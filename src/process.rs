@@ -207,17 +207,44 @@ impl Group {
     }
 }
 
-/// Where `PATH` has the program `name`, if anywhere.
+/// Where `PATH` has the program `name`, if anywhere: a file that this user may execute.
 ///
 /// # Errors
 /// Fails when the current directory of a relative `PATH` entry cannot be told.
 pub fn find(name: &str) -> io::Result<Option<PathBuf>> {
     let Some(path) = std::env::var_os("PATH") else { return Ok(None) };
-    for directory in std::env::split_paths(&path) {
+    find_in(&path, name)
+}
+
+fn find_in(search_path: &OsStr, name: &str) -> io::Result<Option<PathBuf>> {
+    for directory in std::env::split_paths(search_path) {
         let candidate = std::path::absolute(directory.join(name))?;
-        if candidate.is_file() {
+        if candidate.is_file() && rustix::fs::access(&candidate, rustix::fs::Access::EXEC_OK).is_ok() {
             return Ok(Some(candidate));
         }
     }
     Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_executed_is_no_program() {
+        let directory = tempfile::tempdir().unwrap();
+        let places = ["a", "b", "c"].map(|name| directory.path().join(name));
+        for (place, mode) in places.iter().zip([0o644, 0o755, 0o755]) {
+            fs::create_dir(place).unwrap();
+            fs::write(place.join("tool"), "").unwrap();
+            fs::set_permissions(place.join("tool"), Permissions::from_mode(mode)).unwrap();
+        }
+        fs::create_dir(places[0].join("other")).unwrap();
+        let search_path = std::env::join_paths(&places).unwrap();
+        assert_eq!(find_in(&search_path, "tool").unwrap(), Some(places[1].join("tool")));
+        assert_eq!(find_in(&search_path, "other").unwrap(), None);
+    }
 }

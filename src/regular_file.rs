@@ -86,6 +86,32 @@ fn open_with(path: &Path, flags: OFlags) -> io::Result<File> {
     Ok(file)
 }
 
+/// Opens a file of this user's own for reading and writing, as it is; makes it with mode 0600 if it is missing.
+///
+/// # Errors
+/// As [`open_own`], and when it cannot be made.
+pub fn open_for_writing(path: &Path) -> io::Result<File> {
+    let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY).bits();
+    let flags = i32::try_from(flags).map_err(io::Error::other)?;
+    let options = |mut options: fs::OpenOptions| options.read(true).write(true).custom_flags(flags).open(path);
+    let mut new = File::options();
+    new.create_new(true).mode(0o600);
+    match options(new) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+        made => return made,
+    }
+    let found = fs::symlink_metadata(path)?;
+    if found.is_symlink() {
+        return Err(io::Error::other("it is a symlink"));
+    }
+    check_type(found.file_type())?;
+    let file = options(File::options())?;
+    let found = file.metadata()?;
+    check_type(found.file_type())?;
+    check_owner(&found)?;
+    Ok(file)
+}
+
 /// Reads a regular file of at most `limit_bytes`.
 ///
 /// # Errors

@@ -24,6 +24,7 @@ pub use edit::Globs;
 pub use query::TreeHasher;
 
 use crate::format::text::quoted;
+use crate::regular_file;
 
 /// A path inside a tree: relative, without `.`, `..`, empty components or slashes at either end; bytes, not UTF-8.
 pub type TreePath = Vec<u8>;
@@ -138,7 +139,7 @@ impl Read for ContentReader {
             Content::OnDisk { path, offset, .. } => {
                 let file = match self.opened.take() {
                     Some(file) => file,
-                    None => File::open(path).map_err(|error| named(&error, path))?,
+                    None => regular_file::open(path).map_err(|error| named(&error, path))?,
                 };
                 let count = file.read_at(&mut buffer[..wanted], offset + self.position);
                 self.opened = Some(file);

@@ -12,6 +12,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+
 /// What to say where [`find`] finds none.
 pub const MISSING: &str = "no UEFI firmware for QEMU is installed, and this boots through it: install it with \
     `apt-get install ovmf` (Debian, Ubuntu) or `dnf install edk2-ovmf` (Fedora)";
@@ -110,7 +112,7 @@ impl Flash {
             return Some(fs::metadata(&self.path).ok()?.len());
         }
         let mut header = [0; 32];
-        fs::File::open(&self.path).and_then(|mut file| file.read_exact(&mut header)).ok()?;
+        regular_file::open(&self.path).and_then(|mut file| file.read_exact(&mut header)).ok()?;
         Some(u64::from_be_bytes(header[24..].try_into().ok()?))
     }
 }
@@ -167,7 +169,7 @@ struct Target {
 /// What a descriptor describes, if it is firmware for our guests. One that says nothing that we know is none.
 fn described(root: &Path, path: &Path, boot: Boot) -> Option<Firmware> {
     let Descriptor { interface_types, mapping, targets, features } =
-        serde_json::from_str(&fs::read_to_string(path).ok()?).ok()?;
+        serde_json::from_str(&regular_file::read_text(path, TEXT_LIMIT_BYTES).ok()?).ok()?;
     let is_ours = |target: &Target| {
         target.architecture == ARCHITECTURE && target.machines.iter().any(|machine| machine.starts_with(MACHINE))
     };

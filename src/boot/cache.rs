@@ -6,9 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use tempfile::TempDir;
 
 use crate::format::digest::Digest;
+use crate::output::TemporaryDirectory;
+use crate::store;
 
 /// Disks hold some ten megabytes each: this many entries stay, the ones used last. All scenarios of one initrd need fewer.
 pub const KEPT_ENTRIES: usize = 48;
@@ -26,9 +27,9 @@ impl Cache {
     /// The cache in `directory`, which is made if need be. What was not used for long is removed from it.
     ///
     /// # Errors
-    /// Fails when the directory cannot be made.
+    /// Fails when the directory cannot be made, and when it is not this user's own.
     pub fn open(directory: &Path) -> Result<Self> {
-        fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))?;
+        store::open_root(directory)?;
         let cache = Cache { directory: directory.to_owned() };
         // Another run may be removing the same; what stays is removed by the next.
         let _ = cache.prune();
@@ -70,8 +71,8 @@ impl Cache {
     ///
     /// # Errors
     /// Fails when it cannot be made.
-    pub fn scratch(&self) -> Result<TempDir> {
-        let scratch = tempfile::Builder::new().prefix(UNFINISHED_PREFIX).tempdir_in(&self.directory);
+    pub fn scratch(&self) -> Result<TemporaryDirectory> {
+        let scratch = TemporaryDirectory::create(&self.directory, UNFINISHED_PREFIX);
         scratch.with_context(|| format!("creating a directory in {}", self.directory.display()))
     }
 

@@ -13,6 +13,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::regular_file;
+
 const SECTOR_BYTES: u64 = 512;
 const CLUSTER_SECTORS: u64 = 8;
 const CLUSTER_BYTES: u64 = CLUSTER_SECTORS * SECTOR_BYTES;
@@ -161,7 +163,7 @@ impl<'d> Volume<'d> {
             Content::File(path) => path,
         };
         let reading = || format!("reading {}", path.display());
-        let file = File::open(path).with_context(reading)?;
+        let file = regular_file::open(path).with_context(reading)?;
         let size_bytes = file.metadata().with_context(reading)?.len();
         self.put_stream(file, size_bytes).with_context(reading)
     }

@@ -2,7 +2,6 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::path::Path;
 use std::process::Stdio;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
@@ -13,6 +12,7 @@ use anyhow::{Context, Result};
 use super::console::Console;
 use super::dialogue::Dialogue;
 use super::qemu::{Guest, Qemu, Start};
+use crate::output::LogDirectory;
 use crate::process::Running;
 use crate::progress;
 
@@ -27,8 +27,8 @@ const KVM_FAULT: &str = "KVM internal error";
 pub struct Watch<'a> {
     /// When it is ended from outside.
     pub timeout: Duration,
-    /// The file that its console is kept in.
-    pub log: Option<&'a Path>,
+    /// The directory that its console is kept in, and the name of the file.
+    pub log: Option<(&'a LogDirectory, &'a str)>,
     /// Whether its console is shown on standard error.
     pub show: bool,
     /// Fails when the run was asked to end.
@@ -123,7 +123,7 @@ struct Run {
 
 impl Run {
     fn start(qemu: &Qemu, guest: &Guest, watch: &Watch<'_>) -> Result<Self> {
-        let log = watch.log.map(create_log).transpose()?;
+        let log = watch.log.map(|(directory, name)| directory.create(name)).transpose()?;
         let started = Instant::now();
         let mut process = Process(qemu.command(guest).spawn(Stdio::piped(), Stdio::piped(), Stdio::piped())?);
         Ok(Run {
@@ -221,10 +221,6 @@ fn forward(mut stream: impl Read + Send + 'static, sender: Sender<Output>, wrap:
             }
         }
     });
-}
-
-fn create_log(path: &Path) -> Result<File> {
-    File::create(path).with_context(|| format!("creating {}", path.display()))
 }
 
 fn text(bytes: &[u8]) -> std::borrow::Cow<'_, str> {

@@ -5,13 +5,14 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use tempfile::TempDir;
+
+use crate::output::TemporaryDirectory;
 
 /// What two cards can be connected to, until it is dropped.
 #[derive(Debug)]
 pub struct Cable {
     /// A socket's path has to be short.
-    directory: TempDir,
+    directory: TemporaryDirectory,
 }
 
 /// The end of a cable.
@@ -38,7 +39,7 @@ impl Cable {
     /// # Errors
     /// Fails when no directory can be made.
     pub fn new() -> Result<Self> {
-        let directory = tempfile::Builder::new().prefix("ocinitrd-net.").tempdir();
+        let directory = TemporaryDirectory::create_in_temporary("ocinitrd-net.");
         Ok(Cable { directory: directory.context("making a directory for a socket")? })
     }
 

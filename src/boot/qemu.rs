@@ -20,6 +20,7 @@ use super::scenario::Exchange;
 use super::stage::Milestone;
 use crate::engine::doctor::offers_virtualisation;
 use crate::process::{Program, find};
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::uefi::{Firmware, Flash};
 
 /// Enough for a kernel alone to come up with KVM, which takes a second or two.
@@ -234,7 +235,8 @@ impl Qemu {
     }
 
     fn refuses_kvm(&self, kernel: &Path, watch: &Watch<'_>) -> Result<Option<String>> {
-        let processors = std::fs::read_to_string("/proc/cpuinfo").context("reading /proc/cpuinfo")?;
+        let processors =
+            regular_file::read_text(Path::new("/proc/cpuinfo"), TEXT_LIMIT_BYTES).context("reading /proc/cpuinfo")?;
         if !offers_virtualisation(&processors) {
             return Ok(Some("the processor offers this machine no virtualisation".to_owned()));
         }

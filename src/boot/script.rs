@@ -4,7 +4,6 @@
 //! files that a scenario adds to an initrd, each at its place.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +11,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::format::cpio::{Header, TYPE_DIRECTORY, TYPE_FILE, Writer};
+use crate::output;
+use crate::regular_file;
 use crate::segment::next_offset;
 
 /// Where the kernel finds the script.
@@ -71,9 +72,9 @@ pub fn contents_lister() -> Result<Vec<u8>> {
 /// # Errors
 /// Fails when the one cannot be read or the other not be written.
 pub fn append(initrd: &Path, segment: &[u8], output: &Path) -> Result<()> {
-    let mut source = File::open(initrd).with_context(|| format!("opening {}", initrd.display()))?;
+    let mut source = regular_file::open(initrd).with_context(|| format!("opening {}", initrd.display()))?;
     let mut write = || -> io::Result<()> {
-        let mut output = File::create_new(output)?;
+        let mut output = output::create_new(output)?;
         io::copy(&mut source, &mut output)?;
         let end = output.stream_position()?;
         output.set_len(next_offset(end).ok_or(io::ErrorKind::FileTooLarge)?)?;
@@ -129,7 +130,7 @@ mod tests {
             bytes.resize(bytes.len() + length, 0);
             std::fs::write(&initrd, bytes).unwrap();
             append(&initrd, &contents_lister().unwrap(), &output).unwrap();
-            let digests = inspect::file_digests(File::open(output).unwrap()).unwrap();
+            let digests = inspect::file_digests(regular_file::open(&output).unwrap()).unwrap();
             let paths: Vec<_> = digests.keys().map(|path| String::from_utf8_lossy(path).into_owned()).collect();
             assert_eq!(paths, ["ocinitrd/first", "ocinitrd/run"], "{length}");
         }

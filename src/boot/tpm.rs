@@ -6,8 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tempfile::TempDir;
 
+use crate::output::TemporaryDirectory;
 use crate::process::{Program, Running, find};
 
 /// swtpm makes its socket within milliseconds; a busy host may take longer.
@@ -18,7 +18,7 @@ pub struct Tpm {
     process: Running,
     socket: PathBuf,
     /// A socket's path has to be short.
-    _directory: TempDir,
+    _directory: TemporaryDirectory,
 }
 
 impl Tpm {
@@ -32,7 +32,7 @@ impl Tpm {
                 "swtpm is not in PATH, and this needs an emulated TPM: install it with `apt-get install swtpm` (Debian, Ubuntu) or `dnf install swtpm` (Fedora)"
             );
         };
-        let directory = tempfile::Builder::new().prefix("ocinitrd-tpm.").tempdir().context("making a directory")?;
+        let directory = TemporaryDirectory::create_in_temporary("ocinitrd-tpm.")?;
         let socket = directory.path().join("socket");
         let process = Program::new(program)
             .args(["socket", "--tpm2", "--tpmstate", &format!("dir={}", state.display())])

@@ -69,10 +69,9 @@ async fn make(mut build: Build<'_>) -> Result<Manifest> {
     // No container is needed any more; what follows does not wait, so it cannot be interrupted on its way.
     build.workshop.dismiss_builder();
     build.workshop.cancellation.check()?;
-    let directory = &build.plan.output_directory;
-    let made = (!directory.exists()).then(|| directory.clone());
-    tokio::spawn(end_when_cancelled(build.workshop.cancellation.clone(), made.clone()));
-    let written = finish(&build, base, kernels).inspect_err(|_| unmake(made.as_deref()));
+    let missing = missing_directories(&build.plan.output_directory);
+    tokio::spawn(end_when_cancelled(build.workshop.cancellation.clone(), missing.clone()));
+    let written = finish(&build, base, kernels).inspect_err(|_| unmake(&missing));
     if build.workshop.cancellation.check().is_err() {
         // The process is about to end; an error here only says that what was under way has been removed.
         std::future::pending::<()>().await;
@@ -108,17 +107,44 @@ fn finish(build: &Build<'_>, base: Base, kernels: Vec<Kernel>) -> Result<Manifes
     })
 }
 
-/// Ends the process at the first signal. What is under way is removed, with the directory that was `made` for it;
+/// Ends the process at the first signal. What is under way is removed, with the directories that were `made` for it;
 /// outputs that take their places do so first.
-async fn end_when_cancelled(cancellation: Cancellation, made: Option<PathBuf>) {
+async fn end_when_cancelled(cancellation: Cancellation, made: Vec<PathBuf>) {
     let interrupted = cancellation.cancelled().await;
     tokio::task::block_in_place(output::abandon);
-    unmake(made.as_deref());
+    unmake(&made);
     progress::print(format!("error: {interrupted}\n").as_bytes());
     std::process::exit(interrupted.exit_code().into());
 }
 
-/// Removes an output directory that was made for nothing. It stays if somebody else has put something there.
-fn unmake(directory: Option<&Path>) {
-    let _ = directory.map(fs::remove_dir);
+/// The directory and those above it that have to be made, the lowest first.
+fn missing_directories(directory: &Path) -> Vec<PathBuf> {
+    let above = directory.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists());
+    above.map(Path::to_owned).collect()
+}
+
+/// Removes directories that were made for nothing. One stays if somebody else has put something there.
+fn unmake(directories: &[PathBuf]) {
+    let _ = directories.iter().try_for_each(fs::remove_dir);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_directories_that_were_made_for_outputs_go_again_unless_something_else_is_there() {
+        let base = tempfile::tempdir().unwrap();
+        let directory = base.path().join("a/b/c");
+        let missing = missing_directories(&directory);
+        assert_eq!(missing.len(), 3);
+        fs::create_dir_all(&directory).unwrap();
+        unmake(&missing);
+        assert!(!base.path().join("a").exists() && base.path().exists());
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(base.path().join("a/note"), "").unwrap();
+        unmake(&missing);
+        assert!(base.path().join("a/note").exists() && !base.path().join("a/b").exists());
+        assert_eq!(missing_directories(Path::new("no/such")), [Path::new("no/such"), Path::new("no")]);
+    }
 }

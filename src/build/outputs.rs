@@ -1,7 +1,7 @@
 //! What a build writes: all of it, or nothing.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, BufReader, Write};
 use std::path::{Path, PathBuf};
 
@@ -17,6 +17,8 @@ use crate::manifest::{self, Builder, Manifest, Options, Output, OutputPath};
 use crate::oci;
 use crate::oci::layout::{LayoutOptions, write_layout};
 use crate::output::{MODE_PRIVATE, MODE_PUBLIC, OutputDirectory, OutputFile, Outputs};
+use crate::own_directory;
+use crate::regular_file;
 use crate::tree::{Content, Tree};
 use crate::workshop::architecture;
 
@@ -219,15 +221,16 @@ impl<'a> Writing<'a> {
         Ok(())
     }
 
-    fn begin_directory(&self, format: Format) -> Result<(String, OutputDirectory)> {
+    fn begin_directory(&self, format: Format, mode: u32) -> Result<(String, OutputDirectory)> {
         let name = self.build.plan.output_name(format, None);
-        let directory = OutputDirectory::create(&place(self.build.plan, &name), replaces(self.build.plan, &name))?;
+        let replaces = replaces(self.build.plan, &name);
+        let directory = OutputDirectory::create(&place(self.build.plan, &name), mode, replaces)?;
         Ok((name, directory))
     }
 
     fn oci(&mut self, whole: &Tree) -> Result<()> {
         let stage = self.build.workshop.progress.stage("writing the OCI layout", None);
-        let (name, directory) = self.begin_directory(Format::Oci)?;
+        let (name, directory) = self.begin_directory(Format::Oci, own_directory::MODE)?;
         let versions: Vec<&str> = self.kernels.iter().map(|kernel| kernel.version.as_str()).collect();
         let options = LayoutOptions {
             architecture: oci::architecture(architecture()).to_owned(),
@@ -242,8 +245,8 @@ impl<'a> Writing<'a> {
         };
         write_layout(whole, &options, directory.path())?;
         for path in files_below(directory.path())? {
-            let opened =
-                File::open(directory.path().join(&path)).with_context(|| format!("reading {}", path.display()))?;
+            let opened = regular_file::open(&directory.path().join(&path))
+                .with_context(|| format!("reading {}", path.display()))?;
             let (sha256, size_bytes) =
                 Digest::of_reader(opened).with_context(|| format!("reading {}", path.display()))?;
             let path = OutputPath::new(format!("{name}/{}", path.display()))?;
@@ -258,7 +261,7 @@ impl<'a> Writing<'a> {
     /// Listed as one output: the sum of its files' sizes, and the digest of the tree.
     fn directory(&mut self, whole: &Tree) -> Result<()> {
         let stage = self.build.workshop.progress.stage("writing the directory", None);
-        let (name, directory) = self.begin_directory(Format::Directory)?;
+        let (name, directory) = self.begin_directory(Format::Directory, 0o755)?;
         let left_out = directory::write(whole, directory.path())?;
         let sha256 = whole.digest().context("reading the tree")?;
         self.listed.push(Output { path: OutputPath::new(name)?, size_bytes: whole.size_bytes(), sha256 });

@@ -12,6 +12,7 @@ use anyhow::{Result, anyhow};
 
 use crate::kernel;
 use crate::progress::Progress;
+use crate::regular_file;
 use crate::store::Store;
 use crate::tree::Tree;
 
@@ -27,7 +28,7 @@ pub struct Reading {
 impl Reading {
     /// Begins to read, on a thread of its own, if all of `rpms` are in the store.
     pub fn begin(rpms: &[PathBuf], store: &Store, progress: &Progress) -> Option<Self> {
-        let files = rpms.iter().map(File::open).collect::<std::io::Result<_>>().ok()?;
+        let files = rpms.iter().map(|rpm| regular_file::open(rpm)).collect::<std::io::Result<_>>().ok()?;
         let (paths, spool_directory, progress) = (rpms.to_vec(), store.root().to_owned(), *progress);
         let read = move || kernel::read_packages(&paths, &spool_directory, &progress);
         let tree = Builder::new().name("kernel packages".to_owned()).spawn(read).ok()?;

@@ -1,6 +1,5 @@
 //! `ocinitrd convert`: a tar archive, an OCI image layout or an archive of one to an initrd.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,6 +16,7 @@ use crate::oci;
 use crate::oci::image::Image;
 use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::progress::Progress;
+use crate::regular_file;
 use crate::segment::{SegmentFacts, write_segment};
 use crate::tree::Tree;
 
@@ -112,7 +112,7 @@ fn read_archive(input: &Path, spool_directory: &Path) -> Result<Contents> {
     let contents = if input == Path::new("-") {
         Layer::read(io::stdin().lock(), spool_directory, &rules).context("reading standard input")?.into()
     } else {
-        let file = File::open(input).with_context(|| format!("opening {}", input.display()))?;
+        let file = regular_file::open(input).with_context(|| format!("opening {}", input.display()))?;
         let contents = Contents::read_file(file, spool_directory, &rules);
         contents.with_context(|| format!("reading {}", input.display()))?
     };

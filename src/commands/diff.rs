@@ -1,6 +1,5 @@
 //! `ocinitrd diff`: two initrds or two outputs of a build in, what differs on standard output.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use super::answer;
 use crate::compare::{self, Comparison, Recorded};
 use crate::progress::Progress;
+use crate::regular_file;
 
 const TWO_OF_A_KIND: &str = "give two initrds, or two output directories of `ocinitrd build` or their manifest.json";
 
@@ -88,7 +88,7 @@ fn kind(path: &Path) -> Result<Kind> {
         bail!("{} is no regular file, which is needed to read it more than once: {TWO_OF_A_KIND}", path.display());
     }
     let mut start = Vec::new();
-    File::open(path).with_context(reading)?.take(64).read_to_end(&mut start).with_context(reading)?;
+    regular_file::open(path).with_context(reading)?.take(64).read_to_end(&mut start).with_context(reading)?;
     let is_json = start.trim_ascii_start().starts_with(b"{");
     Ok(if is_json { Kind::Output } else { Kind::Initrd })
 }

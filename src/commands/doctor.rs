@@ -1,6 +1,7 @@
 //! `ocinitrd doctor`: what this host and user lack for building and booting, and what cures it.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -11,6 +12,7 @@ use super::surroundings::{self, EngineOption};
 use crate::engine::doctor::{EngineFacts, Finding, State, examine, examine_in_place};
 use crate::engine::in_place::InPlace;
 use crate::engine::{Cancellation, Engine, NoEngine};
+use crate::own_directory;
 use crate::progress::Progress;
 
 /// Say what this host lacks for building and booting, and how to cure it.
@@ -42,20 +44,31 @@ struct Report {
 pub async fn run(arguments: &Arguments, _progress: &Progress) -> Result<ExitCode> {
     let cancellation = Cancellation::on_signals()?;
     let surroundings = arguments.engine.surroundings()?;
-    let host = surroundings::host();
-    let findings = match surroundings.in_place {
+    let host = surroundings::host()?;
+    let mut findings = match surroundings.in_place {
         true => examine_in_place(&host, InPlace::open(&host.cache, &cancellation).as_ref())?,
         false => match Engine::find(&surroundings, &cancellation).await {
             Ok(engine) => examine(&host, Ok(&EngineFacts::from(&engine)))?,
             Err(error) => examine(&host, Err(&error.downcast::<NoEngine>()?))?,
         },
     };
+    findings.extend(refused_cache(&host.cache));
     let report = Report { usable: findings.iter().all(|finding| finding.state != State::Problem), findings };
     answer::print(|output| match arguments.json {
         true => answer::write_json(output, &report),
         false => output.write_all(text(&report).as_bytes()),
     })?;
     Ok(if report.usable { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A cache that would be refused. One that is not there yet is made.
+fn refused_cache(cache: &Path) -> Option<Finding> {
+    let there = cache.ancestors().find(|directory| directory.exists())?;
+    let checked = if there == cache { own_directory::check_own(cache) } else { own_directory::check_shared(there) };
+    let error = checked.err().filter(own_directory::is_refusal)?;
+    let cure = "set XDG_CACHE_HOME to a directory of this user's own; with sudo, use sudo -H".to_owned();
+    let detail = format!("the cache {} is refused: {error}", cache.display());
+    Some(Finding { subject: "cache", state: State::Problem, detail, cure: Some(cure) })
 }
 
 fn text(report: &Report) -> String {

@@ -1,6 +1,5 @@
 //! `ocinitrd inspect`: an initrd in, its description on standard output, as text or JSON.
 
-use std::fs::File;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,6 +11,7 @@ use serde::Serialize;
 use super::answer;
 use crate::inspect::{Listed, Report, Usage, inspect};
 use crate::progress::Progress;
+use crate::regular_file;
 
 /// Say what is in an initrd, one made by this program or any other.
 ///
@@ -47,7 +47,7 @@ struct ReportWithList<'a> {
 /// Fails when the file cannot be read, when standard output cannot be written, and when the initrd has a problem.
 pub fn run(arguments: &Arguments, _progress: &Progress) -> Result<ExitCode> {
     let path = arguments.file.display();
-    let file = File::open(&arguments.file).with_context(|| format!("opening {path}"))?;
+    let file = regular_file::open(&arguments.file).with_context(|| format!("opening {path}"))?;
     let report = inspect(file).with_context(|| format!("inspecting {path}"))?;
     if let (0, Some(problem)) = (report.entries, report.problems.first()) {
         bail!("{path} is no initrd: {problem}");

@@ -39,7 +39,7 @@ impl SupplyOptions {
             ensure!(directory.is_dir(), "--rpm-dir {}: there is no such directory", directory.display());
             *directory = std::path::absolute(&*directory).context("finding the current directory")?;
         }
-        let (surroundings, host) = (self.engine.surroundings()?, surroundings::host());
+        let (surroundings, host) = (self.engine.surroundings()?, surroundings::host()?);
         Ok(Supply { surroundings, host, offline: self.offline, rpm_directories })
     }
 

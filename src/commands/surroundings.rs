@@ -11,6 +11,7 @@ use rustix::process::geteuid;
 
 use crate::engine::doctor::Host;
 use crate::engine::{Endpoint, Surroundings, Wish};
+use crate::own_directory;
 use crate::process::find;
 use crate::uefi::{self, Firmware};
 
@@ -34,10 +35,16 @@ impl EngineOption {
     /// What is needed to open the engine.
     ///
     /// # Errors
-    /// Fails when the current directory of a relative `PATH` entry cannot be told.
+    /// Fails when the current directory of a relative `PATH` entry cannot be told, and when `XDG_RUNTIME_DIR` is in the hands of
+    /// somebody else.
     pub fn surroundings(&self) -> Result<Surroundings> {
         let user_id = geteuid().as_raw();
-        let runtime_directory = absolute("XDG_RUNTIME_DIR").filter(|_| user_id != 0);
+        let runtime_directory = absolute("XDG_RUNTIME_DIR").filter(|path| user_id != 0 && path.exists());
+        if let Some(directory) = &runtime_directory {
+            // Whoever owns the socket in it is the engine.
+            own_directory::check(directory)
+                .context("using XDG_RUNTIME_DIR, which has to be this user's own; unset it")?;
+        }
         let mut socket_directories: Vec<PathBuf> = runtime_directory.iter().cloned().collect();
         socket_directories.extend([env::temp_dir(), PathBuf::from("/tmp")]);
         Ok(Surroundings {
@@ -65,23 +72,33 @@ fn engine(text: &str) -> Result<String> {
 }
 
 /// This machine and user.
-pub fn host() -> Host {
+///
+/// # Errors
+/// As [`cache_directory`].
+pub fn host() -> Result<Host> {
     let search_path = env::var_os("PATH").unwrap_or_else(|| OsString::from("/usr/local/bin:/usr/bin:/bin"));
-    Host {
+    Ok(Host {
         root: PathBuf::from("/"),
         user_id: geteuid().as_raw(),
         search_path: env::split_paths(&search_path).collect(),
-        cache: cache_directory(),
+        cache: cache_directory()?,
         temporary: env::temp_dir(),
         configuration: configuration_directory(),
         architecture: env::consts::ARCH.to_owned(),
-    }
+    })
 }
 
 /// `$XDG_CACHE_HOME/ocinitrd`, by the XDG base directory specification below `$HOME/.cache` where it is unset.
-pub fn cache_directory() -> PathBuf {
+///
+/// # Errors
+/// Fails where both are unset: a directory for everybody is no place for it.
+pub fn cache_directory() -> Result<PathBuf> {
     let base = absolute("XDG_CACHE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".cache")));
-    base.unwrap_or_else(env::temp_dir).join("ocinitrd")
+    let base = base.context(
+        "finding a place for the cache: neither XDG_CACHE_HOME nor HOME is set to an absolute path; set XDG_CACHE_HOME to a \
+         directory of this user's own",
+    )?;
+    Ok(base.join("ocinitrd"))
 }
 
 /// The images that were installed with this program, if it was installed: `bin/ocinitrd` has them in `share/ocinitrd/images`.

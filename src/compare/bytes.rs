@@ -9,6 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use crate::inspect::visit_contents;
+use crate::regular_file;
 use crate::tree::Content;
 
 const BUFFER_BYTES: usize = 256 << 10;
@@ -55,7 +56,7 @@ pub(super) fn range(path: &Path, offset: u64, size_bytes: u64) -> Result<impl Re
 }
 
 pub(super) fn open(path: &Path) -> Result<File> {
-    File::open(path).with_context(|| format!("opening {}", path.display()))
+    regular_file::open(path).with_context(|| format!("opening {}", path.display()))
 }
 
 /// Where the contents of each pair of entries part. Reads both initrds once more; the contents lie in temporary files.

@@ -1,12 +1,12 @@
 //! An output directory of `build` by its manifest: a path in, the checked manifest and where its files lie out.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::manifest::{FILE_NAME, Kernel, Manifest, OutputPath};
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// A manifest, and the directory whose files it lists.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Recorded {
     pub fn open(path: &Path) -> Result<Self> {
         let is_directory = path.is_dir();
         let file = if is_directory { path.join(FILE_NAME) } else { path.to_owned() };
-        let json = match fs::read(&file) {
+        let json = match regular_file::read(&file, TEXT_LIMIT_BYTES) {
             Err(error) if is_directory && error.kind() == io::ErrorKind::NotFound => {
                 bail!("{} holds no {FILE_NAME}; give an output directory of `ocinitrd build`", path.display())
             }

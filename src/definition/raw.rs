@@ -12,6 +12,7 @@ use crate::names::{
     FileGlob, PackageGlob, PackageName, PackageSpec, ProfileName, ReleaseVersion, RepositoryId, UnitName,
     check_image_name, check_line, lines,
 };
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// One file as written: everything is optional until all files are merged.
 #[derive(Debug, Default, Deserialize)]
@@ -211,7 +212,8 @@ pub fn read_with_includes(path: &Path, open: &mut Vec<PathBuf>, files: &mut Vec<
         let chain: Vec<String> = open.iter().chain([&path]).map(|file| file.display().to_string()).collect();
         bail!("the definition includes itself: {}", chain.join(" -> "));
     }
-    let text = fs::read_to_string(&path).with_context(|| format!("reading the definition {}", path.display()))?;
+    let text = regular_file::read_text(&path, TEXT_LIMIT_BYTES)
+        .with_context(|| format!("reading the definition {}", path.display()))?;
     let is_own = open.first().is_none_or(|main| main.parent().is_some_and(|directory| path.starts_with(directory)));
     let parsed = RawDefinition::parse(&text, is_own).and_then(|own| own.check_paths().map(|()| own));
     let mut own = parsed.with_context(|| format!("reading the definition {}", path.display()))?;

@@ -2,18 +2,50 @@
 //!
 //! In: the process's signals. Out: an [`Interrupted`] error, which `main` turns into the exit code that a shell
 //! expects. The default action of the signals is replaced for good, so a stage that computes for long has to
-//! [`Cancellation::check`] from time to time. A second signal ends the process at once: what it leaves behind is
-//! removed by the next run.
+//! [`Cancellation::check`] from time to time. One that does not, since it waits for a disk or computes, is ended some seconds
+//! later, with all that is under way ([`crate::output::abandon`]); only [`Unfinished`] work is waited for. A second signal ends
+//! the process at once: what it leaves behind is removed by the next run.
 //!
 //! A signal that was ignored when the program was started stays ignored: SIGHUP under nohup(1), SIGINT in the background of a
 //! shell without job control.
 
 use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::watch;
+
+use crate::output;
+use crate::progress;
+
+/// How long a run may go on that was asked to end and has nothing to tidy up but its outputs.
+const GRACE: Duration = Duration::from_secs(5);
+const TICK: Duration = Duration::from_millis(100);
+
+/// How much work is under way that tidies up by itself.
+static UNFINISHED: AtomicUsize = AtomicUsize::new(0);
+
+/// Work that leaves something outside of this process if it is cut short, such as a container. It has to end soon when it is
+/// asked to.
+#[derive(Debug)]
+pub struct Unfinished;
+
+impl Unfinished {
+    /// Begins such work, which ends when the value is dropped.
+    pub fn begin() -> Self {
+        UNFINISHED.fetch_add(1, Ordering::SeqCst);
+        Unfinished
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        UNFINISHED.fetch_sub(1, Ordering::SeqCst);
+    }
+}
 
 /// The signals that ask for an end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -132,6 +164,7 @@ impl Cancellation {
                 }
                 asked_before = true;
                 trigger.pull(signal);
+                std::thread::spawn(move || end_after_grace(signal));
             }
         });
         Ok(cancellation)
@@ -185,6 +218,18 @@ async fn next(signal: &mut Option<unix::Signal>) {
 fn ignored_signals(status: &str) -> u64 {
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
     mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or_default()
+}
+
+/// Ends the process if it has not ended by then. On a thread of its own: those of the runtime may be what does not end.
+fn end_after_grace(signal: Signal) {
+    std::thread::sleep(GRACE);
+    while UNFINISHED.load(Ordering::SeqCst) > 0 {
+        std::thread::sleep(TICK);
+    }
+    output::abandon();
+    let interrupted = Interrupted { signal };
+    progress::print(format!("error: {interrupted}\n").as_bytes());
+    std::process::exit(interrupted.exit_code().into());
 }
 
 impl From<Interrupted> for io::Error {

@@ -7,7 +7,6 @@
 //! becomes root of a user namespace.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -22,6 +21,7 @@ use rustix::process::{Signal, geteuid};
 use tokio::task::block_in_place;
 
 use super::Cancellation;
+use super::cancellation::Unfinished;
 use super::failure::Ended;
 use super::job::{Input, Job, JobResult};
 use super::log::Log;
@@ -30,6 +30,7 @@ use crate::dnf::CONTAINER_DIRECTORY;
 use crate::output::TemporaryDirectory;
 use crate::process::{self, Program, Running};
 use crate::progress::Progress;
+use crate::regular_file;
 
 /// What the steps call, whatever the distribution.
 const PROGRAMS: [&str; 6] = ["bash", "chroot", "rpm", "rpmkeys", "tar", "xargs"];
@@ -97,6 +98,7 @@ impl InPlace {
     /// missing, or the run is asked to end. A program that ends with another code than 0 is no error.
     pub async fn run(&self, job: Job<'_>, progress: &Progress) -> Result<JobResult> {
         self.cancellation.check()?;
+        let _unfinished = Unfinished::begin();
         let directory = TemporaryDirectory::create(&self.scratch, ".tmp-in-place-")?;
         let name = job.name.to_owned();
         let outcome = block_in_place(|| self.drive(directory.path(), job, progress));
@@ -128,7 +130,8 @@ impl InPlace {
         let mut output_bytes = Vec::new();
         if exit_code == 0 {
             for output in job.outputs {
-                let copied = File::open(moved(&output.path)).and_then(|mut file| io::copy(&mut file, output.sink));
+                let copied =
+                    regular_file::open(&moved(&output.path)).and_then(|mut file| io::copy(&mut file, output.sink));
                 output_bytes.push(copied.with_context(|| format!("reading the output {}", output.path))?);
             }
         }

@@ -14,6 +14,7 @@ use rustix::process::{Resource, Signal, getrlimit};
 use tokio::task::block_in_place;
 use tracing::debug;
 
+use super::cancellation::Unfinished;
 use super::failure::{Ended, Failure};
 use super::image::Image;
 use super::log::Log;
@@ -87,6 +88,7 @@ impl Engine {
     /// another code than 0 is no error.
     pub async fn run(&self, image: &Image, job: Job<'_>, progress: &Progress) -> Result<JobResult> {
         self.cancellation.check()?;
+        let _unfinished = Unfinished::begin();
         let (job_name, container) = (job.name.to_owned(), unique_name(job.name)?);
         let outcome = self.create_and_drive(image, &container, job, progress).await;
         let mut parts = Parts::begin(progress);

@@ -8,22 +8,25 @@
 //! The service has a process group of its own, so that Ctrl-C on the terminal does not take the engine away from under
 //! the clean-up.
 
-use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use rustix::process::Signal;
-use tempfile::TempDir;
+use rustix::process::{Signal, geteuid};
 use tokio::io::{AsyncWriteExt, copy, sink};
 use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 
 use super::endpoint::Endpoint;
 use super::owner::Owner;
+use crate::output::{self, TemporaryDirectory};
+use crate::own_directory;
 use crate::process::{self, Program, Running};
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// How long the service outlives a run that was killed.
 const IDLE_SECONDS: u32 = 10;
@@ -36,6 +39,8 @@ const DIRECTORY_PREFIX: &str = "ocinitrd-service-";
 const RANDOM_LETTERS: usize = 6;
 /// Says in a directory whose it is.
 const OWNER_FILE: &str = "owner";
+/// Longer than what is in it.
+const LONGEST_LABEL_BYTES: u64 = 4096;
 /// `sun_path` of unix(7) holds 108 bytes with its final zero.
 const LONGEST_SOCKET_PATH: usize = 107;
 
@@ -45,7 +50,7 @@ pub struct Service {
     podman: PathBuf,
     running: Running,
     keep_alive: JoinHandle<()>,
-    directory: TempDir,
+    directory: TemporaryDirectory,
 }
 
 impl Service {
@@ -59,7 +64,8 @@ impl Service {
             remove_abandoned(directory, owner);
         }
         let directory = create_directory(directories, owner)?;
-        let log = File::create(directory.path().join("log")).context("creating the log of the podman service")?;
+        let log =
+            output::create_new(&directory.path().join("log")).context("creating the log of the podman service")?;
         let socket = directory.path().join("podman.sock");
         let running = Program::new(podman)
             .args(["system", "service", &format!("--time={IDLE_SECONDS}"), &format!("unix://{}", socket.display())])
@@ -112,8 +118,8 @@ impl Service {
     }
 
     fn last_words(&self) -> String {
-        let log = fs::read(self.directory.path().join("log")).unwrap_or_default();
-        let text = String::from_utf8_lossy(&log).into_owned();
+        let text = regular_file::read(&self.directory.path().join("log"), TEXT_LIMIT_BYTES).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text).into_owned();
         let lines: Vec<&str> = text.lines().rev().take(5).collect();
         if lines.is_empty() {
             "it said nothing".to_owned()
@@ -153,7 +159,7 @@ async fn hold(mut connection: UnixStream) {
     }
 }
 
-fn create_directory(directories: &[PathBuf], owner: &Owner) -> Result<TempDir> {
+fn create_directory(directories: &[PathBuf], owner: &Owner) -> Result<TemporaryDirectory> {
     let mut failures = Vec::new();
     for base in directories {
         let socket = base.join(DIRECTORY_PREFIX).as_os_str().len() + RANDOM_LETTERS + "/podman.sock".len();
@@ -161,25 +167,33 @@ fn create_directory(directories: &[PathBuf], owner: &Owner) -> Result<TempDir> {
             failures.push(format!("{}: too long a path for a socket", base.display()));
             continue;
         }
-        let permissions = fs::Permissions::from_mode(0o700);
-        let made = tempfile::Builder::new().prefix(DIRECTORY_PREFIX).permissions(permissions).tempdir_in(base);
-        match made
-            .and_then(|directory| fs::write(directory.path().join(OWNER_FILE), owner.to_string()).map(|()| directory))
-        {
+        match create_directory_in(base, owner) {
             Ok(directory) => return Ok(directory),
-            Err(error) => failures.push(format!("{}: {error}", base.display())),
+            Err(error) => failures.push(format!("{}: {error:#}", base.display())),
         }
     }
     bail!("creating a directory for the podman service's socket: {}", failures.join("; "))
 }
 
-/// Removes the directories of killed runs; what cannot be removed belongs to somebody else.
+fn create_directory_in(base: &Path, owner: &Owner) -> Result<TemporaryDirectory> {
+    own_directory::check_shared(base)?;
+    let directory = TemporaryDirectory::create(base, DIRECTORY_PREFIX)?;
+    output::create_new(&directory.path().join(OWNER_FILE))?.write_all(owner.to_string().as_bytes())?;
+    Ok(directory)
+}
+
+/// Removes the directories of killed runs of this user. Anybody can put something of such a name there: what is not this
+/// user's own is not looked into.
 fn remove_abandoned(base: &Path, observer: &Owner) {
+    let user = geteuid().as_raw();
     for entry in fs::read_dir(base).into_iter().flatten().flatten() {
-        if !entry.file_name().to_string_lossy().starts_with(DIRECTORY_PREFIX) {
+        let is_own = || entry.metadata().is_ok_and(|found| found.is_dir() && found.uid() == user);
+        if !entry.file_name().to_string_lossy().starts_with(DIRECTORY_PREFIX) || !is_own() {
             continue;
         }
-        let owner = fs::read_to_string(entry.path().join(OWNER_FILE)).ok().and_then(|label| Owner::parse(&label));
+        let label = regular_file::open_own(&entry.path().join(OWNER_FILE));
+        let label = label.and_then(|file| regular_file::read_all(file, LONGEST_LABEL_BYTES));
+        let owner = label.ok().and_then(|label| Owner::parse(std::str::from_utf8(&label).ok()?));
         if owner.is_some_and(|owner| owner.left_behind(observer, Duration::ZERO, true).unwrap_or(false)) {
             let _ = fs::remove_dir_all(entry.path());
         }
@@ -188,6 +202,8 @@ fn remove_abandoned(base: &Path, observer: &Owner) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
     use super::*;
 
     #[test]
@@ -218,6 +234,38 @@ mod tests {
         remove_abandoned(base.path(), &owner);
         assert!(own.path().exists() && foreign.exists());
         assert!(!dead.exists());
+    }
+
+    #[test]
+    fn what_somebody_else_put_there_is_neither_waited_for_nor_removed() {
+        let owner = Owner::current().unwrap();
+        let base = tempfile::tempdir().unwrap();
+        let label = format!("4194304:{}", owner.to_string().split_once(':').unwrap().1);
+        let directory = |name: &str| {
+            let path = base.path().join(format!("{DIRECTORY_PREFIX}{name}"));
+            fs::create_dir(&path).unwrap();
+            path.join(OWNER_FILE)
+        };
+        rustix::fs::mkfifoat(rustix::fs::CWD, directory("fifo"), 0o600.into()).unwrap();
+        symlink("/dev/zero", directory("device")).unwrap();
+        let elsewhere = base.path().join("elsewhere");
+        fs::create_dir(&elsewhere).unwrap();
+        fs::write(elsewhere.join(OWNER_FILE), &label).unwrap();
+        symlink(&elsewhere, base.path().join(format!("{DIRECTORY_PREFIX}link"))).unwrap();
+        fs::write(directory("long"), label + &" ".repeat(5000)).unwrap();
+        remove_abandoned(base.path(), &owner);
+        assert_eq!(fs::read_dir(base.path()).unwrap().count(), 5);
+    }
+
+    #[test]
+    fn no_socket_lies_where_others_could_put_their_own() {
+        let owner = Owner::current().unwrap();
+        let base = tempfile::tempdir().unwrap();
+        fs::set_permissions(base.path(), fs::Permissions::from_mode(0o777)).unwrap();
+        let message = create_directory(&[base.path().to_owned()], &owner).unwrap_err().to_string();
+        assert!(message.contains("other users may write to it (mode 0777"), "{message}");
+        fs::set_permissions(base.path(), fs::Permissions::from_mode(0o1777)).unwrap();
+        create_directory(&[base.path().to_owned()], &owner).unwrap();
     }
 
     #[tokio::test]

@@ -3,7 +3,6 @@
 //! They are read in the order of their names; one in `/etc` takes the place of that of the same name in `/usr/lib`. Lists are
 //! joined, single values replaced. An unknown key is an error.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -12,6 +11,7 @@ use serde::Deserialize;
 use super::files;
 use super::uki::Uki;
 use crate::format::compress::Compression;
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 const PLACES: [&str; 2] = ["usr/lib/ocinitrd", "etc/ocinitrd"];
 
@@ -87,7 +87,7 @@ impl Configuration {
         let mut configuration = Configuration::default();
         let is_ours = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
         for path in files::by_name(root, &PLACES, is_ours)?.values() {
-            let read = || -> Result<Raw> { Ok(toml::from_str(&fs::read_to_string(path)?)?) };
+            let read = || -> Result<Raw> { Ok(toml::from_str(&regular_file::read_text(path, TEXT_LIMIT_BYTES)?)?) };
             let raw = read().with_context(|| format!("reading {}", path.display()))?;
             configuration.add(raw).with_context(|| format!("reading {}", path.display()))?;
         }

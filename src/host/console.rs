@@ -5,13 +5,14 @@
 //! in one directory, each with the endings that it may have.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use crate::format::compress::Members;
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 const CONFIGURATION: &str = "etc/vconsole.conf";
 /// Where what belongs to kbd is: with Fedora, with SUSE and Arch, and with Debian.
@@ -78,7 +79,7 @@ impl Console {
     /// Fails when a file that is there cannot be read.
     pub(super) fn read(root: &Path) -> Result<Self> {
         let path = root.join(CONFIGURATION);
-        let text = match fs::read_to_string(&path) {
+        let text = match regular_file::read_text(&path, TEXT_LIMIT_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Console::default()),
             read => read.with_context(|| format!("reading {}", path.display()))?,
         };
@@ -107,8 +108,8 @@ impl Console {
             return Ok(());
         }
         let reading = || format!("reading {}", path.display());
-        let mut bytes = Vec::new();
-        Members::new(File::open(&path).with_context(reading)?).read_to_end(&mut bytes).with_context(reading)?;
+        let file = regular_file::open(&path).with_context(reading)?;
+        let bytes = regular_file::read_all(Members::new(file), TEXT_LIMIT_BYTES).with_context(reading)?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let inside = path.strip_prefix(root).with_context(reading)?;
         self.files.push((uncompressed_name(inside), bytes));

@@ -15,6 +15,7 @@ use super::console::Console;
 use super::files;
 use crate::machine::crypttab;
 use crate::needs::{Demand, Derived};
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::tree::{Content, Entry, Kind, Tree};
 
 const CRYPTTAB: &str = "etc/crypttab";
@@ -73,7 +74,8 @@ fn add_crypttab(tree: &mut Tree, root: &Path) -> Result<()> {
     if !path.exists() {
         return Ok(());
     }
-    let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let text =
+        regular_file::read_text(&path, TEXT_LIMIT_BYTES).with_context(|| format!("reading {}", path.display()))?;
     let lines = crypttab::lines(&text).filter(|(line, _)| line.is_for_initrd());
     let mut kept = String::new();
     for (line, written) in lines {
@@ -99,6 +101,9 @@ fn add_key(tree: &mut Tree, root: &Path, path: &Path) -> Result<()> {
     add(tree, root, path)
 }
 
+/// More than a file has that is to lie in memory at every boot: 256 MiB.
+const LONGEST_FILE_BYTES: u64 = 256 << 20;
+
 /// Adds a file or a directory of the machine, and where it is a symlink what that leads to.
 fn add(tree: &mut Tree, root: &Path, path: &Path) -> Result<()> {
     let inside = merged(path);
@@ -108,10 +113,9 @@ fn add(tree: &mut Tree, root: &Path, path: &Path) -> Result<()> {
     if metadata.is_dir() {
         return files::add_directory(tree, root, inside.as_os_str().as_bytes(), |_| false);
     }
-    // Whoever reads a pipe waits for somebody who writes.
     ensure!(metadata.is_file(), "{} is neither a file nor a directory", file.display());
     // It is read now: what cannot be is told before anything is written.
-    let bytes = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+    let bytes = regular_file::read(&file, LONGEST_FILE_BYTES).with_context(|| format!("reading {}", file.display()))?;
     let mode = metadata.permissions().mode() & 0o7777;
     tree.add_file(inside.as_os_str().as_bytes(), Content::from_bytes(bytes), mode, 0)?;
     Ok(())

@@ -4,7 +4,6 @@
 //! root, its volumes and its swap need.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -15,6 +14,7 @@ use super::files;
 use crate::microcode;
 use crate::modules::{self, FirmwarePatterns, KernelModules, Patterns};
 use crate::needs::Derived;
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::tree::{Kind, Tree, file_name};
 
 /// The patterns that select the modules.
@@ -51,7 +51,7 @@ pub(super) fn firmware_patterns(base: &Base, configuration: &Configuration) -> R
 /// The names of the modules that are loaded, with `_`.
 fn loaded(root: &Path) -> Result<BTreeSet<String>> {
     let path = root.join("proc/modules");
-    let text = fs::read_to_string(&path).with_context(|| {
+    let text = regular_file::read_text(&path, TEXT_LIMIT_BYTES).with_context(|| {
         format!(
             "reading {}: say scope = \"generic\" in /etc/ocinitrd/host.toml where the machine does not run",
             path.display()
@@ -68,7 +68,8 @@ pub(super) fn microcode(root: &Path, scope: Scope) -> Result<Tree> {
     }
     if scope == Scope::Host {
         let cpuinfo = root.join("proc/cpuinfo");
-        let text = fs::read_to_string(&cpuinfo).with_context(|| format!("reading {}", cpuinfo.display()))?;
+        let text = regular_file::read_text(&cpuinfo, TEXT_LIMIT_BYTES)
+            .with_context(|| format!("reading {}", cpuinfo.display()))?;
         let wanted = microcode::updates_of(&text);
         let is_wanted = |path: &[u8]| wanted.iter().any(|update| file_name(path).starts_with(update.as_bytes()));
         tree.retain(|path, entry| matches!(entry.kind, Kind::Directory) || is_wanted(path));

@@ -4,7 +4,6 @@
 //! again. The others decide what is made of the packages: a lock that is out of date by these only is renewed without.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -14,6 +13,7 @@ use serde_json::{Value, json};
 use crate::definition::{BUILDER_FILE, Definition, Selection, Uki};
 use crate::extra_tree;
 use crate::format::digest::Digest;
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Digests by the name of the input: where it stands in the definition.
 type Digests = BTreeMap<String, Digest>;
@@ -90,7 +90,7 @@ impl Inputs {
         for (id, repository) in &definition.repositories {
             self.package(&format!("[repos.{id}]"), &json!(repository));
             for key in repository.gpg_keys.iter().filter(|key| !key.starts_with(BUILDER_FILE)) {
-                let text = fs::read(definition.path(key));
+                let text = regular_file::read(&definition.path(key), TEXT_LIMIT_BYTES);
                 let text = text.with_context(|| format!("reading the key {key} of [repos.{id}]"))?;
                 self.packages.insert(format!("the key {key}"), Digest::of(&text));
             }
@@ -103,11 +103,11 @@ impl Inputs {
         if definition.uki == Uki::default() {
             return Ok(());
         }
-        let read = |path: &PathBuf| {
-            fs::read(definition.path(path)).with_context(|| format!("reading {} of [uki]", path.display()))
+        let digest = |path: &PathBuf| -> Result<Digest> {
+            let read = regular_file::open(&definition.path(path)).and_then(Digest::of_reader);
+            Ok(read.with_context(|| format!("reading {} of [uki]", path.display()))?.0)
         };
-        let files: Vec<Digest> =
-            definition.uki.files().map(|path| Ok(Digest::of(&read(path)?))).collect::<Result<_>>()?;
+        let files: Vec<Digest> = definition.uki.files().map(digest).collect::<Result<_>>()?;
         self.content("[uki]", &json!([definition.uki, files]));
         Ok(())
     }

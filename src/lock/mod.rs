@@ -10,7 +10,6 @@ mod package;
 mod section;
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
@@ -20,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use crate::definition::mistake_without_content;
 use crate::format::digest::Digest;
 use crate::output::{MODE_PUBLIC, OutputFile};
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 pub use difference::Difference;
 pub use inputs::{Changes, Inputs};
@@ -85,7 +85,7 @@ impl Lock {
     /// # Errors
     /// As [`Lock::parse`]; and when the file cannot be read or is another image's.
     pub fn load(path: &Path, image: &str, argument: &str) -> Result<Option<Lock>> {
-        let text = match fs::read_to_string(path) {
+        let text = match regular_file::read_text(path, TEXT_LIMIT_BYTES) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             text => text.with_context(|| format!("reading {}", path.display()))?,
         };

@@ -8,6 +8,8 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+
 /// The root directory of a machine.
 #[derive(Clone, Debug)]
 pub(super) struct Root {
@@ -38,7 +40,8 @@ impl Root {
 
     /// The bytes of a file.
     pub(super) fn bytes(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        found(fs::read(self.directory.join(relative(path)))).with_context(|| format!("reading {}", self.shown(path)))
+        found(regular_file::read(&self.directory.join(relative(path)), TEXT_LIMIT_BYTES))
+            .with_context(|| format!("reading {}", self.shown(path)))
     }
 
     /// A file as text, in which what is no UTF-8 is replaced.

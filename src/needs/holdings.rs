@@ -1,13 +1,13 @@
 //! What an initrd holds, as far as needs ask for it: its list of files in, what is missing of a need out.
 
 use std::collections::BTreeSet;
-use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
 use super::{Answer, Demand, Need, Wanted};
 use crate::inspect;
+use crate::regular_file;
 
 /// What an initrd holds, as far as needs ask for it.
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ impl Holdings {
     /// Fails when it cannot be read, and when the kernel would not unpack all of it.
     pub fn of_initrd(initrd: &Path) -> Result<Self> {
         let is_list = |path: &[u8]| path.ends_with(b"/modules.builtin");
-        let (report, lists) = inspect::inspect_and_read(File::open(initrd)?, is_list)?;
+        let (report, lists) = inspect::inspect_and_read(regular_file::open(initrd)?, is_list)?;
         if let Some(problem) = report.problems.first() {
             bail!("the kernel would not unpack all of it: {problem}");
         }

@@ -3,7 +3,6 @@
 //! Sizes and digests are verified before anything is parsed, the digests of unpacked layers after.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +13,7 @@ use serde::Deserialize;
 use super::layout::{LAYOUT_VERSION, MARKER};
 use crate::format::digest::Digest;
 use crate::layer::{Contents, Layer, Rules};
+use crate::regular_file;
 use crate::tree::{Content, Tree};
 
 /// Registries bound manifests by this; configs are smaller.
@@ -139,7 +139,7 @@ impl Source {
         verify("layer", descriptor, digest, size_bytes)?;
         match self {
             Source::Directory(directory) => {
-                let file = File::open(directory.join(&path)).with_context(|| format!("opening {path}"))?;
+                let file = regular_file::open(&directory.join(&path)).with_context(|| format!("opening {path}"))?;
                 Layer::read_file(file, spool_directory, &Rules::image_layer())
             }
             Source::Archive(_) => Layer::read(self.open(&path)?, spool_directory, &Rules::image_layer()),
@@ -150,9 +150,8 @@ impl Source {
         match self {
             Source::Directory(directory) => {
                 let path = directory.join(name);
-                let regular = fs::metadata(&path).with_context(|| format!("opening {}", path.display()))?.is_file();
-                ensure!(regular, "{} is no regular file; {DAMAGED}", path.display());
-                Ok(Box::new(File::open(&path).with_context(|| format!("opening {}", path.display()))?))
+                let file = regular_file::open(&path).with_context(|| format!("opening {}; {DAMAGED}", path.display()));
+                Ok(Box::new(file?))
             }
             Source::Archive(tree) => {
                 let content = tree.content(name.as_bytes()).map(Content::reader);

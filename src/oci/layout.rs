@@ -21,6 +21,7 @@ use crate::format::digest::{Digest, Hasher};
 use crate::format::time::Timestamp;
 use crate::layer::write_tar;
 use crate::output;
+use crate::own_directory;
 use crate::tree::Tree;
 
 /// The file by which a directory is known as a layout.
@@ -168,8 +169,8 @@ impl<'a> Blobs<'a> {
         for directory in ["blobs", "blobs/sha256"] {
             let path = layout.join(directory);
             fs::create_dir(&path).with_context(|| format!("making the directory {}", path.display()))?;
-            // Not left to the umask, here and below.
-            fs::set_permissions(&path, Permissions::from_mode(0o755))
+            // Not left to the umask, here and below. The layer has what the initrd has, secrets too.
+            fs::set_permissions(&path, Permissions::from_mode(own_directory::MODE))
                 .with_context(|| format!("making the directory {}", path.display()))?;
         }
         Ok(Blobs { layout })
@@ -221,6 +222,6 @@ fn write_file(path: &Path, content: &[u8]) -> Result<()> {
 
 fn create_file(path: &Path) -> io::Result<File> {
     let file = File::create_new(path)?;
-    file.set_permissions(Permissions::from_mode(output::MODE_PUBLIC))?;
+    file.set_permissions(Permissions::from_mode(output::MODE_PRIVATE))?;
     Ok(file)
 }

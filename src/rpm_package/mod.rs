@@ -10,7 +10,6 @@ mod payload;
 mod signature;
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -20,6 +19,7 @@ use self::header::Header;
 use crate::format::checksum::Checksum;
 use crate::format::time::Timestamp;
 use crate::names::Nevra;
+use crate::regular_file;
 
 pub use payload::Payload;
 pub use signature::signer;
@@ -175,7 +175,7 @@ impl RpmPackage {
     /// # Errors
     /// Fails when the file cannot be read, is no rpm file, is damaged, or is older than rpm 4.14's format.
     pub fn open(path: &Path) -> Result<Self> {
-        let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+        let file = regular_file::open(path).with_context(|| format!("opening {}", path.display()))?;
         RpmPackage::read(path, BufReader::new(file)).with_context(|| format!("reading {}", path.display()))
     }
 
@@ -211,7 +211,7 @@ impl RpmPackage {
 /// As [`RpmPackage::open`].
 pub fn identity(path: &Path) -> Result<Identity> {
     let read = |path| {
-        let (header, _) = package_header(&mut BufReader::new(File::open(path)?))?;
+        let (header, _) = package_header(&mut BufReader::new(regular_file::open(path)?))?;
         identity_of(&header)
     };
     read(path).with_context(|| format!("reading {}", path.display()))

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::RpmPackage;
 use crate::format::compress::Members;
+use crate::regular_file;
 
 const BUFFER_BYTES: usize = 1 << 18;
 const MAGIC_BYTES: usize = 6;
@@ -33,7 +34,7 @@ pub struct Payload<'p> {
 
 impl<'p> Payload<'p> {
     pub(super) fn open(package: &'p RpmPackage) -> Result<Self> {
-        let mut file = File::open(&package.path)?;
+        let mut file = regular_file::open(&package.path)?;
         file.seek(SeekFrom::Start(package.payload_offset))?;
         let files = package.files.iter().enumerate();
         let groups = files.clone().filter_map(|(index, file)| Some((file.link_group?, index)));

@@ -1,6 +1,5 @@
 //! Which key an rpm file says it was signed with. The path of a file in, an [`Issuer`] out; nothing is verified.
 
-use std::fs::File;
 use std::io::{BufReader, Read};
 use std::path::Path;
 
@@ -10,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::{signature_header, signature_tag};
 use crate::format::openpgp::Issuer;
+use crate::regular_file;
 
 /// The issuer of the signature of the package's header; none for a package without one. Of several signatures, the
 /// first that names its issuer by a fingerprint. Reads no further than the header of signatures.
@@ -17,7 +17,7 @@ use crate::format::openpgp::Issuer;
 /// # Errors
 /// Fails when the file cannot be read, is no rpm file, or a signature is malformed.
 pub fn signer(path: &Path) -> Result<Option<Issuer>> {
-    let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+    let file = regular_file::open(path).with_context(|| format!("opening {}", path.display()))?;
     read(BufReader::new(file)).with_context(|| format!("reading who signed {}", path.display()))
 }
 

@@ -1,6 +1,5 @@
 //! The files that a step finds in its container, as one tar stream.
 
-use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::dnf::CONTAINER_DIRECTORY;
 use crate::extra_tree::{self, Content};
+use crate::regular_file;
 
 /// Files and directories below `/ocinitrd`, in the order in which they were added.
 #[derive(Debug, Default)]
@@ -106,7 +106,7 @@ fn append(archive: &mut tar::Builder<&mut dyn Write>, mut header: tar::Header, m
         Source::Directory => data(tar::EntryType::Directory, 0, &mut io::empty()),
         Source::Bytes(bytes) => data(tar::EntryType::Regular, bytes.len() as u64, &mut bytes.as_slice()),
         Source::File(path) => {
-            let mut file = File::open(path)?;
+            let mut file = regular_file::open(path)?;
             let size = file.metadata()?.len();
             data(tar::EntryType::Regular, size, &mut file)
         }

@@ -12,7 +12,6 @@ mod failure;
 mod input;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -22,6 +21,7 @@ use crate::definition::{BUILDER_FILE, Definition, Repository};
 use crate::dnf;
 use crate::engine::Output;
 use crate::format::time::Timestamp;
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 use input::Input;
 
@@ -82,7 +82,7 @@ fn add_definition_keys(
     for (id, repository) in repositories {
         for (position, key) in repository.gpg_keys.iter().enumerate() {
             if !key.starts_with(BUILDER_FILE) {
-                let armored = fs::read(definition.path(key));
+                let armored = regular_file::read(&definition.path(key), TEXT_LIMIT_BYTES);
                 let armored = armored.with_context(|| format!("reading the key {key} of [repos.{id}]"))?;
                 input.bytes(&format!("keys/{}", dnf::key_file_name(id, position)), armored);
             }

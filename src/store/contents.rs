@@ -51,7 +51,7 @@ impl Store {
         self.collect(&self.blobs(), &mut items, |name| Digest::from_hex(name).map(Kind::Blob))?;
         self.collect(&self.partials(), &mut items, |name| Some(Kind::Partial(name.to_owned())))?;
         self.collect(&self.root, &mut items, |_| None)?;
-        let cache = self.root.join("cache");
+        let cache = self.results();
         for (kind, directory) in names(&cache).with_context(|| reading(&cache))? {
             let cached = |name: &str| Some(Kind::Cached { kind: kind.clone(), key: Digest::from_hex(name)? });
             if directory.is_dir() {

@@ -6,6 +6,10 @@
 //! cut off, even by a kill, goes on where it ended. `cache/<kind>/<64 hex digits>` is what stages keep, each file named
 //! by the digest of what it was made from. Other names under the root are none of the store's.
 //!
+//! The root and all directories of the store are this user's alone ([`own_directory`]), with mode 0700, and the files have mode
+//! 0600 or 0400: what builds keep holds the keys that a definition puts into an initrd, and whoever could write here would
+//! decide what is built. No symlink is followed to a file.
+//!
 //! Who uses the store holds a shared lock on the file `lock` for as long; who removes from it ([`Alone`]) must have the
 //! lock alone. So nothing disappears under a build, and a build that begins meanwhile waits. A file's modification time
 //! says when it was last used, at most a day off.
@@ -16,9 +20,9 @@ mod removal;
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Seek};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
@@ -29,6 +33,8 @@ use rustix::io::Errno;
 
 use crate::format::checksum::{Checksum, Measured};
 use crate::format::digest::Digest;
+use crate::own_directory;
+use crate::regular_file::{self, open_for_writing};
 
 pub use contents::{Item, Kind};
 pub use partial::{Completion, Partial};
@@ -36,6 +42,11 @@ pub use removal::{Alone, Expiry};
 
 const BLOBS: &str = "blobs/sha256";
 const PARTIALS: &str = "partial";
+const RESULTS: &str = "cache";
+const LOCK: &str = "lock";
+/// What helps where the directory is in the hands of somebody else.
+const REFUSED: &str = "; whoever can write there decides what is built, so the cache has to be this user's own: choose another \
+                       place for it with XDG_CACHE_HOME, and with sudo use `sudo -H`";
 
 /// How exactly the last use is recorded: a file is marked anew when its mark is older.
 const USE_GRANULARITY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -57,12 +68,12 @@ impl Store {
     /// # Errors
     /// Fails when they cannot be made, or the store cannot be locked.
     pub fn open(root: &Path) -> Result<Self> {
-        for directory in [root.join(BLOBS), root.join(PARTIALS)] {
-            fs::create_dir_all(&directory).map_err(|error| explain(root, "creating", &directory, error))?;
+        open_root(root)?;
+        for directory in ["blobs", BLOBS, PARTIALS, RESULTS].map(|name| root.join(name)) {
+            own_directory::open(&directory).map_err(|error| explain(root, "creating", &directory, error))?;
         }
-        let path = root.join("lock");
-        let lock = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-        let lock = lock.map_err(|error| explain(root, "writing", &path, error))?;
+        let path = root.join(LOCK);
+        let lock = open_for_writing(&path).map_err(|error| explain(root, "writing", &path, error))?;
         loop {
             match flock(&lock, FlockOperation::LockShared) {
                 Ok(()) => {
@@ -72,6 +83,11 @@ impl Store {
                 Err(error) => return Err(explain(root, "locking", &path, error.into())),
             }
         }
+    }
+
+    /// The directory of what stages keep.
+    pub fn results(&self) -> PathBuf {
+        self.root.join(RESULTS)
     }
 
     fn blobs(&self) -> PathBuf {
@@ -96,7 +112,7 @@ impl Store {
     /// not read again here.
     pub fn contains(&self, digest: &Digest) -> bool {
         let path = self.path(digest);
-        let is_there = path.is_file();
+        let is_there = fs::symlink_metadata(&path).is_ok_and(|found| found.is_file());
         if is_there {
             Store::touch(&path);
         }
@@ -105,7 +121,7 @@ impl Store {
 
     /// Records that a file of the store is used now; costs a look at it, and once a day a change of its time.
     pub fn touch(path: &Path) {
-        // What cannot be marked, such as another user's file, can be used all the same.
+        // What cannot be marked can be used all the same.
         let _ = record_use(path, SystemTime::now());
     }
 
@@ -123,7 +139,8 @@ impl Store {
     /// Fails when it is not there or cannot be read.
     pub fn read(&self, digest: &Digest) -> Result<File> {
         let path = self.path(digest);
-        let file = File::open(&path).with_context(|| format!("reading {} from the store", path.display()))?;
+        let file =
+            regular_file::open_own(&path).with_context(|| format!("reading {} from the store", path.display()))?;
         Store::touch(&path);
         Ok(file)
     }
@@ -204,7 +221,7 @@ impl Store {
     /// Fails when the file cannot be read, changes meanwhile, or cannot be written to the store.
     pub fn insert_file(&self, path: &Path) -> Result<(Digest, bool)> {
         let reading = || format!("reading {}", path.display());
-        let mut file = File::open(path).with_context(reading)?;
+        let mut file = regular_file::open(path).with_context(reading)?;
         let (digest, _) = Digest::of_reader(&file).with_context(reading)?;
         if self.contains_whole(&digest)? {
             return Ok((digest, false));
@@ -227,8 +244,17 @@ impl Store {
     }
 }
 
+/// Takes the root of a store into use, or another directory of what is kept.
+///
+/// # Errors
+/// Fails when it cannot be made, and when it is not this user's own: then the message says what to do.
+pub fn open_root(root: &Path) -> Result<()> {
+    own_directory::open(root).map_err(|error| explain(root, "creating", root, error))
+}
+
 fn explain(root: &Path, doing: &str, path: &Path, error: io::Error) -> anyhow::Error {
     let advice = match error.kind() {
+        _ if own_directory::is_refusal(&error) => REFUSED,
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "; free space there (ocinitrd store gc), or choose another place for the cache with XDG_CACHE_HOME"
         }
@@ -245,7 +271,7 @@ fn record_use(path: &Path, now: SystemTime) -> io::Result<()> {
     match now.duration_since(recorded) {
         Ok(age) if age < USE_GRANULARITY => Ok(()),
         // Also a mark in the future, of a clock that was wrong: it would keep the file for ever.
-        _ => File::open(path)?.set_modified(now),
+        _ => regular_file::open_own(path)?.set_modified(now),
     }
 }
 
@@ -322,6 +348,8 @@ impl Expected {
 mod tests {
     use std::io::Read;
 
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
     use super::*;
 
     fn store() -> (tempfile::TempDir, Store) {
@@ -372,7 +400,7 @@ mod tests {
         let mut text = String::new();
         store.read(&digest).unwrap().read_to_string(&mut text).unwrap();
         assert_eq!(text, "initrd");
-        assert_eq!(fs::metadata(store.path(&digest)).unwrap().mode() & 0o7777, 0o444);
+        assert_eq!(fs::metadata(store.path(&digest)).unwrap().mode() & 0o7777, 0o400);
         assert_eq!(partials(&store), 0);
     }
 
@@ -487,5 +515,48 @@ mod tests {
         let full = io::Error::from(io::ErrorKind::StorageFull);
         let message = store.explain("writing", Path::new("/x"), full).to_string();
         assert!(message.contains("free space there") && message.contains("XDG_CACHE_HOME"), "{message}");
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_symlink_in_the_store() {
+        let (directory, store) = store();
+        let victim = directory.path().join("victim");
+        fs::write(&victim, "precious").unwrap();
+        let digest = Digest::of(b"initrd");
+        symlink(&victim, directory.path().join(format!("partial/sha256-{}", digest.hex()))).unwrap();
+        let message = format!("{:#}", store.insert(b"initrd").unwrap_err());
+        assert!(message.contains("it is a symlink"), "{message}");
+        symlink(&victim, store.path(&digest)).unwrap();
+        assert!(!store.contains(&digest) && store.read(&digest).is_err());
+        drop(store);
+        let lock = directory.path().join(LOCK);
+        fs::remove_file(&lock).unwrap();
+        symlink(&victim, &lock).unwrap();
+        let message = format!("{:#}", Store::open(directory.path()).unwrap_err());
+        assert!(message.contains("it is a symlink"), "{message}");
+        let victims = fs::symlink_metadata(&victim).unwrap();
+        assert_eq!((fs::read(&victim).unwrap().as_slice(), victims.mode() & 0o777), (&b"precious"[..], 0o644));
+    }
+
+    #[test]
+    fn a_store_of_an_earlier_version_is_closed_to_others_and_one_that_they_may_write_is_refused() {
+        let base = tempfile::tempdir().unwrap();
+        fs::set_permissions(base.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mode = |path: &Path| fs::symlink_metadata(path).unwrap().mode() & 0o777;
+        let old = base.path().join("old");
+        let directories = ["", "blobs", "blobs/sha256", "partial", "cache"].map(|name| old.join(name));
+        for directory in &directories {
+            fs::create_dir(directory).unwrap();
+            fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let store = Store::open(&old).unwrap();
+        directories.iter().for_each(|directory| assert_eq!(mode(directory), 0o700, "{}", directory.display()));
+        assert_eq!(mode(&store.path(&store.insert(b"initrd").unwrap())), 0o400);
+        let foreign = base.path().join("foreign");
+        fs::create_dir(&foreign).unwrap();
+        fs::set_permissions(&foreign, fs::Permissions::from_mode(0o777)).unwrap();
+        let message = format!("{:#}", Store::open(&foreign).unwrap_err());
+        assert!(message.contains("other users may write") && message.contains("XDG_CACHE_HOME"), "{message}");
+        assert!(fs::read_dir(&foreign).unwrap().next().is_none());
     }
 }

@@ -1,9 +1,9 @@
 //! Blobs under way: one file for each checksum, locked by who writes it. Bytes in, a verified blob out.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, Permissions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::mem;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use super::Store;
 use crate::format::checksum::{Checksum, ChecksumHasher, Measured};
 use crate::format::digest::Digest;
+use crate::regular_file::open_for_writing;
 
 impl Store {
     /// Begins or goes on with the blob of `checksum`; `None` while somebody else is writing it.
@@ -35,9 +36,7 @@ impl Store {
         let path = self.partial_path(checksum);
         let explain = |error: io::Error| self.explain("writing", &path, error);
         loop {
-            let mut options = OpenOptions::new();
-            let file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(&path);
-            let file = file.map_err(explain)?;
+            let file = open_for_writing(&path).map_err(explain)?;
             match flock(&file, operation) {
                 Ok(()) => {}
                 Err(Errno::WOULDBLOCK) => return Ok(None),
@@ -46,7 +45,7 @@ impl Store {
             }
             // Who held the lock before may have renamed or removed the file: then this lock guards nothing.
             let locked = file.metadata().map_err(explain)?.ino();
-            if fs::metadata(&path).is_ok_and(|current| current.ino() == locked) {
+            if fs::symlink_metadata(&path).is_ok_and(|current| current.ino() == locked) {
                 return Ok(Some(file));
             }
         }
@@ -148,7 +147,7 @@ impl Partial {
         let placed = self
             .file
             .sync_data()
-            .and_then(|()| self.file.set_permissions(Permissions::from_mode(0o444)))
+            .and_then(|()| self.file.set_permissions(Permissions::from_mode(0o400)))
             .and_then(|()| fs::rename(&self.path, &target));
         placed.map_err(|error| self.store.explain("writing", &target, error))?;
         self.stored = true;

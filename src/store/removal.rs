@@ -56,7 +56,7 @@ impl Store {
                     "another ocinitrd is using the store {}; nothing was removed, run this again when it is done",
                     self.root.display()
                 ),
-                Err(error) => return Err(self.explain("locking", &self.root.join("lock"), error.into())),
+                Err(error) => return Err(self.explain("locking", &self.root.join(super::LOCK), error.into())),
             }
         }
     }

@@ -1,6 +1,5 @@
 //! Parts to an image.
 
-use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
@@ -12,6 +11,7 @@ use super::{
     PCR_PUBLIC_KEY, PCR_SIGNATURES, PROFILE, SBAT, SPLASH, UNAME, sbat,
 };
 use crate::format::pe::{self, Copy, Image, NewSection};
+use crate::regular_file;
 
 /// What becomes an image. Nothing is taken from the machine that it is made on.
 #[derive(Clone, Debug)]
@@ -193,7 +193,7 @@ impl<'a> Plan<'a> {
 /// Fails when the image cannot be read, has such a section or boot profiles, and when `writer` fails.
 pub fn attach(path: &Path, signatures: &str, writer: &mut impl Write) -> Result<()> {
     let of_file = || format!("adding to {}", path.display());
-    let mut reader = File::open(path).with_context(of_file)?;
+    let mut reader = regular_file::open(path).with_context(of_file)?;
     let image = Image::read(&mut reader).with_context(of_file)?;
     let has_some = image.section(PCR_SIGNATURES).is_some();
     ensure!(!has_some, "{} has signatures of PCR 11 already", path.display());

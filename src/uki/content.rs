@@ -1,11 +1,11 @@
 //! What a section holds: one content, or several one behind the other.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::regular_file;
 use crate::segment::{ALIGNMENT_BYTES, next_offset};
 use crate::tree;
 
@@ -91,7 +91,7 @@ impl Content {
 }
 
 fn open(path: &Path) -> Result<tree::Content> {
-    File::open(path).and_then(tree::Content::of_file).with_context(|| format!("opening {}", path.display()))
+    regular_file::open(path).and_then(tree::Content::of_file).with_context(|| format!("opening {}", path.display()))
 }
 
 /// How many bytes are missing to the next multiple of what the kernel looks for an archive at.

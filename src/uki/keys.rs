@@ -1,6 +1,5 @@
 //! The keys of PCR 11's policies: what goes into an image, and what signs for it.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
@@ -8,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use super::measure::Predictions;
 use super::policy::{policies, sign};
 use crate::format::rsa::{PrivateKey, PublicKey};
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// The keys of PCR 11's policies, as far as there are any.
 #[derive(Default)]
@@ -53,6 +53,6 @@ impl PolicyKeys {
 }
 
 fn open_private(path: &Path) -> Result<PrivateKey> {
-    let read = || PrivateKey::from_pem(&fs::read_to_string(path)?);
+    let read = || PrivateKey::from_pem(&regular_file::read_text(path, TEXT_LIMIT_BYTES)?);
     read().with_context(|| format!("reading the key {}", path.display()))
 }

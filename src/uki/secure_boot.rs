@@ -9,7 +9,9 @@ use serde::Deserialize;
 
 use super::inspect;
 use super::token::{TOKEN, TokenKey, has_provider, module_variables};
+use crate::output::TemporaryDirectory;
 use crate::process::{self, Program};
+use crate::regular_file;
 
 /// Where systemd has a program that is on nobody's path.
 const SYSTEMD_SBSIGN: &str = "/usr/lib/systemd/systemd-sbsign";
@@ -62,11 +64,12 @@ impl Signer {
     /// Fails on an image that something is wrong with or that is signed already, on a certificate that has expired or is not
     /// that of the key, and when there is nothing to sign with.
     pub fn sign(&self, path: &Path) -> Result<File> {
+        self.check_files()?;
         let image = inspect(path, &[])?;
         ensure!(image.problems.is_empty(), "{}: {}", path.display(), image.problems.join("; "));
         ensure!(!image.signed, "{} is signed already", path.display());
         check_certificate(&self.certificate)?;
-        let scratch = tempfile::tempdir().context("making a temporary directory")?;
+        let scratch = TemporaryDirectory::create_in_temporary("ocinitrd-sign.")?;
         let signed = scratch.path().join("signed.efi");
         match self.uses_token() {
             false => {
@@ -76,7 +79,18 @@ impl Signer {
             true => self.sign_by_token(path, &signed)?,
         };
         self.check_signature(&signed)?;
-        File::open(&signed).context("opening what was signed")
+        regular_file::open(&signed).context("opening what was signed")
+    }
+
+    /// The programs that read them would wait at a pipe for ever.
+    fn check_files(&self) -> Result<()> {
+        let certificate = self.certificate.display();
+        regular_file::open(&self.certificate).with_context(|| format!("reading the certificate {certificate}"))?;
+        if !self.uses_token() {
+            let key = Path::new(&self.private_key);
+            regular_file::open(key).with_context(|| format!("reading the key {}", key.display()))?;
+        }
+        Ok(())
     }
 
     /// systemd-sbsign of systemd 262 does not look whether the key is that of the certificate. What openssl cannot read without a
@@ -176,7 +190,6 @@ fn has_systemd_sbsign() -> bool {
 
 /// Firmware does not look at the time; people do who have to know that they sign with what should not be used any more.
 fn check_certificate(certificate: &Path) -> Result<()> {
-    File::open(certificate).with_context(|| format!("reading the certificate {}", certificate.display()))?;
     ensure!(
         process::find("openssl").context("looking for openssl")?.is_some(),
         "the program openssl is not there, by which the certificate is checked: install the package openssl"

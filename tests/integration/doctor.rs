@@ -81,7 +81,7 @@ async fn a_build_is_told_the_same_words_before_it_starts() {
     let surroundings = ocinitrd::commands::surroundings::EngineOption { engine: Some("podman".to_owned()) };
     let engine = Engine::find(&surroundings.surroundings().unwrap(), &cancellation).await.unwrap();
     let facts = EngineFacts::from(&engine);
-    let host = ocinitrd::commands::surroundings::host();
+    let host = ocinitrd::commands::surroundings::host().unwrap();
     preflight(&host, &facts).unwrap();
 
     // The same machine without any cgroup: no container would start.

@@ -151,9 +151,11 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// The user without rights that `make test` as root makes.
+pub const USER: &str = "ocinitrd-test";
+
 /// A command line run as a user without rights, who has sub-ids and the builder images: `make test` as root makes one.
 pub fn as_rootless_user<S: AsRef<OsStr>>(words: impl IntoIterator<Item = S>) -> Command {
-    const USER: &str = "ocinitrd-test";
     let mut command = Command::new("runuser");
     command.args(["-u", USER, "--", "env", "-i"]);
     command.args([

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::fixture::{
-    as_rootless_user, builder, checkout, container, fail_with, is_root, ocinitrd, offline_directory, public_copy,
+    USER, as_rootless_user, builder, checkout, container, fail_with, is_root, ocinitrd, offline_directory, public_copy,
     stderr, stdout, succeed,
 };
 
@@ -134,7 +134,10 @@ fn in_the_root_of_a_build_system_with_one_user_the_outputs_are_those_of_podman()
     let place = Place::new();
     let root = place.path("root");
     fs::create_dir(&root).unwrap();
-    fs::set_permissions(&root, fs::Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).unwrap();
+    if is_root() {
+        succeed(Command::new("chown").arg(USER).arg(&root));
+    }
     let container = succeed(Command::new("podman").args(["create", "--entrypoint=[]", &builder("dnf5"), "true"]));
     let archive = place.path("root.tar");
     succeed(Command::new("podman").args(["export", "--output"]).arg(&archive).arg(container.trim()));

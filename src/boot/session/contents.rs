@@ -1,6 +1,6 @@
 //! What the kernel unpacks of a session's initrd.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::BufReader;
 
 use anyhow::{Context, Result};
@@ -11,6 +11,7 @@ use crate::boot::stage::Stage;
 use crate::boot::verdict::Failure;
 use crate::boot::{contents, script};
 use crate::inspect;
+use crate::regular_file;
 
 /// Room for the list of the files in an initrd; the file is sparse.
 const LISTING_BYTES: u64 = 256 << 20;
@@ -25,7 +26,7 @@ impl Session<'_> {
     /// Fails on what has nothing to do with the initrd, and on an initrd that cannot be read.
     pub(super) fn verify_contents(&self) -> Result<Contents> {
         const NAME: &str = "contents";
-        let reader = File::open(&self.subject.initrd).context("opening the initrd")?;
+        let reader = regular_file::open(&self.subject.initrd).context("opening the initrd")?;
         let expected = inspect::file_digests(reader)
             .with_context(|| format!("reading the files of {}", self.subject.initrd.display()))?;
         let segment = script::contents_lister()?;
@@ -43,7 +44,7 @@ impl Session<'_> {
                 // Nothing else may be put beside the files to be listed.
                 Err(failure) => return Ok(Err(failure.with_remedy(Stage::Disks, REMEDY))),
             };
-            let listing = File::open(&image).context("opening the list of files")?;
+            let listing = regular_file::open(&image).context("opening the list of files")?;
             let unpacked = contents::parse_listing(BufReader::new(listing))?;
             fs::remove_file(&image).context("removing the list of files")?;
             let difference = contents::difference(&expected, &unpacked);

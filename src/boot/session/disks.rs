@@ -1,7 +1,7 @@
 //! The disks of a session, made by scripts that run in guests.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
@@ -15,6 +15,8 @@ use crate::boot::stage::Stage;
 use crate::boot::tpm::Tpm;
 use crate::boot::verdict::{self, Failure};
 use crate::boot::{command_line, partition, script};
+use crate::output;
+use crate::regular_file;
 
 /// How much of a disk is looked at at a time.
 const CHUNK_BYTES: u64 = 1 << 16;
@@ -134,13 +136,15 @@ pub fn start_tpm(made: &Path, scratch: &Path) -> Result<Tpm> {
     fs::create_dir(&state).with_context(|| format!("creating {}", state.display()))?;
     for file in fs::read_dir(made).with_context(|| format!("reading {}", made.display()))? {
         let file = file.with_context(|| format!("reading {}", made.display()))?;
-        fs::copy(file.path(), state.join(file.file_name())).context("copying the state of a TPM")?;
+        let mut source = regular_file::open_own(&file.path()).context("copying the state of a TPM")?;
+        let mut copy = output::create_new(&state.join(file.file_name())).context("copying the state of a TPM")?;
+        io::copy(&mut source, &mut copy).context("copying the state of a TPM")?;
     }
     Tpm::start(&state)
 }
 
 pub fn create_sparse(path: &Path, size_bytes: u64) -> Result<File> {
-    let file = File::create_new(path).with_context(|| format!("creating {}", path.display()))?;
+    let file = output::create_new(path).with_context(|| format!("creating {}", path.display()))?;
     file.set_len(size_bytes).with_context(|| format!("sizing {}", path.display()))?;
     Ok(file)
 }
@@ -148,7 +152,7 @@ pub fn create_sparse(path: &Path, size_bytes: u64) -> Result<File> {
 /// Copies a disk without what is zero in it, which is nearly all.
 pub fn copy_sparse(from: &Path, to: &Path) -> Result<()> {
     let copying = || format!("copying {} to {}", from.display(), to.display());
-    let mut source = File::open(from).with_context(copying)?;
+    let mut source = regular_file::open(from).with_context(copying)?;
     let target = create_sparse(to, source.metadata().with_context(copying)?.len())?;
     let mut chunk = Vec::new();
     let mut offset = 0;

@@ -8,7 +8,7 @@ mod uefi;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::fs::{self, File};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -27,7 +27,9 @@ use super::report::Report;
 use super::scenario::Scenario;
 use super::verdict::{self, Failure};
 use crate::format::digest::Digest;
+use crate::output::LogDirectory;
 use crate::progress::Progress;
+use crate::regular_file;
 use crate::uefi::Firmware;
 
 /// Changes whenever an entry of the cache would mean something else.
@@ -89,7 +91,7 @@ impl Subject {
     /// The digests of its files, as text.
     fn identity(&self) -> Result<String> {
         let digest = |path: &Path| -> Result<Digest> {
-            let file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+            let file = regular_file::open(path).with_context(|| format!("opening {}", path.display()))?;
             let (digest, _) = Digest::of_reader(file).with_context(|| format!("reading {}", path.display()))?;
             Ok(digest)
         };
@@ -136,6 +138,7 @@ pub struct Session<'a> {
     /// What runs the guests that are booted.
     qemu_of_boots: Qemu,
     cache: Cache,
+    logs: LogDirectory,
     identity: String,
     maker_identity: String,
     /// The disk sets asked for so far. Locked while disks are made: others want the same ones.
@@ -150,8 +153,7 @@ impl<'a> Session<'a> {
     pub fn open(subject: Subject, options: Options<'a>, progress: &Progress) -> Result<Self> {
         let identity = subject.identity()?;
         let maker_identity = options.maker.as_ref().map_or_else(|| Ok(identity.clone()), Subject::identity)?;
-        fs::create_dir_all(&options.log_directory)
-            .with_context(|| format!("creating {}", options.log_directory.display()))?;
+        let logs = LogDirectory::open(&options.log_directory)?;
         let cache = Cache::open(&options.cache_directory)?;
         let watch = Watch { timeout: options.timeout, log: None, show: false, interrupted: options.interrupted };
         let (qemu, without_kvm) = Qemu::find(&subject.kernel, &watch)?;
@@ -168,6 +170,7 @@ impl<'a> Session<'a> {
             qemu,
             qemu_of_boots,
             cache,
+            logs,
             disks: Mutex::default(),
         })
     }
@@ -237,10 +240,10 @@ impl<'a> Session<'a> {
         name: &str,
         start: impl Fn(&Watch<'_>) -> Result<std::result::Result<T, Seen>>,
     ) -> Result<(std::result::Result<T, Seen>, u32)> {
-        let log = self.log(name);
+        let log = log_name(name);
         let watch = Watch {
             timeout: self.options.timeout,
-            log: Some(&log),
+            log: Some((&self.logs, &log)),
             show: self.options.show_console,
             interrupted: self.options.interrupted,
         };
@@ -252,15 +255,18 @@ impl<'a> Session<'a> {
                 return Ok((started, retries));
             }
             retries += 1;
-            let kept = self.log(&format!("{name}-panic{retries}"));
-            fs::rename(&log, &kept).with_context(|| format!("renaming {} to {}", log.display(), kept.display()))?;
+            self.logs.rename(&log, &log_name(&format!("{name}-panic{retries}")))?;
             self.progress.warn(&format!("{name}: the kernel panicked before it unpacked the initrd; trying again"));
         }
     }
 
     fn log(&self, name: &str) -> PathBuf {
-        self.options.log_directory.join(format!("{name}.log"))
+        self.logs.path(&log_name(name))
     }
+}
+
+fn log_name(name: &str) -> String {
+    format!("{name}.log")
 }
 
 fn key(identity: &str, inputs: &[&[u8]]) -> Digest {

@@ -1,6 +1,7 @@
 //! What a guest that is started by UEFI has beside its kernel: firmware with variables of its own, and what that starts on a disk.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,8 @@ use crate::boot::scenario::{self, DiskSet, Scenario};
 use crate::boot::stage::Stage;
 use crate::boot::verdict::Failure;
 use crate::inspect;
+use crate::output;
+use crate::regular_file;
 use crate::uefi::{Firmware, Flash, MISSING};
 
 /// The size of a disk by itself: no smaller one is FAT32. The file is sparse.
@@ -69,7 +72,7 @@ impl Session<'_> {
     /// systemd-boot, as the initrd has it whose programs make the disks.
     fn boot_loader(&self) -> Result<Vec<u8>> {
         let path = &self.options.maker.as_ref().unwrap_or(&self.subject).initrd;
-        let initrd = File::open(path).with_context(|| format!("opening {}", path.display()))?;
+        let initrd = regular_file::open(path).with_context(|| format!("opening {}", path.display()))?;
         let mut loader = Vec::new();
         inspect::extract(initrd, esp::SYSTEMD_BOOT.as_bytes(), &mut loader).with_context(|| {
             format!(
@@ -157,10 +160,11 @@ impl Uefi<'_> {
     }
 
     fn own_variables(&self, scratch: &Path) -> Result<PathBuf> {
-        let (template, own) = (&self.firmware.variables.path, scratch.join("variables"));
+        let (path, own) = (&self.firmware.variables.path, scratch.join("variables"));
         // Not a copy of the file's mode: where the distribution's is read-only, the guest's is not.
-        let bytes = fs::read(template).with_context(|| format!("reading {}", template.display()))?;
-        fs::write(&own, bytes).with_context(|| format!("writing {}", own.display()))?;
+        let mut template = regular_file::open(path).with_context(|| format!("reading {}", path.display()))?;
+        let copied = output::create_new(&own).and_then(|mut copy| io::copy(&mut template, &mut copy));
+        copied.with_context(|| format!("copying {} to {}", path.display(), own.display()))?;
         Ok(own)
     }
 }

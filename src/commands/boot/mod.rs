@@ -3,7 +3,7 @@
 mod choice;
 mod subject;
 
-use std::fs::File;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -17,6 +17,8 @@ use crate::boot::scenario;
 use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Task, table};
 use crate::engine::Cancellation;
 use crate::progress::{self, Progress};
+use crate::regular_file;
+use crate::store;
 use crate::uefi::Firmware;
 use subject::Given;
 
@@ -86,7 +88,8 @@ pub struct Arguments {
     /// Show the consoles on standard error while the guests run
     #[arg(long)]
     console: bool,
-    /// Where the consoles are kept, a file for each guest [default: OUT/boot, or boot in the current directory]
+    /// Where the consoles are kept, a file for each guest [default: OUT/boot, or boot in the current directory, which must not be a
+    /// symlink]
     #[arg(long, value_name = "DIR")]
     log_dir: Option<PathBuf>,
     /// Print JSON instead of text, times in seconds
@@ -173,7 +176,7 @@ fn is_ok(finding: &Finding) -> bool {
 fn firmware_of(arguments: &Arguments, given: &Given) -> Result<Option<Firmware>> {
     let Some(variables) = &arguments.secure_boot else { return Ok(firmware()) };
     ensure!(given.subject.unified.is_some(), "--secure-boot is for unified kernel images: give one with --uki");
-    let opened = File::open(variables);
+    let opened = regular_file::open(variables);
     opened.with_context(|| format!("opening the variables of the firmware, {}", variables.display()))?;
     firmware_for(variables).map(Some).with_context(|| {
         format!(
@@ -189,7 +192,6 @@ fn options<'a>(
     given: &Given,
     interrupted: &'a (dyn Fn() -> Result<()> + Sync),
 ) -> Result<Options<'a>> {
-    let beside = arguments.output.as_deref().unwrap_or(Path::new("."));
     Ok(Options {
         maker: arguments.disks_by.as_deref().map(subject::of_output).transpose()?,
         firmware: firmware_of(arguments, given)?,
@@ -197,10 +199,25 @@ fn options<'a>(
         counts_instructions: arguments.count_instructions,
         append: arguments.append.clone(),
         show_console: arguments.console,
-        log_directory: arguments.log_dir.clone().unwrap_or_else(|| beside.join("boot")),
-        cache_directory: cache_directory().join("boot"),
+        log_directory: log_directory(arguments),
+        cache_directory: boot_cache()?,
         interrupted,
     })
+}
+
+/// A symlink is followed only where it was given: an output directory may be somebody else's.
+fn log_directory(arguments: &Arguments) -> PathBuf {
+    match &arguments.log_dir {
+        Some(given) => fs::canonicalize(given).unwrap_or_else(|_| given.clone()),
+        None => arguments.output.as_deref().unwrap_or(Path::new(".")).join("boot"),
+    }
+}
+
+/// Where made disks are kept: below the cache, which is nobody else's either.
+fn boot_cache() -> Result<PathBuf> {
+    let cache = cache_directory()?;
+    store::open_root(&cache)?;
+    Ok(cache.join("boot"))
 }
 
 fn contents_line(contents: &Contents) -> String {

@@ -1,15 +1,14 @@
 //! What the command line names to what is booted.
 
-use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use tempfile::TempDir;
 
 use super::Arguments;
 use crate::boot::{Subject, Unified};
 use crate::commands::built::{Built, built};
+use crate::output::{self, TemporaryDirectory};
 use crate::uki::{self, Bank, Inspection};
 
 /// The phases that are over when the target's init runs.
@@ -20,7 +19,7 @@ pub struct Given {
     /// What it is.
     pub subject: Subject,
     /// Where parts of it lie, if they had to be taken out of an image.
-    _parts: Option<TempDir>,
+    _parts: Option<TemporaryDirectory>,
 }
 
 /// What the command line names.
@@ -87,7 +86,7 @@ fn image(arguments: &Arguments, built: Option<&Built>) -> Result<Option<PathBuf>
 fn unified(image: PathBuf) -> Result<Given> {
     let inspection = uki::inspect(&image, &[Bank::Sha256])?;
     ensure!(inspection.problems.is_empty(), "{}: {}", image.display(), inspection.problems.join("; "));
-    let parts = tempfile::Builder::new().prefix("ocinitrd-uki.").tempdir().context("making a temporary directory")?;
+    let parts = TemporaryDirectory::create_in_temporary("ocinitrd-uki.")?;
     let (kernel, initrd) = (parts.path().join("vmlinuz"), parts.path().join("initrd"));
     take_out(&image, uki::LINUX, &kernel)?;
     take_out(&image, uki::INITRD, &initrd)?;
@@ -107,7 +106,7 @@ fn expected(inspection: &Inspection) -> Result<String> {
 fn take_out(image: &Path, section: &str, path: &Path) -> Result<()> {
     let content = uki::section(image, section)?;
     let content = content.with_context(|| format!("{} has no section {section}", image.display()))?;
-    let mut file = File::create_new(path).with_context(|| format!("creating {}", path.display()))?;
+    let mut file = output::create_new(path).with_context(|| format!("creating {}", path.display()))?;
     io::copy(&mut content.reader(), &mut file).with_context(|| format!("writing {}", path.display()))?;
     Ok(())
 }

@@ -18,6 +18,8 @@ use crate::engine::Cancellation;
 use crate::host::{self, Base, Configuration, Search};
 use crate::locking::Renewal;
 use crate::manifest;
+use crate::regular_file;
+use crate::store;
 use crate::workshop::Workshop;
 
 /// Where the administrator's definitions are, in a directory `images`.
@@ -28,6 +30,8 @@ const SHIPPED: &str = "usr/share/ocinitrd/images";
 const STATE: &str = "var/lib/ocinitrd";
 /// What a build keeps: during a transaction of packages there may be no HOME.
 const CACHE: &str = "var/cache/ocinitrd";
+/// What is locked there while a base is built.
+const LOCK: &str = "bases.lock";
 
 impl Installation<'_> {
     /// The base that serves. Where none does and the administrator allows it, one is built.
@@ -47,7 +51,8 @@ impl Installation<'_> {
             );
         };
         let place = host::place_of_built(root, name);
-        let _alone = lock_beside(&place)?;
+        let _alone = lock_bases(root)?;
+        make_parent(&place)?;
         // Whoever had the lock may have built it.
         let is_old = match host::base(root, configuration)? {
             Search::Found(base) => return Ok(*base),
@@ -87,8 +92,8 @@ impl Installation<'_> {
         build::build(&plan, workshop, Renewal::Used).await?;
         // Where nothing is newer, nothing was written; it was looked for today, and that is what counts.
         let path = place.join(manifest::FILE_NAME);
-        let file = File::options().append(true).open(&path);
-        file.and_then(|file| file.set_modified(SystemTime::now()))
+        regular_file::open_own(&path)
+            .and_then(|file| file.set_modified(SystemTime::now()))
             .with_context(|| format!("setting the time of {}", path.display()))
     }
 }
@@ -116,12 +121,20 @@ fn load(root: &Path, image: &str) -> Result<Definition> {
         .with_context(|| format!("looking for the image {image:?} that build of /etc/ocinitrd names, or for a path"))
 }
 
-/// Waits until nobody else builds a base.
-fn lock_beside(place: &Path) -> Result<File> {
+/// Makes the directory of the bases that are built; the one above it has their locks.
+fn make_parent(place: &Path) -> Result<()> {
     let directory = place.parent().context("a base has a directory above it")?;
-    let locking = || format!("locking {}", directory.display());
-    fs::create_dir_all(directory).with_context(locking)?;
-    let file = File::open(directory).with_context(locking)?;
+    fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))
+}
+
+/// Waits until nobody else builds a base.
+fn lock_bases(root: &Path) -> Result<File> {
+    // Where nobody else can open it: whoever can open a file can lock it, and be waited for.
+    let cache = root.join(CACHE);
+    store::open_root(&cache)?;
+    let path = cache.join(LOCK);
+    let locking = || format!("locking {}", path.display());
+    let file = regular_file::open_for_writing(&path).with_context(locking)?;
     rustix::fs::flock(&file, FlockOperation::LockExclusive).with_context(locking)?;
     Ok(file)
 }

@@ -16,6 +16,7 @@ use crate::fetch;
 use crate::format::digest::Digest;
 use crate::lock::Lock;
 use crate::progress::Progress;
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::store::{Expiry, Item, Kind, Store};
 use report::{Listed, Listing, Verified, Wrong};
 
@@ -108,7 +109,7 @@ struct ImportArguments {
 /// # Errors
 /// Fails when the store cannot be used, and with what the action fails with.
 pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
-    let store = Store::open(&cache_directory())?;
+    let store = Store::open(&cache_directory()?)?;
     match &arguments.action {
         Action::List(arguments) => list(arguments, &store),
         Action::Gc(arguments) => collect_garbage(arguments, store),
@@ -155,7 +156,7 @@ fn verify(arguments: &VerifyArguments, store: Store, progress: &Progress) -> Res
     let stage = progress.stage("verifying", Some(size_bytes));
     let mut wrong = Vec::new();
     for (digest, item) in &blobs {
-        let found = std::fs::File::open(&item.path).and_then(Digest::of_reader);
+        let found = regular_file::open_own(&item.path).and_then(Digest::of_reader);
         stage.advance(item.size_bytes);
         if !matches!(found, Ok((found, _)) if found == *digest) {
             let found = found.map_or_else(|error| error.to_string(), |(found, _)| found.to_string());
@@ -200,7 +201,8 @@ fn export(arguments: &ExportArguments, store: &Store, progress: &Progress) -> Re
 fn named_by(locks: &[PathBuf]) -> Result<BTreeMap<String, Digest>> {
     let mut files = BTreeMap::new();
     for path in locks {
-        let text = std::fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))?;
+        let text =
+            regular_file::read_text(path, TEXT_LIMIT_BYTES).with_context(|| format!("reading {}", path.display()))?;
         let lock = Lock::parse(&text).with_context(|| format!("reading {}", path.display()))?;
         let packages = lock.arch.values().flat_map(|section| &section.packages);
         files.extend(packages.map(|locked| (fetch::proper_file_name(&locked.package()), locked.sha256)));

@@ -1,6 +1,5 @@
 //! `ocinitrd uki attach`: signatures that were made elsewhere into the image that they are for.
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,6 +9,7 @@ use super::policy_digest;
 use crate::commands::answer;
 use crate::format::rsa::PublicKey;
 use crate::output::{MODE_PRIVATE, OutputFile};
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::uki::{self, Policy};
 
 /// Put signatures of PCR 11 that were made elsewhere into the image that they are for
@@ -44,7 +44,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
         .with_context(|| format!("reading {} of {}", uki::PCR_PUBLIC_KEY, arguments.file.display()))?;
     let read = |policy: &Policy| {
         let path = arguments.signature_dir.join(format!("{}.sig", policy.pol));
-        fs::read(&path).with_context(|| format!("reading {}", path.display()))
+        regular_file::read(&path, TEXT_LIMIT_BYTES).with_context(|| format!("reading {}", path.display()))
     };
     let signatures = uki::signatures(&policies, &key, read)?;
     for profile in &inspection.pcr11 {

@@ -4,10 +4,13 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rustix::fs::{Access, access, statvfs};
+
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// A machine and a user of it.
 #[derive(Clone, Debug)]
@@ -74,7 +77,7 @@ impl Host {
     }
 
     fn read(&self, path: &str) -> Result<Option<String>> {
-        match fs::read_to_string(self.path(path)) {
+        match regular_file::read_text(&self.path(path), TEXT_LIMIT_BYTES) {
             Ok(text) => Ok(Some(text)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error).with_context(|| format!("reading {path}")),
@@ -84,7 +87,10 @@ impl Host {
     /// Where the program is, in the machine's own paths.
     pub fn find(&self, program: &str) -> Option<PathBuf> {
         let places = self.search_path.iter().map(|directory| directory.join(program));
-        places.into_iter().find(|place| self.path(place).is_file())
+        let is_program = |place: &PathBuf| {
+            fs::metadata(self.path(place)).is_ok_and(|found| found.is_file() && found.mode() & 0o111 != 0)
+        };
+        places.into_iter().find(is_program)
     }
 
     /// The user's name, or the number where `/etc/passwd` has none.

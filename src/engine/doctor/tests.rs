@@ -1,6 +1,7 @@
 //! A temporary directory is the machine.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::*;
@@ -33,7 +34,7 @@ impl Machine {
         machine.write("/usr/share/OVMF/OVMF_CODE.fd", "");
         machine.write("/usr/share/OVMF/OVMF_VARS.fd", "");
         for program in ["apt-get", "newuidmap", "newgidmap", "crun", "qemu-system-x86_64"] {
-            machine.write(&format!("/usr/bin/{program}"), "");
+            machine.install(program);
         }
         machine
     }
@@ -45,6 +46,12 @@ impl Machine {
     fn write(&self, path: &str, text: &str) {
         fs::create_dir_all(self.path(path).parent().unwrap()).unwrap();
         fs::write(self.path(path), text).unwrap();
+    }
+
+    fn install(&self, program: &str) {
+        let path = format!("/usr/bin/{program}");
+        self.write(&path, "");
+        fs::set_permissions(self.path(&path), fs::Permissions::from_mode(0o755)).unwrap();
     }
 
     fn remove(&self, path: &str) {
@@ -126,7 +133,9 @@ fn missing_sub_ids_are_cured_with_a_range_that_nobody_has() {
 #[test]
 fn missing_id_mappers_name_their_package() {
     let machine = Machine::new();
-    machine.remove("/usr/bin/newuidmap");
+    // A file that cannot be executed is as good as none.
+    machine.write("/usr/bin/newuidmap", "");
+    fs::set_permissions(machine.path("/usr/bin/newuidmap"), fs::Permissions::from_mode(0o644)).unwrap();
     let complaint = only(complaints(&machine.host(1000), Ok(&engine(true))));
     assert!(
         complaint.contains("the program newuidmap") && complaint.ends_with("[sudo apt-get install uidmap]"),
@@ -198,7 +207,7 @@ fn no_engine_is_a_problem_with_the_cure_for_this_machine() {
     missing.named = true;
     assert!(cure(&missing, 1000).contains("[start the engine that listens there"));
     machine.remove("/usr/bin/apt-get");
-    machine.write("/usr/bin/dnf", "");
+    machine.install("dnf");
     missing = NoEngine { named: false, installed: false, ..missing };
     assert!(cure(&missing, 0).ends_with("[dnf install podman]"));
 }
