@@ -5,6 +5,7 @@
 //! built beside its target and exchanged with it. [`Outputs`] holds back everything that was finished until all is.
 //! Only logs ([`LogDirectory`]) grow in their places. Nothing is written through a symlink that has an output's name.
 
+mod commit;
 mod log;
 mod under_way;
 
@@ -15,12 +16,13 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{AtFlags, CWD, OFlags, RenameFlags};
+use rustix::fs::{AtFlags, CWD, OFlags};
 
 use crate::own_directory;
+use commit::{Finished, Temporary};
 pub use log::LogDirectory;
+use under_way::TemporaryName;
 pub use under_way::abandon;
-use under_way::{TemporaryName, begin_commit};
 
 /// Its bytes hold secrets of a host or are its boot code: an initrd is for root's eyes.
 pub const MODE_PRIVATE: u32 = 0o600;
@@ -264,27 +266,10 @@ impl Outputs {
     /// Moves all to their targets, in the order in which they were added; returns the targets.
     ///
     /// # Errors
-    /// Fails when a target cannot be replaced; those before it have appeared then. Fails after all have appeared when
-    /// the former content of a directory cannot be removed.
+    /// Fails when a target cannot be replaced; what was at the others before is back then. Fails after all have appeared
+    /// when the former content cannot be removed.
     pub fn commit(self) -> Result<Vec<PathBuf>> {
-        let _together = begin_commit();
-        let (mut targets, mut former) = (Vec::new(), Vec::new());
-        for output in self.finished {
-            let target = output.target.clone();
-            former.extend(output.commit().with_context(|| format!("replacing {}", target.display()))?);
-            targets.push(target);
-        }
-        for name in former {
-            let leftover = name.path().to_owned();
-            name.close().with_context(|| format!("removing the former content, now in {}", leftover.display()))?;
-        }
-        for target in &targets {
-            // The rename itself reaches the disk with the directory.
-            let directory = directory_of(target);
-            let synced = File::open(directory).and_then(|opened| opened.sync_all());
-            synced.with_context(|| format!("writing the directory {}", directory.display()))?;
-        }
-        Ok(targets)
+        commit::commit(self.finished)
     }
 }
 
@@ -294,58 +279,6 @@ impl Outputs {
 /// Fails when it cannot be made, and when anything has the name.
 pub fn create_new(path: &Path) -> io::Result<File> {
     File::options().read(true).write(true).create_new(true).mode(MODE_PRIVATE).open(path)
-}
-
-struct Finished {
-    target: PathBuf,
-    temporary: Temporary,
-}
-
-enum Temporary {
-    File(TemporaryName),
-    Directory(TemporaryName, Replaces),
-}
-
-impl Finished {
-    /// Takes the target's place; returns the name under which the former content of a directory is now.
-    fn commit(self) -> Result<Option<TemporaryName>> {
-        match self.temporary {
-            Temporary::File(name) => {
-                check_replaceable(&self.target)?;
-                fs::rename(name.path(), &self.target)?;
-                name.renamed();
-                Ok(None)
-            }
-            Temporary::Directory(name, replaces) if self.target.exists() => {
-                // Once more: a build is long, and somebody may have put files there since.
-                check_directory_replaceable(&self.target, replaces)?;
-                exchange(name.path(), &self.target)?;
-                Ok(Some(name))
-            }
-            Temporary::Directory(name, _) => {
-                fs::rename(name.path(), &self.target)?;
-                name.renamed();
-                Ok(None)
-            }
-        }
-    }
-}
-
-/// Puts the new directory in the old one's place, and the old one in the new one's.
-fn exchange(new: &Path, target: &Path) -> Result<()> {
-    match rustix::fs::renameat_with(CWD, new, CWD, target, RenameFlags::EXCHANGE) {
-        Err(rustix::io::Errno::INVAL | rustix::io::Errno::NOSYS | rustix::io::Errno::NOTSUP) => {
-            // A file system without exchange: for a moment there is no target.
-            let aside = new.with_extension("old");
-            fs::rename(target, &aside)?;
-            if let Err(error) = fs::rename(new, target) {
-                fs::rename(&aside, target)?;
-                return Err(error.into());
-            }
-            Ok(fs::rename(&aside, new)?)
-        }
-        exchanged => Ok(exchanged?),
-    }
 }
 
 fn directory_of(target: &Path) -> &Path {
@@ -536,6 +469,31 @@ mod tests {
         drop(outputs);
         assert_eq!(names(directory.path()), ["initrd"]);
         assert_eq!(fs::read(&target).unwrap(), b"old");
+    }
+
+    #[test]
+    fn outputs_go_back_where_a_later_one_cannot_take_its_place() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("vmlinuz"), "old").unwrap();
+        fs::create_dir(path("oci")).unwrap();
+        fs::write(path("oci/index.json"), "old").unwrap();
+        let mut outputs = Outputs::new();
+        for name in ["vmlinuz", "initrd", "manifest.json"] {
+            outputs.add_file(write(&path(name), "new")).unwrap();
+            if name == "initrd" {
+                let layout = OutputDirectory::create(&path("oci"), 0o755, Replaces::Earlier).unwrap();
+                fs::write(layout.path().join("index.json"), "new").unwrap();
+                outputs.add_directory(layout).unwrap();
+            }
+        }
+        // Somebody was faster than the build.
+        fs::create_dir(path("manifest.json")).unwrap();
+        let error = format!("{:#}", outputs.commit().unwrap_err());
+        assert!(error.contains("manifest.json is a directory"), "{error}");
+        assert_eq!(names(directory.path()), ["manifest.json", "oci", "vmlinuz"]);
+        assert_eq!(fs::read_to_string(path("vmlinuz")).unwrap(), "old");
+        assert_eq!(fs::read_to_string(path("oci/index.json")).unwrap(), "old");
     }
 
     #[test]

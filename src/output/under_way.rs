@@ -86,7 +86,7 @@ fn names() -> MutexGuard<'static, BTreeSet<PathBuf>> {
 }
 
 /// Removes a file, or a directory with all below it, also what its owner may not write to.
-fn remove(path: &Path) -> io::Result<()> {
+pub(super) fn remove(path: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.is_dir() {
         return fs::remove_file(path);
     }
