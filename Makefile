@@ -2,6 +2,7 @@
 
 OCINITRD = target/release/ocinitrd
 IMAGE ?=
+SECONDS ?= 60
 DESTDIR ?=
 PREFIX ?= /usr/local
 DEB_PROGRAMS = dpkg-shlibdeps
@@ -9,7 +10,7 @@ CHECK_PROGRAMS = cc libc-headers fsck.vfat openssl sfdisk
 BUILD_PROGRAMS = cc libc-headers podman crun newuidmap qemu-system-x86_64
 OFFLINE_PROGRAMS = $(BUILD_PROGRAMS) apt-get mmdebstrap debian-archive-keyring createrepo_c rpmsign gpg
 MATRIX_PROGRAMS = $(DEB_PROGRAMS) ip
-TEST_PROGRAMS = $(OFFLINE_PROGRAMS) $(CHECK_PROGRAMS) bsdtar bzip2 cpio depmod dracut faketime firmware-keys kernel-install lz4 mandoc mkinitramfs pkcs11-engine rpm rpmbuild rpmlint runuser sbsign skopeo softhsm2-util strip swtpm uefi-firmware xz zstd
+TEST_PROGRAMS = $(OFFLINE_PROGRAMS) $(CHECK_PROGRAMS) bsdtar bzip2 cpio depmod dracut faketime firmware-keys kernel-install lz4 mandoc mkinitramfs pkcs11-engine rpm rpmbuild rpmlint runuser sbsign skopeo softhsm2-util strace strip swtpm uefi-firmware xz zstd
 # The programs of administrators, such as depmod, are not on everyone's path.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
@@ -20,7 +21,7 @@ SKIP = $(strip $(if $(filter-out 0,$(shell id -u)),--skip as_root::) \
 # What other tests, or measurements, run as a process of its own.
 NOT_TESTS = engine::a_run_that_sleeps modules::measure
 
-.PHONY: help initrd offline build install deb sources check test test-matrix bench format clean rust check-programs build-programs offline-programs deb-programs matrix-programs test-programs
+.PHONY: help initrd offline build install deb sources check test test-matrix fuzz bench format clean rust check-programs build-programs offline-programs deb-programs matrix-programs test-programs
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
@@ -69,6 +70,10 @@ test: rust test-programs check ## all tests: needs podman and QEMU, installs wha
 test-matrix: test matrix-programs ## what is too long for every change
 	@tests/distributions/image.sh host-sid > /dev/null
 	cargo test --locked --test integration -- --ignored $(NOT_TESTS:%=--skip %)
+	scripts/fuzz.sh $(SECONDS)
+
+fuzz: rust ## random bytes for every reader of foreign ones, SECONDS=60 for each
+	scripts/fuzz.sh $(SECONDS)
 
 bench: rust test-programs offline ## the measurements of docs/benchmarks.md
 	cargo build --release --locked

@@ -41,6 +41,7 @@ sbsign              sbsigntool             sbsigntools
 sfdisk              fdisk                  util-linux
 skopeo              skopeo                 skopeo
 softhsm2-util       softhsm2               softhsm
+strace              strace                 strace
 strip               binutils               binutils
 swtpm               swtpm                  swtpm
 uefi-firmware       ovmf                   edk2-ovmf

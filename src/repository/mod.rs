@@ -241,6 +241,20 @@ async fn fetch_signature(source: &Source, base_url: &str, downloader: &Downloade
     Ok(bytes)
 }
 
+/// What the fuzzer reaches the readers of documents by.
+#[cfg(fuzzing)]
+pub mod fuzzing {
+    /// Reads any bytes as `repomd.xml`.
+    pub fn repomd(bytes: &[u8]) {
+        let _ = super::repomd::parse(bytes, |_| true);
+    }
+
+    /// Reads any bytes as a metalink.
+    pub fn metalink(bytes: &[u8]) {
+        let _ = super::metalink::parse(bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

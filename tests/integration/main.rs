@@ -13,6 +13,7 @@ mod diff;
 mod distribution;
 mod doctor;
 mod engine;
+mod faults;
 mod fixture;
 mod forged;
 mod format;

@@ -1,0 +1,337 @@
+//! File systems that fail: the n-th open, read, write, sync, rename or new directory of a command fails, for each n that the
+//! command comes to. strace(1) makes it fail, so the program under test is the real one.
+//!
+//! Whatever failed: what was there before stays, or all of the result is there; an exit code of 0 is given for the result
+//! alone; nothing else is left; and the next run, in which nothing fails, gives what a run on an untouched place gives.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::fixture::{CACHE, ocinitrd, stderr, succeed};
+use crate::handmade::{Place, directory, file};
+use crate::host_machine::Machine;
+use crate::images::{SMALL, command_test, small_image};
+
+/// A kind of call that fails, and with which error.
+#[derive(Clone, Copy, Debug)]
+struct Fault {
+    calls: &'static str,
+    error: &'static str,
+}
+
+const FAULTS: [Fault; 6] = [
+    Fault { calls: "openat", error: "EMFILE" },
+    Fault { calls: "read,pread64", error: "EIO" },
+    Fault { calls: "write,pwrite64,writev,copy_file_range,ftruncate,fallocate", error: "ENOSPC" },
+    Fault { calls: "fsync,fdatasync", error: "EIO" },
+    Fault { calls: "rename,renameat,renameat2,linkat", error: "EIO" },
+    Fault { calls: "mkdir,mkdirat,fchmod,fchmodat,chmod", error: "ENOSPC" },
+];
+
+/// Files below a directory with their modes and contents, symlinks with their targets.
+type Snapshot = BTreeMap<PathBuf, (u32, Vec<u8>)>;
+
+fn snapshot(root: &Path) -> Snapshot {
+    let mut found = Snapshot::new();
+    let mut pending = vec![root.to_owned()];
+    while let Some(directory) = pending.pop() {
+        for entry in fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            let metadata = fs::symlink_metadata(&path).unwrap();
+            let name = path.strip_prefix(root).unwrap().to_owned();
+            let content = if metadata.is_dir() {
+                // The cache is looked at by itself: what is kept there may differ.
+                if name != Path::new(CACHE) {
+                    pending.push(path);
+                }
+                Vec::new()
+            } else if metadata.is_symlink() {
+                fs::read_link(&path).unwrap().into_os_string().into_encoded_bytes()
+            } else {
+                fs::read(&path).unwrap()
+            };
+            found.insert(name, (metadata.permissions().mode(), content));
+        }
+    }
+    found
+}
+
+/// Names that are in one only, or whose files differ.
+fn differing(one: &Snapshot, other: &Snapshot) -> Vec<PathBuf> {
+    let names = one.keys().chain(other.keys());
+    let mut names: Vec<PathBuf> = names.filter(|name| one.get(*name) != other.get(*name)).cloned().collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// What is done, again and again from the same beginning.
+struct Scenario<'a> {
+    /// The directory in which everything happens.
+    place: &'a Path,
+    /// Puts it into the state before.
+    prepare: &'a dyn Fn(),
+    /// What is run then.
+    command: &'a dyn Fn() -> Command,
+}
+
+/// How a run went in which a call failed.
+struct Run {
+    output: Output,
+    /// Whether the command came to that call.
+    failed: bool,
+    /// The calls that strace saw, the last ones.
+    calls: String,
+}
+
+impl Scenario<'_> {
+    /// Lets the n-th call fail, in each thread of the program; programs that it starts are left alone.
+    fn run(&self, fault: Fault, n: usize) -> Run {
+        let traced = tempfile::NamedTempFile::new().unwrap();
+        let command = (self.command)();
+        // What hangs is ended, and counted as a fault by its exit code.
+        let mut strace = Command::new("timeout");
+        strace.args(["--signal=KILL", "120", "strace", "-f", "-b", "execve", "-qq", "-o"]).arg(traced.path());
+        strace.args(["-e", &format!("trace={}", fault.calls)]);
+        strace.args(["-e", &format!("inject={}:error={}:when={n}", fault.calls, fault.error), "--"]);
+        strace.arg(command.get_program()).args(command.get_args());
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => strace.env(name, value),
+                None => strace.env_remove(name),
+            };
+        }
+        if let Some(directory) = command.get_current_dir() {
+            strace.current_dir(directory);
+        }
+        let output = strace.output().unwrap();
+        let trace = String::from_utf8_lossy(&fs::read(traced.path()).unwrap()).into_owned();
+        let injected: Vec<&str> = trace.lines().filter(|line| line.contains("(INJECTED)")).collect();
+        Run { output, failed: !injected.is_empty(), calls: injected.join("\n") }
+    }
+
+    /// Lets each `step`-th call of each kind fail, and checks what is there afterwards. Returns how many runs had a failure.
+    fn check(&self, step: usize) -> usize {
+        (self.prepare)();
+        let before = snapshot(self.place);
+        succeed(&mut (self.command)());
+        let result = snapshot(self.place);
+        assert_ne!(before, result, "the command does something");
+        let mut failures = 0;
+        for fault in FAULTS {
+            // Different kinds begin at different calls, so that several commands together see more of them.
+            let mut n = 1 + fault.calls.len() % step;
+            loop {
+                (self.prepare)();
+                let run = self.run(fault, n);
+                if !run.failed {
+                    break;
+                }
+                failures += 1;
+                self.check_run(fault, n, &run, &before, &result);
+                n += step;
+            }
+        }
+        failures
+    }
+
+    fn check_run(&self, fault: Fault, n: usize, run: &Run, before: &Snapshot, result: &Snapshot) {
+        let said = stderr(&run.output);
+        let what = format!("call {n} of {fault:?}: {}\n{}\n{said}", run.output.status, run.calls);
+        assert_ne!(run.output.status.code(), Some(137), "it hangs, or was killed: {what}");
+        let after = snapshot(self.place);
+        if run.output.status.success() {
+            assert_eq!(differing(&after, result), [""; 0].map(PathBuf::from), "it says that it succeeded: {what}");
+        } else {
+            assert!(run.output.status.code().is_some(), "it was ended by a signal: {what}");
+            assert!(!said.contains("panicked"), "{what}");
+            let unchanged = differing(&after, before).is_empty();
+            assert!(
+                unchanged || differing(&after, result).is_empty(),
+                "neither what was there before nor the result, but other in {:?}: {what}",
+                differing(&after, before)
+            );
+        }
+        let left: Vec<String> = temporaries(&self.place.join(CACHE));
+        assert_eq!(left, [""; 0], "{what}");
+        succeed(&mut (self.command)());
+        assert_eq!(differing(&snapshot(self.place), result), [""; 0].map(PathBuf::from), "the next run: {what}");
+    }
+}
+
+/// Names of temporary files and directories below a cache.
+fn temporaries(cache: &Path) -> Vec<String> {
+    let root = cache.join("ocinitrd");
+    let names = fs::read_dir(root).into_iter().flatten().map(|entry| entry.unwrap().file_name());
+    names.map(|name| name.into_string().unwrap()).filter(|name| name.starts_with(".tmp")).collect()
+}
+
+fn copy(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    succeed(Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to));
+}
+
+/// How many calls of a kind there are from one that fails to the next, in tests that run on every change.
+const STEP: usize = 17;
+
+fn check_convert(step: usize) -> usize {
+    let place = Place::new();
+    let members = vec![directory("usr"), file("usr/a", vec![b'a'; 300_000]), file("usr/b", "b")];
+    place.initrd("other", members, "none");
+    let scenario = Scenario {
+        place: &place.path(""),
+        prepare: &|| {
+            let _ = fs::remove_file(place.path("initrd"));
+            fs::write(place.path("initrd"), "what was there before").unwrap();
+        },
+        command: &|| {
+            let mut command = ocinitrd();
+            command.arg("convert").arg(place.path("other.tar")).arg("-o").arg(place.path("initrd"));
+            command.args(["--compress", "zstd:3"]);
+            command
+        },
+    };
+    scenario.check(step)
+}
+
+/// A build for which the cache has all results, over an earlier output that differs.
+fn check_build(step: usize) -> usize {
+    let image = small_image("dnf5", "repo-foreign", SMALL);
+    let root = image.path();
+    succeed(command_test(root, "build").args(["-t", "cpio,oci", "--segments"]));
+    copy(&root.join("test"), &root.join(CACHE).join("earlier"));
+    succeed(command_test(root, "build").args(["-t", "cpio,oci", "--segments", "--compress", "none"]));
+    let scenario = Scenario {
+        place: root,
+        prepare: &|| copy(&root.join(CACHE).join("earlier"), &root.join("test")),
+        command: &|| {
+            let mut command = command_test(root, "build");
+            command.args(["-t", "cpio,oci", "--segments", "--compress", "none", "--locked", "--offline"]);
+            command
+        },
+    };
+    scenario.check(step)
+}
+
+/// Packages that are fetched from a repository in a directory.
+fn check_fetch(step: usize) -> usize {
+    let image = small_image("dnf5", "repo-foreign", "\"bash\"");
+    let root = image.path();
+    succeed(&mut command_test(root, "lock"));
+    let store = root.join(CACHE).join("ocinitrd");
+    let blobs = store.join("blobs");
+    let kept = root.join("blobs");
+    copy(&blobs, &kept);
+    let scenario = Scenario {
+        place: root,
+        prepare: &|| {
+            copy(&kept, &blobs);
+            for entry in fs::read_dir(blobs.join("sha256")).unwrap().map(Result::unwrap) {
+                if fs::read(entry.path()).unwrap().starts_with(&[0xed, 0xab, 0xee, 0xdb]) {
+                    fs::remove_file(entry.path()).unwrap();
+                }
+            }
+            let _ = fs::remove_file(root.join("fetched"));
+        },
+        command: &|| {
+            let fetch = command_test(root, "fetch");
+            // The result is what the store has then.
+            let mut command = Command::new("sh");
+            command.args([
+                "-c",
+                "\"$@\" && cd .cache/ocinitrd/blobs/sha256 && sha256sum * > ../../../../fetched",
+                "sh",
+            ]);
+            command.arg(fetch.get_program()).args(fetch.get_args()).current_dir(root);
+            command.env("XDG_CACHE_HOME", root.join(CACHE));
+            command
+        },
+    };
+    scenario.check(step)
+}
+
+/// A machine's initrd, put where kernel-install takes it from.
+fn check_kernel_install(step: usize) -> usize {
+    let machine = Machine::running();
+    let staging = machine.path("staging");
+    let scenario = Scenario {
+        place: &machine.path("staging"),
+        prepare: &|| {
+            let _ = fs::remove_dir_all(&staging);
+            fs::create_dir(&staging).unwrap();
+        },
+        command: &|| {
+            let plugin = machine.plugin_for_uki("50-ocinitrd.install", &staging);
+            let mut command = ocinitrd();
+            command.args(["kernel-install", "initrd"]).args(plugin.get_args());
+            command.arg("--root").arg(machine.path(""));
+            command.envs(plugin.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            command
+        },
+    };
+    scenario.check(step)
+}
+
+/// Packages that go from the store into a directory.
+fn check_store(step: usize) -> usize {
+    let image = small_image("dnf5", "repo-foreign", "\"bash\"");
+    let root = image.path();
+    succeed(&mut command_test(root, "lock"));
+    let scenario = Scenario {
+        place: root,
+        prepare: &|| {
+            let _ = fs::remove_dir_all(root.join("exported"));
+            fs::create_dir(root.join("exported")).unwrap();
+        },
+        command: &|| {
+            let mut command = ocinitrd();
+            command.args(["store", "export", "--lock", "images/test.lock", "exported"]).current_dir(root);
+            command.env("XDG_CACHE_HOME", root.join(CACHE));
+            command
+        },
+    };
+    scenario.check(step)
+}
+
+#[test]
+fn a_failing_file_system_costs_nothing_but_the_run_when_an_initrd_is_converted() {
+    assert!(check_convert(STEP) > 3);
+}
+
+#[test]
+fn a_failing_file_system_costs_nothing_but_the_run_when_outputs_are_replaced() {
+    assert!(check_build(STEP * 10) > 3);
+}
+
+#[test]
+#[ignore = "makes every call fail, which takes some minutes"]
+fn every_call_that_fails_costs_nothing_but_the_run_when_an_initrd_is_converted() {
+    assert!(check_convert(1) > 50);
+}
+
+#[test]
+#[ignore = "makes every call fail, which takes some minutes"]
+fn every_call_that_fails_costs_nothing_but_the_run_when_outputs_are_replaced() {
+    assert!(check_build(1) > 50);
+}
+
+#[test]
+#[ignore = "makes every call fail, which takes some minutes"]
+fn every_call_that_fails_costs_nothing_but_the_run_when_packages_are_fetched() {
+    assert!(check_fetch(1) > 50);
+}
+
+#[test]
+#[ignore = "makes every call fail, which takes some minutes"]
+fn every_call_that_fails_costs_nothing_but_the_run_when_a_machine_s_initrd_is_made() {
+    assert!(check_kernel_install(1) > 50);
+}
+
+#[test]
+#[ignore = "makes every call fail, which takes some minutes"]
+fn every_call_that_fails_costs_nothing_but_the_run_when_packages_are_exported() {
+    assert!(check_store(1) > 50);
+}
