@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::build::{self, Plan, Request};
 use crate::compare::{self, Comparison, Difference, Recorded, Subject};
 use crate::definition::Definition;
+use crate::inspect::Limits;
 use crate::locking::Renewal;
 use crate::manifest::Manifest;
 use crate::output::TemporaryDirectory;
@@ -75,7 +76,8 @@ pub async fn rebuild(
     build::build(&plan, workshop, Renewal::Forbidden).await?;
 
     let rebuilt = Recorded::open(&outputs)?.manifest_only();
-    let comparison = compare::outputs(recorded, &rebuilt).context("comparing the outputs with those built anew")?;
+    let comparison = compare::outputs(recorded, &rebuilt, &Limits::default())
+        .context("comparing the outputs with those built anew")?;
     temporary.close()?;
     Ok(judge(manifest, &rebuilt.manifest, comparison))
 }
@@ -154,7 +156,7 @@ mod tests {
             Recorded::open(&path).unwrap()
         };
         let (a, b) = (recorded("a", &manifest(|_| ())), recorded("b", &manifest(change)));
-        let rebuild = judge(&a.manifest, &b.manifest, compare::outputs(&a, &b).unwrap());
+        let rebuild = judge(&a.manifest, &b.manifest, compare::outputs(&a, &b, &Limits::default()).unwrap());
         assert_eq!(rebuild.is_equal(), rebuild.comparison.count == 0);
         (rebuild.other_inputs, rebuild.comparison.differences.iter().map(ToString::to_string).collect())
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::answer;
 use super::built::built;
+use super::limits::{LimitOptions, with_hint};
 use crate::machine::Machine;
 use crate::needs::{self, Answer, Demand, Derived, Holdings, NEEDS, Need};
 use crate::progress::Progress;
@@ -59,6 +60,8 @@ pub struct Arguments {
     /// List the needs and end
     #[arg(long)]
     list: bool,
+    #[command(flatten)]
+    limits: LimitOptions,
 }
 
 #[derive(Serialize)]
@@ -80,7 +83,8 @@ pub fn run(arguments: &Arguments, _progress: &Progress) -> Result<ExitCode> {
     };
     let Derived { wants, notes } = derived(arguments)?;
     let initrd = initrd(output, arguments.kernel_version.as_deref())?;
-    let holdings = Holdings::of_initrd(&initrd).with_context(|| format!("reading {}", initrd.display()))?;
+    let holdings = Holdings::of_initrd(&initrd, &arguments.limits.limits()).map_err(with_hint);
+    let holdings = holdings.with_context(|| format!("reading {}", initrd.display()))?;
     let needs: Vec<Answer> = wants.iter().map(|wanted| holdings.check(wanted)).collect();
     let answers = Answers { ok: needs.iter().all(Answer::ok), needs, notes };
     answer::print(

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 
 use super::answer;
+use super::limits::{LimitOptions, with_hint};
 use crate::compare::{self, Comparison, Recorded};
 use crate::progress::Progress;
 use crate::regular_file;
@@ -46,6 +47,8 @@ pub struct Arguments {
     /// Print JSON instead of text; sizes and offsets are in bytes
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    limits: LimitOptions,
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -60,10 +63,13 @@ enum Kind {
 /// Fails when A and B are not of one kind, when one cannot be read or is damaged, and when standard output cannot be written.
 /// Differences are an exit code.
 pub fn run(arguments: &Arguments, _progress: &Progress) -> Result<ExitCode> {
-    let Arguments { a, b, json } = arguments;
+    let Arguments { a, b, json, limits } = arguments;
+    let limits = limits.limits();
     let comparison = match (kind(a)?, kind(b)?) {
-        (Kind::Initrd, Kind::Initrd) => compare::initrds(a, b)?,
-        (Kind::Output, Kind::Output) => compare::outputs(&Recorded::open(a)?, &Recorded::open(b)?)?,
+        (Kind::Initrd, Kind::Initrd) => compare::initrds(a, b, &limits).map_err(with_hint)?,
+        (Kind::Output, Kind::Output) => {
+            compare::outputs(&Recorded::open(a)?, &Recorded::open(b)?, &limits).map_err(with_hint)?
+        }
         (of_a, _) => {
             let (initrd, output) = if of_a == Kind::Initrd { (a, b) } else { (b, a) };
             bail!("{} is an initrd and {} the output of a build: {TWO_OF_A_KIND}", initrd.display(), output.display())

@@ -9,7 +9,8 @@ use indicatif::DecimalBytes;
 use serde::Serialize;
 
 use super::answer;
-use crate::inspect::{Listed, Report, Usage, inspect};
+use super::limits::{LimitOptions, with_hint};
+use crate::inspect::{Listed, Report, Usage, inspect_within};
 use crate::progress::Progress;
 use crate::regular_file;
 
@@ -32,13 +33,24 @@ pub struct Arguments {
     /// --json the list is added to the JSON as "list"
     #[arg(long)]
     list: bool,
+    #[command(flatten)]
+    limits: LimitOptions,
 }
 
 #[derive(Serialize)]
 struct ReportWithList<'a> {
     #[serde(flatten)]
     report: &'a Report,
-    list: Vec<Listed>,
+    list: List<'a>,
+}
+
+/// Written as it is made, as there may be millions of names.
+struct List<'a>(&'a Report);
+
+impl Serialize for List<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.listing())
+    }
 }
 
 /// Runs the command.
@@ -48,7 +60,8 @@ struct ReportWithList<'a> {
 pub fn run(arguments: &Arguments, _progress: &Progress) -> Result<ExitCode> {
     let path = arguments.file.display();
     let file = regular_file::open(&arguments.file).with_context(|| format!("opening {path}"))?;
-    let report = inspect(file).with_context(|| format!("inspecting {path}"))?;
+    let report = inspect_within(file, &arguments.limits.limits()).map_err(with_hint);
+    let report = report.with_context(|| format!("inspecting {path}"))?;
     if let (0, Some(problem)) = (report.entries, report.problems.first()) {
         bail!("{path} is no initrd: {problem}");
     }
@@ -62,7 +75,7 @@ pub fn run(arguments: &Arguments, _progress: &Progress) -> Result<ExitCode> {
 
 fn write(output: &mut dyn Write, arguments: &Arguments, report: &Report) -> io::Result<()> {
     match (arguments.json, arguments.list) {
-        (true, true) => answer::write_json(output, &ReportWithList { report, list: report.listing().collect() }),
+        (true, true) => answer::write_json(output, &ReportWithList { report, list: List(report) }),
         (true, false) => answer::write_json(output, report),
         (false, true) => write_list(output, report),
         (false, false) => write_text(output, report),

@@ -12,6 +12,7 @@ pub mod fetch;
 pub mod given;
 pub mod inspect;
 pub mod kernel_install;
+pub mod limits;
 pub mod lock;
 pub mod store;
 pub mod supply;

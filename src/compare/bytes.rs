@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
-use crate::inspect::visit_contents;
+use crate::inspect::{Limits, visit_contents};
 use crate::regular_file;
 use crate::tree::Content;
 
@@ -60,9 +60,14 @@ pub(super) fn open(path: &Path) -> Result<File> {
 }
 
 /// Where the contents of each pair of entries part. Reads both initrds once more; the contents lie in temporary files.
-pub(super) fn content_offsets(a: &Path, b: &Path, pairs: &BTreeSet<EntryPair>) -> Result<BTreeMap<EntryPair, u64>> {
-    let contents_a = spool(a, &pairs.iter().map(|(number, _)| *number).collect())?;
-    let contents_b = spool(b, &pairs.iter().map(|(_, number)| *number).collect())?;
+pub(super) fn content_offsets(
+    a: &Path,
+    b: &Path,
+    limits: &Limits,
+    pairs: &BTreeSet<EntryPair>,
+) -> Result<BTreeMap<EntryPair, u64>> {
+    let contents_a = spool(a, limits, &pairs.iter().map(|(number, _)| *number).collect())?;
+    let contents_b = spool(b, limits, &pairs.iter().map(|(_, number)| *number).collect())?;
     let mut offsets = BTreeMap::new();
     for pair in pairs {
         let (Some(content_a), Some(content_b)) = (contents_a.get(&pair.0), contents_b.get(&pair.1)) else { continue };
@@ -72,10 +77,10 @@ pub(super) fn content_offsets(a: &Path, b: &Path, pairs: &BTreeSet<EntryPair>) -
     Ok(offsets)
 }
 
-fn spool(initrd: &Path, wanted: &BTreeSet<u64>) -> Result<BTreeMap<u64, Content>> {
+fn spool(initrd: &Path, limits: &Limits, wanted: &BTreeSet<u64>) -> Result<BTreeMap<u64, Content>> {
     let spool = Arc::new(tempfile::tempfile().context("making a temporary file")?);
     let (mut contents, mut offset) = (BTreeMap::new(), 0);
-    visit_contents(open(initrd)?, wanted, |number, data| {
+    visit_contents(open(initrd)?, limits, wanted, |number, data| {
         let length_bytes = io::copy(data, &mut spool.as_ref())?;
         contents.insert(number, Content::Spooled { file: Arc::clone(&spool), offset, length_bytes });
         offset += length_bytes;

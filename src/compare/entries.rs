@@ -1,7 +1,5 @@
 //! The entries of two segments, path by path: what is only in one, and which fields differ in what is in both.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use serde_json::Value;
 
 use super::bytes::EntryPair;
@@ -11,64 +9,118 @@ use crate::format::cpio::{
     TYPE_SYMLINK,
 };
 use crate::format::text::Escaped;
-use crate::inspect::{Archived, Content};
+use crate::inspect::{Archived, Archives, Content, Ranks};
 
-/// The path, and how often the segment had it before.
-type Key<'a> = (&'a [u8], usize);
+/// In place of a position: there is none.
+const NONE: u32 = u32::MAX;
 
 /// A difference, and whose contents tell its offset.
 pub(super) type Found = (Difference, Option<EntryPair>);
 
-/// All differences between the entries of two segments, by path.
-pub(super) fn compare(place: SegmentPlace, a: &[Archived], b: &[Archived]) -> Vec<Found> {
-    let (a, b) = (keyed(a), keyed(b));
-    let keys: BTreeSet<&Key<'_>> = a.keys().chain(b.keys()).collect();
+/// Two initrds, and the numbers by which their paths are compared.
+pub(super) struct Sides<'a> {
+    pub a: &'a Archives,
+    pub b: &'a Archives,
+    ranks: Ranks,
+}
+
+/// The last entry of a segment by the rank of its path.
+pub(super) struct LastByRank<'a> {
+    entries: &'a [Archived],
+    positions: Vec<u32>,
+}
+
+impl<'a> LastByRank<'a> {
+    pub(super) fn get(&self, rank: u32) -> Option<&'a Archived> {
+        self.entries.get(*self.positions.get(rank as usize)? as usize)
+    }
+}
+
+impl<'a> Sides<'a> {
+    pub(super) fn new(a: &'a Archives, b: &'a Archives) -> Self {
+        Sides { a, b, ranks: Ranks::new(a, b) }
+    }
+
+    pub(super) fn rank_a(&self, entry: &Archived) -> u32 {
+        self.ranks.in_a(self.a, entry)
+    }
+
+    pub(super) fn rank_b(&self, entry: &Archived) -> u32 {
+        self.ranks.in_b(self.b, entry)
+    }
+
+    /// Of a segment of B.
+    pub(super) fn last_by_rank(&self, entries: &'a [Archived]) -> LastByRank<'a> {
+        let most = entries.iter().map(|entry| self.rank_b(entry) as usize + 1).max().unwrap_or(0);
+        let mut positions = vec![NONE; most];
+        for (position, entry) in entries.iter().enumerate() {
+            positions[self.rank_b(entry) as usize] = position as u32;
+        }
+        LastByRank { entries, positions }
+    }
+
+    /// Whether an entry of A and one of B of the same path are the same in all that is compared.
+    pub(super) fn is_like(&self, a: &Archived, b: &Archived) -> bool {
+        let numbers = |entry: &Archived| (entry.mode, entry.uid, entry.gid, entry.mtime, entry.device);
+        let data = |content: &Content| (content.size_bytes, content.digest);
+        numbers(a) == numbers(b)
+            && self.a.content(a).map(data) == self.b.content(b).map(data)
+            && self.a.target(a) == self.b.target(b)
+            && self.ranks.first_name_in_a(self.a, a) == self.ranks.first_name_in_b(self.b, b)
+    }
+}
+
+/// All differences between the entries of two segments, by path and by how often the segment had the path before.
+pub(super) fn compare(place: SegmentPlace, sides: &Sides<'_>, i: usize, j: usize) -> Vec<Found> {
+    let (entries_a, entries_b) = (&sides.a.segments[i].1, &sides.b.segments[j].1);
+    let ordered_a = ordered(entries_a, |entry| sides.rank_a(entry));
+    let ordered_b = ordered(entries_b, |entry| sides.rank_b(entry));
+    let (mut left_a, mut left_b) = (ordered_a.iter().peekable(), ordered_b.iter().peekable());
+    let (mut rank, mut occurrence) = (None, 0);
     let mut differences = Vec::new();
-    for key in keys {
-        let subject = || Subject::Entry { segment: place, path: shown_path(key.0), occurrence: key.1 + 1 };
-        match (a.get(key), b.get(key)) {
-            (Some(a), Some(b)) if is_like(a, b) => {}
-            (Some(a), Some(b)) => differences.extend(fields(&subject, a, b)),
+    loop {
+        let rank_a = left_a.peek().map(|position| sides.rank_a(&entries_a[**position as usize]));
+        let rank_b = left_b.peek().map(|position| sides.rank_b(&entries_b[**position as usize]));
+        let Some(next) = rank_a.into_iter().chain(rank_b).min() else { return differences };
+        occurrence = if rank == Some(next) { occurrence + 1 } else { 1 };
+        rank = Some(next);
+        let a = left_a.next_if(|_| rank_a == rank).map(|position| &entries_a[*position as usize]);
+        let b = left_b.next_if(|_| rank_b == rank).map(|position| &entries_b[*position as usize]);
+        let shown = || {
+            let path = a.map(|entry| sides.a.path(entry)).or_else(|| b.map(|entry| sides.b.path(entry)));
+            Subject::Entry { segment: place, path: shown_path(&path.unwrap_or_default()), occurrence }
+        };
+        match (a, b) {
+            (Some(a), Some(b)) if sides.is_like(a, b) => {}
+            (Some(a), Some(b)) => differences.extend(fields(&shown, sides, a, b)),
             (a, b) => {
-                let described = |entry: Option<&&Archived>| entry.map(|entry| description(entry));
-                differences.push((Difference::presence(subject(), described(a), described(b)), None));
+                let (in_a, in_b) = (a.map(|a| description(sides.a, a)), b.map(|b| description(sides.b, b)));
+                differences.push((Difference::presence(shown(), in_a, in_b), None));
             }
         }
     }
-    differences
 }
 
-/// Whether two entries of the same path are the same in all that is compared.
-pub(super) fn is_like(a: &Archived, b: &Archived) -> bool {
-    let numbers = |entry: &Archived| (entry.mode, entry.uid, entry.gid, entry.mtime, entry.device);
-    let data = |entry: &Archived| entry.content.map(|content| (content.size_bytes, content.digest));
-    numbers(a) == numbers(b) && data(a) == data(b) && a.target == b.target && a.first_name == b.first_name
+/// The positions of entries by the ranks of their paths, those of the same path in their order.
+fn ordered(entries: &[Archived], rank: impl Fn(&Archived) -> u32) -> Vec<u32> {
+    let mut positions: Vec<u32> = (0..entries.len() as u32).collect();
+    positions.sort_by_key(|position| rank(&entries[*position as usize]));
+    positions
 }
 
-fn keyed(entries: &[Archived]) -> BTreeMap<Key<'_>, &Archived> {
-    let mut seen: BTreeMap<&[u8], usize> = BTreeMap::new();
-    let mut keyed = BTreeMap::new();
-    for entry in entries {
-        let count = seen.entry(&entry.path).or_insert(0);
-        keyed.insert((entry.path.as_slice(), *count), entry);
-        *count += 1;
-    }
-    keyed
-}
-
-fn fields(subject: &impl Fn() -> Subject, a: &Archived, b: &Archived) -> Vec<Found> {
+fn fields(subject: &impl Fn() -> Subject, sides: &Sides<'_>, a: &Archived, b: &Archived) -> Vec<Found> {
     let mut differences = Vec::new();
-    for ((field, value_a), (_, value_b)) in metadata(a).into_iter().zip(metadata(b)) {
+    for ((field, value_a), (_, value_b)) in metadata(sides.a, a).into_iter().zip(metadata(sides.b, b)) {
         // Of entries of two types, what only one type has says nothing more.
         let of_both = a.file_type() == b.file_type() || !(value_a.is_null() || value_b.is_null());
         if value_a != value_b && of_both {
             differences.push((Difference::new(subject(), field, value_a, value_b), None));
         }
     }
-    if let (Some(content_a), Some(content_b)) = (a.content, b.content)
+    if let (Some(content_a), Some(content_b)) = (sides.a.content(a), sides.b.content(b))
         && content_a.digest != content_b.digest
     {
-        let digest = |content: Content| content.digest.map(|digest| digest.to_string());
+        let digest = |content: &Content| content.digest.map(|digest| digest.to_string());
         let difference = Difference::new(subject(), CONTENT, digest(content_a), digest(content_b));
         differences.push((difference, Some((content_a.entry, content_b.entry))));
     }
@@ -76,10 +128,10 @@ fn fields(subject: &impl Fn() -> Subject, a: &Archived, b: &Archived) -> Vec<Fou
 }
 
 /// Every compared field but the content; null for what the entry's type has not.
-fn metadata(entry: &Archived) -> [(&'static str, Value); 9] {
+fn metadata(archives: &Archives, entry: &Archived) -> [(&'static str, Value); 9] {
     let is_device = matches!(entry.file_type(), TYPE_BLOCK_DEVICE | TYPE_CHARACTER_DEVICE);
     let device = is_device.then(|| format!("{}:{}", entry.device.0, entry.device.1));
-    let target = (entry.file_type() == TYPE_SYMLINK).then(|| Escaped(&entry.target).to_string());
+    let target = (entry.file_type() == TYPE_SYMLINK).then(|| Escaped(archives.target(entry)).to_string());
     [
         ("type", type_name(entry).into()),
         ("mode", mode(entry).into()),
@@ -88,15 +140,15 @@ fn metadata(entry: &Archived) -> [(&'static str, Value); 9] {
         ("mtime", entry.mtime.into()),
         ("device", device.into()),
         ("target", target.into()),
-        ("hard_link_of", entry.first_name.as_deref().map(shown_path).into()),
-        ("size_bytes", entry.content.map(|content| content.size_bytes).into()),
+        ("hard_link_of", archives.first_name(entry).as_deref().map(shown_path).into()),
+        ("size_bytes", archives.content(entry).map(|content| content.size_bytes).into()),
     ]
 }
 
-fn description(entry: &Archived) -> String {
-    let what = match (entry.content, entry.file_type()) {
+fn description(archives: &Archives, entry: &Archived) -> String {
+    let what = match (archives.content(entry), entry.file_type()) {
         (Some(content), _) => format!(", {} bytes", content.size_bytes),
-        (_, TYPE_SYMLINK) => format!(" to {}", Escaped(&entry.target)),
+        (_, TYPE_SYMLINK) => format!(" to {}", Escaped(archives.target(entry))),
         _ => String::new(),
     };
     format!("{} {}{what}", type_name(entry), mode(entry))

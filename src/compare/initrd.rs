@@ -10,11 +10,12 @@ use serde_json::Value;
 
 use super::bytes::{EntryPair, content_offsets, first_difference, open, range};
 use super::difference::{BYTES, Cause, Difference, PADDING, SegmentPlace, Subject};
+use super::entries::Sides;
 use super::pairing::{Pair, pair};
 use super::{Comparison, entries};
 use crate::format::compress::Members;
 use crate::format::digest::Digest;
-use crate::inspect::{self, Archived, Archives, Segment};
+use crate::inspect::{self, Archives, Limits, Segment};
 
 /// Compares two initrds.
 ///
@@ -23,15 +24,15 @@ use crate::inspect::{self, Archived, Archives, Segment};
 /// # Errors
 /// Fails when a file cannot be read, and on an initrd that [`inspect::inspect`] finds a problem in: what lies behind it
 /// could not be compared.
-pub fn initrds(a: &Path, b: &Path) -> Result<Comparison> {
+pub fn initrds(a: &Path, b: &Path, limits: &Limits) -> Result<Comparison> {
     let reading = || format!("reading {} and {}", a.display(), b.display());
     let Some(offset) = first_difference(open(a)?, open(b)?).with_context(reading)? else {
-        inspect::check(open(a)?).with_context(|| sound_only(a))?;
+        inspect::check(open(a)?, limits).with_context(|| sound_only(a))?;
         return Ok(Comparison::new(Vec::new(), Some(true)));
     };
     let (a, b) = thread::scope(|scope| {
-        let other = scope.spawn(|| Side::read(b));
-        (Side::read(a), other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+        let other = scope.spawn(|| Side::read(b, limits));
+        (Side::read(a, limits), other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
     });
     let (a, b) = (a?, b?);
     let differences = compare(&a, &b, offset)?;
@@ -44,17 +45,14 @@ fn sound_only(path: &Path) -> String {
 
 struct Side<'a> {
     path: &'a Path,
+    limits: &'a Limits,
     archives: Archives,
 }
 
 impl<'a> Side<'a> {
-    fn read(path: &'a Path) -> Result<Self> {
-        let archives = inspect::archives(open(path)?).with_context(|| sound_only(path))?;
-        Ok(Side { path, archives })
-    }
-
-    fn entries(&self) -> Vec<&[Archived]> {
-        self.archives.segments.iter().map(|(_, entries)| entries.as_slice()).collect()
+    fn read(path: &'a Path, limits: &'a Limits) -> Result<Self> {
+        let archives = inspect::archives(open(path)?, limits).with_context(|| sound_only(path))?;
+        Ok(Side { path, limits, archives })
     }
 
     fn segment(&self, index: usize) -> &Segment {
@@ -83,12 +81,13 @@ impl<'a> Side<'a> {
 
 /// `first_offset` is where the files as a whole part.
 fn compare(a: &Side<'_>, b: &Side<'_>, first_offset: u64) -> Result<Vec<Difference>> {
-    let pairs = pair(&a.entries(), &b.entries());
+    let sides = Sides::new(&a.archives, &b.archives);
+    let pairs = pair(&sides);
     let mut found = Vec::new();
     for pair in &pairs {
         let place = place(a, b, *pair);
         match *pair {
-            (Some(i), Some(j)) => found.extend(compare_segments(a, i, b, j, place)?),
+            (Some(i), Some(j)) => found.extend(compare_segments(&sides, a, i, b, j, place)?),
             (i, j) => {
                 let described = |side: &Side<'_>, index: usize| {
                     let Segment { entries, stored_bytes, .. } = side.segment(index);
@@ -116,6 +115,7 @@ fn place(a: &Side<'_>, b: &Side<'_>, (i, j): Pair) -> SegmentPlace {
 }
 
 fn compare_segments(
+    sides: &Sides<'_>,
     a: &Side<'_>,
     i: usize,
     b: &Side<'_>,
@@ -132,25 +132,31 @@ fn compare_segments(
             found.push((Difference::new(Subject::Segment(place), field, value_a, value_b), None));
         }
     }
-    let entries = entries::compare(place, &a.archives.segments[i].1, &b.archives.segments[j].1);
+    let entries = entries::compare(place, sides, i, j);
     if entries.is_empty() {
-        found.extend(compare_bytes(a, i, b, j, place)?.map(|difference| (difference, None)));
+        found.extend(compare_bytes(sides, a, i, b, j, place)?.map(|difference| (difference, None)));
     }
     found.extend(entries);
     Ok(found)
 }
 
 /// The difference between segments whose entries are the same, if their bytes are not.
-fn compare_bytes(a: &Side<'_>, i: usize, b: &Side<'_>, j: usize, place: SegmentPlace) -> Result<Option<Difference>> {
+fn compare_bytes(
+    sides: &Sides<'_>,
+    a: &Side<'_>,
+    i: usize,
+    b: &Side<'_>,
+    j: usize,
+    place: SegmentPlace,
+) -> Result<Option<Difference>> {
     let reading = || format!("reading {} and {}", a.path.display(), b.path.display());
     let Some(offset) = first_difference(a.stored(i)?, b.stored(j)?).with_context(reading)? else { return Ok(None) };
     let digest = |stored| anyhow::Ok(Digest::of_reader(stored).with_context(reading)?.0.to_string());
     let (digest_a, digest_b) = (digest(a.stored(i)?)?, digest(b.stored(j)?)?);
-    let order = |side: &Side<'_>, index: usize| -> Vec<Vec<u8>> {
-        side.archives.segments[index].1.iter().map(|entry| entry.path.clone()).collect()
-    };
+    let order_a = sides.a.segments[i].1.iter().map(|entry| sides.rank_a(entry));
+    let order_b = sides.b.segments[j].1.iter().map(|entry| sides.rank_b(entry));
     let unpacked = |stored| Members::new(stored);
-    let cause = if order(a, i) != order(b, j) {
+    let cause = if !order_a.eq(order_b) {
         Cause::Order
     } else if first_difference(unpacked(a.stored(i)?), unpacked(b.stored(j)?)).with_context(reading)?.is_none() {
         Cause::Compression
@@ -164,7 +170,7 @@ fn compare_bytes(a: &Side<'_>, i: usize, b: &Side<'_>, j: usize, place: SegmentP
 /// Adds to each difference in contents where they part.
 fn with_offsets(a: &Side<'_>, b: &Side<'_>, found: Vec<entries::Found>) -> Result<Vec<Difference>> {
     let pairs: BTreeSet<EntryPair> = found.iter().filter_map(|(_, pair)| *pair).collect();
-    let offsets = content_offsets(a.path, b.path, &pairs)?;
+    let offsets = content_offsets(a.path, b.path, a.limits, &pairs)?;
     let complete = |(difference, pair): entries::Found| Difference {
         offset: pair.and_then(|pair| offsets.get(&pair).copied()),
         ..difference

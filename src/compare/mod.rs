@@ -17,6 +17,7 @@ mod verification;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::inspect::Limits;
 use crate::manifest::Kernel;
 use manifests::KernelPair;
 
@@ -63,12 +64,12 @@ impl Comparison {
 ///
 /// # Errors
 /// Fails when an initrd cannot be read or is damaged, and when that of an output directory is missing.
-pub fn outputs(a: &Recorded, b: &Recorded) -> Result<Comparison> {
+pub fn outputs(a: &Recorded, b: &Recorded, limits: &Limits) -> Result<Comparison> {
     let mut comparison = Comparison::new(manifests::compare(&a.manifest, &b.manifest)?, None);
     files::compare(a, b, &mut comparison)?;
     for KernelPair { version, a: kernel_a, b: kernel_b } in manifests::kernels(&a.manifest, &b.manifest) {
         if let (Some(kernel_a), Some(kernel_b)) = (kernel_a, kernel_b) {
-            let of_kernel = compare_kernel((a, kernel_a), (b, kernel_b))?;
+            let of_kernel = compare_kernel((a, kernel_a), (b, kernel_b), limits)?;
             comparison.add(of_kernel, version);
         }
     }
@@ -76,11 +77,11 @@ pub fn outputs(a: &Recorded, b: &Recorded) -> Result<Comparison> {
 }
 
 /// Compares the initrds of two kernels, or what is recorded of them.
-fn compare_kernel(a: (&Recorded, &Kernel), b: (&Recorded, &Kernel)) -> Result<Comparison> {
+fn compare_kernel(a: (&Recorded, &Kernel), b: (&Recorded, &Kernel), limits: &Limits) -> Result<Comparison> {
     let sides = [a, b];
     let files = [a.0.initrd(a.1)?, b.0.initrd(b.1)?];
     if let [Some(initrd_a), Some(initrd_b)] = &files {
-        return initrds(initrd_a, initrd_b).context("comparing the initrds");
+        return initrds(initrd_a, initrd_b, limits).context("comparing the initrds");
     }
     let expected = sides.iter().any(|(_, kernel)| kernel.initrd.is_some());
     let missing = sides.iter().zip(&files).filter(|(_, initrd)| expected && initrd.is_none());

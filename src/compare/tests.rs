@@ -9,6 +9,7 @@ use crate::format::compress::{Compression, Encoder};
 use crate::format::cpio::{Header, Padding, Writer};
 use crate::format::digest::Digest;
 use crate::format::time::Timestamp;
+use crate::inspect::Limits;
 use crate::manifest::{Manifest, OutputPath};
 
 const DIRECTORY: u32 = 0o40_755;
@@ -69,7 +70,7 @@ fn compared(a: &[u8], b: &[u8]) -> Result<Comparison> {
         path
     };
     let (a, b) = (path("a", a), path("b", b));
-    let (comparison, back) = (initrds(&a, &b)?, initrds(&b, &a)?);
+    let (comparison, back) = (initrds(&a, &b, &Limits::default())?, initrds(&b, &a, &Limits::default())?);
     assert_eq!((comparison.count, comparison.unpack_alike), (back.count, back.unpack_alike));
     assert_eq!(comparison.count, comparison.differences.len());
     Ok(comparison)
@@ -92,7 +93,7 @@ fn same_initrds_have_no_difference() {
 
 #[test]
 fn every_field_of_an_entry_is_compared() {
-    let device = |mode, device| (Header { device, ..entry("dev", mode, "").0 }, "");
+    let device = |mode, device| (Header { device, ..entry("device", mode, "").0 }, "");
     let file = entry("file", FILE, "content");
     let owned = |uid, gid, mtime| (Header { uid, gid, mtime, ..entry("owned", FILE, "").0 }, "");
     let a = [device(0o20_600, (1, 3)), file, entry("gone", FILE, "1"), entry("kind", FILE, "data")];
@@ -102,8 +103,8 @@ fn every_field_of_an_entry_is_compared() {
         [&b[..], &[entry("link", SYMLINK, "new"), entry("mode", 0o104_755, ""), entry("new", DIRECTORY, "")]].concat();
     let b = [&b[..], &[owned(4, 5, 6)]].concat();
     insta::assert_snapshot!(differences(&archive(&a), &archive(&b)), @"
-    segment 1 (none): size 956 -> 952 bytes
-    segment 1 (none), entry dev: device 1:3 -> 1:5
+    segment 1 (none): size 960 -> 956 bytes
+    segment 1 (none), entry device: device 1:3 -> 1:5
     segment 1 (none), entry file: content differs from byte 3 on
     segment 1 (none), entry gone: only in A (file 0644, 1 bytes)
     segment 1 (none), entry kind: type file -> symlink
@@ -120,10 +121,10 @@ fn every_field_of_an_entry_is_compared() {
 
 #[test]
 fn type_of_a_device_is_compared_apart_from_its_numbers() {
-    let device = |mode| vec![(Header { device: (7, 1), ..entry("dev", mode, "").0 }, "")];
+    let device = |mode| vec![(Header { device: (7, 1), ..entry("device", mode, "").0 }, "")];
     assert_eq!(
         differences(&archive(&device(0o20_600)), &archive(&device(0o60_600))),
-        "segment 1 (none), entry dev: type character device -> block device\nalike: false"
+        "segment 1 (none), entry device: type character device -> block device\nalike: false"
     );
 }
 
@@ -426,7 +427,7 @@ fn manifests_are_compared_key_by_key_and_package_by_package() {
     let directory = TempDir::new().unwrap();
     let a = recorded(&directory, "a.json", MANIFEST_A);
     let b = recorded(&directory, "b.json", &String::from_utf8(b.to_json().unwrap()).unwrap());
-    let comparison = outputs(&a, &b).unwrap();
+    let comparison = outputs(&a, &b, &Limits::default()).unwrap();
     insta::assert_snapshot!(text(&comparison).replace(&Digest::of(b"").to_string(), "EMPTY"), @r#"
     builder.digest: sha256:0000000000000000000000000000000000000000000000000000000000000000 -> EMPTY
     epoch: 1700000000 -> 1700000001
@@ -448,7 +449,7 @@ fn manifests_are_compared_key_by_key_and_package_by_package() {
         not_compared,
         "the initrd's entries: there is no file DIR/initrd and the initrd's entries: there is no file DIR/initrd"
     );
-    let same = outputs(&a, &a).unwrap();
+    let same = outputs(&a, &a, &Limits::default()).unwrap();
     assert_eq!((same.count, same.not_compared.len()), (0, 2));
 }
 
@@ -477,7 +478,7 @@ fn kernels_are_compared_with_those_of_the_same_version() {
     };
     let a = output("a", &[("6.1", "same"), ("6.2", "one"), ("6.3", "same")]);
     let b = output("b", &[("6.2", "ore"), ("6.3", "same"), ("6.4", "same")]);
-    let comparison = outputs(&a, &b).unwrap();
+    let comparison = outputs(&a, &b, &Limits::default()).unwrap();
     insta::assert_snapshot!(text(&comparison), @"
     kernel 6.1: only in A (1 packages)
     kernel 6.4: only in B (1 packages)
@@ -492,10 +493,10 @@ fn kernels_are_compared_with_those_of_the_same_version() {
     assert_eq!((&json["kernel"], &json["subject"], &json["offset"]), (&"6.2".into(), &"entry".into(), &1.into()));
 
     fs::remove_file(directory.path().join("b/initrd-6.3")).unwrap();
-    let error = outputs(&a, &b).unwrap_err().to_string();
+    let error = outputs(&a, &b, &Limits::default()).unwrap_err().to_string();
     assert!(error.contains("b/initrd-6.3, which manifest.json lists"), "{error}");
     let b = Recorded::open(&directory.path().join("b/manifest.json")).unwrap();
-    let comparison = outputs(&a, &b).unwrap();
+    let comparison = outputs(&a, &b, &Limits::default()).unwrap();
     let found = comparison.not_compared.join("\n").replace(directory.path().to_str().unwrap(), "DIR");
     assert_eq!(found, "kernel 6.3, the initrd's entries: there is no file DIR/b/initrd-6.3");
 }
@@ -510,7 +511,7 @@ fn outputs_without_an_initrd_are_compared_by_what_is_recorded() {
     let a = recorded(&directory, "a.json", &json(&manifest));
     manifest.outputs[0].size_bytes += 1;
     let b = recorded(&directory, "b.json", &json(&manifest));
-    let comparison = outputs(&a, &b).unwrap();
+    let comparison = outputs(&a, &b, &Limits::default()).unwrap();
     assert_eq!(text(&comparison), "output initrd: size 9 -> 10 bytes\n");
     assert_eq!((comparison.unpack_alike, comparison.not_compared.len()), (None, 0));
 }
@@ -593,7 +594,7 @@ fn files_that_are_not_as_recorded_differ_unless_both_are_the_same() {
     let (right, changed, gone) =
         (output("right", Some("image")), output("changed", Some("Image")), output("gone", None));
     let fields = |a: &Recorded, b: &Recorded| -> Vec<(String, serde_json::Value)> {
-        outputs(a, b).unwrap().differences.into_iter().map(|one| (one.field, one.b)).collect()
+        outputs(a, b, &Limits::default()).unwrap().differences.into_iter().map(|one| (one.field, one.b)).collect()
     };
     assert_eq!(fields(&right, &right), []);
     assert_eq!(fields(&changed, &changed), []);

@@ -1,6 +1,7 @@
 //! What [`inspect`](super::inspect) tells, in the form in which it is also printed as JSON.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashSet};
 
 use serde::Serialize;
 
@@ -15,7 +16,7 @@ use crate::format::text::Escaped;
 /// How many of the biggest directories and files are named.
 const BIGGEST: usize = 15;
 /// Directories nearer to the root say little, deeper ones say too much.
-const DEPTHS: std::ops::RangeInclusive<usize> = 2..=4;
+const DEPTHS: std::ops::RangeInclusive<u8> = 2..=4;
 
 /// An initrd, described. Paths are text, escaped as by [`Escaped`].
 #[derive(Debug, Serialize)]
@@ -76,18 +77,18 @@ pub struct Listed {
 
 impl Report {
     pub(super) fn new(view: View, walked: Walked) -> Self {
-        let sizes = file_sizes(&view);
+        let sizes = Sizes::of(&view);
         let kernel_versions =
             walked.segments.iter().flat_map(|segment| segment.kernel_versions.iter().cloned()).collect();
         Report {
             size_bytes: walked.size_bytes,
             segments: walked.segments,
             kernel_versions,
-            entries: view.iter().count() as u64,
-            files: sizes.len() as u64,
-            file_bytes: sizes.iter().map(|(_, size)| size).sum(),
-            biggest_directories: biggest(innermost(directory_sizes(&sizes))),
-            biggest_files: biggest(sizes),
+            entries: view.len(),
+            files: sizes.files,
+            file_bytes: sizes.file_bytes,
+            biggest_directories: sizes.biggest_directories(&view).usages(),
+            biggest_files: sizes.biggest_files.usages(),
             problems: walked.problems,
             view,
         }
@@ -95,16 +96,17 @@ impl Report {
 
     /// The unpacked file system, in byte order of the paths.
     pub fn listing(&self) -> impl Iterator<Item = Listed> {
-        self.view.iter().map(|(path, inode)| Listed::new(path, inode))
+        self.view.iter().map(|(path, inode)| Listed::new(&self.view, &path, inode))
     }
 }
 
 impl Listed {
-    fn new(path: &[u8], inode: &Inode) -> Self {
+    fn new(view: &View, path: &[u8], inode: &Inode) -> Self {
         let file_type = inode.mode & TYPE_MASK;
         let is_device = matches!(file_type, TYPE_BLOCK_DEVICE | TYPE_CHARACTER_DEVICE);
-        let target = (file_type == TYPE_SYMLINK).then(|| Escaped(&inode.target).to_string());
-        let size_bytes = inode.content.map_or(inode.target.len() as u64, |content| content.size_bytes.into());
+        let target = view.target(inode);
+        let size_bytes = view.content(inode).map_or(target.len() as u64, |content| content.size_bytes.into());
+        let target = (file_type == TYPE_SYMLINK).then(|| Escaped(target).to_string());
         Listed {
             path: Escaped(path).to_string(),
             mode: mode_text(inode.mode),
@@ -145,42 +147,78 @@ fn mode_text(mode: u32) -> String {
     text
 }
 
-/// Every regular file under its first name.
-fn file_sizes(view: &View) -> Vec<(Vec<u8>, u64)> {
-    let mut seen = BTreeSet::new();
-    view.numbered()
-        .filter_map(|(path, number, inode)| {
-            let content = inode.content.filter(|_| seen.insert(number))?;
-            Some((path.to_vec(), u64::from(content.size_bytes)))
-        })
-        .collect()
+/// What regular files take up, each counted under its first name.
+struct Sizes {
+    files: u64,
+    file_bytes: u64,
+    biggest_files: Biggest,
+    /// What is below each place of the view; none where no file is.
+    below: Vec<Option<u64>>,
 }
 
-fn directory_sizes(files: &[(Vec<u8>, u64)]) -> BTreeMap<Vec<u8>, u64> {
-    let mut sizes = BTreeMap::new();
-    for (path, size_bytes) in files {
-        let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(index, _)| index);
-        for (depth, end) in (1..).zip(slashes) {
-            if DEPTHS.contains(&depth) {
-                *sizes.entry(path[..end].to_vec()).or_insert(0) += size_bytes;
+impl Sizes {
+    fn of(view: &View) -> Self {
+        let below = vec![None; view.places()];
+        let mut sizes = Sizes { files: 0, file_bytes: 0, biggest_files: Biggest::default(), below };
+        let mut seen = HashSet::new();
+        view.visit(|node, number, path, inode| {
+            if let Some(content) = view.content(inode).filter(|_| seen.insert(number)) {
+                let size_bytes = content.size_bytes.into();
+                sizes.files += 1;
+                sizes.file_bytes += size_bytes;
+                sizes.biggest_files.add(size_bytes, || path.to_vec());
+                *sizes.below[view.parent(node) as usize].get_or_insert(0) += size_bytes;
+            }
+        });
+        // A place comes behind the one that it is in.
+        for node in (1..sizes.below.len()).rev() {
+            if let Some(size_bytes) = sizes.below[node] {
+                *sizes.below[view.parent(node as u32) as usize].get_or_insert(0) += size_bytes;
             }
         }
+        sizes
     }
-    sizes
+
+    /// The biggest directories, without those that have nearly all of their bytes in one directory below.
+    fn biggest_directories(&self, view: &View) -> Biggest {
+        let mut depths = vec![0_u8; self.below.len()];
+        let mut is_wrapper = vec![false; self.below.len()];
+        for node in 1..self.below.len() {
+            let parent = view.parent(node as u32) as usize;
+            depths[node] = depths[parent].saturating_add(1);
+            if let (Some(size_bytes), Some(above_bytes)) = (self.below[node], self.below[parent]) {
+                is_wrapper[parent] |= depths[node] <= *DEPTHS.end() && size_bytes * 10 >= above_bytes * 9;
+            }
+        }
+        let mut biggest = Biggest::default();
+        for node in (0..self.below.len()).filter(|node| DEPTHS.contains(&depths[*node]) && !is_wrapper[*node]) {
+            if let Some(size_bytes) = self.below[node] {
+                biggest.add(size_bytes, || view.path(node as u32));
+            }
+        }
+        biggest
+    }
 }
 
-/// Without the directories that have nearly all of their bytes in one directory below.
-fn innermost(sizes: BTreeMap<Vec<u8>, u64>) -> Vec<(Vec<u8>, u64)> {
-    let is_wrapper = |path: &[u8], size_bytes: u64| {
-        let below = [path, b"/"].concat();
-        let mut children = sizes.range(below.clone()..).take_while(|(child, _)| child.starts_with(&below));
-        children.any(|(_, child_bytes)| child_bytes * 10 >= size_bytes * 9)
-    };
-    sizes.iter().filter(|(path, size)| !is_wrapper(path, **size)).map(|(path, size)| (path.clone(), *size)).collect()
-}
+/// The biggest of what was added, biggest first, and among those of one size by path.
+#[derive(Default)]
+struct Biggest(BTreeSet<(Reverse<u64>, Vec<u8>)>);
 
-fn biggest(mut sizes: Vec<(Vec<u8>, u64)>) -> Vec<Usage> {
-    sizes.sort_by(|(path, size), (other_path, other_size)| other_size.cmp(size).then_with(|| path.cmp(other_path)));
-    sizes.truncate(BIGGEST);
-    sizes.iter().map(|(path, size)| Usage { path: Escaped(path).to_string(), size_bytes: *size }).collect()
+impl Biggest {
+    fn add(&mut self, size_bytes: u64, path: impl FnOnce() -> Vec<u8>) {
+        let is_full = self.0.len() == BIGGEST;
+        if is_full && self.0.last().is_some_and(|(smallest, _)| smallest.0 > size_bytes) {
+            return;
+        }
+        self.0.insert((Reverse(size_bytes), path()));
+        if is_full {
+            self.0.pop_last();
+        }
+    }
+
+    fn usages(&self) -> Vec<Usage> {
+        let usage =
+            |(size, path): &(Reverse<u64>, Vec<u8>)| Usage { path: Escaped(path).to_string(), size_bytes: size.0 };
+        self.0.iter().map(usage).collect()
+    }
 }

@@ -1,17 +1,24 @@
 //! Finds the segments of an initrd: a byte stream in, every entry of every archive to a visitor, a description of each segment out.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 
+use anyhow::Result;
 use serde::Serialize;
 
-use super::view::Dropped;
+use super::limits::{LimitReached, Limits, SEGMENTS_MAX};
 use crate::format::compress::{Codec, Decoder, Input};
 use crate::format::cpio::{Entry, Next, Reader};
 use crate::format::text::Escaped;
 
 const UNPACKED_BUFFER_BYTES: usize = 256 << 10;
+const STALE_CHECKSUM: &str =
+    "the kernel takes that for damage (GNU cpio writes it so; use the format newc in place of crc)";
+const BEGINS_BADLY: &str = "the first segment that is compressed begins with no archive, and the kernel takes that for damage where nothing is before it";
+/// Archives begin at multiples of it; behind one that is not compressed, everything does.
+const ALIGNMENT_BYTES: u64 = 4;
 
 /// One segment: a plain archive, or a compressed member with one or several archives in it.
 #[derive(Clone, Debug, Serialize)]
@@ -72,51 +79,100 @@ pub(super) struct Walked {
 }
 
 impl Walked {
+    fn note_padding(&mut self, offset: u64) {
+        let message = "behind an archive that is not compressed, the kernel takes what does not start at a multiple of 4 bytes for damage";
+        self.size_bytes = offset;
+        self.problem(offset, message.to_owned());
+    }
+
     fn problem(&mut self, offset: u64, message: String) {
-        let last_entry = self.last_entry.as_deref().map(|path| Escaped(path).to_string());
+        let last_entry = self.last_entry.take();
+        self.problem_after(last_entry.as_deref(), offset, message);
+        self.last_entry = last_entry;
+    }
+
+    fn problem_after(&mut self, last_entry: Option<&[u8]>, offset: u64, message: String) {
+        let last_entry = last_entry.map(|path| Escaped(path).to_string());
         self.problems.push(Problem { offset, last_entry, message });
     }
 
-    /// Turns entries that the kernel would drop into one problem, as one mistake usually concerns many. Entries are counted from 0.
-    pub(super) fn note_dropped(&mut self, dropped: &[(u64, Vec<u8>, Dropped)]) {
-        let Some((number, path, reason)) = dropped.first() else { return };
+    /// Adds what is wrong with an entry, counted from 0, and maybe others: one mistake usually concerns many.
+    pub(super) fn note_fault(&mut self, number: u64, message: String) {
         let mut before = 0;
         let segment = self.segments.iter().find(|segment| {
             before += segment.entries;
-            before > *number
+            before > number
         });
         let offset = segment.map_or(0, |segment| segment.offset);
-        let others = match dropped.len() {
-            1 => String::new(),
-            count => format!(", and so {} more", count - 1),
-        };
-        let message = format!("in this segment the kernel would drop the entry {}{others}: {reason}", Escaped(path));
         self.problems.push(Problem { offset, last_entry: None, message });
+    }
+
+    /// Whether anything was unpacked yet: the kernel takes no zeros, and no end, for the beginning of the first archive.
+    fn has_begun(&self) -> bool {
+        self.segments.iter().any(|segment| segment.archives + segment.entries > 0)
+    }
+
+    /// Whether the kernel still looks for microcode there: it reads plain archives only, up to what is none.
+    fn is_early(&self) -> bool {
+        self.segments.iter().all(|segment| segment.codec == Codec::None)
+    }
+
+    fn ends_plain(&self) -> bool {
+        self.segments.last().is_some_and(|segment| segment.codec == Codec::None)
     }
 }
 
 /// Visits every entry in order. Reading ends at the first damage, as the kernel's does, or when the visitor fails.
 ///
 /// # Errors
-/// Fails when `reader` does; all else is a problem of the initrd.
-pub(super) fn walk<R: Read>(reader: R, mut visit: impl FnMut(Item<'_>) -> io::Result<()>) -> io::Result<Walked> {
+/// Fails when `reader` does, and beyond the limits; all else is a problem of the initrd.
+pub(super) fn walk<R: Read>(
+    reader: R,
+    limits: &Limits,
+    mut visit: impl FnMut(Item<'_>) -> io::Result<()>,
+) -> Result<Walked> {
     let mut watched = Watched { inner: reader, failure: None };
     let mut walked = Walked { segments: Vec::new(), problems: Vec::new(), size_bytes: 0, last_entry: None };
+    let unpackable = Cell::new(Some(limits.unpacked_bytes));
     let mut rest = Some(Input::new(&mut watched));
     while let Some(mut input) = rest {
         rest = match next_start(&mut input)? {
+            Some(_) if walked.segments.len() == SEGMENTS_MAX => return Err(LimitReached::Segments.into()),
+            Some(_) if walked.ends_plain() && !input.position().is_multiple_of(ALIGNMENT_BYTES) => {
+                walked.note_padding(input.position());
+                None
+            }
             Some(b'0') => walk_plain(input, &mut walked, &mut visit),
-            Some(_) => walk_compressed(input, &mut walked, &mut visit),
+            Some(_) => walk_compressed(input, &unpackable, &mut walked, &mut visit),
             None => {
                 walked.size_bytes = input.position();
                 None
             }
         };
+        if unpackable.get().is_none() {
+            return Err(LimitReached::UnpackedBytes(limits.unpacked_bytes).into());
+        }
     }
     if walked.segments.is_empty() && walked.problems.is_empty() {
         walked.problem(0, "there is no cpio archive in it".to_owned());
     }
-    watched.failure.map_or(Ok(walked), Err)
+    Ok(watched.failure.map_or(Ok(walked), Err)?)
+}
+
+/// Lets through as many bytes as may be unpacked, and remembers when there would be more.
+struct Limited<'a, R> {
+    inner: R,
+    /// None once it was not enough.
+    left_bytes: &'a Cell<Option<u64>>,
+}
+
+impl<R: Read> Read for Limited<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        let left_bytes = self.left_bytes.get().and_then(|left_bytes| left_bytes.checked_sub(count as u64));
+        self.left_bytes.set(left_bytes);
+        left_bytes.map(|_| count).ok_or_else(|| io::Error::other("it unpacks to too much"))
+    }
 }
 
 /// Remembers that reading itself failed, which decoders do not tell apart from damage.
@@ -178,13 +234,13 @@ fn walk_plain<R: Read>(
 
 /// One compressed member. Returns the input after it, if that can be read.
 fn walk_compressed<R: Read>(
-    mut input: Input<R>,
+    input: Input<R>,
+    unpackable: &Cell<Option<u64>>,
     walked: &mut Walked,
     visit: &mut impl FnMut(Item<'_>) -> io::Result<()>,
 ) -> Option<Input<R>> {
     let offset = input.position();
     walked.size_bytes = offset;
-    note_xz_check(&mut input, walked);
     let decoder = match Decoder::new(input) {
         Ok(decoder) => decoder,
         Err(error) => {
@@ -193,13 +249,23 @@ fn walk_compressed<R: Read>(
         }
     };
     let mut segment = Segment::new(offset, decoder.codec());
-    let mut reader = Reader::new(BufReader::with_capacity(UNPACKED_BUFFER_BYTES, decoder));
+    let limited = Limited { inner: decoder, left_bytes: unpackable };
+    let mut unpacked = BufReader::with_capacity(UNPACKED_BUFFER_BYTES, limited);
+    let before = walked.last_entry.clone();
+    let begins_badly = !walked.has_begun() && matches!(unpacked.fill_buf(), Ok([] | [0, ..]));
+    let mut reader = Reader::new(unpacked);
     let result = walk_member(&mut reader, &mut segment, walked, visit);
     segment.unpacked_bytes = reader.position();
-    let decoder = reader.into_inner().into_inner();
+    let decoder = reader.into_inner().into_inner().inner;
     segment.stored_bytes = decoder.consumed_bytes();
     let place = format!("in the {} segment, byte {} unpacked", segment.codec, segment.unpacked_bytes);
     walked.size_bytes = offset + segment.stored_bytes;
+    if begins_badly {
+        walked.problem_after(before.as_deref(), offset, BEGINS_BADLY.to_owned());
+    }
+    if let Some(objection) = decoder.objection() {
+        walked.problem_after(before.as_deref(), offset, objection.to_owned());
+    }
     walked.segments.push(segment);
     let rest = result.and_then(|()| decoder.finish());
     match rest {
@@ -208,19 +274,6 @@ fn walk_compressed<R: Read>(
             walked.problem(offset, format!("{place}: {error}"));
             None
         }
-    }
-}
-
-/// The kernel refuses xz whose check is neither none nor CRC32; xz writes CRC64 unless told otherwise.
-fn note_xz_check(input: &mut Input<impl Read>, walked: &mut Walked) {
-    let offset = input.position();
-    // A failure to read shows again, and is told, when the member is decoded.
-    let start = input.peek(8).unwrap_or_default();
-    if Codec::detect(start) == Some(Codec::Xz) && start.get(7).is_some_and(|check| *check > 1) {
-        walked.problem(
-            offset,
-            "the kernel does not take this kind of check in xz: compress with --check=crc32".to_owned(),
-        );
     }
 }
 
@@ -263,9 +316,14 @@ fn walk_archive(
     loop {
         match reader.next_item()? {
             Next::Entry(entry) => {
-                segment.count(&entry);
+                segment.count(&entry, walked.is_early());
                 visit(Item::Entry(&entry, reader))?;
                 reader.skip_data()?;
+                if entry.has_stale_checksum {
+                    let message =
+                        format!("the entry {} has a checksum and no data: {STALE_CHECKSUM}", Escaped(&entry.path));
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+                }
                 walked.last_entry = Some(entry.path);
             }
             Next::ArchiveEnd { trailer: true } => {
@@ -298,10 +356,11 @@ impl Segment {
         }
     }
 
-    fn count(&mut self, entry: &Entry) {
+    /// `is_early` says whether the kernel would look for microcode here, were the segment not compressed.
+    fn count(&mut self, entry: &Entry, is_early: bool) {
         self.entries += 1;
         self.files += u64::from(entry.is_file());
-        self.microcode |= is_microcode(&entry.path);
+        self.microcode |= self.codec == Codec::None && is_early && is_microcode(&entry.path);
         if let Some(version) = kernel_version(relative(&entry.path)) {
             self.kernel_versions.insert(Escaped(version).to_string());
         }

@@ -6,8 +6,12 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use super::{Answer, Demand, Need, Wanted};
-use crate::inspect;
+use crate::format::text::Escaped;
+use crate::inspect::{self, LimitReached, Limits};
 use crate::regular_file;
+
+/// What the lists of built-in modules may have together; that of a kernel has some 20 kB.
+const LISTS_MAX_BYTES: u64 = 4 << 20;
 
 /// What an initrd holds, as far as needs ask for it.
 #[derive(Debug, Default)]
@@ -30,14 +34,20 @@ impl Holdings {
     /// Reads them from an initrd.
     ///
     /// # Errors
-    /// Fails when it cannot be read, and when the kernel would not unpack all of it.
-    pub fn of_initrd(initrd: &Path) -> Result<Self> {
+    /// Fails when it cannot be read, beyond the limits, and when the kernel would not unpack all of it.
+    pub fn of_initrd(initrd: &Path, limits: &Limits) -> Result<Self> {
         let is_list = |path: &[u8]| path.ends_with(b"/modules.builtin");
-        let (report, lists) = inspect::inspect_and_read(regular_file::open(initrd)?, is_list)?;
+        let (report, lists) = inspect::inspect_and_read(regular_file::open(initrd)?, limits, LISTS_MAX_BYTES, is_list)?;
         if let Some(problem) = report.problems.first() {
             bail!("the kernel would not unpack all of it: {problem}");
         }
-        let paths = report.listing().map(|listed| listed.path);
+        let mut left_bytes = limits.paths_bytes();
+        let mut paths = Vec::new();
+        for (path, _) in report.view.iter() {
+            let path = Escaped(&path).to_string();
+            left_bytes = left_bytes.checked_sub(path.len() as u64).ok_or(LimitReached::Paths(limits.paths_bytes()))?;
+            paths.push(path);
+        }
         let builtin = lists.into_values().collect::<Vec<_>>().concat();
         Ok(Holdings::new(paths, &String::from_utf8_lossy(&builtin)))
     }

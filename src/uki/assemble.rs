@@ -147,17 +147,16 @@ impl<'a> Plan<'a> {
     /// # Errors
     /// Fails when a part cannot be read.
     pub fn predict(&self, banks: &[Bank]) -> Result<Vec<Predictions>> {
-        let none = Vec::new();
+        let mut base: Vec<Measured<'_>> = self.base.iter().map(measured).collect();
+        // It takes the place of the stub's own.
+        if !base.iter().any(|section| section.name == SBAT) {
+            base.push(Measured::new(SBAT, Content::text(&self.sbat), self.sbat.len() as u64));
+        }
         (0..self.variants())
             .map(|number| {
-                let own = self.profiles.get(number).unwrap_or(&none);
-                let base = self.base.iter().filter(|section| !own.iter().any(|other| other.name == section.name));
-                let mut measured: Vec<Measured<'_>> = base.chain(own).map(measured).collect();
-                // It takes the place of the stub's own.
-                if !measured.iter().any(|section| section.name == SBAT) {
-                    measured.push(measured_text(SBAT, &self.sbat));
-                }
-                measure::predict(&measured, banks)
+                let own: Vec<Measured<'_>> = self.profiles.get(number).into_iter().flatten().map(measured).collect();
+                // Where there are two of a name, the first counts.
+                measure::predict(&own.iter().chain(&base).collect::<Vec<_>>(), banks)
             })
             .collect()
     }
@@ -210,11 +209,7 @@ fn profile_sections(profile: &Profile) -> Vec<Planned> {
 }
 
 fn measured(section: &Planned) -> Measured<'_> {
-    Measured { name: section.name, content: section.content.clone(), memory_bytes: section.memory_bytes }
-}
-
-fn measured_text(name: &'static str, text: &str) -> Measured<'static> {
-    Measured { name, content: Content::text(text), memory_bytes: text.len() as u64 }
+    Measured::new(section.name, section.content.clone(), section.memory_bytes)
 }
 
 fn new_section(section: &Planned) -> NewSection<'_> {

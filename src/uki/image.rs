@@ -1,5 +1,6 @@
 //! An image, anyone's: what is in it, what a TPM will measure of it, and what is wrong with it.
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::Path;
 
@@ -9,8 +10,8 @@ use serde::Serialize;
 use super::measure::{self, Bank, Measured, Predictions};
 use super::policy::{self, Signatures};
 use super::{
-    COMMAND_LINE, Content, LINUX, NamedContent, OS_RELEASE, PCR_PUBLIC_KEY, PCR_SIGNATURES, PROFILE, SBAT, UNAME,
-    kernel,
+    COMMAND_LINE, Content, LINUX, MEASURED, NamedContent, OS_RELEASE, PCR_PUBLIC_KEY, PCR_SIGNATURES, PROFILE, SBAT,
+    UNAME, kernel,
 };
 use crate::format::digest::Digest;
 use crate::format::pe::{self, Image, Section};
@@ -19,6 +20,12 @@ use crate::tree;
 
 /// The sections that hold text.
 const TEXTS: [&str; 7] = [OS_RELEASE, COMMAND_LINE, UNAME, SBAT, PCR_PUBLIC_KEY, PCR_SIGNATURES, PROFILE];
+/// The sections of which there may be several.
+const REPEATABLE: [&str; 3] = [PROFILE, ".dtbauto", ".efifw"];
+/// The stub takes no more: `UNIFIED_PROFILES_MAX` of systemd's `src/fundamental/uki.h`.
+const MOST_PROFILES: usize = 256;
+/// What sections may take of memory and not have in the file, all together: a kernel takes some 50 MB.
+const MOST_ZEROS_BYTES: u64 = 512 << 20;
 /// A text is shown up to this length, in bytes.
 const MOST_TEXT_BYTES: u64 = 64 << 10;
 
@@ -29,11 +36,11 @@ pub struct Inspection {
     pub machine: String,
     /// Its size in bytes.
     pub size_bytes: u64,
-    /// Whether it carries a signature for Secure Boot. By whom, and whether it holds, only sbverify(1) says.
+    /// Whether it carries signatures for Secure Boot, by their form. By whom, and whether they hold, only sbverify(1) says.
     pub signed: bool,
     /// In the order of the file.
     pub sections: Vec<InspectedSection>,
-    /// The values of PCR 11: one of an image without profiles, else one for each.
+    /// The values of PCR 11: one of an image without profiles, else one for each; nothing where the headers contradict themselves.
     pub pcr11: Vec<InspectedProfile>,
     /// What is wrong with it, if anything.
     pub problems: Vec<String>,
@@ -50,8 +57,8 @@ pub struct InspectedSection {
     pub profile: Option<usize>,
     /// Its size in memory, in bytes: what is measured.
     pub size_bytes: u64,
-    /// The digest of its contents in the file.
-    pub sha256: Digest,
+    /// The digest of its contents in the file; none where the headers contradict themselves, and nothing is read therefore.
+    pub sha256: Option<Digest>,
     /// The contents, of a section that holds text.
     pub text: Option<String>,
 }
@@ -82,17 +89,30 @@ pub fn inspect(path: &Path, banks: &[Bank]) -> Result<Inspection> {
     let of_file = || format!("reading {}", path.display());
     let file = NamedContent::open(path)?.content;
     let image = Image::read(&mut file.reader()).with_context(of_file)?;
-    let reader = Reader { file: &file, image: &image };
     let owners = owners(&image.sections);
-    let sections = image.sections.iter().zip(&owners).map(|(section, owner)| reader.section(section, *owner));
-    let sections = sections.collect::<Result<Vec<_>>>().with_context(of_file)?;
     let mut problems = image.faults();
-    let pcr11 = reader.profiles(&owners, &sections, banks, &mut problems)?;
-    let remarks = reader.kernel_findings(&mut problems)?;
+    problems.extend(repeated(&image.sections, &owners));
+    let signed = image.has_certificates() && {
+        let checked = image.check_signatures(file.reader());
+        checked.inspect_err(|error| problems.push(format!("{error:#}"))).is_ok()
+    };
+    let mut contradictions = image.contradictions();
+    contradictions.extend(too_much(&image, &owners));
+    problems.extend(too_much(&image, &owners));
+    let reader = Reader::new(&file, &image);
+    let is_readable = contradictions.is_empty();
+    let sections = image.sections.iter().zip(&owners);
+    let sections = sections.map(|(section, owner)| reader.section(section, *owner, is_readable));
+    let sections = sections.collect::<Result<Vec<_>>>().with_context(of_file)?;
+    let (mut pcr11, mut remarks) = (Vec::new(), Vec::new());
+    if is_readable {
+        pcr11 = reader.profiles(&owners, &sections, banks, &mut problems)?;
+        remarks = reader.kernel_findings(&mut problems)?;
+    }
     Ok(Inspection {
         machine: pe::machine_name(image.machine).map_or_else(|| format!("{:#x}", image.machine), str::to_owned),
         size_bytes: file.size_bytes(),
-        signed: image.signatures.1 > 0,
+        signed,
         sections,
         pcr11,
         problems,
@@ -108,7 +128,7 @@ pub fn section(path: &Path, name: &str) -> Result<Option<Content>> {
     let of_file = || format!("reading {}", path.display());
     let file = NamedContent::open(path)?.content;
     let image = Image::read(&mut file.reader()).with_context(of_file)?;
-    let reader = Reader { file: &file, image: &image };
+    let reader = Reader::new(&file, &image);
     Ok(image.section(name).map(|section| reader.content(section)))
 }
 
@@ -124,12 +144,57 @@ fn owners(sections: &[Section]) -> Vec<Option<usize>> {
     sections.iter().map(owner).collect()
 }
 
+/// The sections of one name in one place, of which the stub takes the first.
+fn repeated(sections: &[Section], owners: &[Option<usize>]) -> Vec<String> {
+    let mut counts = BTreeMap::new();
+    for (section, owner) in sections.iter().zip(owners) {
+        let name = section.name.as_str();
+        if (MEASURED.contains(&name) || name == PCR_SIGNATURES) && !REPEATABLE.contains(&name) {
+            *counts.entry((owner, name)).or_insert(0) += 1;
+        }
+    }
+    let repeated = counts.into_iter().filter(|(_, count)| *count > 1);
+    repeated
+        .map(|((owner, name), count)| {
+            let place = owner.map_or_else(String::new, |number| format!(" in its profile {number}"));
+            format!("it has {count} sections {name}{place}: the stub takes the first, and others may take another")
+        })
+        .collect()
+}
+
+/// What makes an image cost more than its size says.
+fn too_much(image: &Image, owners: &[Option<usize>]) -> Vec<String> {
+    let mut faults = Vec::new();
+    let profiles = owners.iter().flatten().max().map_or(0, |last| last + 1);
+    if profiles > MOST_PROFILES {
+        faults.push(format!("it has {profiles} profiles, and the stub takes {MOST_PROFILES}"));
+    }
+    let measured = image.sections.iter().filter(|section| MEASURED.contains(&section.name.as_str()));
+    let zeros: u64 = measured.map(|section| u64::from(section.memory_bytes - section.content_bytes())).sum();
+    if zeros > MOST_ZEROS_BYTES {
+        faults.push(format!(
+            "its sections take {zeros} bytes of memory more than they have in the file, and more than {MOST_ZEROS_BYTES} are not measured"
+        ));
+    }
+    faults
+}
+
 struct Reader<'a> {
     file: &'a tree::Content,
     image: &'a Image,
+    /// All sections of the image, in its order.
+    measured: Vec<Measured<'a>>,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(file: &'a tree::Content, image: &'a Image) -> Self {
+        let mut reader = Reader { file, image, measured: Vec::new() };
+        let measured =
+            |section: &'a Section| Measured::new(&section.name, reader.content(section), section.memory_bytes.into());
+        reader.measured = image.sections.iter().map(measured).collect();
+        reader
+    }
+
     fn content(&self, section: &Section) -> Content {
         self.file.part(section.file_offset.into(), section.content_bytes().into()).into()
     }
@@ -140,10 +205,12 @@ impl Reader<'_> {
         Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned())
     }
 
-    fn section(&self, section: &Section, profile: Option<usize>) -> Result<InspectedSection> {
-        let (sha256, _) = Digest::of_reader(self.content(section).reader())
-            .with_context(|| format!("reading the section {}", section.name))?;
-        let text = TEXTS.contains(&section.name.as_str()).then(|| self.text(section)).transpose()?;
+    fn section(&self, section: &Section, profile: Option<usize>, is_readable: bool) -> Result<InspectedSection> {
+        let digest = || Digest::of_reader(self.content(section).reader()).map(|(digest, _)| digest);
+        let sha256 = is_readable.then(digest).transpose();
+        let sha256 = sha256.with_context(|| format!("reading the section {}", section.name))?;
+        let has_text = is_readable && TEXTS.contains(&section.name.as_str());
+        let text = has_text.then(|| self.text(section)).transpose()?;
         Ok(InspectedSection {
             name: section.name.clone(),
             profile,
@@ -180,18 +247,10 @@ impl Reader<'_> {
     }
 
     /// The sections that count where that profile is booted: its own, and those before the first profile.
-    fn measured(&self, owners: &[Option<usize>], number: Option<usize>) -> Vec<Measured<'_>> {
-        let owned =
-            |owner: Option<usize>| self.image.sections.iter().zip(owners).filter(move |(_, one)| **one == owner);
+    fn measured(&self, owners: &[Option<usize>], number: Option<usize>) -> Vec<&Measured<'a>> {
+        let owned = |owner: Option<usize>| self.measured.iter().zip(owners).filter(move |(_, one)| **one == owner);
         let own = if number.is_some() { Some(owned(number)) } else { None };
-        let sections = own.into_iter().flatten().chain(owned(None)).map(|(section, _)| section);
-        sections
-            .map(|section| Measured {
-                name: &section.name,
-                content: self.content(section),
-                memory_bytes: section.memory_bytes.into(),
-            })
-            .collect()
+        own.into_iter().flatten().chain(owned(None)).map(|(section, _)| section).collect()
     }
 
     /// Adds what is wrong with the kernel to `problems`, and returns what may be meant so.
@@ -228,7 +287,7 @@ impl Reader<'_> {
 /// How many signatures the text of a `.pcrsig` has; what is wrong with them is added to `problems`.
 fn check_signatures(
     text: &str,
-    measured: &[Measured<'_>],
+    measured: &[&Measured<'_>],
     key: Option<&PublicKey>,
     problems: &mut Vec<String>,
 ) -> Result<usize> {
@@ -251,4 +310,103 @@ fn public_key(sections: &[InspectedSection], problems: &mut Vec<String>) -> Opti
 
 fn line(text: &str, key: &str) -> Option<String> {
     text.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim_matches('"').to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::pe::fixture;
+
+    fn inspected(bytes: &[u8], banks: &[Bank]) -> Inspection {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("image.efi");
+        std::fs::write(&path, bytes).unwrap();
+        inspect(&path, banks).unwrap()
+    }
+
+    fn problems(bytes: &[u8]) -> Vec<String> {
+        inspected(bytes, &[Bank::Sha256]).problems
+    }
+
+    #[test]
+    fn a_section_that_is_there_twice_is_a_problem_unless_there_may_be_several() {
+        let told = |sections: &[(&str, &[u8], u32)]| {
+            let problems = problems(&fixture::image(sections, 0));
+            problems.into_iter().filter(|problem| problem.contains("sections")).collect::<Vec<_>>()
+        };
+        let twice = "it has 2 sections .linux: the stub takes the first, and others may take another";
+        assert_eq!(told(&[(".linux", b"one", 3), (".linux", b"two", 3)]), [twice]);
+        let profile = (PROFILE, &b"ID=x"[..], 4);
+        let own = (COMMAND_LINE, &b"quiet"[..], 5);
+        assert_eq!(told(&[own, profile, own, (".dtbauto", b"1", 1), (".dtbauto", b"2", 1), profile, own]), [""; 0]);
+        let twice =
+            "it has 2 sections .cmdline in its profile 1: the stub takes the first, and others may take another";
+        assert_eq!(told(&[profile, own, profile, own, own]), [twice]);
+        for name in MEASURED.iter().chain([&PCR_SIGNATURES]) {
+            let is_told = !told(&[(name, b"1", 1), (name, b"2", 1)]).is_empty();
+            assert_eq!(is_told, !REPEATABLE.contains(name), "{name}");
+        }
+        // What the stub does not know is nobody's business.
+        assert_eq!(told(&[(".data", b"1", 1), (".data", b"2", 1)]), [""; 0]);
+    }
+
+    #[test]
+    fn signed_is_what_has_a_signature_by_its_form() {
+        let unsigned = fixture::image(&[(".linux", b"kernel", 6)], 0);
+        assert!(!inspected(&unsigned, &[]).signed);
+        let mut signed = unsigned.clone();
+        fixture::sign(&mut signed);
+        assert!(inspected(&signed, &[]).signed);
+        fixture::set_certificates(&mut signed, u32::MAX - 7, 8);
+        let inspection = inspected(&signed, &[]);
+        let problem = "its table of certificates ends at byte 4294967296, and the file has ";
+        assert!(!inspection.signed && inspection.problems[0].starts_with(problem), "{:?}", inspection.problems);
+    }
+
+    /// Nothing of these could be hashed in the time of a test.
+    #[test]
+    fn what_headers_contradict_is_told_and_not_hashed() {
+        let empty = |address: u32| [(".linux", address), (".initrd", address)];
+        for (sections, expected) in [
+            (&empty(0x1000)[..], "the sections .linux and .initrd overlap in memory"),
+            (&empty(0x1000)[..1], "its sections take 4294963200 bytes of memory more than they have in the file"),
+        ] {
+            let mut bytes =
+                fixture::image(&sections.iter().map(|(name, _)| (*name, &b""[..], 0)).collect::<Vec<_>>(), 0);
+            for (number, (_, address)) in sections.iter().enumerate() {
+                let line = fixture::table_line(number);
+                bytes[line + 8..line + 12].copy_from_slice(&(u32::MAX - 0xfff).to_le_bytes());
+                bytes[line + 12..line + 16].copy_from_slice(&address.to_le_bytes());
+            }
+            // The size of the image.
+            let optional = fixture::table_line(0) - 240;
+            bytes[optional + 56..optional + 60].copy_from_slice(&u32::MAX.to_le_bytes());
+            let inspection = inspected(&bytes, &Bank::ALL);
+            assert!(inspection.problems.iter().any(|problem| problem.contains(expected)), "{:?}", inspection.problems);
+            assert!(inspection.pcr11.is_empty() && inspection.sections.iter().all(|section| section.sha256.is_none()));
+        }
+    }
+
+    #[test]
+    fn more_profiles_than_the_stub_takes_are_a_problem() {
+        let profiles = |count: usize| vec![(PROFILE, &b"ID=x"[..], 4); count];
+        assert_eq!(inspected(&fixture::image(&profiles(256), 0), &[Bank::Sha256]).pcr11.len(), 256);
+        let inspection = inspected(&fixture::image(&profiles(257), 0), &[Bank::Sha256]);
+        assert_eq!(inspection.problems, ["it has 257 profiles, and the stub takes 256"]);
+    }
+
+    /// A section of the file that all profiles have is read once for a bank, so that the profiles cost nothing more.
+    #[test]
+    fn profiles_share_what_was_measured() {
+        let image = fixture::image(&[(".initrd", &[1; 5000], 5000), (PROFILE, b"ID=a", 4), (PROFILE, b"ID=b", 4)], 0);
+        let content = tree::Content::from_bytes(image.as_slice());
+        let parsed = Image::read(&mut content.reader()).unwrap();
+        let reader = Reader::new(&content, &parsed);
+        let owners = owners(&parsed.sections);
+        let shared = |number: usize| {
+            let measured = reader.measured(&owners, Some(number));
+            std::ptr::from_ref(*measured.iter().find(|section| section.name == ".initrd").unwrap())
+        };
+        assert_eq!(shared(0), shared(1));
+    }
 }

@@ -3,6 +3,7 @@
 //! A PCR begins as zeros. Each event extends it: its new value is the hash of its old one and the event's hash. For each section
 //! there are two events, its name with a NUL and its contents in memory; for each phase one, its word. systemd-measure(1) is the reference.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -133,16 +134,38 @@ pub struct Prediction {
 /// A section to be measured.
 pub(super) struct Measured<'a> {
     pub name: &'a str,
-    pub content: Content,
+    content: Content,
     /// How much memory it takes; what its contents have not got are zeros, and measured too.
-    pub memory_bytes: u64,
+    memory_bytes: u64,
+    /// What was computed already: several profiles have the same sections.
+    digests: RefCell<BTreeMap<Bank, Vec<u8>>>,
+}
+
+impl<'a> Measured<'a> {
+    pub(super) fn new(name: &'a str, content: Content, memory_bytes: u64) -> Self {
+        Measured { name, content, memory_bytes, digests: RefCell::default() }
+    }
+
+    /// The digest of its memory.
+    fn digest(&self, bank: Bank) -> Result<Vec<u8>> {
+        if let Some(digest) = self.digests.borrow().get(&bank) {
+            return Ok(digest.clone());
+        }
+        let mut hasher = bank.hasher();
+        let zeros = io::repeat(0).take(self.memory_bytes.saturating_sub(self.content.size_bytes()));
+        let mut content = self.content.reader().chain(zeros);
+        io::copy(&mut content, &mut hasher).with_context(|| format!("measuring the section {}", self.name))?;
+        let digest = hasher.finish();
+        self.digests.borrow_mut().insert(bank, digest.clone());
+        Ok(digest)
+    }
 }
 
 /// What PCR 11 is when the kernel starts and after each of [`PHASES`].
 ///
 /// # Errors
 /// Fails when contents cannot be read.
-pub(super) fn predict_sections(sections: &[Measured<'_>], bank: Bank) -> Result<Vec<Prediction>> {
+pub(super) fn predict_sections(sections: &[&Measured<'_>], bank: Bank) -> Result<Vec<Prediction>> {
     let mut value = vec![0; bank.hash(&[]).len()];
     for name in MEASURED {
         let Some(section) = sections.iter().find(|section| section.name == name) else { continue };
@@ -151,11 +174,7 @@ pub(super) fn predict_sections(sections: &[Measured<'_>], bank: Bank) -> Result<
             continue;
         }
         extend(&mut value, bank, &bank.hash(&[name.as_bytes(), &[0]].concat()));
-        let mut hasher = bank.hasher();
-        let zeros = io::repeat(0).take(section.memory_bytes.saturating_sub(section.content.size_bytes()));
-        let mut content = section.content.reader().chain(zeros);
-        io::copy(&mut content, &mut hasher).with_context(|| format!("measuring the section {name}"))?;
-        extend(&mut value, bank, &hasher.finish());
+        extend(&mut value, bank, &section.digest(bank)?);
     }
     let mut words: Vec<&str> = Vec::new();
     let mut predictions = vec![Prediction { phase: String::new(), pcr11: hex(&value) }];
@@ -171,7 +190,7 @@ pub(super) fn predict_sections(sections: &[Measured<'_>], bank: Bank) -> Result<
 ///
 /// # Errors
 /// As there.
-pub(super) fn predict(sections: &[Measured<'_>], banks: &[Bank]) -> Result<Predictions> {
+pub(super) fn predict(sections: &[&Measured<'_>], banks: &[Bank]) -> Result<Predictions> {
     banks.iter().map(|bank| Ok((*bank, predict_sections(sections, *bank)?))).collect()
 }
 
@@ -187,7 +206,7 @@ mod tests {
     use super::*;
 
     fn measured(name: &'static str, text: &str, memory_bytes: u64) -> Measured<'static> {
-        Measured { name, content: Content::text(text), memory_bytes }
+        Measured::new(name, Content::text(text), memory_bytes)
     }
 
     /// `systemd-measure calculate` of systemd 257, of files with these texts.
@@ -195,7 +214,7 @@ mod tests {
     fn order_zeros_and_phases_are_those_of_the_reference() {
         let sections =
             [measured(".initrd", "an initrd", 9), measured(".osrel", "ID=x\n", 5), measured(".linux", "a kernel", 8)];
-        let predictions = predict_sections(&sections, Bank::Sha256).unwrap();
+        let predictions = predict_sections(&sections.each_ref(), Bank::Sha256).unwrap();
         let value = |phase: &str| predictions.iter().find(|one| one.phase == phase).unwrap().pcr11.clone();
         assert_eq!(value("enter-initrd"), "4929450e1b6625dabc2eca5ee64dd3aca2c27d0bdf1f50ec1c4664f715b78c00");
         let ready = "b4382c72406c165a4e619f9f446e9be8a86025c9beef7ddd3c1b68c80ff7de52";
@@ -204,7 +223,8 @@ mod tests {
 
     #[test]
     fn what_the_memory_has_behind_the_contents_is_measured_and_what_is_empty_is_not() {
-        let of = |sections: &[Measured<'_>]| predict_sections(sections, Bank::Sha1).unwrap();
+        let of =
+            |sections: &[Measured<'_>]| predict_sections(&sections.iter().collect::<Vec<_>>(), Bank::Sha1).unwrap();
         assert_eq!(of(&[measured(".linux", "k\0\0", 3)]), of(&[measured(".linux", "k", 3), measured(".uname", "", 0)]));
         assert_ne!(of(&[measured(".linux", "k", 1)]), of(&[measured(".linux", "k", 3)]));
     }

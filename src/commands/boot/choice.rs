@@ -6,6 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::boot::Subject;
 use crate::boot::scenario::{self, Scenario, Tpm};
+use crate::inspect::Limits;
 use crate::needs::{Holdings, NEEDS, Need, Wanted};
 use crate::progress::Progress;
 
@@ -64,7 +65,7 @@ fn missing(scenarios: &[&Scenario], subject: &Subject) -> Vec<&'static Need> {
     if needed.is_empty() {
         return Vec::new();
     }
-    let holdings = Holdings::of_initrd(&subject.initrd).unwrap_or_default();
+    let holdings = Holdings::of_initrd(&subject.initrd, &Limits::default()).unwrap_or_default();
     let is_missing = |need: &'static Need| !holdings.check(&Wanted::of(need)).ok();
     NEEDS.iter().filter(|need| needed.contains(need.name) && is_missing(need)).collect()
 }

@@ -22,6 +22,7 @@ use indicatif::DecimalBytes;
 
 use crate::engine::Interrupted;
 use crate::host::{self, Configuration, Made, OnFailure};
+use crate::inspect::Limits;
 use crate::needs::Holdings;
 use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::process::Program;
@@ -153,7 +154,7 @@ impl Installation<'_> {
 /// # Errors
 /// Fails when it lacks something that the machine needs.
 fn check_needs(made: &Made, initrd: &Path) -> Result<Holdings> {
-    let holdings = Holdings::of_initrd(initrd)?;
+    let holdings = Holdings::of_initrd(initrd, &Limits::default())?;
     for wanted in made.needs.wants.iter() {
         let answer = holdings.check(wanted);
         if !answer.ok() {

@@ -67,7 +67,7 @@ fn write_section(output: &mut dyn Write, section: &InspectedSection) -> io::Resu
         "{:<9} {:>11}  {}{owner}",
         section.name,
         DecimalBytes(section.size_bytes).to_string(),
-        section.sha256
+        section.sha256.map_or_else(|| "not read".to_owned(), |digest| digest.to_string())
     )?;
     for line in section.text.iter().flat_map(|text| text.lines()) {
         writeln!(output, "    {line}")?;

@@ -66,6 +66,7 @@ pub fn run(arguments: &Arguments) -> Result<ExitCode> {
 /// As [`run`].
 pub fn policies(file: &std::path::Path, banks: &[Bank]) -> Result<Vec<Policy>> {
     let inspection = uki::inspect(file, banks)?;
+    ensure!(!inspection.pcr11.is_empty(), "{} cannot be measured: {}", file.display(), inspection.problems.join("; "));
     let has_key = inspection.sections.iter().any(|section| section.name == uki::PCR_PUBLIC_KEY);
     ensure!(has_key, "{} has no {}: build it with --pcrpkey", file.display(), uki::PCR_PUBLIC_KEY);
     let all = inspection.pcr11.iter().map(|profile| uki::policies(&profile.values));

@@ -24,6 +24,11 @@ impl<R: Read> Input<R> {
         self.position
     }
 
+    /// The next `count` bytes of those that were shown last.
+    pub(super) fn buffered(&self, count: usize) -> &[u8] {
+        &self.buffer[self.start..self.start + count]
+    }
+
     /// The next `count` bytes, or fewer where the input ends before. `count` is at most 4,096.
     ///
     /// # Errors

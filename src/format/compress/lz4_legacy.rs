@@ -66,19 +66,22 @@ impl<W: Write> Write for Writer<W> {
     }
 }
 
-/// Decompresses up to where the kernel too sees the end: the end of the input, or a length of zero. Another archive in lz4 goes on.
+/// Decompresses up to where the kernel too sees the end: the end of the input, or a length of zero. Where another member in lz4
+/// follows, the kernel goes on as if it were this one.
 pub(super) struct Reader<R> {
     inner: Input<R>,
     compressed: Vec<u8>,
+    /// Room for the longest block, of which `end` bytes are those of this one. It is made once: a block may have five bytes.
     block: Vec<u8>,
     position: usize,
+    end: usize,
 }
 
 impl<R: Read> Reader<R> {
     /// `inner` is at the magic number.
     pub(super) fn new(mut inner: Input<R>) -> Self {
         inner.consume(MAGIC.len());
-        Reader { inner, compressed: Vec::new(), block: Vec::new(), position: 0 }
+        Reader { inner, compressed: Vec::new(), block: Vec::new(), position: 0, end: 0 }
     }
 
     pub(super) fn get_ref(&self) -> &Input<R> {
@@ -91,13 +94,16 @@ impl<R: Read> Reader<R> {
 
     /// The length of the next block, or none at the end.
     fn block_length(&mut self) -> io::Result<Option<usize>> {
-        let bytes = self.inner.peek(4)?;
-        let Ok(bytes) = <[u8; 4]>::try_from(bytes) else {
-            return if bytes.iter().all(|byte| *byte == 0) { Ok(None) } else { Err(truncated()) };
+        let bytes = loop {
+            let bytes = self.inner.peek(4)?;
+            let Ok(bytes) = <[u8; 4]>::try_from(bytes) else {
+                return if bytes.iter().all(|byte| *byte == 0) { Ok(None) } else { Err(truncated()) };
+            };
+            if bytes != MAGIC {
+                break bytes;
+            }
+            self.inner.consume(MAGIC.len());
         };
-        if bytes == MAGIC {
-            return Ok(None);
-        }
         match u32::from_le_bytes(bytes) as usize {
             0 => Ok(None),
             length @ 1..=COMPRESSED_MAX_BYTES => Ok(Some(length)),
@@ -116,9 +122,8 @@ impl<R: Read> Reader<R> {
             return Err(truncated());
         }
         self.block.resize(BLOCK_BYTES, 0);
-        let size = block::decompress_into(&self.compressed, &mut self.block)
+        self.end = block::decompress_into(&self.compressed, &mut self.block)
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, format!("damaged lz4 block: {error}")))?;
-        self.block.truncate(size);
         self.position = 0;
         Ok(())
     }
@@ -126,13 +131,13 @@ impl<R: Read> Reader<R> {
 
 impl<R: Read> Read for Reader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        while self.position == self.block.len() {
+        while self.position == self.end {
             match self.block_length()? {
                 Some(length) => self.read_block(length)?,
                 None => return Ok(0),
             }
         }
-        let count = buffer.len().min(self.block.len() - self.position);
+        let count = buffer.len().min(self.end - self.position);
         buffer[..count].copy_from_slice(&self.block[self.position..self.position + count]);
         self.position += count;
         Ok(count)

@@ -9,6 +9,7 @@ mod encoder;
 mod input;
 mod lz4_legacy;
 mod members;
+mod xz_blocks;
 
 use std::fmt;
 use std::str::FromStr;

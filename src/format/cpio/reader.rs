@@ -35,12 +35,20 @@ pub struct Entry {
     pub size_bytes: u32,
     /// Where the header starts, in bytes.
     pub offset: u64,
+    /// Whether it is a file without data that has a checksum, as GNU cpio writes further names of a file. The kernel takes that for
+    /// damage.
+    pub has_stale_checksum: bool,
 }
 
 impl Entry {
     /// Whether it is a regular file.
     pub fn is_file(&self) -> bool {
         self.mode & TYPE_MASK == TYPE_FILE
+    }
+
+    /// Whether the kernel takes it for the end of an archive. Symlinks and what it skips may have that name.
+    fn is_trailer(&self) -> bool {
+        self.path == TRAILER && !self.is_symlink() && (self.is_file() || self.size_bytes == 0)
     }
 
     /// Whether it is a symlink: then the data is its target.
@@ -129,7 +137,7 @@ impl<R: BufRead> Reader<R> {
         let name_bytes = self.parse_header(&header)?;
         self.entry.path = self.read_name(name_bytes)?;
         self.remaining = self.entry.size_bytes;
-        self.in_archive = self.entry.path != TRAILER;
+        self.in_archive = !self.entry.is_trailer();
         if self.in_archive {
             return Ok(Next::Entry(self.entry.clone()));
         }
@@ -137,7 +145,7 @@ impl<R: BufRead> Reader<R> {
         Ok(Next::ArchiveEnd { trailer: true })
     }
 
-    /// Returns the length of the name with its NUL and padding.
+    /// Returns the length of the name with its NUL.
     fn parse_header(&mut self, header: &[u8; HEADER_BYTES]) -> io::Result<usize> {
         let has_checksum = match &header[..6] {
             b"070701" => false,
@@ -154,31 +162,44 @@ impl<R: BufRead> Reader<R> {
             fields;
         let (file_system, device) = ((major, minor), (device_major, device_minor));
         let offset = self.entry.offset;
-        self.entry =
-            Entry { path: Vec::new(), mode, uid, gid, mtime, inode, links, file_system, device, size_bytes, offset };
-        // GNU cpio leaves a stale sum in further names of a file, which have no data.
-        let summed = has_checksum && self.entry.is_file() && size_bytes > 0;
-        self.checksum = summed.then_some(Checksum { expected: sum, sum: 0 });
+        let summed = has_checksum && mode & TYPE_MASK == TYPE_FILE;
+        let (path, has_stale_checksum) = (Vec::new(), summed && size_bytes == 0 && sum != 0);
+        self.entry = Entry {
+            path,
+            mode,
+            uid,
+            gid,
+            mtime,
+            inode,
+            links,
+            file_system,
+            device,
+            size_bytes,
+            offset,
+            has_stale_checksum,
+        };
+        self.checksum = (summed && size_bytes > 0).then_some(Checksum { expected: sum, sum: 0 });
         match name as usize {
             0 => Err(self.error("its name has no bytes, not even a NUL")),
             name if name > PATH_MAX_BYTES + 1 => {
                 Err(self.error(&format!("its name has {name} bytes, and the kernel takes {}", PATH_MAX_BYTES + 1)))
             }
-            name => Ok(name + missing_to(ALIGNMENT_BYTES, (HEADER_BYTES + name) as u64)),
+            name => Ok(name),
         }
     }
 
-    fn read_name(&mut self, padded_bytes: usize) -> io::Result<Vec<u8>> {
-        let mut name = vec![0; padded_bytes];
+    fn read_name(&mut self, name_bytes: usize) -> io::Result<Vec<u8>> {
+        let mut name = vec![0; name_bytes + missing_to(ALIGNMENT_BYTES, (HEADER_BYTES + name_bytes) as u64)];
         self.fill(&mut name, "name")?;
-        match name.iter().position(|byte| *byte == 0) {
-            Some(0) => Err(self.error("its name is empty")),
-            Some(end) => {
-                name.truncate(end);
-                Ok(name)
-            }
-            None => Err(self.error("its name does not end in NUL")),
+        if name[name_bytes - 1] != 0 {
+            return Err(self.error("its name does not end in NUL"));
         }
+        let end = name.iter().position(|byte| *byte == 0).unwrap_or(name_bytes);
+        if end == 0 {
+            return Err(self.error("its name is empty"));
+        }
+        name.truncate(end);
+        Ok(name)
     }
 
     fn fill(&mut self, buffer: &mut [u8], what: &str) -> io::Result<()> {

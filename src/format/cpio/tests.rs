@@ -351,6 +351,7 @@ proptest! {
                 path: header.path.to_vec(), mode: header.mode, uid: header.uid, gid: header.gid, mtime: header.mtime,
                 inode: header.inode, links: header.links, file_system: (0, 0), device: header.device,
                 size_bytes: header.size_bytes, offset: entry.offset,
+                has_stale_checksum: false,
             };
             prop_assert_eq!(entry, expected);
             prop_assert_eq!(read, data);

@@ -24,7 +24,7 @@ pub fn image(sections: &[(&str, &[u8], u32)], spare: usize) -> Vec<u8> {
         nt_offset + size_of::<ImageNtHeaders64>() + DIRECTORIES * size_of::<ImageDataDirectory>() + table_bytes;
     let size_of_headers =
         u32::try_from(header_bytes + spare * size_of::<ImageSectionHeader>()).unwrap().next_multiple_of(FILE_ALIGNMENT);
-    let (mut address, mut offset) = (SECTION_ALIGNMENT, size_of_headers);
+    let (mut address, mut offset) = (size_of_headers.next_multiple_of(SECTION_ALIGNMENT), size_of_headers);
     let (mut table, mut contents) = (Vec::new(), Vec::new());
     for (name, content, memory_bytes) in sections {
         let file_bytes = u32::try_from(content.len()).unwrap().next_multiple_of(FILE_ALIGNMENT);
@@ -69,12 +69,43 @@ pub fn table_line(number: usize) -> usize {
     size_of::<ImageDosHeader>() + size_of::<ImageNtHeaders64>() + directories + number * size_of::<ImageSectionHeader>()
 }
 
-/// Says in an image of [`image`] that it is signed.
-pub fn sign(image: &mut [u8]) {
+/// Signs an image of [`image`], by nobody.
+pub fn sign(image: &mut Vec<u8>) {
+    image.resize(image.len().next_multiple_of(8), 0);
+    let table = certificate(0x0200, 0x0002, &signature());
+    let (offset, size) = (u32::try_from(image.len()).unwrap(), u32::try_from(table.len()).unwrap());
+    set_certificates(image, offset, size);
+    image.extend(table);
+}
+
+/// A value in DER.
+pub fn der(tag: u8, content: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(content.len()).unwrap().to_be_bytes();
+    [&[tag, 0x82][..], &length, content].concat()
+}
+
+/// The outer values of a signature in PKCS #7, as `check` of [`super::certificates`] looks at them.
+pub fn signature() -> Vec<u8> {
+    let digest = [0x2b, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x02, 0x01, 0x04];
+    let signed = der(0x30, &der(0x06, &digest));
+    let values = [der(0x02, &[1]), der(0x31, b""), signed, der(0xa0, b"certificates"), der(0x31, b"signers")];
+    let kind = [0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07, 0x02];
+    der(0x30, &[der(0x06, &kind), der(0xa0, &der(0x30, &values.concat()))].concat())
+}
+
+/// An entry of a table of certificates.
+pub fn certificate(revision: u16, kind: u16, signature: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(8 + signature.len()).unwrap();
+    let mut entry = [&length.to_le_bytes()[..], &revision.to_le_bytes(), &kind.to_le_bytes(), signature].concat();
+    entry.resize(entry.len().next_multiple_of(8), 0);
+    entry
+}
+
+/// Says in an image of [`image`] where its table of certificates is.
+pub fn set_certificates(image: &mut [u8], offset: u32, size: u32) {
     let place = size_of::<ImageDosHeader>()
         + size_of::<ImageNtHeaders64>()
         + IMAGE_DIRECTORY_ENTRY_SECURITY * size_of::<ImageDataDirectory>();
-    let end = u32::try_from(image.len()).unwrap();
-    image[place..place + 4].copy_from_slice(&end.to_le_bytes());
-    image[place + 4..place + 8].copy_from_slice(&8_u32.to_le_bytes());
+    image[place..place + 4].copy_from_slice(&offset.to_le_bytes());
+    image[place + 4..place + 8].copy_from_slice(&size.to_le_bytes());
 }

@@ -3,6 +3,7 @@
 //! Nothing is loaded: an image is its headers in memory and its contents where they are. Specification:
 //! <https://learn.microsoft.com/windows/win32/debug/pe-format>.
 
+mod certificates;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod write;
@@ -18,6 +19,8 @@ pub use write::{Copy, NewSection};
 
 /// More headers than that has no EFI program; the section table lies within.
 const MOST_HEADER_BYTES: u64 = 64 << 10;
+/// How many faults are named.
+const MOST_FAULTS: usize = 20;
 /// A name in the section table has no more.
 pub const MOST_NAME_BYTES: usize = 8;
 
@@ -34,7 +37,7 @@ pub struct Image {
     pub size_of_image: u32,
     /// How much of the file the headers take, in bytes.
     pub size_of_headers: u32,
-    /// The place in the file and the size of the signatures; the size is 0 where nothing is signed.
+    /// The place in the file and the size of the table of certificates; both are 0 where nothing is signed.
     pub signatures: (u32, u32),
     /// In the order of the table.
     pub sections: Vec<Section>,
@@ -69,6 +72,11 @@ impl Section {
     /// How much of the memory comes out of the file, in bytes.
     pub fn content_bytes(&self) -> u32 {
         self.memory_bytes.min(self.file_bytes)
+    }
+
+    /// Where in the file it ends.
+    fn file_end(&self) -> u64 {
+        u64::from(self.file_offset) + u64::from(self.file_bytes)
     }
 
     /// Where in memory it ends.
@@ -108,7 +116,8 @@ impl Image {
         let optional = nt.optional_header();
         let table = nt.sections(data, offset).context("its section table is cut off")?;
         let sections = table.iter().map(section).collect::<Result<Vec<_>>>()?;
-        let signatures = directories.get(IMAGE_DIRECTORY_ENTRY_SECURITY);
+        // `get` passes over what is at 0, where no table can be.
+        let signatures = directories.iter().nth(IMAGE_DIRECTORY_ENTRY_SECURITY);
         let image = Image {
             machine: nt.file_header().machine.get(LE).0,
             section_alignment: optional.section_alignment.get(LE),
@@ -176,59 +185,127 @@ impl Image {
         Ok(Some(text))
     }
 
-    /// What a loader would stumble on: sections that overlap or are not aligned, and sizes that do not fit.
+    /// What a loader would stumble on: sections that overlap or are not aligned, and sizes that do not fit. Of many faults the first are
+    /// named.
     pub fn faults(&self) -> Vec<String> {
+        let mut faults = self.contradictions();
+        faults.extend(self.misaligned());
+        shortened(faults)
+    }
+
+    /// Those of the faults with which the sizes of sections mean nothing: what is there in file or memory is claimed twice, or is not
+    /// there at all.
+    pub fn contradictions(&self) -> Vec<String> {
         let mut faults = self.overlaps();
         faults.extend(self.misplaced());
-        if self.table_end() > self.size_of_headers as usize {
+        let table_end = self.table_end() as u64;
+        if table_end > self.size_of_headers.into() {
             faults.push(format!("the section table ends beyond the {} bytes of the headers", self.size_of_headers));
         }
-        faults
+        if u64::from(self.size_of_headers) > self.file_bytes {
+            let (size, file) = (self.size_of_headers, self.file_bytes);
+            faults.push(format!("the headers take {size} bytes, and the file has {file}"));
+        }
+        shortened(faults)
+    }
+
+    /// Whether there is a table of certificates. See [`Image::check_signatures`].
+    pub fn has_certificates(&self) -> bool {
+        self.signatures != (0, 0)
+    }
+
+    /// Checks the table of certificates, which there is: that it lies in the file, behind everything else, and that every entry is a
+    /// signature by its form. `reader` is that of the image.
+    ///
+    /// # Errors
+    /// Fails with what is wrong, and when reading fails.
+    pub fn check_signatures(&self, mut reader: impl Read + Seek) -> Result<()> {
+        let (offset, size) = self.signatures;
+        let (start, end) = (u64::from(offset), u64::from(offset) + u64::from(size));
+        let table = "its table of certificates";
+        ensure!(size > 0, "{table} at byte {start} is empty");
+        let file_bytes = self.file_bytes;
+        ensure!(end <= file_bytes, "{table} ends at byte {end}, and the file has {file_bytes}");
+        ensure!(start.is_multiple_of(8), "{table} is at byte {start}, which is not a multiple of 8");
+        ensure!(offset >= self.size_of_headers, "{table} at byte {start} begins in the headers");
+        let filled = self.sections.iter().filter(|section| section.file_bytes > 0);
+        if let Some(section) = filled.into_iter().find(|section| start < section.file_end()) {
+            bail!("{table} at byte {start} is not behind the section {}", section.name);
+        }
+        ensure!(size <= certificates::MOST_BYTES, "{table} has {size} bytes, more than any signatures take");
+        let mut bytes = vec![0; size as usize];
+        reader.seek(SeekFrom::Start(start)).and_then(|_| reader.read_exact(&mut bytes)).context("reading it")?;
+        certificates::check(&bytes)
     }
 
     fn overlaps(&self) -> Vec<String> {
+        let in_memory = self.sections.iter().filter(|section| section.memory_bytes > 0);
+        let in_memory = in_memory.map(|section| (section.address, section.memory_end(), section)).collect();
+        let in_file = self.sections.iter().filter(|section| section.file_bytes > 0);
+        let in_file = in_file.map(|section| (section.file_offset, section.file_end(), section)).collect();
+        let mut faults = overlapping(in_memory, "memory");
+        faults.extend(overlapping(in_file, "the file"));
+        faults
+    }
+
+    /// Sections where headers are, or beyond the image.
+    fn misplaced(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        let mut fault = |text: String| faults.push(text);
-        let mut by_address: Vec<&Section> = self.sections.iter().collect();
-        by_address.sort_by_key(|section| section.address);
-        for pair in by_address.windows(2) {
-            if pair[0].memory_end() > pair[1].address.into() {
-                fault(format!("the sections {} and {} overlap in memory", pair[0].name, pair[1].name));
+        for section in &self.sections {
+            let (name, headers, image) = (&section.name, self.size_of_headers, self.size_of_image);
+            if section.memory_bytes > 0 && (section.address as usize) < self.table_end() {
+                faults.push(format!("the section {name} overlaps the headers in memory"));
             }
-        }
-        let mut by_offset: Vec<&Section> = self.sections.iter().filter(|section| section.file_bytes > 0).collect();
-        by_offset.sort_by_key(|section| section.file_offset);
-        for pair in by_offset.windows(2) {
-            if u64::from(pair[0].file_offset) + u64::from(pair[0].file_bytes) > pair[1].file_offset.into() {
-                fault(format!("the sections {} and {} overlap in the file", pair[0].name, pair[1].name));
+            if section.file_bytes > 0 && section.file_offset < headers {
+                faults.push(format!("the section {name} overlaps the {headers} bytes of the headers in the file"));
+            }
+            if section.memory_end() > image.into() {
+                faults.push(format!("the section {name} ends beyond the {image} bytes of the image"));
             }
         }
         faults
     }
 
-    /// Sections at places where none should begin or end.
-    fn misplaced(&self) -> Vec<String> {
+    /// Sections that do not begin where they should.
+    fn misaligned(&self) -> Vec<String> {
         let mut faults = Vec::new();
-        let mut fault = |text: String| faults.push(text);
         for section in &self.sections {
-            if section.address % self.section_alignment != 0 {
-                fault(format!("the section {} is not at a multiple of {} bytes", section.name, self.section_alignment));
+            let (name, memory, file) = (&section.name, self.section_alignment, self.file_alignment);
+            if section.address % memory != 0 {
+                faults.push(format!("the section {name} is not at a multiple of {memory} bytes"));
             }
-            if section.file_bytes > 0 && section.file_offset % self.file_alignment != 0 {
-                fault(format!(
-                    "the section {} is not aligned to {} bytes in the file",
-                    section.name, self.file_alignment
-                ));
-            }
-            if section.memory_end() > self.size_of_image.into() {
-                fault(format!(
-                    "the section {} ends beyond the {} bytes of the image",
-                    section.name, self.size_of_image
-                ));
+            if section.file_bytes > 0 && section.file_offset % file != 0 {
+                faults.push(format!("the section {name} is not aligned to {file} bytes in the file"));
             }
         }
         faults
     }
+}
+
+/// Which of places, each with its beginning, its end and whose it is, begin before an earlier one ends.
+fn overlapping(mut places: Vec<(u32, u64, &Section)>, of: &str) -> Vec<String> {
+    places.sort_by_key(|(start, ..)| *start);
+    let mut faults = Vec::new();
+    let mut furthest: Option<(u64, &Section)> = None;
+    for (start, end, section) in places {
+        if let Some((_, other)) = furthest.filter(|(end, _)| *end > start.into()) {
+            faults.push(format!("the sections {} and {} overlap in {of}", other.name, section.name));
+        }
+        if furthest.is_none_or(|(furthest, _)| end > furthest) {
+            furthest = Some((end, section));
+        }
+    }
+    faults
+}
+
+/// The first faults, and how many more there are.
+fn shortened(mut faults: Vec<String>) -> Vec<String> {
+    if faults.len() > MOST_FAULTS {
+        let others = faults.len() - MOST_FAULTS;
+        faults.truncate(MOST_FAULTS);
+        faults.push(format!("and {others} more faults of its sections"));
+    }
+    faults
 }
 
 /// What a number of [`Image::machine`] is called, as `systemd-stub` calls it in its file names.
@@ -307,5 +384,66 @@ mod tests {
             faults,
             ["the sections .a and .b overlap in memory", "the section .b is not at a multiple of 4096 bytes"]
         );
+    }
+
+    #[test]
+    fn every_section_that_an_earlier_one_reaches_into_is_told_and_the_headers_are_nobody_elses() {
+        let mut bytes = fixture::image(&[(".a", b"a", 0x9000), (".b", b"b", 1), (".c", b"c", 1), (".d", b"d", 1)], 0);
+        let mut put = |number: usize, field: usize, value: u32| {
+            let place = fixture::table_line(number) + field;
+            bytes[place..place + 4].copy_from_slice(&value.to_le_bytes());
+        };
+        for (number, address) in [(1, 0x2000), (2, 0x3000), (3, 0)] {
+            put(number, 12, address);
+        }
+        put(3, 20, 0);
+        let image = read(bytes).unwrap();
+        assert_eq!(
+            image.contradictions(),
+            [
+                "the sections .a and .b overlap in memory",
+                "the sections .a and .c overlap in memory",
+                "the section .d overlaps the headers in memory",
+                "the section .d overlaps the 512 bytes of the headers in the file",
+            ]
+        );
+        let none = [(".n", &b""[..], 0x2000); 100].map(|(name, content, memory)| (name, content, memory));
+        let mut many = fixture::image(&none, 0);
+        for number in 0..100 {
+            let place = fixture::table_line(number) + 12;
+            many[place..place + 4].copy_from_slice(&0x10000_u32.to_le_bytes());
+        }
+        let faults = read(many).unwrap().faults();
+        assert_eq!((faults.len(), faults[20].as_str()), (21, "and 79 more faults of its sections"));
+    }
+
+    #[test]
+    fn a_table_of_certificates_lies_behind_everything_and_in_the_file() {
+        let image = fixture::image(&[(".text", b"code", 4)], 0);
+        let mut signed = image.clone();
+        fixture::sign(&mut signed);
+        let checked = |bytes: &[u8]| {
+            let image = read(bytes.to_vec()).unwrap();
+            assert!(image.has_certificates());
+            image.check_signatures(Cursor::new(bytes)).map_err(|error| format!("{error:#}"))
+        };
+        assert_eq!(checked(&signed), Ok(()));
+        let (start, size) = (image.len() as u32, (signed.len() - image.len()) as u32);
+        let table = "its table of certificates";
+        for (offset, size, expected) in [
+            (start, size + 8, format!("{table} ends at byte {}, and the file has {}", signed.len() + 8, signed.len())),
+            (u32::MAX, u32::MAX, format!("{table} ends at byte 8589934590")),
+            (start, 0, format!("{table} at byte {start} is empty")),
+            (0, size, format!("{table} at byte 0 begins in the headers")),
+            (start - 0x200, size, format!("{table} at byte 512 is not behind the section .text")),
+            (start + 4, size - 4, format!("{table} is at byte {}, which is not a multiple of 8", start + 4)),
+            (start, 8, "signature 1 in its table of certificates: it ends beyond the table".to_owned()),
+        ] {
+            let mut bytes = signed.clone();
+            fixture::set_certificates(&mut bytes, offset, size);
+            let error = checked(&bytes).unwrap_err();
+            assert!(error.starts_with(&expected), "{error}");
+        }
+        assert!(!read(image).unwrap().has_certificates());
     }
 }

@@ -58,7 +58,7 @@ impl<'a> Copy<'a> {
     /// Fails on an image that is signed, on a replacement that has no room or no section, on names that are too long, and when
     /// the whole would be larger than the 4 GiB that the format allows.
     pub fn new(image: &'a Image, replaced: Vec<(&str, Vec<u8>)>, added: Vec<NewSection<'a>>) -> Result<Self> {
-        ensure!(image.signatures.1 == 0, "it is signed already, and what is added would make that signature false");
+        ensure!(!image.has_certificates(), "it is signed already, and what is added would make that signature false");
         // What is not aligned is no reason: linkers of old put sections closer together than they say.
         let overlaps = image.overlaps();
         ensure!(overlaps.is_empty(), "it is damaged: {}", overlaps.join("; "));
