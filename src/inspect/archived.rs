@@ -51,7 +51,6 @@ pub struct Archived {
 struct Texts {
     bytes: Vec<u8>,
     ends: Vec<usize>,
-    contents: Vec<Content>,
 }
 
 impl Texts {
@@ -106,7 +105,7 @@ impl Archives {
 
     /// The data of a regular file. All names of one file have the same, whichever of them carries it in the archive.
     pub fn content(&self, entry: &Archived) -> Option<&Content> {
-        self.texts.contents.get(entry.content as usize)
+        self.view.content_at(entry.content)
     }
 
     pub(super) fn path_of(&self, entry: &Archived) -> PathOf {
@@ -154,7 +153,7 @@ pub(super) struct Collector {
 
 impl Collector {
     /// Adds an entry that the kernel has made where `applied` says.
-    pub(super) fn add(&mut self, entry: &Entry, target: &[u8], content: Content, applied: Applied) {
+    pub(super) fn add(&mut self, entry: &Entry, target: &[u8], applied: Applied) {
         let file_type = entry.mode & TYPE_MASK;
         if entry.links >= 2 && file_type != TYPE_DIRECTORY {
             let key = (entry.file_system, entry.inode, file_type);
@@ -162,14 +161,9 @@ impl Collector {
         }
         let path = if applied.is_direct { applied.node } else { FIRST_TEXT + self.texts.add(&tidied(&entry.path)) };
         let target = if entry.is_symlink() { self.texts.add(target) } else { NONE };
-        let content = if entry.is_file() { self.add_content(content) } else { NONE };
         let Entry { mode, uid, gid, mtime, device, .. } = *entry;
+        let content = applied.content.unwrap_or(NONE);
         self.entries.push(Archived { path, mode, uid, gid, mtime, device, target, content, first_name: NONE });
-    }
-
-    fn add_content(&mut self, content: Content) -> u32 {
-        self.texts.contents.push(content);
-        self.texts.contents.len() as u32 - 1
     }
 
     /// What takes memory of what entries hold, in bytes.
@@ -189,7 +183,7 @@ impl Collector {
             // As in the kernel, data that comes later is written over what came earlier.
             let with_data = |position: &u32| {
                 let content = entry(position).content;
-                self.texts.contents.get(content as usize).filter(|data| data.size_bytes > 0).map(|_| content)
+                view.content_at(content).filter(|data| data.size_bytes > 0).map(|_| content)
             };
             let data = positions.iter().rev().find_map(with_data);
             for position in positions {

@@ -107,8 +107,8 @@ pub fn file_digests(reader: impl Read) -> Result<BTreeMap<Vec<u8>, Digest>> {
 pub fn archives(reader: impl Read, limits: &Limits) -> Result<Archives> {
     let mut collector = Collector::default();
     let (view, walked) = unpack_and(reader, limits, digest, |seen, view| match seen {
-        Seen::Entry(entry, target, content, applied) => {
-            collector.add(entry, target, content, applied);
+        Seen::Entry(entry, target, applied) => {
+            collector.add(entry, target, applied);
             collector.texts_bytes() as u64
         }
         Seen::ArchiveEnd => {
@@ -175,10 +175,9 @@ pub fn extract(mut reader: impl Read + Seek, path: &[u8], mut output: impl Write
     Ok(written)
 }
 
-/// What an observer gets to see beside the view: an entry that the kernel makes, with the target of a symlink, its data's description
-/// and where it went.
+/// What an observer gets to see beside the view: an entry that the kernel makes, with the target of a symlink, and where it went.
 enum Seen<'a> {
-    Entry(&'a Entry, &'a [u8], Content, Applied),
+    Entry(&'a Entry, &'a [u8], Applied),
     ArchiveEnd,
 }
 
@@ -229,7 +228,7 @@ fn unpack_and(
                 let digest = read(entry, data)?;
                 let content = Content { size_bytes: entry.size_bytes, entry: count, digest };
                 let kept_bytes = match view.apply(entry, &target, content) {
-                    Ok(applied) => observe(Seen::Entry(entry, &target, content, applied), &view),
+                    Ok(applied) => observe(Seen::Entry(entry, &target, applied), &view),
                     Err(Fault::NoParent) if segments::is_microcode(&entry.path) => 0,
                     Err(fault) => {
                         faults.add(fault, count, &entry.path);

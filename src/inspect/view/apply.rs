@@ -32,7 +32,7 @@ impl View {
         let Place { parent, last, has_trailing_slash, is_direct } = place;
         let Last::Name(name) = last else {
             self.apply_to_directory(parent, entry)?;
-            return Ok(Applied { node: parent, is_direct: false });
+            return Ok(Applied { node: parent, is_direct: false, content: None });
         };
         if has_trailing_slash {
             return self.apply_with_slash(parent, name, entry);
@@ -52,7 +52,8 @@ impl View {
             }
         }
         self.check_owner(entry)?;
-        Ok(Applied { node, is_direct })
+        let content = self.inode(node).filter(|_| entry.is_file()).map(|inode| inode.content);
+        Ok(Applied { node, is_direct, content })
     }
 
     /// The root, or a directory by the name of `.` in it: it is there already.
@@ -92,7 +93,7 @@ impl View {
                     Ok((node, _)) if self.type_of(node) == TYPE_DIRECTORY => {
                         self.set(self.inode_of[node as usize], entry);
                         self.check_owner(entry)?;
-                        return Ok(Applied { node, is_direct: false });
+                        return Ok(Applied { node, is_direct: false, content: None });
                     }
                     _ => return Err(Fault::SymlinkInTheWay),
                 }
@@ -101,7 +102,7 @@ impl View {
         self.sync();
         self.apply_directory(node, entry)?;
         self.check_owner(entry)?;
-        Ok(Applied { node, is_direct: true })
+        Ok(Applied { node, is_direct: true, content: None })
     }
 
     fn apply_file(&mut self, node: Node, entry: &Entry, content: Content, is_direct: bool) -> Result<(), Fault> {

@@ -180,7 +180,12 @@ impl View {
 
     /// The data of a regular file.
     pub fn content(&self, inode: &Inode) -> Option<&Content> {
-        self.contents.get(inode.content as usize)
+        self.content_at(inode.content)
+    }
+
+    /// The data at a position of [`Applied::content`]; none elsewhere.
+    pub(super) fn content_at(&self, position: u32) -> Option<&Content> {
+        self.contents.get(position as usize)
     }
 
     /// Whether the file systems are the same: names, metadata, contents, and which names are of one file. Both must have been
@@ -297,6 +302,8 @@ pub(super) struct Applied {
     pub node: Node,
     /// Whether the entry's path is that of the place, but for slashes and `.`.
     pub is_direct: bool,
+    /// The position of its data among the contents of the view, if it is a regular file.
+    pub content: Option<u32>,
 }
 
 fn is_device(file_type: u32) -> bool {

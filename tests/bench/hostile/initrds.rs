@@ -146,8 +146,8 @@ fn bomb(output: &mut dyn Write) {
 
 /// 200,000 files whose paths are spelled in 4 kB each.
 fn spellings(output: &mut dyn Write) {
-    let directories = (0..1_000).map(|number| entry(format!("{number:03}"), DIRECTORY, ""));
-    let path = |number: usize| format!("{:03}/../{}{number}", number % 1_000, "000/../".repeat(580));
+    let directories = (0..1_000).map(|number| entry(format!("d{number:03}"), DIRECTORY, ""));
+    let path = |number: usize| format!("d{:03}/../{}{number}", number % 1_000, "d000/../".repeat(500));
     zstd(output, directories.chain((0..200_000).map(move |number| entry(path(number), FILE, ""))));
 }
 
