@@ -206,7 +206,7 @@ impl Image {
             let (size, file) = (self.size_of_headers, self.file_bytes);
             faults.push(format!("the headers take {size} bytes, and the file has {file}"));
         }
-        shortened(faults)
+        faults
     }
 
     /// Whether there is a table of certificates. See [`Image::check_signatures`].
