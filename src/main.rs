@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ocinitrd::cli::CommandLine;
 use ocinitrd::engine::Interrupted;
+use ocinitrd::format::text::message;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -18,7 +19,7 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             // Nobody may be reading any more, which changes nothing about the exit code.
-            let _ = writeln!(stderr(), "error: {error:#}");
+            let _ = writeln!(stderr(), "error: {}", message(&format!("{error:#}")));
             Interrupted::find(&error)
                 .map_or(command_line.code_of_errors(), |interrupted| interrupted.exit_code().into())
         }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::dnf::InstalledPackage;
 use crate::format::digest::Digest;
-use crate::format::text::{Escaped, quoted};
+use crate::format::text::{Escaped, escaped_error, quoted};
 use crate::format::time::Timestamp;
 use crate::repository::Package;
 use crate::segment::next_offset;
@@ -218,7 +218,7 @@ impl Manifest {
     /// Fails when it is not a manifest, has another schema, or says what no build writes: paths that lead out of the output
     /// directory, files of kernels that it does not list, names that are not unique.
     pub fn parse(json: &[u8]) -> Result<Manifest> {
-        let manifest: Manifest = serde_json::from_slice(json).context("reading the manifest")?;
+        let manifest: Manifest = serde_json::from_slice(json).map_err(escaped_error).context("reading the manifest")?;
         ensure!(
             manifest.schema == SCHEMA,
             "the manifest has schema {}, this ocinitrd reads {SCHEMA}: use the version that wrote it ({})",

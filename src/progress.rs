@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 
 use indicatif::{DecimalBytes, MultiProgress, ProgressBar, ProgressStyle};
 
+use crate::format::text;
+
 /// The bars on the terminal, of which there is one: what is printed meanwhile has to make room for itself.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
 
@@ -46,7 +48,7 @@ impl Progress {
             (_, true, Some(total)) => BARS.add(ProgressBar::new(total)).with_style(bytes_style()),
             (_, true, None) => BARS.add(ProgressBar::new_spinner()).with_style(spinner_style()),
         };
-        bar.set_message(name.to_owned());
+        bar.set_message(text::message(name));
         bar.enable_steady_tick(Duration::from_millis(200));
         Stage { name: name.to_owned(), started: Instant::now(), bytes: AtomicU64::new(0), bar, progress: *self }
     }
@@ -61,7 +63,7 @@ impl Progress {
     /// A line of a program's own output: shown with `-v` only.
     pub fn detail(&self, line: &str) {
         if self.verbosity == Verbosity::Verbose {
-            print_line(&format!("  | {line}"));
+            print_line(&format!("  | {}", text::terminal_line(line.as_bytes())));
         }
     }
 
@@ -103,7 +105,7 @@ impl Stage {
 }
 
 fn print_line(line: &str) {
-    print(format!("{line}\n").as_bytes());
+    print(format!("{}\n", text::message(line)).as_bytes());
 }
 
 /// Prints on standard error, between the bars if there are any. A closed or full standard error must not end a build.

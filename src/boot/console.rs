@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::stage::{Milestone, Stage};
+use crate::format::text::terminal_line;
 
 /// How many of the last lines are shown with a failure.
 const TAIL_LINES: usize = 30;
@@ -140,7 +141,7 @@ impl Console {
     pub fn feed(&mut self, bytes: &[u8], arrival: Duration) {
         for byte in bytes {
             if *byte == b'\n' {
-                let line = printable(&std::mem::take(&mut self.unfinished));
+                let line = terminal_line(&std::mem::take(&mut self.unfinished));
                 self.take_line(line, arrival);
             } else {
                 self.unfinished.push(*byte);
@@ -281,25 +282,6 @@ impl Console {
             self.fault = Some(Fault { stage, reason });
         }
     }
-}
-
-/// A line as a terminal would leave it: without escape sequences, and only what follows the last carriage return.
-fn printable(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let mut line = String::new();
-    let mut characters = text.trim_end_matches('\r').chars().peekable();
-    while let Some(character) = characters.next() {
-        match character {
-            '\r' => line.clear(),
-            '\u{1b}' if characters.next_if_eq(&'[').is_some() => {
-                // A control sequence ends with its first letter or its like.
-                characters.by_ref().find(|character| ('@'..='~').contains(character));
-            }
-            _ if character.is_control() => {}
-            _ => line.push(character),
-        }
-    }
-    line
 }
 
 /// The mark that our script made in this line. What a program wrote without a newline may stand before it.

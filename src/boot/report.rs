@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::qemu::Accelerator;
 use super::stage::Milestone;
 use super::verdict::Failure;
+use crate::format::text::one_line;
 
 /// What became of a scenario.
 #[derive(Clone, Debug, Serialize)]
@@ -56,7 +57,8 @@ impl Report {
             1 => line += ", tried again once after a panic before the initrd",
             count => line += &format!(", tried again {count} times after panics before the initrd"),
         }
-        line
+        // The reason may be a line of the guest's.
+        one_line(&line)
     }
 
     fn times(&self) -> String {

@@ -8,6 +8,8 @@ use std::io::{self, Write, stdout};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::format::json;
+
 /// Has `write` print the result.
 ///
 /// # Errors
@@ -33,7 +35,7 @@ pub fn print_line(line: &str) -> Result<()> {
 /// # Errors
 /// Fails when `output` does.
 pub fn write_json(output: &mut dyn Write, value: &impl Serialize) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *output, value).map_err(io::Error::from)?;
+    json::write(output, value)?;
     writeln!(output)
 }
 

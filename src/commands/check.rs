@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::answer;
 use super::built::built;
 use super::limits::{LimitOptions, with_hint};
+use crate::format::text::one_line;
 use crate::machine::Machine;
 use crate::needs::{self, Answer, Demand, Derived, Holdings, NEEDS, Need};
 use crate::progress::Progress;
@@ -125,9 +126,9 @@ fn write_list(output: &mut dyn Write) -> io::Result<()> {
 
 fn write_text(output: &mut dyn Write, answers: &Answers) -> io::Result<()> {
     for answer in &answers.needs {
-        writeln!(output, "{}", line(answer))?;
+        writeln!(output, "{}", one_line(&line(answer)))?;
     }
-    answers.notes.iter().try_for_each(|note| writeln!(output, "note: {note}"))
+    answers.notes.iter().try_for_each(|note| writeln!(output, "note: {}", one_line(note)))
 }
 
 fn line(answer: &Answer) -> String {

@@ -12,6 +12,7 @@ use super::surroundings::{self, EngineOption};
 use crate::engine::doctor::{EngineFacts, Finding, State, examine, examine_in_place};
 use crate::engine::in_place::InPlace;
 use crate::engine::{Cancellation, Engine, NoEngine};
+use crate::format::text::{one_line, printable};
 use crate::own_directory;
 use crate::progress::Progress;
 
@@ -75,10 +76,10 @@ fn text(report: &Report) -> String {
     let mut text = String::new();
     let indent = " ".repeat(19);
     for Finding { subject, state, detail, cure } in &report.findings {
-        let detail = detail.replace('\n', &format!("\n{indent}"));
+        let detail = printable(detail).replace('\n', &format!("\n{indent}"));
         writeln!(text, "{state:<8} {subject:<9} {detail}").expect("writing to a String does not fail");
         if let Some(cure) = cure {
-            writeln!(text, "{indent}cure: {cure}").expect("writing to a String does not fail");
+            writeln!(text, "{indent}cure: {}", one_line(cure)).expect("writing to a String does not fail");
         }
     }
     let problems = report.findings.iter().filter(|finding| finding.state == State::Problem).count();

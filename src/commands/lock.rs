@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::definition::Definition;
+use crate::format::text::one_line;
 use crate::locking::{self, Needs, Renewal};
 use crate::names::KernelVersion;
 use crate::progress::Progress;
@@ -57,7 +58,7 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
     answer::print_line(&format!(
         "{path}  {} packages, kernels: {}",
         section.packages.len(),
-        section.kernel_versions().join(", ")
+        one_line(&section.kernel_versions().join(", "))
     ))?;
     Ok(ExitCode::SUCCESS)
 }
@@ -84,6 +85,6 @@ fn check(workshop: &Workshop<'_>, needs: &Needs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let cure = lacks.cure(&workshop.definition.argument);
-    answer::print_line(&format!("{path}: not fresh: {}; to renew it: {cure}", lacks.reasons()))?;
+    answer::print_line(&format!("{path}: not fresh: {}; to renew it: {cure}", one_line(&lacks.reasons())))?;
     Ok(ExitCode::FAILURE)
 }

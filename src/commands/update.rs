@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 
+use crate::format::json;
 use crate::lock::{Difference, Section};
 use crate::locking::{self, Needs};
 use crate::names::PackageName;
@@ -65,7 +66,7 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
         _ => format!("{path}: written"),
     });
     answer::print_line(&match arguments.json {
-        true => serde_json::to_string_pretty(&difference).context("writing the difference as JSON")?,
+        true => json::to_string(&difference).context("writing the difference as JSON")?,
         false => difference.to_string(),
     })?;
     Ok(ExitCode::SUCCESS)

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::format::compress::Codec;
+use crate::format::text::one_line;
 
 /// The field of a difference whose subject is only on one side.
 const PRESENCE: &str = "presence";
@@ -128,7 +129,7 @@ impl Difference {
 
 impl fmt::Display for Difference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match (&self.subject, self.kernel.as_deref().map(Printable)) {
+        match (&self.subject, self.kernel.as_deref().map(one_line)) {
             (Subject::Manifest, _) => {}
             (Subject::Kernel, Some(version)) => write!(formatter, "kernel {version}: ")?,
             (subject, Some(version)) => write!(formatter, "kernel {version}, {subject}: ")?,
@@ -148,9 +149,11 @@ impl fmt::Display for Difference {
             // Digests are written with the name of their algorithm.
             "sha256" => write!(formatter, "digest {a} -> {b}"),
             field => match field.strip_suffix("_bytes") {
-                Some(field) => write!(formatter, "{} {a} -> {b} bytes", field.replace('_', " ")),
-                None if matches!(self.subject, Subject::Manifest) => write!(formatter, "{field}: {a} -> {b}"),
-                None => write!(formatter, "{} {a} -> {b}", field.replace('_', " ")),
+                Some(field) => write!(formatter, "{} {a} -> {b} bytes", one_line(field).replace('_', " ")),
+                None if matches!(self.subject, Subject::Manifest) => {
+                    write!(formatter, "{}: {a} -> {b}", one_line(field))
+                }
+                None => write!(formatter, "{} {a} -> {b}", one_line(field).replace('_', " ")),
             },
         }
     }
@@ -160,15 +163,15 @@ impl fmt::Display for Subject {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Subject::Manifest => formatter.write_str("manifest"),
-            Subject::Package { name } => write!(formatter, "package {}", Printable(name)),
+            Subject::Package { name } => write!(formatter, "package {}", one_line(name)),
             Subject::Kernel => formatter.write_str("kernel"),
-            Subject::KernelPackage { name } => write!(formatter, "kernel package {}", Printable(name)),
-            Subject::Output { path } => write!(formatter, "output {}", Printable(path)),
-            Subject::RecordedSegment { name } => write!(formatter, "segment {}", Printable(name)),
+            Subject::KernelPackage { name } => write!(formatter, "kernel package {}", one_line(name)),
+            Subject::Output { path } => write!(formatter, "output {}", one_line(path)),
+            Subject::RecordedSegment { name } => write!(formatter, "segment {}", one_line(name)),
             Subject::Segment(place) => write!(formatter, "{place}"),
-            Subject::Entry { segment, path, occurrence: 1 } => write!(formatter, "{segment}, entry {path}"),
+            Subject::Entry { segment, path, occurrence: 1 } => write!(formatter, "{segment}, entry {}", one_line(path)),
             Subject::Entry { segment, path, occurrence } => {
-                write!(formatter, "{segment}, entry {path} (no. {occurrence} of that path)")
+                write!(formatter, "{segment}, entry {} (no. {occurrence} of that path)", one_line(path))
             }
             Subject::Initrd => formatter.write_str("end of the initrd"),
         }
@@ -214,20 +217,8 @@ impl fmt::Display for Shown<'_> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Value::Null => formatter.write_str("none"),
-            Value::String(text) => write!(formatter, "{}", Printable(text)),
-            other => write!(formatter, "{other}"),
+            Value::String(text) => write!(formatter, "{}", one_line(text)),
+            other => formatter.write_str(&one_line(&other.to_string())),
         }
-    }
-}
-
-/// Text of a foreign manifest, which must not steer a terminal.
-pub(super) struct Printable<'a>(pub(super) &'a str);
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.chars().try_for_each(|character| match character {
-            character if character.is_control() => write!(formatter, "{}", character.escape_default()),
-            character => fmt::Write::write_char(formatter, character),
-        })
     }
 }

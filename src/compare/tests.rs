@@ -533,7 +533,7 @@ fn one_of_several_versions_of_a_package_is_told_alone() {
 fn foreign_text_does_not_steer_the_terminal() {
     let name = "a\u{1b}[31m".to_owned();
     let difference = Difference::new(Subject::Package { name }, "version", "\u{7}", "2");
-    assert_eq!(difference.to_string(), "package a\\u{1b}[31m: version \\u{7} -> 2");
+    assert_eq!(difference.to_string(), "package a\\x1b[31m: version \\x07 -> 2");
 }
 
 #[test]

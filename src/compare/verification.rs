@@ -8,10 +8,10 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
-use super::difference::Printable;
 use super::recorded::Recorded;
 use crate::directory;
 use crate::format::digest::Digest;
+use crate::format::text::one_line;
 use crate::manifest::{FILE_NAME, Kernel, Output, OutputPath};
 
 /// What became of each listed output.
@@ -157,16 +157,16 @@ fn check_segments(recorded: &Recorded, kernel: &Kernel, initrd: &Output) -> Vec<
 
 impl std::fmt::Display for Finding {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}", Printable(&self.output))?;
+        write!(formatter, "{}", one_line(&self.output))?;
         if let Some(segment) = &self.segment {
-            write!(formatter, ", segment {}", Printable(segment))?;
+            write!(formatter, ", segment {}", one_line(segment))?;
         }
         match &self.problem {
             Problem::Missing => formatter.write_str(": missing"),
             Problem::Size { recorded, found } => write!(formatter, ": {found} bytes instead of {recorded}"),
             Problem::Sha256 { recorded, found } => write!(formatter, ": {found} instead of {recorded}"),
             Problem::Segments => formatter.write_str(": the segments listed do not come to its size"),
-            Problem::NotChecked { reason } => write!(formatter, ": not checked: {reason}"),
+            Problem::NotChecked { reason } => write!(formatter, ": not checked: {}", one_line(reason)),
         }
     }
 }

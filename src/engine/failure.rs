@@ -11,6 +11,8 @@ use rustix::process::Signal;
 
 use crate::exhausted::Exhausted;
 
+use crate::format::text::printable;
+
 /// Why a request came to nothing.
 #[derive(Debug)]
 pub enum Failure {
@@ -28,7 +30,7 @@ pub enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Failure::Refused { message, .. } => write!(formatter, "the engine says: {}", message.trim()),
+            Failure::Refused { message, .. } => write!(formatter, "the engine says: {}", printable(message.trim())),
             Failure::Unreachable(reason) => write!(formatter, "the engine does not answer: {reason}"),
         }
     }

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::podman::Piece;
+use crate::format::text::terminal_line;
 use crate::progress::Progress;
 
 /// How much of the end of a log is kept, in bytes.
@@ -59,7 +60,7 @@ impl Log {
     }
 
     fn keep(&mut self, line: &[u8]) {
-        let line = printable(line);
+        let line = terminal_line(line);
         self.progress.detail(&line);
         self.kept_bytes += line.len() + 1;
         self.lines.push_back(line);
@@ -88,15 +89,6 @@ impl Log {
         }
         text
     }
-}
-
-/// A line without its end and without what would steer the reader's terminal.
-fn printable(line: &[u8]) -> String {
-    let text = String::from_utf8_lossy(line);
-    let text = text.trim_end_matches(['\n', '\r']);
-    text.chars()
-        .map(|character| if character.is_control() && character != '\t' { '\u{fffd}' } else { character })
-        .collect()
 }
 
 #[cfg(test)]
@@ -155,6 +147,6 @@ mod tests {
     fn the_terminal_is_not_steered() {
         let mut log = log();
         log.add(output("\u{1b}[31mred\tand plain\n"));
-        assert_eq!(log.finish(), "\u{fffd}[31mred\tand plain\n");
+        assert_eq!(log.finish(), "red\tand plain\n");
     }
 }

@@ -28,6 +28,7 @@ use serde_json::Value;
 use super::endpoint::Endpoint;
 use super::failure::{Failure, failure, unreachable};
 use super::raw;
+use crate::format::text::escaped_error;
 
 /// For questions that an engine answers from memory. Seconds.
 const SHORT_SECONDS: u64 = 20;
@@ -223,7 +224,9 @@ impl Client {
 
     async fn get<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T> {
         let answer = ask(&self.endpoint, path).await?;
-        serde_json::from_slice(&answer.body).with_context(|| format!("reading the engine's answer to {path}"))
+        serde_json::from_slice(&answer.body)
+            .map_err(escaped_error)
+            .with_context(|| format!("reading the engine's answer to {path}"))
     }
 
     /// What the engine knows of an image in its storage, `None` if it has none of that name.

@@ -6,6 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{LockedPackage, Section};
+use crate::format::text::one_line;
 
 /// A package that is there before and after, in two builds.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -123,16 +124,17 @@ impl fmt::Display for Difference {
     /// A line each, and a last one with the sums.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for other in &self.other {
-            writeln!(formatter, "  {other}")?;
+            writeln!(formatter, "  {}", one_line(other))?;
         }
         for (nevra, size) in &self.added {
-            writeln!(formatter, "  added    {nevra} ({})", growth(size.cast_signed()))?;
+            writeln!(formatter, "  added    {} ({})", one_line(nevra), growth(size.cast_signed()))?;
         }
         for (nevra, size) in &self.removed {
-            writeln!(formatter, "  removed  {nevra} ({})", growth(-size.cast_signed()))?;
+            writeln!(formatter, "  removed  {} ({})", one_line(nevra), growth(-size.cast_signed()))?;
         }
         for Change { name, before, after, size_change } in &self.changed {
-            writeln!(formatter, "  changed  {name} {before} -> {after} ({})", growth(*size_change))?;
+            let change = one_line(&format!("{name} {before} -> {after}"));
+            writeln!(formatter, "  changed  {change} ({})", growth(*size_change))?;
         }
         write!(
             formatter,

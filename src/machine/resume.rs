@@ -9,6 +9,7 @@ use serde::Deserialize;
 use super::block::Blocks;
 use super::kernel_options::KernelOptions;
 use super::root::Root;
+use crate::format::text::escaped_error;
 
 const VARIABLE: &str = "/sys/firmware/efi/efivars/HibernateLocation-8cf2644b-4b0b-428f-9387-6d876050dc67";
 /// What stands before the value in a file of efivarfs.
@@ -79,7 +80,8 @@ fn parse_variable(bytes: &[u8]) -> Result<String> {
     let value = bytes.get(ATTRIBUTES_BYTES..).context("it is too short for a variable")?;
     let units: Vec<u16> = value.chunks_exact(2).map(|pair| u16::from_le_bytes([pair[0], pair[1]])).collect();
     let text = String::from_utf16_lossy(&units);
-    let location: Location = serde_json::from_str(text.trim_end_matches('\0')).context("it holds no location")?;
+    let location: Location =
+        serde_json::from_str(text.trim_end_matches('\0')).map_err(escaped_error).context("it holds no location")?;
     Ok(location.uuid)
 }
 

@@ -26,6 +26,9 @@ const PACKAGE_MAX_BYTES: u64 = 8 << 30;
 /// 1 TiB: sums of these do not overflow.
 const INSTALLED_MAX_BYTES: u64 = 1 << 40;
 
+/// Elements directly in a package; the format has a dozen.
+const FACTS_MAX: usize = 1000;
+
 /// A package as its repository describes it.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Package {
@@ -162,7 +165,9 @@ impl<'w> Finder<'w> {
                     self.read_package(events)?
                 }
                 Event::Start(_) if inside => events.skip()?,
-                Event::Start(start) => bail!("it is a <{}> instead of a <metadata>", start.name().as_ref()),
+                Event::Start(start) => {
+                    bail!("it is a <{}> instead of a <metadata>", Escaped::text(start.name().as_ref()))
+                }
                 Event::Empty(start) if start.local_name().as_ref() == "metadata" => return Ok(()),
                 Event::End(_) => return Ok(()),
                 Event::Eof => bail!("it is cut off"),
@@ -174,6 +179,7 @@ impl<'w> Finder<'w> {
     fn read_package<R: BufRead>(&mut self, events: &mut Events<R>) -> Result<()> {
         let mut package = Element { name: "package".to_owned(), ..Element::default() };
         loop {
+            ensure!(package.children.len() < FACTS_MAX, "a package has more than {FACTS_MAX} elements");
             match events.next()? {
                 Event::Start(child) => {
                     let start = element_of(&child)?;

@@ -10,6 +10,8 @@ use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
+use crate::format::text::{escaped_error, quoted};
+
 /// Deeper nesting occurs in no metadata, and would only exhaust the stack.
 const DEPTH_MAX: u32 = 32;
 
@@ -77,7 +79,7 @@ impl<R: BufRead> Events<R> {
     pub(super) fn next(&mut self) -> Result<Event<'_>> {
         self.buffer.clear();
         self.reader.get_mut().event_bytes = 0;
-        Ok(self.reader.read_event_into(&mut self.buffer)?)
+        self.reader.read_event_into(&mut self.buffer).map_err(escaped_error)
     }
 
     /// Skips what is left of the element whose start tag was just read.
@@ -109,7 +111,7 @@ impl<R: BufRead> Events<R> {
 
     fn nested(&mut self, mut element: Element, depth: u32, kept: &mut Kept) -> Result<Element> {
         if depth == DEPTH_MAX {
-            bail!("<{}> is nested deeper than metadata ever is", element.name);
+            bail!("<{}> is nested deeper than metadata ever is", element.shown());
         }
         loop {
             kept.check(self.reader.get_ref().total_bytes)?;
@@ -127,10 +129,10 @@ impl<R: BufRead> Events<R> {
                 Event::CData(text) => element.text.push_str(&text.xml_content(XmlVersion::Implicit1_0)),
                 Event::GeneralRef(reference) => {
                     let escaped = format!("&{};", reference.into_inner());
-                    element.text.push_str(&quick_xml::escape::unescape(&escaped)?);
+                    element.text.push_str(&quick_xml::escape::unescape(&escaped).map_err(escaped_error)?);
                 }
                 Event::End(_) => break,
-                Event::Eof => bail!("it is cut off inside <{}>", element.name),
+                Event::Eof => bail!("it is cut off inside <{}>", element.shown()),
                 _ => {}
             }
         }
@@ -167,6 +169,11 @@ pub(super) struct Element {
 }
 
 impl Element {
+    /// Its name, for messages.
+    fn shown(&self) -> String {
+        quoted(self.name.as_bytes()).trim_matches('"').to_owned()
+    }
+
     /// The elements of that name directly inside.
     pub(super) fn children<'e>(&'e self, name: &'e str) -> impl Iterator<Item = &'e Element> {
         self.children.iter().filter(move |child| child.name == name)
@@ -178,7 +185,7 @@ impl Element {
     /// Fails when there is none.
     pub(super) fn child(&self, name: &str) -> Result<&Element> {
         let child = self.children.iter().find(|child| child.name == name);
-        child.with_context(|| format!("<{}> has no <{name}>", self.name))
+        child.with_context(|| format!("<{}> has no <{name}>", self.shown()))
     }
 
     /// The value of an attribute.
@@ -187,7 +194,7 @@ impl Element {
     /// Fails when there is none.
     pub(super) fn attribute(&self, name: &str) -> Result<&str> {
         let value = self.attributes.get(name);
-        value.map(String::as_str).with_context(|| format!("<{}> has no {name}=", self.name))
+        value.map(String::as_str).with_context(|| format!("<{}> has no {name}=", self.shown()))
     }
 
     /// The value of an attribute that is a number.
@@ -196,7 +203,9 @@ impl Element {
     /// Fails when there is none or it is no number.
     pub(super) fn number(&self, name: &str) -> Result<u64> {
         let value = self.attribute(name)?;
-        value.parse().with_context(|| format!("<{}> has {name}={value:?}, which is no number", self.name))
+        value
+            .parse()
+            .with_context(|| format!("<{}> has {name}={}, which is no number", self.shown(), quoted(value.as_bytes())))
     }
 }
 
@@ -218,7 +227,7 @@ pub(super) fn parse(bytes: &[u8], root: &str) -> Result<Element> {
             _ => continue,
         };
         if element.name != root {
-            bail!("it is a <{}> instead of a <{root}>", element.name);
+            bail!("it is a <{}> instead of a <{root}>", element.shown());
         }
         return Ok(element);
     }
@@ -232,8 +241,8 @@ pub(super) fn element_of(start: &BytesStart<'_>) -> Result<Element> {
     let mut attributes = BTreeMap::new();
     // Its own search for repetitions takes time by the square of their number.
     for attribute in start.attributes().with_checks(false) {
-        let attribute = attribute?;
-        let value = attribute.normalized_value(XmlVersion::Implicit1_0)?.into_owned();
+        let attribute = attribute.map_err(escaped_error)?;
+        let value = attribute.normalized_value(XmlVersion::Implicit1_0).map_err(escaped_error)?.into_owned();
         let name = local(attribute.key.as_ref());
         ensure!(attributes.insert(name.to_owned(), value).is_none(), "a tag has the attribute {name} twice");
     }
@@ -268,6 +277,9 @@ mod tests {
         assert_eq!(message("not found"), "it begins with text instead of <root>");
         assert!(message("<root><b></c></root>").contains("</c>"));
         assert!(message("<root>&nosuch;</root>").contains("nosuch"));
+        for text in ["<a\x1b[2J\u{9b}/>", "<root><a\x1b[2J></b></root>", "<root><b\x1b>", "<root>&\x1b[2J;</root>"] {
+            assert!(!message(text).contains(char::is_control), "{text:?}");
+        }
         assert!(message(&format!("<root>{}", "<b>".repeat(100))).contains("nested deeper"));
         assert!(message("<root a='1' a='2'/>").contains("the attribute a twice"));
     }

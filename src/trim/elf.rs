@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::features::Features;
 use super::references::References;
 use super::{script, unit};
+use crate::format::text::escaped_error;
 
 /// What an ELF file starts with.
 pub const MAGIC: &[u8] = b"\x7fELF";
@@ -76,7 +77,11 @@ fn dlopen_notes(file: &ElfFile64<'_>) -> Result<Vec<DlopenNote>> {
     let mut notes = Vec::new();
     // Each note is JSON, which no other part of the section looks like.
     for text in data.split(|byte| *byte == 0).filter(|text| text.starts_with(b"[{")) {
-        notes.extend(serde_json::from_slice::<Vec<DlopenNote>>(text).context("reading a note on libraries")?);
+        notes.extend(
+            serde_json::from_slice::<Vec<DlopenNote>>(text)
+                .map_err(escaped_error)
+                .context("reading a note on libraries")?,
+        );
     }
     Ok(notes)
 }

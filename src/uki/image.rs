@@ -16,6 +16,7 @@ use super::{
 use crate::format::digest::Digest;
 use crate::format::pe::{self, Image, Section};
 use crate::format::rsa::PublicKey;
+use crate::format::text::{escaped_error, quoted};
 use crate::tree;
 
 /// The sections that hold text.
@@ -278,7 +279,11 @@ impl<'a> Reader<'a> {
         if let (Some(named), Some(version)) = (named, headers.version)
             && named.trim() != version
         {
-            problems.push(format!("{UNAME} says {}, and its kernel calls itself {version}", named.trim()));
+            problems.push(format!(
+                "{UNAME} says {}, and its kernel calls itself {}",
+                quoted(named.trim().as_bytes()),
+                quoted(version.as_bytes())
+            ));
         }
         Ok(remarks)
     }
@@ -294,7 +299,7 @@ fn check_signatures(
     let signatures: Signatures = match serde_json::from_str(text) {
         Ok(signatures) => signatures,
         Err(error) => {
-            problems.push(format!("{PCR_SIGNATURES} is no JSON of signatures: {error}"));
+            problems.push(format!("{PCR_SIGNATURES} is no JSON of signatures: {}", escaped_error(error)));
             return Ok(0);
         }
     };

@@ -16,6 +16,7 @@ use super::surroundings::{cache_directory, firmware, firmware_for};
 use crate::boot::scenario;
 use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Task, table};
 use crate::engine::Cancellation;
+use crate::format::text::one_line;
 use crate::progress::{self, Progress};
 use crate::regular_file;
 use crate::store;
@@ -250,7 +251,7 @@ fn show_console(failure: &Failure) {
         return;
     }
     let mut text = format!("the console's last lines, all of it in {}:\n", failure.log.display());
-    text.extend(failure.console.iter().map(|line| format!("  | {line}\n")));
+    text.extend(failure.console.iter().map(|line| format!("  | {}\n", one_line(line))));
     progress::print(text.as_bytes());
 }
 

@@ -9,6 +9,8 @@ use serde::Serialize;
 
 use crate::exchange::Content;
 use crate::format::digest::Digest;
+use crate::format::json;
+use crate::format::text::one_line;
 use crate::format::time::Timestamp;
 use crate::store::{Item, Kind};
 
@@ -57,7 +59,7 @@ impl fmt::Display for Listed {
         let size = DecimalBytes(*size_bytes).to_string();
         let day = last_use.split('T').next().unwrap_or(last_use);
         write!(formatter, "{kind:<9} {size:>10}  {day}")?;
-        let what = [digest.map(|digest| digest.to_string()), name.clone()];
+        let what = [digest.map(|digest| digest.to_string()), name.as_deref().map(one_line)];
         what.into_iter().flatten().try_for_each(|word| write!(formatter, "  {word}"))
     }
 }
@@ -121,5 +123,23 @@ pub(super) fn sum(files: usize, size_bytes: u64) -> String {
 }
 
 pub(super) fn json(value: &impl Serialize) -> Result<String> {
-    Ok(serde_json::to_string_pretty(value).context("writing JSON")? + "\n")
+    Ok(json::to_string(value).context("writing JSON")? + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_name_of_an_rpm_is_one_line_that_steers_nothing() {
+        let listed = Listed {
+            kind: "rpm".to_owned(),
+            name: Some("a\n\u{1b}[2Jtotal 0 files-1-1.noarch".to_owned()),
+            digest: None,
+            size_bytes: 1,
+            last_use: "2026-01-01T00:00:00Z".to_owned(),
+        };
+        let line = listed.to_string();
+        assert!(line.ends_with(r"  a\x0a\x1b[2Jtotal 0 files-1-1.noarch"), "{line:?}");
+    }
 }

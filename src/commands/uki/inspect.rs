@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use indicatif::DecimalBytes;
 
 use crate::commands::answer;
+use crate::format::text::one_line;
 use crate::uki::{self, InspectedSection, Inspection, Predictions};
 
 /// Say what is in a unified kernel image, one made by this program or any other
@@ -55,7 +56,7 @@ fn write_text(output: &mut dyn Write, inspection: &Inspection) -> io::Result<()>
         }
     }
     for remark in &inspection.remarks {
-        writeln!(output, "remark: {remark}")?;
+        writeln!(output, "remark: {}", one_line(remark))?;
     }
     Ok(())
 }
@@ -65,12 +66,12 @@ fn write_section(output: &mut dyn Write, section: &InspectedSection) -> io::Resu
     writeln!(
         output,
         "{:<9} {:>11}  {}{owner}",
-        section.name,
+        one_line(&section.name),
         DecimalBytes(section.size_bytes).to_string(),
         section.sha256.map_or_else(|| "not read".to_owned(), |digest| digest.to_string())
     )?;
     for line in section.text.iter().flat_map(|text| text.lines()) {
-        writeln!(output, "    {line}")?;
+        writeln!(output, "    {}", one_line(line))?;
     }
     Ok(())
 }
@@ -80,14 +81,42 @@ fn write_section(output: &mut dyn Write, section: &InspectedSection) -> io::Resu
 /// # Errors
 /// Fails when `output` does.
 pub fn write_predictions(output: &mut dyn Write, profile: Option<&str>, predictions: &Predictions) -> io::Result<()> {
-    let of = profile.map_or_else(String::new, |id| format!(" of the boot profile {id}"));
+    let of = profile.map_or_else(String::new, |id| format!(" of the boot profile {}", one_line(id)));
     for (bank, values) in predictions {
         writeln!(output, "PCR 11{of}, {bank}:")?;
         for value in values {
             let phase =
                 if value.phase.is_empty() { "kernel" } else { value.phase.rsplit(':').next().unwrap_or_default() };
-            writeln!(output, "  {phase:<12}  {}", value.pcr11)?;
+            writeln!(output, "  {:<12}  {}", one_line(phase), value.pcr11)?;
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::format::digest::Digest;
+
+    const EVIL: &str = "x\u{1b}]0;title\u{7}\u{9b}2J\u{202e}\rPCR 11\u{85}";
+    const SHOWN: &str = r"x\x1b]0;title\x07\xc2\x9b2J\xe2\x80\xae\x0dPCR 11\xc2\x85";
+
+    #[test]
+    fn text_of_an_image_steers_no_terminal() {
+        let section = InspectedSection {
+            name: EVIL.to_owned(),
+            profile: None,
+            size_bytes: 1,
+            sha256: Digest::of(b""),
+            text: Some(format!("{EVIL}\nsecond")),
+        };
+        let mut output = Vec::new();
+        write_section(&mut output, &section).unwrap();
+        write_predictions(&mut output, Some(EVIL), &BTreeMap::new()).unwrap();
+        let text = String::from_utf8(output).unwrap();
+        assert!(text.starts_with(SHOWN) && text.ends_with(&format!("    {SHOWN}\n    second\n")), "{text:?}");
+        assert!(!text.contains(|character: char| character.is_control() && character != '\n'), "{text:?}");
+    }
 }
