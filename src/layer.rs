@@ -9,6 +9,7 @@ mod archive;
 mod canonical;
 mod codec;
 mod import;
+mod number;
 mod pax;
 
 use std::fs::File;
@@ -23,6 +24,7 @@ pub use canonical::write_tar;
 use crate::format::background::BackgroundHasher;
 use crate::format::compress::Codec;
 use crate::format::digest::{Digest, Hasher};
+use crate::format::tally::Tally;
 use crate::tree::Tree;
 use archive::{Archive, Headers, Source};
 use codec::Decoder;
@@ -40,13 +42,27 @@ pub struct Rules {
     pub add_missing_parents: Option<u64>,
     /// Larger files are refused; a cpio archive ends at 4 GiB - 1.
     pub largest_file_bytes: u64,
+    /// Of archives that are unpacked into a spool, longer ones are refused before they fill the disk.
+    pub unpacked_limit_bytes: u64,
+    /// What paths and attributes may take in memory.
+    pub memory_limit_bytes: u64,
 }
+
+/// Far above the memory of most machines, which an initrd has to fit in: 16 GiB.
+pub const UNPACKED_LIMIT_BYTES: u64 = 16 << 30;
+/// Enough for one and a half million entries: 512 MiB.
+const MEMORY_LIMIT_BYTES: u64 = 512 << 20;
 
 impl Rules {
     /// For an archive that is a whole root file system: complete, and fit for a cpio archive.
     pub fn root_filesystem() -> Self {
-        let largest_file_bytes = u32::MAX.into();
-        Rules { drop_device_directory: false, add_missing_parents: Some(0), largest_file_bytes }
+        Rules {
+            drop_device_directory: false,
+            add_missing_parents: Some(0),
+            largest_file_bytes: u32::MAX.into(),
+            unpacked_limit_bytes: UNPACKED_LIMIT_BYTES,
+            memory_limit_bytes: MEMORY_LIMIT_BYTES,
+        }
     }
 
     /// For one layer of an image, to be stacked by [`Tree::apply_layer`].
@@ -66,10 +82,12 @@ pub struct Layer {
     pub size_bytes: u64,
     /// The digest of the uncompressed archive.
     pub diff_id: Digest,
+    /// The length of the uncompressed archive, in bytes.
+    pub unpacked_bytes: u64,
     /// The uncompressed archive.
     pub spool: Arc<File>,
-    /// Oddities that a person should know, one line each.
-    pub warnings: Vec<String>,
+    /// Oddities that a person should know.
+    pub warnings: Tally,
 }
 
 impl Layer {
@@ -82,7 +100,7 @@ impl Layer {
         let spool = spool_in(spool_directory)?;
         let copy = Sink::Spool(Arc::clone(&spool));
         let packed =
-            |input| BufReader::with_capacity(CHUNK_BYTES, Tee { source: input, copy: Hasher::new(Sink::Nowhere) });
+            |input| BufReader::with_capacity(CHUNK_BYTES, Tee::new(input, Hasher::new(Sink::Nowhere), u64::MAX));
         let mut decoder = match codec {
             Codec::Gzip => Decoder::gzip(packed(input)),
             Codec::Zstd => Decoder::zstd(packed(input))?,
@@ -109,11 +127,21 @@ impl Layer {
     }
 
     fn read_plain(input: impl Read, copy: Sink, spool: &Arc<File>, rules: &Rules) -> Result<Self> {
+        let is_spooled = matches!(copy, Sink::Spool(_));
         let copy = BackgroundHasher::new(copy).context("starting a thread")?;
-        let input = BufReader::with_capacity(CHUNK_BYTES, Tee { source: input, copy });
+        let limit_bytes = if is_spooled { rules.unpacked_limit_bytes } else { u64::MAX };
+        let input = BufReader::with_capacity(CHUNK_BYTES, Tee::new(input, copy, limit_bytes));
         let (Contents { tree, warnings }, input) = Contents::read_archive(input, spool, rules)?;
         let (_, diff_id, size_bytes) = input.into_inner().copy.finish();
-        Ok(Layer { tree, digest: diff_id, size_bytes, diff_id, spool: Arc::clone(spool), warnings })
+        Ok(Layer {
+            tree,
+            digest: diff_id,
+            size_bytes,
+            diff_id,
+            unpacked_bytes: size_bytes,
+            spool: Arc::clone(spool),
+            warnings,
+        })
     }
 }
 
@@ -122,8 +150,8 @@ impl Layer {
 pub struct Contents {
     /// The entries.
     pub tree: Tree,
-    /// Oddities, one line each.
-    pub warnings: Vec<String>,
+    /// Oddities.
+    pub warnings: Tally,
 }
 
 impl Contents {
@@ -144,9 +172,8 @@ impl Contents {
     fn read_archive<R: Source>(source: R, spool: &Arc<File>, rules: &Rules) -> Result<(Self, R)> {
         let mut archive = Archive::new(source);
         let tree = import::import(&mut archive, spool, rules)?;
-        let (source, ignored_keys) = archive.finish();
-        let warning = |key| format!("the archive's global header sets {key} for all entries: ignored");
-        Ok((Contents { tree, warnings: ignored_keys.into_iter().map(warning).collect() }, source))
+        let (source, warnings) = archive.finish();
+        Ok((Contents { tree, warnings }, source))
     }
 }
 
@@ -193,10 +220,18 @@ impl Write for Sink {
     }
 }
 
-/// Copies what is read through it.
+/// Copies what is read through it, as long as that has not more than so many bytes.
 struct Tee<R, W> {
     source: R,
     copy: W,
+    limit_bytes: u64,
+    left_bytes: u64,
+}
+
+impl<R, W> Tee<R, W> {
+    fn new(source: R, copy: W, limit_bytes: u64) -> Self {
+        Tee { source, copy, limit_bytes, left_bytes: limit_bytes }
+    }
 }
 
 impl<R: Read, W: Write> Read for Tee<R, W> {
@@ -207,6 +242,11 @@ impl<R: Read, W: Write> Read for Tee<R, W> {
                 result => break result?,
             }
         };
+        let Some(left_bytes) = self.left_bytes.checked_sub(count as u64) else {
+            let message = format!("it unpacks to more than {} bytes, the limit", self.limit_bytes);
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+        };
+        self.left_bytes = left_bytes;
         self.copy.write_all(&buffer[..count])?;
         Ok(count)
     }

@@ -152,7 +152,7 @@ async fn install_tree(build: &Build<'_>) -> Result<(LayerFacts, Tree)> {
     let firmware = layer.tree.clone().split_off(FIRMWARE_DIRECTORY.as_bytes());
     let firmware =
         (!firmware.is_empty()).then(|| firmware.digest()).transpose().context("reading the installed tree")?;
-    let facts = LayerFacts { tar: layer.diff_id, firmware, warnings: layer.warnings };
+    let facts = LayerFacts { tar: layer.diff_id, firmware, warnings: layer.warnings.lines().collect() };
     cache.keep(Kind::Layer, &recipe.layer, &facts)?;
     Ok((facts, layer.tree))
 }

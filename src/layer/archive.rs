@@ -10,9 +10,11 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 
+use super::number::{self, Number};
 use super::pax;
+use crate::format::tally::Tally;
 use crate::format::text::quoted;
 
 /// tar counts in blocks of so many bytes.
@@ -32,10 +34,18 @@ pub(super) struct Member {
     pub(super) mode: u64,
     pub(super) uid: u64,
     pub(super) gid: u64,
-    /// Whole seconds; fractions are cut off, times before 1970 are 0.
+    /// Whole seconds; times before 1970 are 0.
     pub(super) mtime: u64,
     pub(super) device: (u64, u64),
     pub(super) xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+impl Member {
+    /// How much of the archive after its header is the member's. Of a hard link it is nothing whatever its size: writers record
+    /// there how long the file is.
+    fn content_bytes(&self) -> u64 {
+        if self.typeflag == b'1' { 0 } else { self.size_bytes }
+    }
 }
 
 /// Where an archive comes from.
@@ -110,12 +120,12 @@ pub(super) struct Archive<R> {
     /// Content and padding of the current member that is still ahead.
     pending: u64,
     last_path: Vec<u8>,
-    ignored_global_keys: Vec<String>,
+    warnings: Tally,
 }
 
 impl<R: Source> Archive<R> {
     pub(super) fn new(source: R) -> Self {
-        Archive { source, position: 0, pending: 0, last_path: Vec::new(), ignored_global_keys: Vec::new() }
+        Archive { source, position: 0, pending: 0, last_path: Vec::new(), warnings: Tally::default() }
     }
 
     /// The next member, or `None` after the end-of-archive mark, behind which only zeros may follow.
@@ -127,47 +137,64 @@ impl<R: Source> Archive<R> {
                 ensure!(extension.is_empty(), "the tar stream ends after an extension header without its entry");
                 return Ok(None);
             };
-            let size_bytes = number(&header.as_old().size).with_context(|| self.bad_field("size"))?;
-            match header.as_old().linkflag[0] {
-                b'L' => extension.path = Some(until_nul(&self.record(size_bytes)?).to_vec()),
-                b'K' => extension.link_target = Some(until_nul(&self.record(size_bytes)?).to_vec()),
-                b'x' => extension.records = self.pax_records(size_bytes)?,
-                b'g' => self.note_global(size_bytes)?,
+            let typeflag = header.as_old().linkflag[0];
+            let size = number::field(&header.as_old().size);
+            let record_bytes = || size.whole().map_err(|reason| self.bad_field("size", reason));
+            match typeflag {
+                b'L' => {
+                    let path = until_nul(&self.record(record_bytes()?)?).to_vec();
+                    self.set_once(&mut extension.path, path, "GNU name")?;
+                }
+                b'K' => {
+                    let target = until_nul(&self.record(record_bytes()?)?).to_vec();
+                    self.set_once(&mut extension.link_target, target, "GNU link target")?;
+                }
+                b'x' => {
+                    let records = self.pax_records(record_bytes()?)?;
+                    self.set_once(&mut extension.records, records, "pax")?;
+                }
+                b'g' => self.note_global(record_bytes()?)?,
                 _ => return self.member(&header, extension).map(Some),
             }
         }
     }
 
-    /// The wrapped source and the keywords of global pax headers that were passed over.
-    pub(super) fn finish(self) -> (R, Vec<String>) {
-        (self.source, self.ignored_global_keys)
+    /// The wrapped source and what a person should know of the archive.
+    pub(super) fn finish(self) -> (R, Tally) {
+        (self.source, self.warnings)
+    }
+
+    /// Readers disagree on which of two extension headers of one kind counts.
+    fn set_once<T>(&self, place: &mut Option<T>, value: T, kind: &str) -> Result<()> {
+        let former = place.replace(value);
+        ensure!(former.is_none(), "after {} there are two {kind} headers for one entry", quoted(&self.last_path));
+        Ok(())
     }
 
     fn member(&mut self, header: &tar::Header, extension: Extension) -> Result<Member> {
         let old = header.as_old();
+        let mut fields = Fields::of(header);
+        let (path, link_target) = (extension.path, extension.link_target);
+        let has_gnu_names = [(&b"path"[..], path.is_some()), (b"linkpath", link_target.is_some())];
         let mut member = Member {
-            path: extension.path.unwrap_or_else(|| name(header)),
-            link_target: extension.link_target.unwrap_or_else(|| until_nul(&old.linkname).to_vec()),
+            path: path.unwrap_or_else(|| name(header)),
+            link_target: link_target.unwrap_or_else(|| until_nul(&old.linkname).to_vec()),
             typeflag: old.linkflag[0],
-            size_bytes: number(&old.size).with_context(|| self.bad_field("size"))?,
             offset: self.position,
-            mode: number(&old.mode).with_context(|| self.bad_field("mode"))?,
-            uid: number(&old.uid).with_context(|| self.bad_field("uid"))?,
-            gid: number(&old.gid).with_context(|| self.bad_field("gid"))?,
-            mtime: number(&old.mtime).with_context(|| self.bad_field("mtime"))?,
             ..Member::default()
         };
-        if matches!(member.typeflag, b'3' | b'4') {
-            member.device = device(header).with_context(|| self.bad_field("device"))?;
+        for (key, value) in extension.records.unwrap_or_default() {
+            let twice = has_gnu_names.iter().any(|(name, is_there)| *is_there && *name == key);
+            let applied = if twice { Err(anyhow!(NAMED_TWICE)) } else { apply(&mut member, &mut fields, &key, value) };
+            applied.with_context(|| format!("reading the entry {}", quoted(&member.path)))?;
         }
-        for (key, value) in extension.records {
-            apply_record(&mut member, &key, value)
-                .with_context(|| format!("reading the entry {}", quoted(&member.path)))?;
-        }
-        if header_only(member.typeflag) {
-            member.size_bytes = 0;
-        }
-        self.pending = member.size_bytes.next_multiple_of(BLOCK_BYTES as u64);
+        ensure!(!member.path.is_empty(), "the entry before byte {} of the archive has an empty path", self.position);
+        let read = fields.read_into(&mut member);
+        read.map_err(|(field, reason)| {
+            anyhow!("the archive entry {} has {field} that {reason}", quoted(&member.path))
+        })?;
+        // What is longer than numbers go is longer than any archive.
+        self.pending = member.content_bytes().checked_next_multiple_of(BLOCK_BYTES as u64).unwrap_or(u64::MAX);
         self.last_path.clone_from(&member.path);
         Ok(member)
     }
@@ -179,8 +206,7 @@ impl<R: Source> Archive<R> {
             return Ok(None);
         }
         let header = Box::new(tar::Header::from_byte_slice(&block).clone());
-        let recorded = number(&header.as_old().cksum).unwrap_or_default();
-        if recorded != checksum(&block) {
+        if number::field(&header.as_old().cksum) != Number::Whole(checksum(&block)) {
             let start = self.position - BLOCK_BYTES as u64;
             bail!(
                 "at byte {start} there is no tar header (its checksum is wrong): this is no tar archive, or it is damaged"
@@ -255,10 +281,24 @@ impl<R: Source> Archive<R> {
             .with_context(|| format!("reading the pax header after the entry {}", quoted(&self.last_path)))
     }
 
-    /// A global header speaks of all members that follow; git's comment is harmless, other keywords are reported.
+    /// A global header speaks of all members that follow. What would decide on what they are is refused rather than
+    /// ignored; git's comment is harmless, other keywords are reported.
     fn note_global(&mut self, size_bytes: u64) -> Result<()> {
-        let keys = self.pax_records(size_bytes)?.into_iter().map(|(key, _)| String::from_utf8_lossy(&key).into_owned());
-        self.ignored_global_keys.extend(keys.filter(|key| key != "comment"));
+        for (key, _) in self.pax_records(size_bytes)? {
+            let decides = matches!(&key[..], b"path" | b"linkpath" | b"size" | b"uid" | b"gid")
+                || [pax::SPARSE_PREFIX, pax::XATTR_PREFIX, pax::DEVICE_PREFIX]
+                    .iter()
+                    .any(|prefix| key.starts_with(prefix));
+            ensure!(
+                !decides,
+                "the archive's global header sets {} for all entries, which is not supported: make the archive without it",
+                quoted(&key)
+            );
+            if key != b"comment" {
+                self.warnings
+                    .add("the archive's global header sets keywords for all entries, which are ignored", &quoted(&key));
+            }
+        }
         Ok(())
     }
 
@@ -273,46 +313,102 @@ impl<R: Source> Archive<R> {
         )
     }
 
-    fn bad_field(&self, field: &str) -> String {
-        format!("reading the tar header before byte {}: its {field} is no number", self.position)
+    fn bad_field(&self, field: &str, reason: number::Reason) -> anyhow::Error {
+        anyhow!("reading the tar header before byte {}: its {field} {reason}", self.position)
     }
 }
+
+const NAMED_TWICE: &str =
+    "it has a name in a GNU header and another in a pax header; make the archive anew in one format";
 
 /// What the headers before a member's own say of it.
 #[derive(Default)]
 struct Extension {
     path: Option<Vec<u8>>,
     link_target: Option<Vec<u8>>,
-    records: Vec<pax::Record>,
+    records: Option<Vec<pax::Record>>,
 }
 
 impl Extension {
     fn is_empty(&self) -> bool {
-        self.path.is_none() && self.link_target.is_none() && self.records.is_empty()
+        self.path.is_none() && self.link_target.is_none() && self.records.is_none()
     }
 }
 
-fn apply_record(member: &mut Member, key: &[u8], value: Vec<u8>) -> Result<()> {
-    match key {
-        b"path" => member.path = value,
-        b"linkpath" => member.link_target = value,
-        b"size" => member.size_bytes = pax::decimal(&value)?,
-        b"uid" => member.uid = pax::decimal(&value)?,
-        b"gid" => member.gid = pax::decimal(&value)?,
-        b"mtime" => member.mtime = pax::seconds(&value)?,
-        _ if key.starts_with(b"GNU.sparse.") => bail!("it is stored sparse; make the archive without tar's --sparse"),
-        _ => {
-            if let Some(name) = key.strip_prefix(pax::XATTR_PREFIX) {
-                member.xattrs.insert(name.to_vec(), value);
-            }
+/// The numbers of a member: those of its header, until a pax record says another.
+struct Fields {
+    size: Number,
+    mode: Number,
+    uid: Number,
+    gid: Number,
+    mtime: Number,
+    major: Number,
+    minor: Number,
+}
+
+impl Fields {
+    fn of(header: &tar::Header) -> Self {
+        let old = header.as_old();
+        let (major, minor) = device(header);
+        Fields {
+            size: number::field(&old.size),
+            mode: number::field(&old.mode),
+            uid: number::field(&old.uid),
+            gid: number::field(&old.gid),
+            mtime: number::field(&old.mtime),
+            major,
+            minor,
         }
     }
-    Ok(())
+
+    /// Fills in the numbers; else says which cannot be taken, and why.
+    fn read_into(&self, member: &mut Member) -> Result<(), (&'static str, number::Reason)> {
+        let field = |number: &Number, name| number.whole().map_err(|reason| (name, reason));
+        member.size_bytes = field(&self.size, "a size")?;
+        member.mode = field(&self.mode, "a mode")?;
+        member.uid = field(&self.uid, "an owner")?;
+        member.gid = field(&self.gid, "a group")?;
+        // No initrd holds a time before 1970, and none is lost with it: archives of images have the year 1 for "unknown".
+        member.mtime = if self.mtime == Number::Negative { 0 } else { field(&self.mtime, "a time")? };
+        if matches!(member.typeflag, b'3' | b'4') {
+            member.device = (field(&self.major, "a device number")?, field(&self.minor, "a device number")?);
+        }
+        Ok(())
+    }
 }
 
-/// Links, devices, directories and pipes: a size that some writers record for them stands for no content.
-fn header_only(typeflag: u8) -> bool {
-    matches!(typeflag, b'1'..=b'6')
+fn apply(member: &mut Member, fields: &mut Fields, key: &[u8], value: Vec<u8>) -> Result<()> {
+    let number = match key {
+        b"size" => &mut fields.size,
+        b"uid" => &mut fields.uid,
+        b"gid" => &mut fields.gid,
+        b"mtime" => &mut fields.mtime,
+        b"SCHILY.devmajor" => &mut fields.major,
+        b"SCHILY.devminor" => &mut fields.minor,
+        b"path" | b"linkpath" => {
+            // POSIX has it delete what the header says; an entry without a path is none.
+            ensure!(!value.is_empty(), "its pax record {} is empty", quoted(key));
+            let text = if key == b"path" { &mut member.path } else { &mut member.link_target };
+            *text = value;
+            return Ok(());
+        }
+        _ if key.starts_with(pax::SPARSE_PREFIX) => {
+            bail!("it is stored sparse; make the archive without tar's --sparse")
+        }
+        _ => {
+            if let Some(name) = key.strip_prefix(pax::XATTR_PREFIX) {
+                ensure!(
+                    !name.is_empty() && !name.contains(&0),
+                    "it has an extended attribute with the name {}",
+                    quoted(name)
+                );
+                member.xattrs.insert(name.to_vec(), value);
+            }
+            return Ok(());
+        }
+    };
+    *number = if key == b"mtime" { pax::seconds(&value) } else { pax::number(&value) };
+    Ok(())
 }
 
 /// The name of a header; `prefix` belongs to it in POSIX headers only, GNU's have times there.
@@ -325,35 +421,17 @@ fn name(header: &tar::Header) -> Vec<u8> {
 }
 
 /// Major and minor number; the oldest format has no devices.
-fn device(header: &tar::Header) -> Option<(u64, u64)> {
+fn device(header: &tar::Header) -> (Number, Number) {
     let (major, minor) = match (header.as_ustar(), header.as_gnu()) {
         (Some(ustar), _) => (&ustar.dev_major, &ustar.dev_minor),
         (None, Some(gnu)) => (&gnu.dev_major, &gnu.dev_minor),
-        (None, None) => return None,
+        (None, None) => return (Number::Malformed, Number::Malformed),
     };
-    Some((number(major)?, number(minor)?))
+    (number::field(major), number::field(minor))
 }
 
 fn until_nul(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
-}
-
-/// A numeric field: octal with blanks around, base-256 if its first bit is set; blank and negative are 0.
-fn number(field: &[u8]) -> Option<u64> {
-    match field {
-        [0xff, ..] => return Some(0),
-        [first, rest @ ..] if first & 0x80 != 0 => {
-            return rest
-                .iter()
-                .try_fold(u64::from(first & 0x7f), |sum, byte| sum.checked_mul(256)?.checked_add(u64::from(*byte)));
-        }
-        _ => {}
-    }
-    let text = until_nul(field).trim_ascii();
-    text.iter().try_fold(0_u64, |sum, digit| match digit {
-        b'0'..=b'7' => sum.checked_mul(8)?.checked_add(u64::from(digit - b'0')),
-        _ => None,
-    })
 }
 
 /// The sum of a header's bytes with its checksum field (bytes 148 to 155) taken as blanks.
@@ -361,24 +439,4 @@ fn checksum(block: &[u8; BLOCK_BYTES]) -> u64 {
     let field_as_blanks = 8 * u64::from(b' ');
     let bytes = block[..148].iter().chain(&block[156..]);
     bytes.map(|byte| u64::from(*byte)).sum::<u64>() + field_as_blanks
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn numbers_are_octal_or_base_256_and_may_be_blank() {
-        for (field, expected) in [
-            (&b"0000755\0"[..], Some(0o755)),
-            (b"   755 \0", Some(0o755)),
-            (b"\0\0\0\0\0\0\0\0", Some(0)),
-            (b"\x80\0\0\0\0\0\0\x01\0\0\0\0", Some(1 << 32)),
-            (b"\xff\xff\xff\xff\xff\xff\xff\xff", Some(0)),
-            (b"000089\0\0", None),
-            (b"\x80\x01\0\0\0\0\0\0\0\0\0\0", None),
-        ] {
-            assert_eq!(number(field), expected, "{field:?}");
-        }
-    }
 }

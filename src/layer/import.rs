@@ -9,12 +9,18 @@ use anyhow::{Result, bail};
 use super::Rules;
 use super::archive::{Archive, Member, Source};
 use crate::format::text::quoted;
+use crate::format::time::Timestamp;
 use crate::tree::{Content, Entry, Kind, Tree, TreePath, normalized};
 
 /// The kernel silently skips longer names and link targets (`PATH_MAX` with its NUL is 4,096).
 const LONGEST_PATH_BYTES: usize = 4095;
 /// No Linux file system holds longer names (`NAME_MAX`).
 const LONGEST_NAME_BYTES: usize = 255;
+/// What an entry takes in memory besides its names and attributes.
+const ENTRY_BYTES: u64 = 256;
+const LARGEST_ID: u32 = u32::MAX - 1;
+/// Linux has 12 bits for a device's major number and 20 for the minor one; the kernel cuts off the rest.
+const LARGEST_DEVICE: (u32, u32) = (0xfff, 0xf_ffff);
 
 /// Reads all members; `spool` holds the archive's bytes at the archive's offsets.
 pub(super) fn import<R: Source>(archive: &mut Archive<R>, spool: &Arc<File>, rules: &Rules) -> Result<Tree> {
@@ -45,18 +51,27 @@ struct Importer {
     files: Vec<Entry>,
     /// Which of `files` were given further names.
     linked: BTreeSet<usize>,
+    /// What the members came to in memory: roughly, and whether or not a later one took their place.
+    memory_bytes: u64,
 }
 
 impl Importer {
     fn add(&mut self, path: TreePath, member: Member, spool: &Arc<File>, rules: &Rules) -> Result<()> {
         let slot = if member.typeflag == b'1' {
             let slot = self.link_target(&member)?;
-            if let Slot::File(number) = slot {
-                self.linked.insert(number);
-            }
+            let linked = match &slot {
+                Slot::File(number) => {
+                    self.linked.insert(*number);
+                    &self.files[*number]
+                }
+                Slot::Other(entry) => entry,
+            };
+            self.memory_bytes += memory_bytes(linked);
             slot
         } else {
-            match checked_entry(member, spool, rules)? {
+            let entry = checked_entry(member, spool, rules)?;
+            self.memory_bytes += memory_bytes(&entry);
+            match entry {
                 entry if matches!(entry.kind, Kind::File(_)) => {
                     self.files.push(entry);
                     Slot::File(self.files.len() - 1)
@@ -64,6 +79,15 @@ impl Importer {
                 entry => Slot::Other(Box::new(entry)),
             }
         };
+        self.memory_bytes += ENTRY_BYTES + path.len() as u64;
+        if self.memory_bytes > rules.memory_limit_bytes {
+            bail!(
+                "up to the entry {} the names and attributes of the archive take more than {} bytes, the most that is kept \
+                 in memory: leave files out of it",
+                quoted(&path),
+                rules.memory_limit_bytes
+            );
+        }
         // Of two members with one path the later wins, as when they are unpacked.
         self.slots.insert(path, slot);
         Ok(())
@@ -113,6 +137,13 @@ impl Importer {
     }
 }
 
+/// What of an entry is of no fixed size.
+fn memory_bytes(entry: &Entry) -> u64 {
+    let target = if let Kind::Symlink { target } = &entry.kind { target.len() } else { 0 };
+    let attribute = |(name, value): (&Vec<u8>, &Vec<u8>)| name.len() + value.len() + ENTRY_BYTES as usize / 2;
+    (target + entry.xattrs.iter().map(attribute).sum::<usize>()) as u64
+}
+
 /// The path as trees keep it, or `None` for the root directory's own entry.
 fn checked_path(member: &Member) -> Result<Option<TreePath>> {
     const CURE: &str = "archive the tree from inside its root: tar -C ROOT -c .";
@@ -137,12 +168,25 @@ fn checked_path(member: &Member) -> Result<Option<TreePath>> {
 
 fn checked_entry(member: Member, spool: &Arc<File>, rules: &Rules) -> Result<Entry> {
     let kind = checked_kind(&member, spool, rules)?;
-    let (Ok(uid), Ok(gid)) = (u32::try_from(member.uid), u32::try_from(member.gid)) else {
-        return refuse(&member.path, &format!("has the owner {}:{}; ids end at 4294967295", member.uid, member.gid));
+    if !matches!(kind, Kind::File(_)) && member.size_bytes > 0 {
+        let reason = format!("has a size of {} bytes and is not a file; make the archive anew", member.size_bytes);
+        return refuse(&member.path, &reason);
+    }
+    let (Some(uid), Some(gid)) = (checked_id(member.uid), checked_id(member.gid)) else {
+        let reason = format!("has the owner {}:{}; ids end at {LARGEST_ID}", member.uid, member.gid);
+        return refuse(&member.path, &reason);
     };
+    if let Err(error) = Timestamp::try_from(member.mtime) {
+        return refuse(&member.path, &format!("cannot be taken: {error}"));
+    }
     // The mask leaves 12 bits.
     let permissions = (member.mode & 0o7777) as u32;
     Ok(Entry { permissions, uid, gid, mtime: member.mtime, xattrs: member.xattrs, kind })
+}
+
+/// The number after the largest stands for "leave the owner as it is": to the kernel, that is root.
+fn checked_id(id: u64) -> Option<u32> {
+    u32::try_from(id).ok().filter(|id| *id <= LARGEST_ID)
 }
 
 fn checked_kind(member: &Member, spool: &Arc<File>, rules: &Rules) -> Result<Kind> {
@@ -185,7 +229,7 @@ fn checked_link_target(member: &Member) -> Result<Vec<u8>> {
 fn checked_device(member: &Member) -> Result<(u32, u32)> {
     let (major, minor) = member.device;
     match (u32::try_from(major), u32::try_from(minor)) {
-        (Ok(major), Ok(minor)) => Ok((major, minor)),
+        (Ok(major), Ok(minor)) if major <= LARGEST_DEVICE.0 && minor <= LARGEST_DEVICE.1 => Ok((major, minor)),
         _ => refuse(&member.path, &format!("is the device {major}:{minor}, beyond what Linux has")),
     }
 }

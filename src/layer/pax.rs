@@ -3,18 +3,25 @@
 
 use anyhow::{Context, Result, ensure};
 
+use super::number::{Number, digits};
+
 /// Keyword and value.
 pub(super) type Record = (Vec<u8>, Vec<u8>);
 
 /// What stands before the name of an extended attribute in its keyword, as star began and all took over.
 pub(super) const XATTR_PREFIX: &[u8] = b"SCHILY.xattr.";
+/// What the keywords of GNU tar for files with holes begin with.
+pub(super) const SPARSE_PREFIX: &[u8] = b"GNU.sparse.";
+/// What star's keywords for the numbers of a device begin with.
+pub(super) const DEVICE_PREFIX: &[u8] = b"SCHILY.dev";
 
 /// Reads all records.
 pub(super) fn parse(mut data: &[u8]) -> Result<Vec<Record>> {
     let mut records = Vec::new();
     while !data.is_empty() {
         let blank = data.iter().position(|byte| *byte == b' ').context("a pax record has no length")?;
-        let length = usize::try_from(decimal(&data[..blank])?).context("a pax record is too long")?;
+        let length = number(&data[..blank]).whole().ok().and_then(|length| usize::try_from(length).ok());
+        let length = length.context("a pax record's length is not a number that fits")?;
         ensure!(length > blank + 1 && length <= data.len(), "a pax record's length of {length} bytes is wrong");
         let (record, rest) = data.split_at(length);
         let body = record[blank + 1..].strip_suffix(b"\n").context("a pax record does not end with a newline")?;
@@ -39,19 +46,22 @@ pub(super) fn write(data: &mut Vec<u8>, key: &[u8], value: &[u8]) {
     data.push(b'\n');
 }
 
-/// A whole number.
-pub(super) fn decimal(value: &[u8]) -> Result<u64> {
-    let text = std::str::from_utf8(value).unwrap_or_default();
-    text.parse().with_context(|| format!("{:?} is no number", String::from_utf8_lossy(value)))
+/// A decimal number.
+pub(super) fn number(value: &[u8]) -> Number {
+    let (is_negative, text) = value.strip_prefix(b"-").map_or((false, value), |text| (true, text));
+    if text.is_empty() {
+        return Number::Malformed;
+    }
+    match digits(text.iter().map(|byte| byte.checked_sub(b'0').filter(|digit| *digit < 10)), 10) {
+        Number::Whole(_) | Number::TooBig if is_negative => Number::Negative,
+        number => number,
+    }
 }
 
-/// A time in seconds, with or without a fraction (cut off); before 1970 it is 0.
-pub(super) fn seconds(value: &[u8]) -> Result<u64> {
-    let whole = value.split(|byte| *byte == b'.').next().unwrap_or_default();
-    match whole.strip_prefix(b"-") {
-        Some(digits) => decimal(digits).map(|_| 0),
-        None => decimal(whole),
-    }
+/// A time in seconds, with or without a fraction, which is cut off.
+pub(super) fn seconds(value: &[u8]) -> Number {
+    let Some(point) = value.iter().position(|byte| *byte == b'.') else { return number(value) };
+    if value[point + 1..].iter().all(u8::is_ascii_digit) { number(&value[..point]) } else { Number::Malformed }
 }
 
 #[cfg(test)]
@@ -72,18 +82,47 @@ mod tests {
 
     #[test]
     fn malformed_records_are_refused() {
-        for data in
-            [&b"9 k=v\n"[..], b"x k=v\n", b"6 k=vv", b"5 kv\n", b"1 k=v\n", b"6", b"999999999999999999999 k=v\n"]
-        {
+        for data in [
+            &b"9 k=v\n"[..],
+            b"x k=v\n",
+            b"+6 k=v\n",
+            b"-6 k=v\n",
+            b"6.0 k=v\n",
+            b"6 k=vv",
+            b"5 kv\n",
+            b"1 k=v\n",
+            b"6",
+            b"999999999999999999999 k=v\n",
+        ] {
             assert!(parse(data).is_err(), "{data:?}");
         }
     }
 
     #[test]
-    fn fractions_are_cut_off_and_times_before_1970_are_0() {
-        let times = [&b"12.999"[..], b"12", b"-1.5", b"0"].map(|value| seconds(value).unwrap());
-        assert_eq!(times, [12, 12, 0, 0]);
-        assert!(seconds(b"soon").is_err());
+    fn numbers_are_decimal_and_fractions_of_times_are_cut_off() {
+        for (text, expected) in [
+            (&b"12"[..], Number::Whole(12)),
+            (b"18446744073709551615", Number::Whole(u64::MAX)),
+            (b"18446744073709551616", Number::TooBig),
+            (b"-1", Number::Negative),
+            (b"", Number::Malformed),
+            (b"+1", Number::Malformed),
+            (b"-", Number::Malformed),
+            (b"soon", Number::Malformed),
+            (b"1 ", Number::Malformed),
+        ] {
+            assert_eq!((number(text), seconds(text)), (expected, expected), "{text:?}");
+        }
+        for (text, expected) in [
+            (&b"12.999"[..], Number::Whole(12)),
+            (b"12.", Number::Whole(12)),
+            (b"-1.5", Number::Negative),
+            (b".5", Number::Malformed),
+            (b"1.2.3", Number::Malformed),
+            (b"1.x", Number::Malformed),
+        ] {
+            assert_eq!((number(text), seconds(text)), (Number::Malformed, expected), "{text:?}");
+        }
     }
 
     proptest! {

@@ -199,7 +199,7 @@ fn entries_that_lead_out_or_cannot_be_held_are_refused_by_name() {
             ok().pax(&[("GNU.sparse.major", b"1")]).file("GNUSparseFile.0/holes", ""),
             "reading the entry \"GNUSparseFile.0/holes\": it is stored sparse; make the archive without tar's --sparse".into(),
         ),
-        (ok().pax(&[("uid", b"4294967296")]).file("u", ""), "the archive entry \"u\" has the owner 4294967296:997; ids end at 4294967295".into()),
+        (ok().pax(&[("uid", b"4294967296")]).file("u", ""), "the archive entry \"u\" has the owner 4294967296:997; ids end at 4294967294".into()),
         (ok().pax(&[("path", b"a\0b")]).file("u", ""), "the path \"a\\x00b\" holds a NUL byte".into()),
     ] {
         assert_eq!(tar.refusal(), message);
@@ -306,13 +306,167 @@ fn a_spool_without_room_says_what_to_do() {
     assert!(format!("{error:#}").starts_with("making a temporary file in /nonexistent; set TMPDIR"), "{error:#}");
 }
 
+fn global(keys: &[(&str, &[u8])]) -> Tar {
+    let mut data = Vec::new();
+    for (key, value) in keys {
+        pax::write(&mut data, key.as_bytes(), value);
+    }
+    Tar::default().member(b'g', b"g", b"", &data).file("a", "x")
+}
+
 #[test]
 fn a_global_header_is_reported_but_for_a_comment() {
-    let mut data = Vec::new();
-    pax::write(&mut data, b"comment", b"commit");
-    pax::write(&mut data, b"mtime", b"5");
-    let layer = Tar::default().member(b'g', b"g", b"", &data).file("a", "x").read().unwrap();
-    assert_eq!(layer.warnings, ["the archive's global header sets mtime for all entries: ignored"]);
+    let layer = global(&[("comment", b"commit"), ("mtime", b"5")]).read().unwrap();
+    let lines = |layer: &Layer| layer.warnings.lines().collect::<Vec<_>>();
+    let warning = "the archive's global header sets keywords for all entries, which are ignored";
+    assert_eq!(lines(&layer), [format!("{warning}: \"mtime\"")]);
+    let keys: Vec<String> = (0..50_000).map(|number| format!("\x1b]0;{number}\x07")).collect();
+    let keys: Vec<(&str, &[u8])> = keys.iter().map(|key| (key.as_str(), &b"v"[..])).collect();
+    let expected = r#": "\x1b]0;0\x07", "\x1b]0;1\x07", "\x1b]0;2\x07", ... (50000 in all)"#;
+    assert_eq!(lines(&global(&keys).read().unwrap()), [format!("{warning}{expected}")]);
+}
+
+#[test]
+fn a_global_header_that_decides_what_entries_are_is_refused() {
+    for key in ["path", "linkpath", "size", "uid", "gid", "GNU.sparse.major", "SCHILY.xattr.user.a", "SCHILY.devminor"]
+    {
+        let error = global(&[(key, b"1")]).refusal();
+        let expected = format!("the archive's global header sets \"{key}\" for all entries, which is not supported");
+        assert!(error.starts_with(&expected), "{error}");
+    }
+}
+
+#[test]
+fn numbers_that_mean_no_owner_size_or_time_are_refused_by_name() {
+    let field = |set: fn(&mut tar::OldHeader)| {
+        Tar::default().file("su", "").patch(1, |header| set(header.as_old_mut())).refusal()
+    };
+    let entry = |what: &str| format!("the archive entry \"su\" has {what}");
+    assert_eq!(field(|header| header.uid = [0xff; 8]), entry("an owner that is negative"));
+    assert_eq!(field(|header| header.gid = *b"-1      "), entry("a group that is negative"));
+    assert_eq!(field(|header| header.uid = *b"        "), entry("an owner that is not a number"));
+    assert_eq!(field(|header| header.uid = *b"0rootoo\0"), entry("an owner that is not a number"));
+    assert_eq!(field(|header| header.mode = [0xff; 8]), entry("a mode that is negative"));
+    assert_eq!(field(|header| header.size = [0xff; 12]), entry("a size that is negative"));
+    assert_eq!(field(|header| header.size = [0xbf; 12]), entry("a size that is beyond 64 bits"));
+    assert_eq!(field(|header| header.mtime = *b"soon        "), entry("a time that is not a number"));
+    let pax = |key: &str, value: &[u8]| Tar::default().pax(&[(key, value)]).file("su", "").refusal();
+    for (key, what) in [("uid", "an owner"), ("gid", "a group"), ("size", "a size"), ("mtime", "a time")] {
+        assert_eq!(pax(key, b""), entry(&format!("{what} that is not a number")));
+        assert_eq!(pax(key, b"+1"), entry(&format!("{what} that is not a number")));
+        assert_eq!(pax(key, b"18446744073709551616"), entry(&format!("{what} that is beyond 64 bits")));
+    }
+    assert_eq!(pax("uid", b"-1"), entry("an owner that is negative"));
+    assert_eq!(pax("gid", b"4294967295"), entry("the owner 998:4294967295; ids end at 4294967294"));
+    assert!(pax("mtime", b"4294967296").contains("\"su\" cannot be taken: the time 4294967296 is after the year 2106"));
+}
+
+#[test]
+fn a_number_of_a_pax_header_stands_for_the_one_that_the_header_has_no_room_for() {
+    let tar = Tar::default().pax(&[("uid", b"7"), ("mtime", b"-5.5"), ("SCHILY.devmajor", b"260")]);
+    let tar = tar.member(b'3', b"d", b"", b"").patch(1, |header| {
+        header.as_old_mut().uid = [0xff; 8];
+        header.set_device_minor(3).unwrap();
+    });
+    let layer = tar.read().unwrap();
+    let entry = layer.tree.get(b"d").unwrap();
+    assert_eq!((entry.uid, entry.mtime), (7, 0));
+    assert!(matches!(entry.kind, Kind::CharacterDevice(260, 3)));
+}
+
+#[test]
+fn an_entry_without_a_path_is_refused() {
+    let unnamed = |tar: Tar| tar.refusal();
+    assert_eq!(unnamed(Tar::default().file("", "x")), "the entry before byte 512 of the archive has an empty path");
+    let gnu = Tar::default().member(b'L', b"././@LongLink", b"", b"\0").file("cut", "x");
+    assert_eq!(unnamed(gnu), "the entry before byte 1536 of the archive has an empty path");
+    let pax = |key| Tar::default().pax(&[(key, b"")]).link(b'2', "s", "t").refusal();
+    for key in ["path", "linkpath"] {
+        assert_eq!(pax(key), format!("reading the entry \"s\": its pax record \"{key}\" is empty"));
+    }
+}
+
+#[test]
+fn only_files_have_a_size() {
+    let huge: &[(&str, &[u8])] = &[("size", b"18446744073709551615")];
+    for (typeflag, target) in [(b'2', "t"), (b'3', ""), (b'4', ""), (b'5', ""), (b'6', "")] {
+        for tar in [
+            Tar::default().pax(huge).link(typeflag, "d", target),
+            Tar::default().link(typeflag, "d", target).patch(1, |header| header.set_size(1)),
+            Tar::default().link(typeflag, "d", target).patch(1, |header| header.set_size(1)).file("inside", ""),
+        ] {
+            let error = tar.refusal();
+            assert!(error.contains("\"d\" has a size of ") && error.contains(" and is not a file; "), "{error}");
+        }
+    }
+    let file = Tar::default().pax(huge).file("f", "").refusal();
+    assert!(file.starts_with("the archive entry \"f\" holds 18446744073709551615 bytes; "), "{file}");
+    let slash = Tar::default().file("d/", "x").refusal();
+    assert!(slash.contains("\"d/\" has a size of 1 bytes and is not a file"), "{slash}");
+    let linked =
+        Tar::default().file("f", "abc").link(b'1', "g", "f").patch(1, |header| header.set_size(3)).file("h", "");
+    assert_eq!(text(&linked.read().unwrap(), "g"), "abc");
+}
+
+#[test]
+fn extension_headers_that_readers_disagree_on_are_refused() {
+    let pax = || Tar::default().file("first", "").pax(&[("path", b"one")]);
+    let gnu = |typeflag: u8| Tar::default().file("first", "").member(typeflag, b"L", b"", b"one\0");
+    let twice = "after \"first\" there are two";
+    assert_eq!(pax().pax(&[("uid", b"0")]).file("f", "").refusal(), format!("{twice} pax headers for one entry"));
+    assert_eq!(gnu(b'L').member(b'L', b"L", b"", b"two").refusal(), format!("{twice} GNU name headers for one entry"));
+    let targets = gnu(b'K').member(b'K', b"K", b"", b"two").refusal();
+    assert_eq!(targets, format!("{twice} GNU link target headers for one entry"));
+    let both = "reading the entry \"one\": it has a name in a GNU header and another in a pax header";
+    assert!(gnu(b'L').pax(&[("path", b"two")]).file("f", "").refusal().starts_with(both));
+    let layer = Tar::default().pax(&[("uid", b"1"), ("uid", b"2")]).file("f", "").read().unwrap();
+    assert_eq!(layer.tree.get(b"f").unwrap().uid, 2, "of two records the later counts");
+}
+
+#[test]
+fn odd_attributes_and_devices_are_refused() {
+    for name in ["", "a\0b"] {
+        let error = Tar::default().pax(&[(&format!("SCHILY.xattr.{name}"), b"v")]).file("f", "").refusal();
+        assert!(error.starts_with("reading the entry \"f\": it has an extended attribute with the name "), "{error}");
+    }
+    for (major, minor) in [(4096, 0), (0, 1 << 20)] {
+        let device = Tar::default().member(b'4', b"d", b"", b"").patch(1, |header| {
+            header.set_device_major(major).unwrap();
+            header.set_device_minor(minor).unwrap();
+        });
+        assert_eq!(
+            device.refusal(),
+            format!("the archive entry \"d\" is the device {major}:{minor}, beyond what Linux has")
+        );
+    }
+}
+
+#[test]
+fn what_is_unpacked_and_what_is_kept_in_memory_have_a_limit() {
+    let read = |bytes: &[u8], unpacked_limit_bytes, memory_limit_bytes| {
+        let rules = Rules { unpacked_limit_bytes, memory_limit_bytes, ..Rules::root_filesystem() };
+        Layer::read(bytes, &std::env::temp_dir(), &rules).map(drop).map_err(|error| format!("{error:#}"))
+    };
+    let whole = Tar::default().file("a", &"x".repeat(100_000)).end();
+    let packed = zstd::encode_all(&whole[..], 1).unwrap();
+    let zeros = zstd::encode_all(&[&whole[..], &vec![0; 1 << 20]].concat()[..], 1).unwrap();
+    assert_eq!(read(&packed, whole.len() as u64, 1000), Ok(()));
+    for (bytes, limit_bytes) in [(&packed, whole.len() as u64 - 1), (&zeros, 1 << 20)] {
+        let error = read(bytes, limit_bytes, 1000).unwrap_err();
+        assert!(error.contains(&format!("it unpacks to more than {limit_bytes} bytes, the limit")), "{error}");
+    }
+    let attribute: &[(&str, &[u8])] = &[("SCHILY.xattr.user.a", &[b'v'; 10_000])];
+    let linked = |count: usize| {
+        let tar = Tar::default().pax(attribute).file("f", "");
+        (0..count).fold(tar, |tar, number| tar.link(b'1', &format!("link{number}"), "f")).end()
+    };
+    assert_eq!(read(&linked(1), u64::MAX, 30_000), Ok(()));
+    let error = read(&linked(2), u64::MAX, 30_000).unwrap_err();
+    assert!(error.starts_with("up to the entry \"link1\" the names and attributes"), "{error}");
+    let names = (0..100).fold(Tar::default(), |tar, number| tar.file(&format!("name{number}"), "")).end();
+    assert!(
+        read(&names, u64::MAX, 10_000).unwrap_err().contains("more than 10000 bytes, the most that is kept in memory")
+    );
 }
 
 #[test]
