@@ -5,20 +5,21 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use serde::Serialize;
+use serde::de::IgnoredAny;
+use serde::{Deserialize, Serialize};
 
 use super::answer;
 use crate::format::compress::Compression;
 use crate::format::digest::Digest;
 use crate::format::time::Timestamp;
-use crate::layer::{Contents, Layer, Rules};
+use crate::layer::{self, Contents, Layer, Rules};
 use crate::oci;
 use crate::oci::image::Image;
 use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::progress::Progress;
 use crate::regular_file;
 use crate::segment::{SegmentFacts, write_segment};
-use crate::tree::Tree;
+use crate::tree::{Content, Tree};
 
 /// Turn a layer (tar, OCI layout, OCI archive) into an initrd.
 ///
@@ -50,10 +51,19 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
     pub epoch: Option<Timestamp>,
 
+    /// Refuse input that unpacks to more than so many GiB.
+    #[arg(long, value_name = "GIB", default_value_t = UNPACKED_LIMIT_GIB)]
+    pub unpacked_limit: u32,
+
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
 }
+
+const GIB: u64 = 1 << 30;
+const UNPACKED_LIMIT_GIB: u32 = (layer::UNPACKED_LIMIT_BYTES / GIB) as u32;
+/// Of a `manifest.json` that is looked into: what a registry takes.
+const LARGEST_MANIFEST_BYTES: u64 = 4 << 20;
 
 /// What was written.
 #[derive(Serialize)]
@@ -73,7 +83,7 @@ struct Converted<'a> {
 /// was written, and a former output is as it was.
 pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let output = OutputFile::create(&arguments.output, MODE_PRIVATE)?;
-    let mut input = read(&arguments.input, progress)?;
+    let mut input = read(&arguments.input, u64::from(arguments.unpacked_limit) * GIB, progress)?;
     if let Some(epoch) = arguments.epoch {
         input.tree.clamp_times(epoch.seconds());
     }
@@ -88,27 +98,30 @@ pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn read(input: &Path, progress: &Progress) -> Result<Contents> {
+fn read(input: &Path, limit_bytes: u64, progress: &Progress) -> Result<Contents> {
     let stage = progress.stage(&format!("reading {}", input.display()), None);
     let spool_directory = spool_directory();
-    let contents =
-        if input.is_dir() { read_layout(input, &spool_directory)? } else { read_archive(input, &spool_directory)? };
+    let contents = if input.is_dir() {
+        read_layout(input, &spool_directory, limit_bytes)?
+    } else {
+        read_archive(input, &spool_directory, limit_bytes)?
+    };
     stage.finish(&format!("{} entries", contents.tree.len()));
     Ok(contents)
 }
 
-fn read_layout(directory: &Path, spool_directory: &Path) -> Result<Contents> {
+fn read_layout(directory: &Path, spool_directory: &Path, limit_bytes: u64) -> Result<Contents> {
     if !Image::is_directory(directory) {
         bail!(
             "{0} is a directory without an oci-layout file; for a root file system: tar -C {0} -c . | ocinitrd convert -",
             directory.display()
         );
     }
-    Image::open_directory(directory, architecture())?.flatten(spool_directory)
+    Image::open_directory(directory, architecture())?.flatten(spool_directory, limit_bytes)
 }
 
-fn read_archive(input: &Path, spool_directory: &Path) -> Result<Contents> {
-    let rules = Rules::root_filesystem();
+fn read_archive(input: &Path, spool_directory: &Path, limit_bytes: u64) -> Result<Contents> {
+    let rules = Rules { unpacked_limit_bytes: limit_bytes, ..Rules::root_filesystem() };
     let contents = if input == Path::new("-") {
         Layer::read(io::stdin().lock(), spool_directory, &rules).context("reading standard input")?.into()
     } else {
@@ -117,7 +130,7 @@ fn read_archive(input: &Path, spool_directory: &Path) -> Result<Contents> {
         contents.with_context(|| format!("reading {}", input.display()))?
     };
     if Image::is_archive(&contents.tree) {
-        return Image::open_archive(contents.tree, architecture())?.flatten(spool_directory);
+        return Image::open_archive(contents.tree, architecture())?.flatten(spool_directory, limit_bytes);
     }
     if is_docker_archive(&contents.tree) {
         bail!(
@@ -130,9 +143,15 @@ fn read_archive(input: &Path, spool_directory: &Path) -> Result<Contents> {
 
 /// What `podman save` writes unless told otherwise: layers, and a `manifest.json` that lists them.
 fn is_docker_archive(tree: &Tree) -> bool {
-    let json = tree.content(b"manifest.json").and_then(|content| content.read_all().ok());
-    let images: Option<Vec<serde_json::Value>> = json.and_then(|json| serde_json::from_slice(&json).ok());
-    images.is_some_and(|images| images.iter().any(|image| image.get("Layers").is_some()))
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Listed {
+        layers: Option<IgnoredAny>,
+    }
+    let reader = tree.content(b"manifest.json").map(Content::reader);
+    let json = reader.and_then(|reader| regular_file::read_all(reader, LARGEST_MANIFEST_BYTES).ok());
+    let images: Option<Vec<Listed>> = json.and_then(|json| serde_json::from_slice(&json).ok());
+    images.is_some_and(|images| images.iter().any(|image| image.layers.is_some()))
 }
 
 /// Of an image for several, that of this machine is taken.
@@ -149,9 +168,7 @@ fn spool_directory() -> PathBuf {
 }
 
 fn warn_of_oddities(input: &Contents, progress: &Progress) {
-    for warning in &input.warnings {
-        progress.warn(warning);
-    }
+    input.warnings.lines().for_each(|warning| progress.warn(&warning));
     if input.tree.resolve(b"init").is_none() {
         progress
             .warn("there is no /init in the tree: the kernel starts none other without rdinit= on its command line");

@@ -12,6 +12,8 @@ use serde::Deserialize;
 
 use super::layout::{LAYOUT_VERSION, MARKER};
 use crate::format::digest::Digest;
+use crate::format::tally::Tally;
+use crate::format::text::{Escaped, escaped_error, quoted};
 use crate::layer::{Contents, Layer, Rules};
 use crate::regular_file;
 use crate::tree::{Content, Tree};
@@ -20,6 +22,12 @@ use crate::tree::{Content, Tree};
 const LARGEST_DOCUMENT_BYTES: u64 = 4 << 20;
 /// An index may name an index (as `skopeo` copies of all platforms do), hardly more than once.
 const DEEPEST_INDEX: usize = 3;
+/// All indexes together may name so many images; several times the platforms there are.
+const MOST_IMAGES: usize = 10_000;
+/// As many as Linux can lay over each other (`OVL_MAX_STACK`); each is an open file until the tree was written.
+const MOST_LAYERS: usize = 500;
+/// Of images in a message.
+const SHOWN_IMAGES: usize = 20;
 const DAMAGED: &str = "the image is damaged: fetch or export it again";
 
 /// An image whose manifest and config were verified; its layers are when they are read.
@@ -74,40 +82,51 @@ impl Image {
     fn open(source: Source, architecture: &str) -> Result<Self> {
         let marker: OciLayout = parse(MARKER, &source.read_small(MARKER)?)?;
         let version = marker.image_layout_version();
-        ensure!(version == LAYOUT_VERSION, "the layout has the version {version}; only {LAYOUT_VERSION} is known");
+        ensure!(
+            version == LAYOUT_VERSION,
+            "the layout has the version {}; only {LAYOUT_VERSION} is known",
+            quoted(version.as_bytes())
+        );
         let index: ImageIndex = parse("index.json", &source.read_small("index.json")?)?;
-        let mut images = Vec::new();
-        collect_images(&source, &index, DEEPEST_INDEX, &mut images)?;
-        let chosen = choose(images, architecture)?;
+        let mut images = Images::default();
+        images.collect(&source, &index, DEEPEST_INDEX)?;
+        let chosen = choose(images.found, architecture)?;
         let manifest: ImageManifest = parse("the manifest", &source.read_document("manifest", &chosen)?)?;
         let config: Configuration = parse("the config", &source.read_document("config", manifest.config())?)?;
         let diff_ids = config.rootfs.diff_ids();
         let (layers, ids) = (manifest.layers().len(), diff_ids.len());
         ensure!(layers == ids, "the manifest has {layers} layers, the config {ids}; {DAMAGED}");
+        ensure!(layers <= MOST_LAYERS, "the image has {layers} layers, and at most {MOST_LAYERS} are stacked");
         let mut described = Vec::new();
         for (descriptor, diff_id) in manifest.layers().iter().zip(diff_ids) {
             check_layer_type(descriptor)?;
-            described.push((descriptor.clone(), diff_id.parse().context("reading the config")?));
+            described.push((descriptor.clone(), parse_digest(diff_id)?));
         }
         Ok(Image { digest: sha256(&chosen)?, source, layers: described })
     }
 
-    /// Stacks the layers; their unpacked bytes go into unnamed files in `spool_directory`.
+    /// Stacks the layers; their unpacked bytes, of all together at most `limit_bytes`, go into unnamed files in
+    /// `spool_directory`.
     ///
     /// # Errors
     /// Fails when a layer is damaged, when its digests differ, and as [`Layer::read`] does.
-    pub fn flatten(&self, spool_directory: &Path) -> Result<Contents> {
-        let mut flattened = Contents { tree: Tree::new(), warnings: Vec::new() };
+    pub fn flatten(&self, spool_directory: &Path, limit_bytes: u64) -> Result<Contents> {
+        let mut flattened = Contents { tree: Tree::new(), warnings: Tally::default() };
+        let mut rules = Rules { unpacked_limit_bytes: limit_bytes, ..Rules::image_layer() };
         for (descriptor, diff_id) in &self.layers {
-            let name = descriptor.digest().to_string();
-            let layer = self.source.read_layer(descriptor, spool_directory);
+            let name = shown(descriptor);
+            let layer = self.source.read_layer(descriptor, spool_directory, &rules);
             let layer = layer.with_context(|| format!("reading the layer {name}"))?;
             ensure!(
                 layer.diff_id == *diff_id,
                 "the unpacked layer {name} has the digest {}, the config says {diff_id}; {DAMAGED}",
                 layer.diff_id
             );
-            flattened.warnings.extend(layer.warnings);
+            let left_bytes = rules.unpacked_limit_bytes.checked_sub(layer.unpacked_bytes.max(layer.size_bytes));
+            let too_long =
+                || format!("up to the layer {name} the image unpacks to more than {limit_bytes} bytes, the limit");
+            rules.unpacked_limit_bytes = left_bytes.with_context(too_long)?;
+            flattened.warnings.merge(layer.warnings);
             flattened.tree.apply_layer(layer.tree);
         }
         flattened.tree.add_missing_parents(0).context("stacking the image's layers")?;
@@ -133,16 +152,16 @@ impl Source {
     }
 
     /// Two passes: the digest first, so that no decoder sees what is not what the manifest names.
-    fn read_layer(&self, descriptor: &Descriptor, spool_directory: &Path) -> Result<Layer> {
+    fn read_layer(&self, descriptor: &Descriptor, spool_directory: &Path, rules: &Rules) -> Result<Layer> {
         let path = blob_path(descriptor)?;
         let (digest, size_bytes) = Digest::of_reader(self.open(&path)?).with_context(|| format!("reading {path}"))?;
         verify("layer", descriptor, digest, size_bytes)?;
         match self {
             Source::Directory(directory) => {
                 let file = regular_file::open(&directory.join(&path)).with_context(|| format!("opening {path}"))?;
-                Layer::read_file(file, spool_directory, &Rules::image_layer())
+                Layer::read_file(file, spool_directory, rules)
             }
-            Source::Archive(_) => Layer::read(self.open(&path)?, spool_directory, &Rules::image_layer()),
+            Source::Archive(_) => Layer::read(self.open(&path)?, spool_directory, rules),
         }
     }
 
@@ -162,18 +181,30 @@ impl Source {
 }
 
 /// The manifests that an index names, also through further indexes.
-fn collect_images(source: &Source, index: &ImageIndex, depth: usize, images: &mut Vec<Descriptor>) -> Result<()> {
-    for descriptor in index.manifests() {
-        match descriptor.media_type() {
-            MediaType::ImageIndex => {
+#[derive(Default)]
+struct Images {
+    found: Vec<Descriptor>,
+    /// The digests of images and indexes so far: each counts once, however often it is named.
+    seen: BTreeSet<String>,
+}
+
+impl Images {
+    fn collect(&mut self, source: &Source, index: &ImageIndex, depth: usize) -> Result<()> {
+        for descriptor in index.manifests() {
+            if !self.seen.insert(descriptor.digest().to_string()) {
+                continue;
+            }
+            ensure!(self.seen.len() <= MOST_IMAGES, "its indexes name more than {MOST_IMAGES} images");
+            if *descriptor.media_type() == MediaType::ImageIndex {
                 ensure!(depth > 0, "the image's indexes are nested too deeply");
                 let nested: ImageIndex = parse("an index", &source.read_document("index", descriptor)?)?;
-                collect_images(source, &nested, depth - 1, images)?;
+                self.collect(source, &nested, depth - 1)?;
+            } else {
+                self.found.push(descriptor.clone());
             }
-            _ => images.push(descriptor.clone()),
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// The only image, else the only one for Linux on `architecture`.
@@ -183,10 +214,10 @@ fn choose(mut images: Vec<Descriptor>, architecture: &str) -> Result<Descriptor>
         platform
             .is_some_and(|platform| *platform.os() == Os::Linux && platform.architecture().to_string() == architecture)
     };
-    // One image may be there under several names.
-    let mut seen = BTreeSet::new();
-    images.retain(|descriptor| seen.insert(descriptor.digest().to_string()));
-    let listing: Vec<String> = images.iter().map(describe).collect();
+    let mut listing: Vec<String> = images.iter().take(SHOWN_IMAGES).map(describe).collect();
+    if images.len() > SHOWN_IMAGES {
+        listing.push(format!("... ({} in all)", images.len()));
+    }
     if images.len() > 1 {
         images.retain(fits);
     }
@@ -203,9 +234,17 @@ fn choose(mut images: Vec<Descriptor>, architecture: &str) -> Result<Descriptor>
 
 fn describe(descriptor: &Descriptor) -> String {
     match descriptor.platform() {
-        Some(platform) => format!("{} ({}/{})", descriptor.digest(), platform.os(), platform.architecture()),
-        None => descriptor.digest().to_string(),
+        Some(platform) => {
+            let (os, architecture) = (platform.os().to_string(), platform.architecture().to_string());
+            format!("{} ({}/{})", shown(descriptor), Escaped::text(&os), Escaped::text(&architecture))
+        }
+        None => shown(descriptor),
     }
+}
+
+/// The digest as the document has it, which may be any text.
+fn shown(descriptor: &Descriptor) -> String {
+    quoted(descriptor.digest().to_string().as_bytes()).trim_matches('"').to_owned()
 }
 
 fn check_layer_type(descriptor: &Descriptor) -> Result<()> {
@@ -214,15 +253,20 @@ fn check_layer_type(descriptor: &Descriptor) -> Result<()> {
     let known = family.iter().any(|prefix| media_type.starts_with(prefix)) && media_type.contains("tar");
     ensure!(
         known && !media_type.contains("encrypted"),
-        "the layer {} is of the type {media_type}, which is no readable tar archive",
-        descriptor.digest()
+        "the layer {} is of the type {}, which is no readable tar archive",
+        shown(descriptor),
+        quoted(media_type.as_bytes())
     );
     Ok(())
 }
 
+fn parse_digest(diff_id: &str) -> Result<Digest> {
+    diff_id.parse().with_context(|| format!("reading the digest {} in the config", quoted(diff_id.as_bytes())))
+}
+
 fn sha256(descriptor: &Descriptor) -> Result<Digest> {
     let hex = descriptor.as_digest_sha256();
-    hex.and_then(Digest::from_hex).with_context(|| format!("the digest {} is no sha256", descriptor.digest()))
+    hex.and_then(Digest::from_hex).with_context(|| format!("the digest {} is not a sha256", shown(descriptor)))
 }
 
 fn blob_path(descriptor: &Descriptor) -> Result<String> {
@@ -241,5 +285,7 @@ fn verify(what: &str, descriptor: &Descriptor, digest: Digest, size_bytes: u64) 
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(what: &str, json: &[u8]) -> Result<T> {
-    serde_json::from_slice(json).with_context(|| format!("reading {what}"))
+    // The message quotes the document.
+    let parsed = serde_json::from_slice(json).map_err(escaped_error);
+    parsed.with_context(|| format!("reading {what}"))
 }

@@ -42,7 +42,7 @@ fn write(tree: &Tree, compression: Compression) -> (tempfile::TempDir, LayoutFac
 
 fn flatten(directory: &Path) -> Result<Tree> {
     let image = Image::open_directory(directory, "amd64")?;
-    Ok(image.flatten(&std::env::temp_dir())?.tree)
+    Ok(image.flatten(&std::env::temp_dir(), u64::MAX)?.tree)
 }
 
 fn refusal(directory: &Path) -> String {
@@ -119,7 +119,8 @@ fn a_tree_comes_back_from_its_layout_and_from_the_archive_of_it() {
         crate::layer::write_tar(&files, &mut archive).unwrap();
         let archive = Layer::read(&archive[..], &std::env::temp_dir(), &Rules::root_filesystem()).unwrap().tree;
         assert!(Image::is_archive(&archive) && !Image::is_archive(&tree()));
-        let flattened = Image::open_archive(archive, "arm64").unwrap().flatten(&std::env::temp_dir()).unwrap();
+        let flattened =
+            Image::open_archive(archive, "arm64").unwrap().flatten(&std::env::temp_dir(), u64::MAX).unwrap();
         assert_eq!(flattened.tree.digest().unwrap(), tree().digest().unwrap());
     }
 }
@@ -259,6 +260,80 @@ fn indexes_may_nest_but_not_for_ever() {
     }
 }
 
+/// A layout whose index leads through indexes of `width` names each to its image, `depth` deep.
+fn nested(depth: usize, width: usize) -> tempfile::TempDir {
+    let (directory, _) = write(&tree(), Compression::None);
+    for _ in 0..depth {
+        let named = vec![manifests(directory.path()).remove(0); width];
+        let index = serde_json::json!({"schemaVersion": 2, "manifests": named});
+        let index = put(directory.path(), "application/vnd.oci.image.index.v1+json", &index);
+        write_index(directory.path(), &vec![index; width]);
+    }
+    directory
+}
+
+/// Each index is read once: in all ways there would be 300^4.
+#[test]
+fn an_index_that_is_named_often_is_read_once() {
+    let directory = nested(3, 300);
+    assert!(Image::open_directory(directory.path(), "amd64").is_ok());
+}
+
+#[test]
+fn images_layers_and_what_they_unpack_to_have_a_limit() {
+    let (directory, facts) = write(&tree(), Compression::Gzip(6));
+    let image = Image::open_directory(directory.path(), "amd64").unwrap();
+    let flattened = |limit_bytes| image.flatten(&std::env::temp_dir(), limit_bytes).map(drop);
+    flattened(facts.unpacked_bytes).unwrap();
+    let error = format!("{:#}", flattened(facts.unpacked_bytes - 1).unwrap_err());
+    assert!(error.contains(&format!("unpacks to more than {} bytes, the limit", facts.unpacked_bytes - 1)), "{error}");
+    let twice = stack(&[&tree(), &tree()]);
+    let image = Image::open_directory(twice.path(), "amd64").unwrap();
+    let error = format!("{:#}", image.flatten(&std::env::temp_dir(), facts.unpacked_bytes * 2 - 1).unwrap_err());
+    assert!(error.contains("the image unpacks to more than"), "{error}");
+
+    let layers = vec![Tree::new(); 501];
+    let refs: Vec<&Tree> = layers.iter().collect();
+    assert!(flatten(stack(&refs[..500]).path()).unwrap().is_empty());
+    let error = refusal(stack(&refs).path());
+    assert!(error.ends_with("the image has 501 layers, and at most 500 are stacked"), "{error}");
+
+    let image = |number: usize| {
+        let digest = Digest::of(&number.to_be_bytes()).to_string();
+        serde_json::json!({"mediaType": "application/vnd.oci.image.manifest.v1+json", "digest": digest, "size": 1})
+    };
+    let images: Vec<serde_json::Value> = (0..10_001).map(image).collect();
+    write_index(directory.path(), &images);
+    let error = refusal(directory.path());
+    assert!(error.ends_with("its indexes name more than 10000 images"), "{error}");
+    write_index(directory.path(), &images[..30]);
+    let error = refusal(directory.path());
+    assert!(error.ends_with(", ... (30 in all)") && error.matches("sha256:").count() == 20, "{error}");
+}
+
+#[test]
+fn text_of_an_image_is_shown_as_one_line_that_steers_nothing() {
+    const EVIL: &str = "x\n\u{1b}]0;t\u{7}";
+    const SHOWN: &str = r"x\x0a\x1b]0;t\x07";
+    let (directory, _) = write(&tree(), Compression::None);
+    let mut descriptor = manifests(directory.path()).remove(0);
+    descriptor["platform"] = serde_json::json!({"os": EVIL, "architecture": EVIL});
+    let mut other = descriptor.clone();
+    other["digest"] = serde_json::json!(Digest::of(b"other").to_string());
+    write_index(directory.path(), &[descriptor.clone(), other]);
+    let error = refusal(directory.path());
+    assert!(error.contains(&format!(" ({SHOWN}/{SHOWN})")) && !error.contains('\n'), "{error:?}");
+    for digest in [format!("sha512:{EVIL}"), format!("other:{EVIL}")] {
+        descriptor["digest"] = serde_json::json!(digest);
+        write_index(directory.path(), &[descriptor.clone()]);
+        let error = refusal(directory.path());
+        assert!(error.contains(SHOWN) && !error.contains('\n'), "{error:?}");
+    }
+    fs::write(directory.path().join("index.json"), format!("{{\"schemaVersion\": \"{}\"}}", "x\\n\\u001b[2J")).unwrap();
+    let error = refusal(directory.path());
+    assert!(error.contains(r"x\n\u{1b}[2J") && !error.contains('\u{1b}'), "{error:?}");
+}
+
 #[test]
 fn what_is_no_file_system_is_refused() {
     let directory = stack(&[&Tree::new()]);
@@ -269,7 +344,7 @@ fn what_is_no_file_system_is_refused() {
     let manifest =
         put(directory.path(), "application/vnd.oci.image.manifest.v1+json", &serde_json::from_str(&manifest).unwrap());
     write_index(directory.path(), &[manifest]);
-    assert!(refusal(directory.path()).ends_with("is of the type text/plain, which is no readable tar archive"));
+    assert!(refusal(directory.path()).ends_with("is of the type \"text/plain\", which is no readable tar archive"));
     fs::write(directory.path().join("oci-layout"), r#"{"imageLayoutVersion":"2.0.0"}"#).unwrap();
-    assert!(refusal(directory.path()).ends_with("the layout has the version 2.0.0; only 1.0.0 is known"));
+    assert!(refusal(directory.path()).ends_with("the layout has the version \"2.0.0\"; only 1.0.0 is known"));
 }

@@ -421,3 +421,36 @@ fn a_killed_run_leaves_nothing() {
         place.assert_untouched();
     }
 }
+
+#[test]
+fn no_line_of_a_message_is_faked_and_no_terminal_is_steered() {
+    let place = Place::new();
+    let name = "none\x1b]0;title\x07\nerror: all is well\nwarning: \u{202e}";
+    let message = fail(&mut place.convert(name));
+    assert!(
+        message.contains("none\\x1b]0;title\\x07\n  error: all is well\n  warning: \\xe2\\x80\\xae"),
+        "{message:?}"
+    );
+    assert_eq!(message.lines().filter(|line| !line.starts_with("  ")).count(), 1, "{message:?}");
+}
+
+#[test]
+fn many_oddities_of_one_kind_are_one_warning() {
+    let place = Place::new();
+    let script = "for i in $(seq 5000); do printf '%s,' odd$i:=1; done";
+    let keywords = ocinitrd::process::Program::new("sh").args(["-c", script]).run().unwrap();
+    let file = place.path("init");
+    fs::write(&file, "").unwrap();
+    let mut tar = Command::new("tar");
+    // GNU tar takes KEYWORD=VALUE for a global header and KEYWORD:=VALUE for each entry's.
+    let option = format!("--pax-option={}", keywords.trim_end_matches(',').replace(":=", "="));
+    tar.args(["-C".as_ref(), place.path("").as_os_str(), "--format=pax".as_ref(), option.as_ref()]);
+    let archive = tar.args(["-cf", "-", "init"]).output().unwrap();
+    assert!(archive.status.success(), "{}", stderr(&archive));
+    fs::write(place.path("layer"), archive.stdout).unwrap();
+    let output = place.convert(place.path("layer")).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let warnings = stderr(&output).lines().filter(|line| line.starts_with("warning: ")).count();
+    assert_eq!(warnings, 1, "{}", stderr(&output));
+    assert!(stderr(&output).contains("... (5000 in all)"), "{}", stderr(&output));
+}

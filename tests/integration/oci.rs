@@ -127,7 +127,7 @@ fn images_of_podman_are_read_as_podman_reads_them() {
     succeed(Command::new("skopeo").args(["copy", "-q", &source, &format!("oci-archive:{}", archive.display())]));
     let mut exported = exported(directory.path());
     let image = Image::open_directory(&layout, ocinitrd::oci::architecture(std::env::consts::ARCH)).unwrap();
-    let mut flattened = image.flatten(directory.path()).unwrap().tree;
+    let mut flattened = image.flatten(directory.path(), u64::MAX).unwrap().tree;
     // The container's own files are in the export only.
     for tree in [&mut exported, &mut flattened] {
         tree.retain(|path, _| path == b"usr" || path.starts_with(b"usr/"));
