@@ -4,18 +4,19 @@
 //! at: content is named by its digest, and a build verifies what it installs.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::format::compress::Members;
 use crate::format::digest::Digest;
+use crate::format::text::quoted;
 use crate::output::{MODE_PUBLIC, OutputFile};
 use crate::progress::Stage;
 use crate::regular_file;
-use crate::rpm_package::{Identity, LEAD_MAGIC, RpmPackage};
+use crate::rpm_package::{self, Identity, LEAD_MAGIC};
 use crate::store::{Kind, Store};
 
 /// How far into a file is looked for what tells metadata.
@@ -46,8 +47,8 @@ impl Content {
         let mut file = regular_file::open(path).with_context(|| format!("opening {}", path.display()))?;
         let mut magic = [0; LEAD_MAGIC.len()];
         if file.read_exact(&mut magic).is_ok() && magic == LEAD_MAGIC {
-            let package = RpmPackage::open(path);
-            return Ok(package.map_or(Content::DamagedRpm, |package| Content::Rpm(Box::new(package.identity))));
+            let identity = rpm_package::identity(path);
+            return Ok(identity.map_or(Content::DamagedRpm, |identity| Content::Rpm(Box::new(identity))));
         }
         let mut start = Vec::new();
         file.rewind().with_context(|| format!("reading {}", path.display()))?;
@@ -61,26 +62,39 @@ impl Content {
 /// How many digits of a digest tell files of one package apart.
 const DIGITS: usize = 12;
 
-/// The rpms of the store by the names of their files. A package that was built twice has two files; the names of all but
-/// one also have the beginning of their digests.
+/// The rpms of the store by the names of their files, and those that have none, each with the reason. A package that was built
+/// twice has two files; the names of all but one also have the beginning of their digests.
 ///
 /// # Errors
-/// Fails when one cannot be read.
-pub fn rpms(store: &Store) -> Result<BTreeMap<String, Digest>> {
-    let mut rpms = BTreeMap::new();
+/// Fails when one cannot be opened.
+pub fn rpms(store: &Store) -> Result<(BTreeMap<String, Digest>, Vec<anyhow::Error>)> {
+    let (mut rpms, mut refused) = (BTreeMap::new(), Vec::new());
     for item in store.items()? {
         let Kind::Blob(digest) = item.kind else { continue };
         match Content::of(&item.path)? {
-            Content::Rpm(identity) => {
-                let name = identity.file_name();
-                let is_taken = rpms.contains_key(&name);
-                rpms.insert(if is_taken { with_digest(&name, &digest) } else { name }, digest);
+            Content::Rpm(identity) => match file_name(&identity) {
+                Ok(name) => {
+                    let is_taken = rpms.contains_key(&name);
+                    rpms.insert(if is_taken { with_digest(&name, &digest) } else { name }, digest);
+                }
+                Err(error) => refused.push(error.context(format!("{digest} has no name for a file"))),
+            },
+            Content::DamagedRpm => {
+                refused.push(anyhow!("{digest} is a damaged rpm file: remove it, if it is not the right one: {REMOVE}"))
             }
-            Content::DamagedRpm => bail!("{digest} is a damaged rpm file; remove it: ocinitrd store verify --remove"),
             Content::Metadata | Content::Other => {}
         }
     }
-    Ok(rpms)
+    Ok((rpms, refused))
+}
+
+/// What removes damaged files from the store.
+const REMOVE: &str = "ocinitrd store verify --remove";
+
+/// The name of a package's file. What a header says becomes a path only if it is of rpm's grammar.
+fn file_name(identity: &Identity) -> Result<String> {
+    identity.identity().check()?;
+    Ok(identity.file_name())
 }
 
 /// `bash-5.2-1.x86_64.0123456789ab.rpm`.
@@ -97,26 +111,48 @@ pub struct Counts {
     pub present: usize,
 }
 
+/// What an export did.
+#[derive(Debug, Default)]
+pub struct Exported {
+    /// The files that are in the directory now.
+    pub counts: Counts,
+    /// What could not be exported, each with its name and the reason.
+    pub refused: Vec<anyhow::Error>,
+}
+
 /// Copies blobs into `directory` under the given names, each file whole or not at all, its content verified on the way.
-/// Files that are there and the same stay as they are.
+/// Files that are there and the same stay as they are. A blob that is missing or damaged is passed over.
 ///
 /// # Errors
-/// Fails before anything is written when the directory is missing or other files have one of the names, naming them all.
-/// Fails when it is not writable, and when a blob is missing or damaged; what was copied until then stays.
-pub fn export(files: &BTreeMap<String, Digest>, store: &Store, directory: &Path, stage: &Stage) -> Result<Counts> {
+/// Fails before anything is written when the directory is missing, a name is not that of a file, or other files have one of
+/// the names, naming them all. Fails when the directory is not writable; what was copied until then stays.
+pub fn export(files: &BTreeMap<String, Digest>, store: &Store, directory: &Path, stage: &Stage) -> Result<Exported> {
     check_directory(directory)?;
     let missing = missing(files, directory)?;
-    for (name, digest) in &missing {
-        let mut blob = store.read(digest)?;
-        let (actual, size_bytes) = Digest::of_reader(&blob).with_context(|| format!("reading {digest}"))?;
-        ensure!(actual == **digest, "{digest} is damaged, it has become {actual}; run ocinitrd store verify --remove");
-        blob.rewind().with_context(|| format!("reading {digest}"))?;
-        let mut output = OutputFile::create(&directory.join(name), MODE_PUBLIC)?;
-        output.copy_from(&mut blob).with_context(|| format!("exporting {digest}"))?;
-        output.commit()?;
-        stage.advance(size_bytes);
+    let mut exported = Exported::default();
+    exported.counts.present = files.len() - missing.len();
+    for (name, digest) in missing {
+        match whole(digest, store) {
+            Ok((mut blob, size_bytes)) => {
+                let mut output = OutputFile::create(&directory.join(name), MODE_PUBLIC)?;
+                output.copy_from(&mut blob).with_context(|| format!("exporting {digest}"))?;
+                output.commit()?;
+                exported.counts.new += 1;
+                stage.advance(size_bytes);
+            }
+            Err(error) => exported.refused.push(error.context(name.to_owned())),
+        }
     }
-    Ok(Counts { new: missing.len(), present: files.len() - missing.len() })
+    Ok(exported)
+}
+
+/// A blob that was just verified, at its start, and its size in bytes.
+fn whole(digest: &Digest, store: &Store) -> Result<(File, u64)> {
+    let mut blob = store.read(digest)?;
+    let (actual, size_bytes) = Digest::of_reader(&blob).with_context(|| format!("reading {digest}"))?;
+    ensure!(actual == *digest, "{digest} is damaged, it has become {actual}; run {REMOVE}");
+    blob.rewind().with_context(|| format!("reading {digest}"))?;
+    Ok((blob, size_bytes))
 }
 
 /// Those of `files` that `directory` does not have.
@@ -124,7 +160,7 @@ fn missing<'f>(files: &'f BTreeMap<String, Digest>, directory: &Path) -> Result<
     let (mut missing, mut others) = (Vec::new(), Vec::new());
     for (name, digest) in files {
         let is_plain = !name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']);
-        ensure!(is_plain, "{digest} calls itself {name:?}, which is no name for a file");
+        ensure!(is_plain, "{digest} calls itself {}, which is not a name for a file", quoted(name.as_bytes()));
         let path = directory.join(name);
         match regular_file::open(&path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => missing.push((name.as_str(), digest)),
@@ -175,7 +211,10 @@ pub fn import(directory: &Path, store: &Store, stage: &Stage) -> Result<Imported
     ensure!(!paths.is_empty(), "there is no *.rpm below {}", directory.display());
     let mut imported = Imported::default();
     for path in paths {
-        if let Err(error) = RpmPackage::open(&path) {
+        // The list of files is of no use here: an unverified header costs no more than it is long.
+        let named = rpm_package::identity(&path)
+            .and_then(|identity| file_name(&identity).with_context(|| format!("reading {}", path.display())));
+        if let Err(error) = named {
             imported.refused.push((path, error));
             continue;
         }
@@ -207,6 +246,7 @@ fn find_rpms(directory: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
 mod tests {
     use super::*;
     use crate::progress::{Progress, Verbosity};
+    use crate::rpm_package::fixture;
 
     fn stage() -> Stage {
         Progress::new(Verbosity::Quiet).stage("testing", None)
@@ -232,6 +272,22 @@ mod tests {
         let mut bytes = Vec::new();
         rpm(name).write(&mut bytes).unwrap();
         bytes
+    }
+
+    fn names_of_rpms(store: &Store) -> BTreeMap<String, Digest> {
+        let (rpms, refused) = rpms(store).unwrap();
+        assert!(refused.is_empty(), "{refused:?}");
+        rpms
+    }
+
+    fn counts(exported: Result<Exported>) -> Counts {
+        let Exported { counts, refused } = exported.unwrap();
+        assert!(refused.is_empty(), "{refused:?}");
+        counts
+    }
+
+    fn messages(errors: &[anyhow::Error]) -> Vec<String> {
+        errors.iter().map(|error| format!("{error:#}")).collect()
     }
 
     fn names(directory: &Path) -> Vec<String> {
@@ -260,11 +316,11 @@ mod tests {
         let (root, store, directory) = store();
         let digests: Vec<Digest> = ["alpha", "beta"].map(|name| store.insert(&rpm_bytes(name)).unwrap()).to_vec();
         store.insert(b"something else").unwrap();
-        let files = rpms(&store).unwrap();
-        assert_eq!(export(&files, &store, &directory, &stage()).unwrap(), Counts { new: 2, present: 0 });
+        let files = names_of_rpms(&store);
+        assert_eq!(counts(export(&files, &store, &directory, &stage())), Counts { new: 2, present: 0 });
         assert_eq!(names(&directory), ["alpha-1.2-3.fc44.x86_64.rpm", "beta-1.2-3.fc44.x86_64.rpm"]);
         fs::remove_file(directory.join("alpha-1.2-3.fc44.x86_64.rpm")).unwrap();
-        assert_eq!(export(&files, &store, &directory, &stage()).unwrap(), Counts { new: 1, present: 1 });
+        assert_eq!(counts(export(&files, &store, &directory, &stage())), Counts { new: 1, present: 1 });
 
         let other = Store::open(&root.path().join("other")).unwrap();
         fs::create_dir(directory.join("below")).unwrap();
@@ -289,29 +345,71 @@ mod tests {
         }
         fs::write(directory.join("beta-1.2-3.fc44.x86_64.rpm"), "mine").unwrap();
         fs::create_dir(directory.join("gamma-1.2-3.fc44.x86_64.rpm")).unwrap();
-        let error = export(&rpms(&store).unwrap(), &store, &directory, &stage()).unwrap_err().to_string();
+        let error = export(&names_of_rpms(&store), &store, &directory, &stage()).unwrap_err().to_string();
         assert!(error.contains("not replaced: beta-1.2-3.fc44.x86_64.rpm, gamma-1.2-3.fc44.x86_64.rpm; "), "{error}");
         assert_eq!(names(&directory).len(), 2);
         assert_eq!(fs::read(directory.join("beta-1.2-3.fc44.x86_64.rpm")).unwrap(), b"mine");
     }
 
     #[test]
-    fn damaged_packages_and_unsafe_names_are_refused() {
+    fn damaged_blobs_are_passed_over_and_the_others_exported() {
+        let (_root, store, directory) = store();
+        let digests = ["alpha", "beta", "gamma"].map(|name| store.insert(&rpm_bytes(name)).unwrap());
+        let files = names_of_rpms(&store);
+        for (digest, content) in [(digests[0], &rpm_bytes("alpha")[..200]), (digests[1], b"another")] {
+            fs::remove_file(store.path(&digest)).unwrap();
+            fs::write(store.path(&digest), content).unwrap();
+        }
+        let exported = export(&files, &store, &directory, &stage()).unwrap();
+        assert_eq!(exported.counts, Counts { new: 1, present: 0 });
+        assert_eq!(names(&directory), ["gamma-1.2-3.fc44.x86_64.rpm"]);
+        let refused = messages(&exported.refused);
+        assert_eq!(refused.len(), 2);
+        for (message, name) in refused.iter().zip(["alpha", "beta"]) {
+            assert!(message.starts_with(&format!("{name}-1.2-3.fc44.x86_64.rpm: sha256:")), "{message}");
+            assert!(message.ends_with("run ocinitrd store verify --remove"), "{message}");
+        }
+        let (rpms, refused) = rpms(&store).unwrap();
+        assert_eq!(rpms.keys().collect::<Vec<_>>(), ["gamma-1.2-3.fc44.x86_64.rpm"]);
+        assert!(
+            matches!(&messages(&refused)[..], [message] if message.contains("is a damaged rpm file")),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn an_rpm_whose_name_is_no_name_for_a_file_is_named_and_the_others_exported() {
+        let (_root, store, directory) = store();
+        store.insert(&rpm_bytes("alpha")).unwrap();
+        for name in ["../../etc/x", "a/b", "-x", "a\x1b]0;b\x07"] {
+            store.insert(&fixture::named(name)).unwrap();
+        }
+        let (rpms, refused) = rpms(&store).unwrap();
+        assert_eq!(rpms.keys().collect::<Vec<_>>(), ["alpha-1.2-3.fc44.x86_64.rpm"]);
+        let refused = messages(&refused);
+        assert_eq!(refused.len(), 4);
+        assert!(refused.iter().all(|message| message.contains(" has no name for a file: \"")), "{refused:?}");
+        assert!(refused.iter().any(|message| message.contains(r"a\x1b]0;b\x07")), "{refused:?}");
+
+        fs::write(directory.join("evil.rpm"), fixture::named("a/b")).unwrap();
+        fs::write(directory.join("good.rpm"), rpm_bytes("beta")).unwrap();
+        let imported = import(&directory, &store, &stage()).unwrap();
+        assert_eq!(imported.counts, Counts { new: 1, present: 0 });
+        assert!(matches!(&imported.refused[..], [(path, _)] if *path == directory.join("evil.rpm")));
+    }
+
+    #[test]
+    fn names_that_lead_elsewhere_and_missing_directories_are_refused_before_anything_is_written() {
         let (root, store, directory) = store();
         let digest = store.insert(&rpm_bytes("alpha")).unwrap();
-        let files = rpms(&store).unwrap();
-        let path = store.path(&digest);
-        fs::remove_file(&path).unwrap();
-        fs::write(&path, &rpm_bytes("alpha")[..200]).unwrap();
-        let message = |result: Result<Counts>| result.unwrap_err().to_string();
-        assert!(message(export(&files, &store, &directory, &stage())).contains("run ocinitrd store verify --remove"));
-        assert!(rpms(&store).unwrap_err().to_string().contains("is a damaged rpm file"));
+        let message = |result: Result<Exported>| result.unwrap_err().to_string();
         for name in ["../a.rpm", ".a.rpm", ""] {
             let files = BTreeMap::from([(name.to_owned(), digest)]);
-            assert!(message(export(&files, &store, &directory, &stage())).ends_with("which is no name for a file"));
+            assert!(message(export(&files, &store, &directory, &stage())).ends_with("which is not a name for a file"));
         }
         assert_eq!(names(&directory), [""; 0]);
         let absent = root.path().join("absent");
+        let files = names_of_rpms(&store);
         assert!(message(export(&files, &store, &absent, &stage())).contains("make it first: mkdir -p "));
         assert!(import(&absent, &store, &stage()).unwrap_err().to_string().starts_with("there is no directory "));
         assert!(import(&directory, &store, &stage()).unwrap_err().to_string().starts_with("there is no *.rpm below "));
@@ -323,12 +421,12 @@ mod tests {
         let mut digests =
             [rpm_bytes("alpha"), [rpm_bytes("alpha"), vec![0]].concat()].map(|bytes| store.insert(&bytes).unwrap());
         digests.sort();
-        let files = rpms(&store).unwrap();
+        let files = names_of_rpms(&store);
         let second = format!("alpha-1.2-3.fc44.x86_64.{}.rpm", &digests[1].hex()[..12]);
         assert_eq!(
             files,
             BTreeMap::from([("alpha-1.2-3.fc44.x86_64.rpm".to_owned(), digests[0]), (second, digests[1])])
         );
-        assert_eq!(export(&files, &store, &directory, &stage()).unwrap(), Counts { new: 2, present: 0 });
+        assert_eq!(counts(export(&files, &store, &directory, &stage())), Counts { new: 2, present: 0 });
     }
 }

@@ -12,13 +12,16 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::format::text::quoted;
+use crate::format::text::{Escaped, quoted};
 use crate::parallel;
 use crate::progress::{Progress, Stage};
 use crate::rpm_package::{PackagedFile, RpmPackage};
 use crate::tree::{Content, Entry, Kind, Tree, TreePath, normalized};
 
 const BUFFER_BYTES: usize = 1 << 18;
+/// What the files of one package may take, many times a kernel with its modules: 16 GiB. They are unpacked while the
+/// package's signature is being verified.
+const UNPACKED_MAX_BYTES: u64 = 16 << 30;
 /// Directories that are symlinks to those below `/usr`.
 const MERGED: [&[u8]; 4] = [b"bin", b"sbin", b"lib", b"lib64"];
 
@@ -34,7 +37,7 @@ pub fn read_packages(paths: &[PathBuf], spool_directory: &Path, progress: &Progr
     let sizes = packages.iter().map(|package| package.identity.installed_size_bytes);
     let total_bytes = sizes.fold(0, u64::saturating_add);
     let stage = progress.stage("reading kernel packages", Some(total_bytes));
-    let what = |package: &RpmPackage| format!("reading the files of {}", package.identity.nevra());
+    let what = |package: &RpmPackage| format!("reading the files of {}", Escaped::text(&package.identity.nevra()));
     let contents = parallel::map(&packages, |package| {
         spool_contents(package, spool_directory, &stage).with_context(|| what(package))
     })?;
@@ -50,6 +53,12 @@ pub fn read_packages(paths: &[PathBuf], spool_directory: &Path, progress: &Progr
 
 /// The contents of the regular files in the order of the header.
 fn spool_contents(package: &RpmPackage, spool_directory: &Path, stage: &Stage) -> Result<Vec<Option<Content>>> {
+    let files = package.files.iter().filter(|file| file.is_regular() && !file.is_ghost);
+    let unpacked_bytes = files.fold(0_u64, |sum, file| sum.saturating_add(file.size_bytes));
+    ensure!(
+        unpacked_bytes <= UNPACKED_MAX_BYTES,
+        "they take {unpacked_bytes} bytes, and at most {UNPACKED_MAX_BYTES} are unpacked of a package"
+    );
     let mut contents = vec![None; package.files.len()];
     let mut spool = Spool::new(spool_directory)?;
     let mut payload = package.payload()?;
@@ -115,8 +124,8 @@ impl<'p> Reading<'p> {
                 is_same(earlier.file, file),
                 "{} is in {} and, different, in {}",
                 quoted(&path),
-                earlier.package.identity.nevra(),
-                package.identity.nevra()
+                Escaped::text(&earlier.package.identity.nevra()),
+                Escaped::text(&package.identity.nevra())
             ),
         }
         Ok(())
@@ -155,11 +164,15 @@ fn check_ownership(file: &PackagedFile) -> Result<()> {
             owner == b"root",
             "{} belongs to {}: kernel packages are expected to belong to root alone",
             quoted(&file.path),
-            String::from_utf8_lossy(owner)
+            Escaped(owner)
         );
     }
-    let capabilities = String::from_utf8_lossy(&file.capabilities);
-    ensure!(capabilities.is_empty(), "{} has the capabilities {capabilities}, an initrd cannot", quoted(&file.path));
+    let capabilities = Escaped(&file.capabilities);
+    ensure!(
+        file.capabilities.is_empty(),
+        "{} has the capabilities {capabilities}, an initrd cannot",
+        quoted(&file.path)
+    );
     Ok(())
 }
 

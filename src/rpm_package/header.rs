@@ -1,8 +1,9 @@
 //! The header structure of rpm files: tags with typed values. Bytes in, values out.
 //!
 //! See <https://rpm-software-management.github.io/rpm/manual/format_v4.html>. Written here because what is read may be
-//! damaged: every offset and count is checked, and memory is bounded by what the file really has. The `rpm` crate
-//! panics on damaged headers, and does not show the inode numbers that tell hard links.
+//! damaged or hostile, and is read before any signature was verified: every offset and count is checked, no two tags share
+//! data (rpm refuses that too), and so memory is bounded by what the file really has. The `rpm` crate panics on damaged
+//! headers, and does not show the inode numbers that tell hard links.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -14,10 +15,13 @@ use crate::format::digest::{Digest, Hasher};
 const MAGIC: [u8; 4] = [0x8e, 0xad, 0xe8, 1];
 const INTRODUCTION_BYTES: usize = 16;
 const ENTRY_BYTES: u64 = 16;
-/// The bounds that rpm itself sets.
+/// The bound that rpm itself sets.
 const ENTRIES_MAX: u32 = 0xffff;
-const DATA_MAX_BYTES: u32 = 0x0fff_ffff;
+/// A quarter of what rpm takes, and several times what the packages with the most files need: 64 MiB.
+const DATA_MAX_BYTES: u32 = 64 << 20;
 
+const TYPE_NULL: u32 = 0;
+const TYPE_CHAR: u32 = 1;
 const TYPE_INT8: u32 = 2;
 const TYPE_INT16: u32 = 3;
 const TYPE_INT32: u32 = 4;
@@ -54,7 +58,10 @@ impl Header {
         ensure!(introduction[..4] == MAGIC, "there is no rpm header");
         let entries = number(&introduction[8..12]);
         let data_bytes = number(&introduction[12..16]);
-        ensure!(entries <= u64::from(ENTRIES_MAX) && data_bytes <= u64::from(DATA_MAX_BYTES), "the header is too big");
+        ensure!(
+            entries <= u64::from(ENTRIES_MAX) && data_bytes <= u64::from(DATA_MAX_BYTES),
+            "the header has {entries} tags and {data_bytes} bytes, and at most {ENTRIES_MAX} and {DATA_MAX_BYTES} are read"
+        );
         let index_bytes = entries * ENTRY_BYTES;
         let mut index = Vec::new();
         reader.take(index_bytes + data_bytes).read_to_end(&mut index)?;
@@ -64,37 +71,32 @@ impl Header {
         hasher.write_all(&index)?;
         let (_, digest, length_bytes) = hasher.finish();
         let data = index.split_off(usize::try_from(index_bytes)?);
-        let mut values = BTreeMap::new();
+        let mut values = Vec::new();
         for entry in index.chunks_exact(INTRODUCTION_BYTES) {
             let field = |position: usize| number(&entry[position..position + 4]);
             let (tag, kind) = (u32::try_from(field(0))?, u32::try_from(field(4))?);
             let (offset, count) = (usize::try_from(field(8))?, usize::try_from(field(12))?);
             ensure!(offset <= data.len() && count <= data.len(), "the header's tag {tag} is outside of its data");
-            values.insert(tag, Value { kind, offset, count });
+            values.push((tag, Value { kind, offset, count }));
         }
-        Ok(Header { values, data, digest, length_bytes })
+        check_extents(&mut values, &data)?;
+        Ok(Header { values: values.into_iter().collect(), data, digest, length_bytes })
     }
 
     /// The strings of a tag, not necessarily UTF-8; none if the header does not have it.
     ///
     /// # Errors
     /// Fails when the tag holds something else, or is cut off.
-    pub(super) fn strings(&self, tag: u32) -> Result<Vec<&[u8]>> {
-        let Some(value) = self.values.get(&tag) else { return Ok(Vec::new()) };
-        let count = match value.kind {
-            TYPE_STRING => 1,
-            TYPE_STRING_ARRAY | TYPE_I18N_STRING => value.count,
-            kind => bail!("the header's tag {tag} has the type {kind} instead of a string"),
+    pub(super) fn strings(&self, tag: u32) -> Result<impl Iterator<Item = &[u8]>> {
+        let (rest, count) = match self.values.get(&tag) {
+            None => (&[][..], 0),
+            Some(value @ Value { kind: TYPE_STRING | TYPE_STRING_ARRAY | TYPE_I18N_STRING, .. }) => {
+                (&self.data[value.offset..], value.strings())
+            }
+            Some(value) => bail!("the header's tag {tag} has the type {} instead of a string", value.kind),
         };
-        let mut rest = &self.data[value.offset..];
-        let mut strings = Vec::new();
-        for _ in 0..count {
-            let end = rest.iter().position(|byte| *byte == 0);
-            let end = end.with_context(|| format!("the header's tag {tag} is cut off"))?;
-            strings.push(&rest[..end]);
-            rest = &rest[end + 1..];
-        }
-        Ok(strings)
+        // Whether there are so many was checked when the header was read.
+        Ok(rest.split(|byte| *byte == 0).take(count))
     }
 
     /// The first string of a tag as text; none if the header does not have it.
@@ -102,9 +104,8 @@ impl Header {
     /// # Errors
     /// Fails as [`Header::strings`], and when it is not UTF-8.
     pub(super) fn text(&self, tag: u32) -> Result<Option<String>> {
-        let first = self.strings(tag)?.first().copied();
-        let text = first.map(|text| String::from_utf8(text.to_vec())).transpose();
-        text.with_context(|| format!("the header's tag {tag} is no UTF-8"))
+        let text = self.strings(tag)?.next().map(|text| String::from_utf8(text.to_vec())).transpose();
+        text.with_context(|| format!("the header's tag {tag} is not UTF-8"))
     }
 
     /// The bytes of a tag; none if the header does not have it.
@@ -122,19 +123,54 @@ impl Header {
     ///
     /// # Errors
     /// Fails when the tag holds something else, or is cut off.
-    pub(super) fn numbers(&self, tag: u32) -> Result<Vec<u64>> {
-        let Some(value) = self.values.get(&tag) else { return Ok(Vec::new()) };
-        let width = match value.kind {
-            TYPE_INT8 => 1,
-            TYPE_INT16 => 2,
-            TYPE_INT32 => 4,
-            TYPE_INT64 => 8,
-            kind => bail!("the header's tag {tag} has the type {kind} instead of an integer"),
+    pub(super) fn numbers(&self, tag: u32) -> Result<impl ExactSizeIterator<Item = u64>> {
+        let (bytes, width) = match self.values.get(&tag) {
+            None => (&[][..], 1),
+            Some(value) => match width(value.kind).filter(|_| value.kind != TYPE_BINARY && value.kind != TYPE_CHAR) {
+                Some(width) => (&self.data[value.offset..][..value.count * width], width),
+                None => bail!("the header's tag {tag} has the type {} instead of an integer", value.kind),
+            },
         };
-        let bytes = self.data[value.offset..].get(..value.count * width);
-        let bytes = bytes.with_context(|| format!("the header's tag {tag} is cut off"))?;
-        Ok(bytes.chunks_exact(width).map(number).collect())
+        Ok(bytes.chunks_exact(width).map(number))
     }
+}
+
+impl Value {
+    /// How many strings it has, if it is of a type that has some.
+    fn strings(&self) -> usize {
+        if self.kind == TYPE_STRING { 1 } else { self.count }
+    }
+}
+
+/// How many bytes a value of a type without strings takes.
+fn width(kind: u32) -> Option<usize> {
+    Some(match kind {
+        TYPE_CHAR | TYPE_INT8 | TYPE_BINARY => 1,
+        TYPE_INT16 => 2,
+        TYPE_INT32 => 4,
+        TYPE_INT64 => 8,
+        _ => return None,
+    })
+}
+
+/// Makes sure that each value lies inside of the data, and that no two share any of it. Sorts them by where they lie.
+fn check_extents(values: &mut [(u32, Value)], data: &[u8]) -> Result<()> {
+    values.sort_by_key(|(_, value)| value.offset);
+    let mut end = 0;
+    for (tag, value) in values.iter().filter(|(_, value)| value.kind != TYPE_NULL && value.count > 0) {
+        ensure!(value.offset >= end, "the header's tag {tag} shares its data with another");
+        let rest = &data[value.offset..];
+        let length = match width(value.kind) {
+            Some(width) => value.count.checked_mul(width).filter(|length| *length <= rest.len()),
+            None if matches!(value.kind, TYPE_STRING | TYPE_STRING_ARRAY | TYPE_I18N_STRING) => {
+                let ends = rest.iter().enumerate().filter(|(_, byte)| **byte == 0);
+                ends.map(|(end, _)| end + 1).nth(value.strings() - 1)
+            }
+            None => bail!("the header's tag {tag} has the unknown type {}", value.kind),
+        };
+        end = value.offset + length.with_context(|| format!("the header's tag {tag} is cut off"))?;
+    }
+    Ok(())
 }
 
 /// A big-endian integer of up to eight bytes.

@@ -5,6 +5,8 @@
 //! package says it was signed with ([`signer`]). See <https://rpm-software-management.github.io/rpm/manual/format_v4.html>;
 //! version 6 of the format has the same structure.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 mod header;
 mod payload;
 mod signature;
@@ -17,6 +19,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use self::header::Header;
 use crate::format::checksum::Checksum;
+use crate::format::text::quoted;
 use crate::format::time::Timestamp;
 use crate::names::Nevra;
 use crate::regular_file;
@@ -72,6 +75,10 @@ mod tag {
     pub const FILE_DIGEST_ALGORITHM: u32 = 5011;
 }
 
+/// Several times what the largest packages have.
+const FILES_MAX: usize = 200_000;
+/// Linux takes no longer path.
+const PATH_MAX_BYTES: usize = 4096;
 /// A file that is not in the payload but only owned.
 const FLAG_GHOST: u64 = 1 << 6;
 const TYPE_MASK: u32 = 0o170_000;
@@ -182,7 +189,7 @@ impl RpmPackage {
     fn read(path: &Path, mut reader: impl Read) -> Result<Self> {
         let (header, payload_offset) = package_header(&mut reader)?;
         let format = header.text(tag::PAYLOAD_FORMAT)?.unwrap_or_else(|| "cpio".to_owned());
-        ensure!(format == "cpio", "its payload is {format}, which is not supported, only cpio");
+        ensure!(format == "cpio", "its payload is {}, which is not supported, only cpio", quoted(format.as_bytes()));
         Ok(RpmPackage {
             path: path.to_owned(),
             identity: identity_of(&header)?,
@@ -240,7 +247,7 @@ fn signature_header(reader: &mut impl Read) -> Result<Header> {
 
 fn identity_of(header: &Header) -> Result<Identity> {
     let text = |tag, what| header.text(tag)?.with_context(|| format!("it has no {what}"));
-    let first = |tag| anyhow::Ok(header.numbers(tag)?.first().copied());
+    let first = |tag| anyhow::Ok(header.numbers(tag)?.next());
     Ok(Identity {
         name: text(tag::NAME, "name")?,
         epoch: u32::try_from(first(tag::EPOCH)?.unwrap_or(0)).context("its epoch is too big")?,
@@ -250,7 +257,7 @@ fn identity_of(header: &Header) -> Result<Identity> {
         build_time: first(tag::BUILD_TIME)?.unwrap_or(0).try_into().context("its time of build")?,
         source_rpm: header.text(tag::SOURCE_RPM)?.unwrap_or_default(),
         // Of old packages not always UTF-8.
-        license: header.strings(tag::LICENSE)?.first().map_or_else(String::new, |text| lossy(text)),
+        license: header.strings(tag::LICENSE)?.next().map_or_else(String::new, lossy),
         installed_size_bytes: first(tag::LONG_SIZE)?.or(first(tag::SIZE)?).unwrap_or(0),
     })
 }
@@ -276,10 +283,12 @@ fn checksum(algorithm: u64, digits: &str) -> Result<Checksum> {
 /// The parallel arrays of the header, one value a file.
 fn files(header: &Header) -> Result<Vec<PackagedFile>> {
     let base_names = header.strings(tag::BASE_NAMES)?;
+    let count = header.numbers(tag::FILE_MODES)?.len();
+    ensure!(count <= FILES_MAX, "it has {count} files, and at most {FILES_MAX} are read of a package");
     let columns = Columns::of(header)?;
     let mut links: BTreeMap<u64, u32> = BTreeMap::new();
     let mut files = Vec::new();
-    for (index, base_name) in base_names.into_iter().enumerate() {
+    for (index, base_name) in base_names.enumerate() {
         let file = columns.file(index, base_name)?;
         if let Some(group) = file.link_group {
             *links.entry(group).or_insert(0) += 1;
@@ -312,34 +321,39 @@ struct Columns<'h> {
 
 impl<'h> Columns<'h> {
     fn of(header: &'h Header) -> Result<Self> {
-        let long_sizes = header.numbers(tag::LONG_FILE_SIZES)?;
+        let strings = |tag| anyhow::Ok(header.strings(tag)?.take(FILES_MAX).collect());
+        let numbers = |tag| anyhow::Ok(header.numbers(tag)?.take(FILES_MAX).collect::<Vec<u64>>());
+        let long_sizes = numbers(tag::LONG_FILE_SIZES)?;
         Ok(Columns {
-            dir_names: header.strings(tag::DIR_NAMES)?,
-            dir_indexes: header.numbers(tag::DIR_INDEXES)?,
-            modes: header.numbers(tag::FILE_MODES)?,
-            users: header.strings(tag::FILE_USERNAMES)?,
-            groups: header.strings(tag::FILE_GROUPNAMES)?,
-            mtimes: header.numbers(tag::FILE_MTIMES)?,
-            sizes: if long_sizes.is_empty() { header.numbers(tag::FILE_SIZES)? } else { long_sizes },
-            digests: header.strings(tag::FILE_DIGESTS)?,
-            digest_algorithm: header.numbers(tag::FILE_DIGEST_ALGORITHM)?.first().copied().unwrap_or(ALGORITHM_MD5),
-            link_targets: header.strings(tag::FILE_LINKTOS)?,
-            rdevs: header.numbers(tag::FILE_RDEVS)?,
-            flags: header.numbers(tag::FILE_FLAGS)?,
-            capabilities: header.strings(tag::FILE_CAPS)?,
-            devices: header.numbers(tag::FILE_DEVICES)?,
-            inodes: header.numbers(tag::FILE_INODES)?,
+            dir_names: strings(tag::DIR_NAMES)?,
+            dir_indexes: numbers(tag::DIR_INDEXES)?,
+            modes: numbers(tag::FILE_MODES)?,
+            users: strings(tag::FILE_USERNAMES)?,
+            groups: strings(tag::FILE_GROUPNAMES)?,
+            mtimes: numbers(tag::FILE_MTIMES)?,
+            sizes: if long_sizes.is_empty() { numbers(tag::FILE_SIZES)? } else { long_sizes },
+            digests: strings(tag::FILE_DIGESTS)?,
+            digest_algorithm: header.numbers(tag::FILE_DIGEST_ALGORITHM)?.next().unwrap_or(ALGORITHM_MD5),
+            link_targets: strings(tag::FILE_LINKTOS)?,
+            rdevs: numbers(tag::FILE_RDEVS)?,
+            flags: numbers(tag::FILE_FLAGS)?,
+            capabilities: strings(tag::FILE_CAPS)?,
+            devices: numbers(tag::FILE_DEVICES)?,
+            inodes: numbers(tag::FILE_INODES)?,
         })
     }
 
     fn file(&self, index: usize, base_name: &[u8]) -> Result<PackagedFile> {
-        let directory = usize::try_from(number(&self.dir_indexes, index)?)?;
+        let directory = text(&self.dir_names, usize::try_from(number(&self.dir_indexes, index)?)?)?;
+        // Many files may share one directory's name.
+        let path_bytes = directory.len() + base_name.len();
+        ensure!(path_bytes <= PATH_MAX_BYTES, "a path in it has {path_bytes} bytes, and Linux takes {PATH_MAX_BYTES}");
         let mode = u32::try_from(number(&self.modes, index)?)?;
         let rdev = number(&self.rdevs, index)?;
         let digits = std::str::from_utf8(text(&self.digests, index)?)?;
         let is_ghost = number(&self.flags, index)? & FLAG_GHOST != 0;
         let mut file = PackagedFile {
-            path: [text(&self.dir_names, directory)?, base_name].concat(),
+            path: [directory, base_name].concat(),
             mode,
             user: text(&self.users, index)?.to_vec(),
             group: text(&self.groups, index)?.to_vec(),
@@ -372,4 +386,90 @@ fn text<'h>(column: &[&'h [u8]], index: usize) -> Result<&'h [u8]> {
 
 fn too_short() -> anyhow::Error {
     anyhow!("its columns have different lengths")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixture::{INT16, INT32, STRING_ARRAY};
+    use super::*;
+
+    /// The package `a` with these further tags: number, type, count, data.
+    fn package(tags: &[(u32, u32, usize, Vec<u8>)]) -> Result<RpmPackage> {
+        let (mut entries, mut data) = fixture::identity("a");
+        for (tag, kind, count, bytes) in tags {
+            entries.push((*tag, *kind, data.len(), *count));
+            data.extend(bytes);
+        }
+        read(&fixture::package(&fixture::header(&entries, &data)))
+    }
+
+    fn read(bytes: &[u8]) -> Result<RpmPackage> {
+        RpmPackage::read(Path::new("a.rpm"), bytes)
+    }
+
+    fn files(count: usize, directory: &str) -> Vec<(u32, u32, usize, Vec<u8>)> {
+        let texts = |text: &str, tag| (tag, STRING_ARRAY, count, format!("{text}\0").repeat(count).into_bytes());
+        let numbers = |tag, kind, width: usize| (tag, kind, count, vec![0; count * width]);
+        vec![
+            (tag::DIR_NAMES, STRING_ARRAY, 1, format!("{directory}\0").into_bytes()),
+            numbers(tag::DIR_INDEXES, INT32, 4),
+            numbers(tag::FILE_MODES, INT16, 2),
+            texts("root", tag::FILE_USERNAMES),
+            texts("root", tag::FILE_GROUPNAMES),
+            numbers(tag::FILE_MTIMES, INT32, 4),
+            numbers(tag::FILE_SIZES, INT32, 4),
+            texts("", tag::FILE_DIGESTS),
+            texts("", tag::FILE_LINKTOS),
+            numbers(tag::FILE_RDEVS, INT16, 2),
+            numbers(tag::FILE_FLAGS, INT32, 4),
+            texts("f", tag::BASE_NAMES),
+        ]
+    }
+
+    fn message(result: Result<RpmPackage>) -> String {
+        format!("{:#}", result.map(|package| package.files.len()).unwrap_err())
+    }
+
+    #[test]
+    fn tags_that_share_their_data_are_refused() {
+        let (mut entries, data) = fixture::identity("a");
+        let read = |entries: &[fixture::Entry]| read(&fixture::package(&fixture::header(entries, &data)));
+        assert_eq!(read(&entries).unwrap().identity.nevra(), "a-1-1.noarch");
+        entries.reverse();
+        assert!(read(&entries).is_ok(), "their order is not prescribed");
+        for (offset, tag) in [(entries[0].2, 5000), (entries[0].2 + 1, 5000), (0, tag::NAME)] {
+            let mut shared = entries.clone();
+            shared.push((5000, STRING_ARRAY, offset, 1));
+            let error = message(read(&shared));
+            assert!(error.ends_with("shares its data with another"), "{tag} {error}");
+        }
+    }
+
+    #[test]
+    fn values_outside_of_the_data_and_of_unknown_types_are_refused() {
+        let one = |kind, count, data: &[u8]| message(package(&[(5000, kind, count, data.to_vec())]));
+        assert_eq!(one(INT32, 2, &[0; 7]), "the header's tag 5000 is cut off");
+        assert_eq!(one(STRING_ARRAY, 3, b"a\0b\0"), "the header's tag 5000 is cut off");
+        assert_eq!(one(10, 1, b"a"), "the header's tag 5000 has the unknown type 10");
+        assert!(package(&[(5000, 0, 9, vec![]), (5001, STRING_ARRAY, 0, vec![])]).is_ok());
+    }
+
+    #[test]
+    fn number_of_files_and_length_of_paths_have_a_limit() {
+        assert_eq!(package(&files(2, "/d/")).unwrap().files[1].path, b"/d/f");
+        let error = message(package(&files(200_001, "/d/")));
+        assert_eq!(error, "reading its list of files: it has 200001 files, and at most 200000 are read of a package");
+        let error = message(package(&files(2, &"d".repeat(5000))));
+        assert_eq!(error, "reading its list of files: a path in it has 5001 bytes, and Linux takes 4096");
+    }
+
+    #[test]
+    fn a_header_that_says_it_is_too_big_is_not_read() {
+        let mut bytes = fixture::package(&fixture::named("a"));
+        let header = bytes.len() - fixture::named("a").len();
+        bytes[header..][..4].copy_from_slice(&[0x8e, 0xad, 0xe8, 1]);
+        bytes[header + 12..][..4].copy_from_slice(&((64 << 20) + 1_u32).to_be_bytes());
+        let error = message(read(&bytes));
+        assert!(error.ends_with("67108865 bytes, and at most 65535 and 67108864 are read"), "{error}");
+    }
 }

@@ -19,6 +19,8 @@ const FIELD_BYTES: usize = 8;
 const FIELD_FILE_SIZE: usize = 6;
 const FIELD_NAME_SIZE: usize = 11;
 const NAME_MAX_BYTES: u64 = 4096 + 2;
+/// Of what fills an archive up: archivers write whole records of at most so many bytes.
+const PADDING_MAX_BYTES: u64 = 64 << 10;
 const TRAILER: &[u8] = b"TRAILER!!!";
 
 /// Reads a payload: [`Payload::next_file`] tells the file, reading yields its content.
@@ -28,6 +30,8 @@ pub struct Payload<'p> {
     indexes: BTreeMap<&'p [u8], usize>,
     /// The last name of each file with several: that one has the content in short entries.
     last_of_group: BTreeMap<u64, usize>,
+    /// Which files the archive had so far.
+    seen: Vec<bool>,
     position: u64,
     remaining_bytes: u64,
 }
@@ -43,6 +47,7 @@ impl<'p> Payload<'p> {
             archive: BufReader::with_capacity(BUFFER_BYTES, Members::new(file)),
             last_of_group: groups.collect(),
             indexes: files.map(|(index, file)| (trimmed(&file.path), index)).collect(),
+            seen: vec![false; package.files.len()],
             position: 0,
             remaining_bytes: 0,
         })
@@ -78,6 +83,8 @@ impl<'p> Payload<'p> {
             return Ok(None);
         };
         ensure!(!self.package.files[index].is_ghost, "{} is in the archive and a ghost", self.name(index));
+        // So what is unpacked is no more than the header says.
+        ensure!(!std::mem::replace(&mut self.seen[index], true), "{} is in the archive twice", self.name(index));
         Ok(Some(index))
     }
 
@@ -99,9 +106,13 @@ impl<'p> Payload<'p> {
         let index = index.with_context(|| format!("{} is not in the header", crate::format::text::quoted(&name)))?;
         let file = &self.package.files[index];
         // Only one name of a file with several has the content; what symlinks and directories have is in the header.
-        let agrees =
-            !file.is_regular() || size_bytes == file.size_bytes || file.link_group.is_some() && size_bytes == 0;
-        ensure!(agrees, "{} has {size_bytes} bytes instead of {}", self.name(index), file.size_bytes);
+        let agrees = size_bytes == file.size_bytes || file.link_group.is_some() && size_bytes == 0;
+        ensure!(
+            agrees || !file.is_regular() && size_bytes <= NAME_MAX_BYTES,
+            "{} has {size_bytes} bytes instead of {}",
+            self.name(index),
+            file.size_bytes
+        );
         self.remaining_bytes = size_bytes;
         Ok(Some(index))
     }
@@ -117,19 +128,20 @@ impl<'p> Payload<'p> {
             Some(group) => self.last_of_group[&group] == index,
             None => file.is_regular() || file.type_bits() == 0o120_000,
         };
-        self.remaining_bytes = if has_content { file.size_bytes } else { 0 };
+        let size_bytes = if has_content { file.size_bytes } else { 0 };
+        let fits = file.is_regular() || size_bytes <= NAME_MAX_BYTES;
+        ensure!(fits, "{} has {size_bytes} bytes and is not a file", self.name(index));
+        self.remaining_bytes = size_bytes;
         Ok(index)
     }
 
     /// Reads what follows the archive: padding at most.
     fn finish(&mut self) -> Result<()> {
-        let mut buffer = [0; 4096];
-        loop {
-            match self.archive.read(&mut buffer)? {
-                0 => return Ok(()),
-                count => ensure!(buffer[..count].iter().all(|byte| *byte == 0), "something follows the archive"),
-            }
-        }
+        let mut padding = Vec::new();
+        (&mut self.archive).take(PADDING_MAX_BYTES + 1).read_to_end(&mut padding)?;
+        let is_padding = padding.len() as u64 <= PADDING_MAX_BYTES && padding.iter().all(|byte| *byte == 0);
+        ensure!(is_padding, "something follows the archive");
+        Ok(())
     }
 
     fn name(&self, index: usize) -> String {

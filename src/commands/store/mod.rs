@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 
 use super::answer;
 use super::surroundings::cache_directory;
-use crate::exchange::{self, Counts};
+use crate::exchange::{self, Counts, Exported};
 use crate::fetch;
 use crate::format::digest::Digest;
 use crate::lock::Lock;
@@ -187,13 +187,24 @@ fn blob(item: Item) -> Option<(Digest, Item)> {
 fn export(arguments: &ExportArguments, store: &Store, progress: &Progress) -> Result<ExitCode> {
     let directory = arguments.directory.display();
     let stage = progress.stage("exporting", None);
-    let files = match &arguments.locks[..] {
+    let (files, mut refused) = match &arguments.locks[..] {
         [] => exchange::rpms(store)?,
-        locks => named_by(locks)?,
+        locks => (named_by(locks)?, Vec::new()),
     };
-    let Counts { new, present } = exchange::export(&files, store, &arguments.directory, &stage)?;
+    let Exported { counts: Counts { new, present }, refused: passed_over } =
+        exchange::export(&files, store, &arguments.directory, &stage)?;
+    refused.extend(passed_over);
     stage.finish(&format!("{new} files"));
     print(&format!("{new} packages written to {directory}, {present} were there already\n"))?;
+    check_all_done(new + present, "exported", &refused)
+}
+
+/// Success, unless some of the files were passed over: then an error that names them.
+fn check_all_done(done: usize, what: &str, refused: &[anyhow::Error]) -> Result<ExitCode> {
+    if !refused.is_empty() {
+        let lines: String = refused.iter().map(|error| format!("\n  {error:#}")).collect();
+        bail!("of {} files, {} could not be {what}:{lines}", done + refused.len(), refused.len());
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -216,12 +227,7 @@ fn import(arguments: &ImportArguments, store: &Store, progress: &Progress) -> Re
     let Counts { new, present } = imported.counts;
     stage.finish(&format!("{} files", new + present));
     print(&format!("{new} packages imported, {present} were there already\n"))?;
-    if !imported.refused.is_empty() {
-        let refused: Vec<String> = imported.refused.iter().map(|(_, error)| format!("\n  {error:#}")).collect();
-        let total = new + present + refused.len();
-        bail!("of {total} files, {} could not be imported:{}", refused.len(), refused.concat());
-    }
-    Ok(ExitCode::SUCCESS)
+    check_all_done(new + present, "imported", &imported.refused.into_iter().map(|(_, error)| error).collect::<Vec<_>>())
 }
 
 fn print(text: &str) -> Result<()> {
