@@ -3,14 +3,15 @@
 //! Enters: the text of a definition and of the files it includes. Leaves: one value whose paths are relative to the
 //! definition's directory, so that it says the same wherever a checkout lies.
 //! The format is TOML and strict: an unknown key is an error that names the nearest right one. An included file comes
-//! before the file that includes it: lists are joined in that order, single values are replaced, tables are merged.
+//! before the file that includes it: lists are joined in that order, single values are replaced, tables are merged. A file that
+//! is included more than once counts where it comes first.
 
 mod raw;
 mod repository;
 mod selection;
 mod uki;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +24,9 @@ pub(crate) use raw::mistake_without_content;
 pub use repository::{BUILDER_FILE, Repository};
 pub use selection::Selection;
 pub use uki::Uki;
+
+/// Each level takes stack; a profile is hardly more than two deep.
+const DEEPEST_PROFILE: usize = 32;
 
 /// What goes into an image, with its profiles not yet chosen.
 #[derive(Clone, Debug)]
@@ -128,7 +132,8 @@ impl Definition {
     /// As [`Definition::with_included`].
     pub fn added<'p>(&self, profiles: impl IntoIterator<Item = &'p String>) -> Result<Vec<String>> {
         let mut chosen = self.with_included(profiles)?;
-        chosen.retain(|name| !self.default_profiles.contains(name));
+        let default: BTreeSet<&String> = self.default_profiles.iter().collect();
+        chosen.retain(|name| !default.contains(name));
         Ok(chosen)
     }
 
@@ -137,17 +142,23 @@ impl Definition {
     /// # Errors
     /// Fails when a profile is not defined, naming those that are, or includes itself.
     pub fn with_included<'p>(&self, profiles: impl IntoIterator<Item = &'p String>) -> Result<Vec<String>> {
-        let mut chosen = Vec::new();
+        let mut chosen = Chosen::default();
         for name in profiles {
             self.choose(name, &mut Vec::new(), &mut chosen)?;
         }
-        Ok(chosen)
+        Ok(chosen.names)
     }
 
     /// Adds a profile and what it includes to `chosen`; `open` is the chain of profiles that led here.
-    fn choose(&self, name: &String, open: &mut Vec<String>, chosen: &mut Vec<String>) -> Result<()> {
+    fn choose(&self, name: &String, open: &mut Vec<String>, chosen: &mut Chosen) -> Result<()> {
         if open.contains(name) {
             bail!("the profile includes itself: {} -> {name}", open.join(" -> "));
+        }
+        if chosen.known.contains(name) {
+            return Ok(());
+        }
+        if open.len() == DEEPEST_PROFILE {
+            bail!("profiles include each other more than {DEEPEST_PROFILE} deep: {} -> {name}", open.join(" -> "));
         }
         let profile = self.profile(name)?;
         open.push(name.clone());
@@ -155,9 +166,8 @@ impl Definition {
             self.choose(included, open, chosen).with_context(|| format!("in include_profiles of [profiles.{name}]"))?;
         }
         open.pop();
-        if !chosen.contains(name) {
-            chosen.push(name.clone());
-        }
+        chosen.known.insert(name.clone());
+        chosen.names.push(name.clone());
         Ok(())
     }
 
@@ -171,6 +181,13 @@ impl Definition {
             format!("image {} has no profile {name:?}; its profiles are: {}", self.name, known.join(", "))
         })
     }
+}
+
+/// Profiles in their order, each once.
+#[derive(Default)]
+struct Chosen {
+    names: Vec<String>,
+    known: BTreeSet<String>,
 }
 
 /// The path of the definition that a user named.
@@ -342,6 +359,88 @@ modules = ["dm-thin-pool"]
         assert!(error.contains("the profile includes itself: network -> nfs -> network"), "{error}");
         let error = error_of(&[("a.toml", &with("netwrk", ""))], "a");
         assert!(error.contains("in include_profiles of [profiles.nfs]: image a has no profile \"netwrk\""), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_included_twice_counts_where_it_comes_first() {
+        let directory = images(&[
+            ("a.toml", "include = [\"b.toml\", \"c.toml\"]\n"),
+            ("b.toml", "include = [\"d.toml\"]\nreleasever = \"45\"\n"),
+            ("c.toml", "include = [\"d.toml\"]\n[packages]\ninstall = [\"bash\"]\n"),
+            ("d.toml", MINIMAL),
+        ]);
+        let definition = Definition::load("a", directory.path()).unwrap();
+        assert_eq!(words(&definition.selection.install), ["systemd", "bash"]);
+        assert_eq!((definition.releasever.as_str(), definition.files.len()), ("45", 4));
+    }
+
+    /// A chain of so many files, each of which includes the next one twice.
+    fn chain(length: usize) -> tempfile::TempDir {
+        let directory = images(&[]);
+        for number in 0..length {
+            let next = number + 1;
+            let text = format!("include = [\"{next}.toml\", \"{next}.toml\"]\n");
+            fs::write(directory.path().join(format!("images/{number}.toml")), text).unwrap();
+        }
+        fs::write(directory.path().join(format!("images/{length}.toml")), MINIMAL).unwrap();
+        directory
+    }
+
+    #[test]
+    fn includes_cost_what_there_is_to_read_and_have_a_limit() {
+        let definition = Definition::load("0", chain(31).path()).unwrap();
+        assert_eq!((definition.files.len(), definition.selection.install.len()), (32, 1));
+        let error = format!("{:#}", Definition::load("0", chain(32).path()).unwrap_err());
+        assert!(error.ends_with("definitions include each other more than 32 deep"), "{error}");
+
+        let directory = images(&[]);
+        let names: Vec<String> = (0..1000).map(|number| format!("\"{number}.toml\"")).collect();
+        fs::write(directory.path().join("images/a.toml"), format!("include = [{}]", names.join(", "))).unwrap();
+        (0..1000).for_each(|number| fs::write(directory.path().join(format!("images/{number}.toml")), "").unwrap());
+        let error = format!("{:#}", Definition::load("a", directory.path()).unwrap_err());
+        assert!(error.ends_with("the definition includes more than 1000 files"), "{error}");
+
+        let long = format!("{MINIMAL}#{}", " ".repeat(1 << 20));
+        assert!(
+            error_of(&[("a.toml", &long)], "a")
+                .contains("it has more than 1048576 bytes, the most that is read of such a file")
+        );
+        let key = "k".repeat(1 << 19);
+        assert!(error_of(&[("a.toml", &format!("{key} = 1"))], "a").contains("unknown field"));
+    }
+
+    #[test]
+    fn profiles_cost_what_there_is_to_include_and_have_a_limit() {
+        let chain = |length: usize| {
+            let profile = |number| {
+                let next = number + 1;
+                format!(
+                    "[profiles.p{number}]\ninclude_profiles = [\"p{next}\", \"p{next}\"]\ninstall = [\"{number}\"]\n"
+                )
+            };
+            let chain: String = (0..length).map(profile).collect();
+            images(&[("a.toml", &format!("{MINIMAL}{chain}[profiles.p{length}]\n"))])
+        };
+        let definition = Definition::load("a", chain(31).path()).unwrap();
+        assert_eq!(definition.with_included(&["p0".to_owned()]).unwrap().len(), 32);
+        let error = format!("{:#}", Definition::load("a", chain(32).path()).unwrap_err());
+        assert!(error.contains("profiles include each other more than 32 deep: p0 -> p1 -> "), "{error}");
+        let flat: String = (0..20_000).map(|number| format!("[profiles.p{number}]\n")).collect();
+        let directory = images(&[("a.toml", &format!("{MINIMAL}{flat}"))]);
+        let definition = Definition::load("a", directory.path()).unwrap();
+        assert_eq!(definition.added(definition.profiles.keys()).unwrap().len(), 20_001);
+    }
+
+    #[test]
+    fn nesting_within_a_file_has_a_limit() {
+        for text in [
+            format!("default_profiles = {}{}", "[".repeat(100_000), "]".repeat(100_000)),
+            format!("uki = {}{}", "{a=".repeat(100_000), "}".repeat(100_000)),
+            format!("{}a = 1", "uki.".repeat(100_000)),
+            format!("[{}a]", "uki.".repeat(100_000)),
+        ] {
+            assert!(error_of(&[("a.toml", &text)], "a").contains("reading the definition "));
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use crate::names::{
     FileGlob, PackageGlob, PackageName, PackageSpec, ProfileName, ReleaseVersion, RepositoryId, UnitName,
     check_image_name, check_line, lines,
 };
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::regular_file;
 
 /// One file as written: everything is optional until all files are merged.
 #[derive(Debug, Default, Deserialize)]
@@ -200,7 +200,14 @@ impl RawDefinition {
     }
 }
 
-/// Reads `path` and, before it, what it includes. `open` is the chain of includes that led here.
+/// Each level takes stack; a definition is hardly more than three deep.
+const DEEPEST_INCLUDE: usize = 32;
+const MOST_FILES: usize = 1000;
+/// A hundred times what a person writes.
+const LONGEST_FILE_BYTES: u64 = 1 << 20;
+
+/// Reads `path` and, before it, what it includes; of a file that was read already, nothing. `open` is the chain of includes that
+/// led here.
 pub fn read_with_includes(path: &Path, open: &mut Vec<PathBuf>, files: &mut Vec<PathBuf>) -> Result<RawDefinition> {
     let path = fs::canonicalize(path).with_context(|| format!("reading the definition {}", path.display()))?;
     ensure!(
@@ -212,7 +219,12 @@ pub fn read_with_includes(path: &Path, open: &mut Vec<PathBuf>, files: &mut Vec<
         let chain: Vec<String> = open.iter().chain([&path]).map(|file| file.display().to_string()).collect();
         bail!("the definition includes itself: {}", chain.join(" -> "));
     }
-    let text = regular_file::read_text(&path, TEXT_LIMIT_BYTES)
+    if files.contains(&path) {
+        return Ok(RawDefinition::default());
+    }
+    ensure!(open.len() < DEEPEST_INCLUDE, "definitions include each other more than {DEEPEST_INCLUDE} deep");
+    ensure!(files.len() + open.len() < MOST_FILES, "the definition includes more than {MOST_FILES} files");
+    let text = regular_file::read_text(&path, LONGEST_FILE_BYTES)
         .with_context(|| format!("reading the definition {}", path.display()))?;
     let is_own = open.first().is_none_or(|main| main.parent().is_some_and(|directory| path.starts_with(directory)));
     let parsed = RawDefinition::parse(&text, is_own).and_then(|own| own.check_paths().map(|()| own));
@@ -253,10 +265,14 @@ pub(crate) fn mistake_without_content(error: &toml::de::Error, text: &str) -> St
     format!("line {}: {message}", before.matches('\n').count() + 1)
 }
 
+/// Longer than any right one.
+const LONGEST_KEY_BYTES: usize = 64;
+
 /// The right key nearest to the unknown one that a message of serde's speaks of.
 fn nearest_key(message: &str) -> Option<String> {
     let mut quoted = message.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
-    let wrong = quoted.next()?;
+    // The search takes as long as the product of the lengths.
+    let wrong = quoted.next().filter(|wrong| wrong.len() <= LONGEST_KEY_BYTES)?;
     quoted
         .map(|right| (strsim::damerau_levenshtein(wrong, right), right))
         .min()

@@ -206,7 +206,8 @@ impl Section {
             ensure!(self.keys.contains_key(key), "the key {key} is named, but not there");
         }
         self.check_grammar()?;
-        self.solutions.iter().try_for_each(|solution| self.check_epoch(solution))
+        let build_times = self.packages.iter().map(|package| (package.nevra(), package.build_time)).collect();
+        self.solutions.iter().try_for_each(|solution| check_epoch(solution, &build_times))
     }
 
     /// What becomes an argument of a program, the name of a file or an address is what that may be: whoever wrote the lock.
@@ -233,15 +234,15 @@ impl Section {
         let of_solutions = self.solutions.iter().flat_map(|solution| &solution.packages);
         of_solutions.chain(self.kernels.iter().flat_map(|kernel| &kernel.packages))
     }
+}
 
-    fn check_epoch(&self, solution: &Solution) -> Result<()> {
-        let newest = self.packages(&solution.packages).iter().map(|package| package.build_time).max();
-        ensure!(
-            newest == Some(solution.epoch),
-            "a solution has the epoch {}, its newest package is of {}",
-            solution.epoch,
-            newest.unwrap_or_default()
-        );
-        Ok(())
-    }
+fn check_epoch(solution: &Solution, build_times: &BTreeMap<String, Timestamp>) -> Result<()> {
+    let newest = solution.packages.iter().filter_map(|nevra| build_times.get(nevra)).max().copied();
+    ensure!(
+        newest == Some(solution.epoch),
+        "a solution has the epoch {}, its newest package is of {}",
+        solution.epoch,
+        newest.unwrap_or_default()
+    );
+    Ok(())
 }

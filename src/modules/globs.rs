@@ -10,6 +10,11 @@ use std::os::unix::ffi::OsStrExt;
 use anyhow::{Context, Result, bail};
 use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
 
+/// Each is matched with every file.
+const RULES_MAX: usize = 10_000;
+/// As long as the longest path.
+const GLOB_MAX_BYTES: usize = 4096;
+
 /// One pattern: whether it excludes, and its glob.
 #[derive(Clone, Debug)]
 pub(super) struct Rule {
@@ -42,11 +47,18 @@ pub(super) struct GlobRules {
 impl GlobRules {
     /// Compiles `rules`. A leading slash anchors a glob at each of `anchors` (such as `/kernel`, or nothing).
     pub(super) fn compile(rules: &[Rule], anchors: &[&str]) -> Result<Self> {
+        if rules.len() > RULES_MAX {
+            bail!("{} patterns are given, and at most {RULES_MAX} are read", rules.len());
+        }
         let (mut paths, mut path_rules) = (GlobSetBuilder::new(), Vec::new());
         let (mut names, mut name_rules) = (GlobSetBuilder::new(), Vec::new());
         for (number, Rule { glob, .. }) in rules.iter().enumerate() {
             if glob.is_empty() {
                 bail!("a pattern is empty; write a name, or leave it out");
+            }
+            if glob.len() > GLOB_MAX_BYTES {
+                let start: String = glob.chars().take(20).collect();
+                bail!("the pattern {start:?}... has {} bytes, and Linux takes {GLOB_MAX_BYTES} of a path", glob.len());
             }
             let below = if glob.ends_with('/') { "*" } else { "" };
             if !glob.contains('/') {
@@ -203,6 +215,27 @@ mod tests {
     #[test]
     fn bare_globs_do_not_cross_directories() {
         assert_eq!(verdict(&["virtio*"], "kernel/drivers/virtio/other"), None);
+    }
+
+    #[test]
+    fn number_and_length_of_patterns_have_a_limit() {
+        let message = |patterns: Vec<String>| {
+            let rules: Vec<Rule> = patterns.iter().map(|pattern| Rule::parse(pattern)).collect();
+            GlobRules::compile(&rules, &[""]).map(drop).map_err(|error| error.to_string())
+        };
+        let number = |count: usize| (0..count).map(|number| format!("module{number}")).collect();
+        assert_eq!(message(number(10_000)), Ok(()));
+        assert_eq!(message(number(10_001)).unwrap_err(), "10001 patterns are given, and at most 10000 are read");
+        let error = message(vec!["a".repeat(5000)]).unwrap_err();
+        assert!(error.ends_with("\"... has 5000 bytes, and Linux takes 4096 of a path"), "{error}");
+    }
+
+    /// A matcher that tries every way would take 2^2000 steps.
+    #[test]
+    fn stars_cost_no_more_than_the_lengths_multiplied() {
+        let glob = "*a".repeat(2000) + "*b";
+        assert!(!matches(&glob, &"a".repeat(4000)));
+        assert!(matches(&glob, &("a".repeat(4000) + "b")));
     }
 
     #[test]

@@ -15,6 +15,8 @@ use super::kernel_modules::{KernelModules, ModuleFile};
 use super::name::{base_name, split_suffix};
 
 const DEFAULT_PATTERNS: &str = include_str!("default.patterns");
+/// For so many patterns that match nothing a near name is looked for, each time among all modules.
+const NEAREST_MAX: usize = 20;
 /// In-tree modules are the common case: an anchored pattern may leave `kernel/` out.
 const MODULE_ANCHORS: [&str; 2] = ["/kernel", ""];
 
@@ -72,7 +74,12 @@ impl Patterns {
         for path in modules.builtin().paths() {
             self.matching(path).iter().for_each(|rule| _ = unused.remove(rule));
         }
-        let unmatched = unused.into_iter().map(|number| unmatched(&self.written[number].0, modules)).collect();
+        // Of hundreds of wrong names the first show what is wrong.
+        let named = unused.into_iter().enumerate().map(|(place, number)| {
+            let modules = Some(modules).filter(|_| place < NEAREST_MAX);
+            unmatched(&self.written[number].0, modules)
+        });
+        let unmatched = named.collect();
         (selected, unmatched)
     }
 
@@ -133,12 +140,14 @@ fn normalize_glob(glob: &str) -> String {
     normalized + &rest.replace('_', "-")
 }
 
-fn unmatched(pattern: &str, modules: &KernelModules) -> UnmatchedPattern {
+/// `modules` are those among which a near name is looked for.
+fn unmatched(pattern: &str, modules: Option<&KernelModules>) -> UnmatchedPattern {
     let glob = Rule::parse(pattern).glob;
     let wanted = base_name(glob.trim_end_matches('/')).replace('-', "_");
     let limit = wanted.len().div_ceil(4).max(1);
-    let nearest = modules
-        .files()
+    let files = modules.into_iter().flat_map(KernelModules::files);
+    let nearest = files
+        .filter(|file| file.name.len().abs_diff(wanted.len()) <= limit)
         .map(|file| (strsim::osa_distance(&wanted, &file.name), file))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)

@@ -79,6 +79,8 @@ struct Closure<'a> {
     begun: BTreeSet<&'a str>,
     /// What is to be decoded and not yet handed out.
     next: Vec<Reached<'a>>,
+    /// What is wanted and decoded, and what it needs not yet wanted.
+    ready: Vec<String>,
     /// The aliases of algorithms that were asked for, normalised.
     aliases: BTreeSet<String>,
     missing: BTreeSet<MissingDependency>,
@@ -101,6 +103,7 @@ impl<'a> Closure<'a> {
             infos: BTreeMap::new(),
             begun: BTreeSet::new(),
             next: Vec::new(),
+            ready: Vec::new(),
             aliases: BTreeSet::new(),
             missing: BTreeSet::new(),
         }
@@ -126,9 +129,12 @@ impl<'a> Closure<'a> {
         let provides = !is_wanted && info.aliases.iter().any(|alias| self.is_asked_for(alias));
         self.infos.insert(name.clone(), info);
         if is_wanted {
-            self.follow(&name);
+            self.ready.push(name);
         } else if provides {
             self.want_named(&name);
+        }
+        while let Some(name) = self.ready.pop() {
+            self.follow(&name);
         }
     }
 
@@ -157,7 +163,7 @@ impl<'a> Closure<'a> {
             return;
         }
         if self.infos.contains_key(&file.name) {
-            self.follow(&file.name);
+            self.ready.push(file.name.clone());
         } else {
             self.decode(file, true);
         }
@@ -357,6 +363,23 @@ mod tests {
             ("kernel/g.ko", &["depends=a"]),
         ]);
         assert_eq!(names(&selected(&tree, &["a"], &[])), ["a", "b_b", "c", "d", "e", "f"]);
+    }
+
+    /// Modules that are decoded already are followed to each other: on the stack, so many would not find room.
+    #[test]
+    fn chains_of_modules_are_followed_to_their_end() {
+        const MODULES: usize = 10_000;
+        let mut tree = fixture::tree(&[("kernel/a.ko", &["softdep=pre: crypto-x"])]);
+        for number in 0..MODULES {
+            let needs = format!("softdep=pre: m{}", number + 1);
+            // The first of the chain is the shortest and so decoded last.
+            let filler = format!("parm={}", "x".repeat(if number == 0 { 0 } else { 100 }));
+            let alias = if number == 0 { "alias=crypto-x" } else { "alias=crypto-y" };
+            let path = format!("kernel/crypto/m{number}.ko");
+            let one = fixture::tree(&[(&path, &[&needs, &filler, alias])]);
+            one.iter().for_each(|(path, entry)| drop(tree.insert(path.clone(), entry.clone())));
+        }
+        assert_eq!(selected(&tree, &["a"], &[]).modules.len(), MODULES + 1);
     }
 
     #[test]

@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::{Content, Entry, Kind, Tree, TreePath, is_within, normalized, parent};
 use crate::format::text::quoted;
+
+/// Each is matched with every path of a tree.
+const GLOBS_MAX: usize = 10_000;
 
 /// Patterns over paths of a tree, as a definition writes them: `/usr/share/doc`, `/usr/lib/**/*.a`. A slash in front
 /// may be there or not; `*` and `?` stop at slashes, `**` does not.
@@ -24,7 +27,8 @@ impl Globs {
     /// Fails on a malformed pattern and names it.
     pub fn new<P: AsRef<str>>(patterns: impl IntoIterator<Item = P>) -> Result<Self> {
         let mut builder = GlobSetBuilder::new();
-        for pattern in patterns {
+        for (number, pattern) in patterns.into_iter().enumerate() {
+            ensure!(number < GLOBS_MAX, "more than {GLOBS_MAX} patterns of files are given");
             let relative = pattern.as_ref().trim_matches('/');
             let glob = GlobBuilder::new(relative).literal_separator(true).build();
             builder.add(glob.with_context(|| format!("reading the pattern {:?}", pattern.as_ref()))?);
@@ -373,6 +377,7 @@ mod tests {
         let left: Vec<_> = tree.iter().map(|(path, _)| String::from_utf8_lossy(path)).collect();
         assert_eq!(left, ["usr", "usr/lib", "usr/lib/d", "usr/lib/z.so", "usr/share", "usr/share/docs"]);
         assert_eq!(starred.remove_matching(&Globs::new(["/usr/lib/*.a"]).unwrap()), 1);
+        assert!(Globs::new(vec!["/usr/lib"; 10_001]).unwrap_err().to_string().starts_with("more than 10000 patterns"));
         assert!(Globs::new(["a[b"]).unwrap_err().to_string().contains("\"a[b\""));
     }
 

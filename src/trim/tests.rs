@@ -229,3 +229,21 @@ fn a_text_that_nobody_may_run_is_data() {
     trim(&mut tree, &selection()).unwrap();
     assert!(tree.get(b"usr/share/example").is_some());
 }
+
+/// Each unit asks for the next one: on the stack, so many would not find room.
+#[test]
+fn chains_of_units_are_followed_to_their_end() {
+    const UNITS: usize = 20_000;
+    let unit = |number: usize| format!("usr/lib/systemd/system/u{number}.service");
+    let mut tree = tree(&[]);
+    tree.add_symlink(b"usr/lib/systemd/system/initrd.target.wants/u0.service", b"../u0.service", EPOCH).unwrap();
+    for number in 0..UNITS {
+        tree.add_file(unit(number).as_bytes(), Content::from_bytes(*b"[Unit]\n"), 0o644, EPOCH).unwrap();
+        let next = format!("{}.wants/u{}.service", unit(number), number + 1);
+        tree.add_symlink(next.as_bytes(), b"nowhere", EPOCH).unwrap();
+    }
+    tree.add_file(b"usr/lib/systemd/system/unused.service", Content::from_bytes(*b""), 0o644, EPOCH).unwrap();
+    trim(&mut tree, &selection()).unwrap();
+    let (last, unused) = (unit(UNITS - 1), "usr/lib/systemd/system/unused.service");
+    assert_eq!(left(&tree, &[&last, unused]), [&last]);
+}

@@ -187,43 +187,50 @@ impl<'a> Reached<'a> {
         }
     }
 
-    /// Reaches a unit with its drop-ins and with the units that links beside it make it depend on.
+    /// Reaches a unit with its drop-ins and with the units that links beside it make it depend on, and these with theirs.
     fn reach_unit(&mut self, name: &str) {
+        let mut names = vec![name.to_owned()];
+        while let Some(name) = names.pop() {
+            self.reach_one_unit(&name, &mut names);
+        }
+    }
+
+    /// Reaches one unit; those that it leads to are added to `further`.
+    fn reach_one_unit(&mut self, name: &str, further: &mut Vec<String>) {
         let paths: Vec<TreePath> = unit_paths(name).filter(|path| self.tree.get(path).is_some()).collect();
         let masked = paths.first().is_some_and(|path| self.is_masked(path));
         if masked || !self.reached_units.insert(name.to_owned()) {
             return;
         }
         for path in &paths {
-            self.reach_unit_file(path);
+            further.extend(self.reach_unit_file(path));
         }
-        self.reach_beside(name);
-        unit::template(name).iter().for_each(|template| self.reach_unit(template));
-        unit::started_by_name(name).filter(|_| !paths.is_empty()).for_each(|name| self.reach_unit(&name));
+        self.reach_beside(name, further);
+        further.extend(unit::template(name));
+        further.extend(unit::started_by_name(name).filter(|_| !paths.is_empty()));
     }
 
-    /// Reaches the file of a unit; where that is another name of a unit, that too.
-    fn reach_unit_file(&mut self, path: &[u8]) {
+    /// Reaches the file of a unit. Where that is another name of a unit, this is returned.
+    fn reach_unit_file(&mut self, path: &[u8]) -> Option<String> {
         self.reach_path(path);
         if !matches!(self.tree.get(path).map(|entry| &entry.kind), Some(Kind::Symlink { .. })) {
-            return;
+            return None;
         }
         self.reached.insert(path.to_vec());
-        if let Some(resolved) = self.tree.resolve(path) {
-            self.reach_unit(&String::from_utf8_lossy(file_name(&resolved)));
-        }
+        let resolved = self.tree.resolve(path)?;
+        Some(String::from_utf8_lossy(file_name(&resolved)).into_owned())
     }
 
-    fn reach_beside(&mut self, name: &str) {
+    fn reach_beside(&mut self, name: &str, further: &mut Vec<String>) {
         let tree = self.tree;
         for directory in unit_paths(name) {
             let drop_ins = [&directory[..], b".d"].concat();
             tree.children(&drop_ins).for_each(|(path, _)| self.reach_path(path));
             for suffix in unit::DEPENDENCIES {
                 let links = [&directory[..], suffix.as_bytes()].concat();
-                for (path, _) in tree.children(&links) {
-                    self.reach_unit(&String::from_utf8_lossy(file_name(path)));
-                }
+                let names =
+                    tree.children(&links).map(|(path, _)| String::from_utf8_lossy(file_name(path)).into_owned());
+                further.extend(names);
             }
         }
     }
