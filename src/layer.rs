@@ -49,7 +49,7 @@ pub struct Rules {
 }
 
 /// Far above the memory of most machines, which an initrd has to fit in: 16 GiB.
-pub const UNPACKED_LIMIT_BYTES: u64 = 16 << 30;
+const UNPACKED_LIMIT_BYTES: u64 = 16 << 30;
 /// Enough for one and a half million entries: 512 MiB.
 const MEMORY_LIMIT_BYTES: u64 = 512 << 20;
 

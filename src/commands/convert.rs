@@ -8,11 +8,11 @@ use anyhow::{Context, Result, bail};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::answer;
+use super::{answer, limits};
 use crate::format::compress::Compression;
 use crate::format::digest::Digest;
 use crate::format::time::Timestamp;
-use crate::layer::{self, Contents, Layer, Rules};
+use crate::layer::{Contents, Layer, Rules};
 use crate::oci;
 use crate::oci::image::Image;
 use crate::output::{MODE_PRIVATE, OutputFile};
@@ -51,17 +51,15 @@ pub struct Arguments {
     #[arg(long, value_name = "SECONDS", env = "SOURCE_DATE_EPOCH")]
     pub epoch: Option<Timestamp>,
 
-    /// Refuse input that unpacks to more than so many GiB.
-    #[arg(long, value_name = "GIB", default_value_t = UNPACKED_LIMIT_GIB)]
-    pub unpacked_limit: u32,
+    /// Refuse input that unpacks to more bytes; may end in K, M, G or T.
+    #[arg(long, value_name = "SIZE", default_value = "16G", value_parser = limits::size)]
+    pub max_unpacked_size: u64,
 
     /// Print the result as JSON.
     #[arg(long)]
     pub json: bool,
 }
 
-const GIB: u64 = 1 << 30;
-const UNPACKED_LIMIT_GIB: u32 = (layer::UNPACKED_LIMIT_BYTES / GIB) as u32;
 /// Of a `manifest.json` that is looked into: what a registry takes.
 const LARGEST_MANIFEST_BYTES: u64 = 4 << 20;
 
@@ -83,7 +81,7 @@ struct Converted<'a> {
 /// was written, and a former output is as it was.
 pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let output = OutputFile::create(&arguments.output, MODE_PRIVATE)?;
-    let mut input = read(&arguments.input, u64::from(arguments.unpacked_limit) * GIB, progress)?;
+    let mut input = read(&arguments.input, arguments.max_unpacked_size, progress)?;
     if let Some(epoch) = arguments.epoch {
         input.tree.clamp_times(epoch.seconds());
     }

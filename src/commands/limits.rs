@@ -34,7 +34,7 @@ pub fn with_hint(error: Error) -> Error {
 }
 
 /// A number of bytes, as a person writes it.
-fn size(text: &str) -> Result<u64, String> {
+pub(super) fn size(text: &str) -> Result<u64, String> {
     let (digits, shift) = match text.char_indices().next_back() {
         Some((end, 'K')) => (&text[..end], 10),
         Some((end, 'M')) => (&text[..end], 20),

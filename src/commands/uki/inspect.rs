@@ -109,7 +109,7 @@ mod tests {
             name: EVIL.to_owned(),
             profile: None,
             size_bytes: 1,
-            sha256: Digest::of(b""),
+            sha256: Some(Digest::of(b"")),
             text: Some(format!("{EVIL}\nsecond")),
         };
         let mut output = Vec::new();
