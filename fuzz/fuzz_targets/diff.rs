@@ -3,13 +3,14 @@
 
 use libfuzzer_sys::fuzz_target;
 use ocinitrd::compare::initrds;
+use ocinitrd::inspect::Limits;
 use ocinitrd::needs::Holdings;
 use ocinitrd_fuzz::with_directory;
 
 fuzz_target!(|bytes: &[u8]| {
     let (one, other) = bytes.split_at(bytes.len() / 2);
     with_directory(&[("one", one), ("other", other)], |directory| {
-        let _ = initrds(&directory.join("one"), &directory.join("other"));
-        let _ = Holdings::of_initrd(&directory.join("one"));
+        let _ = initrds(&directory.join("one"), &directory.join("other"), &Limits::default());
+        let _ = Holdings::of_initrd(&directory.join("one"), &Limits::default());
     });
 });

@@ -3,6 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use ocinitrd::compare::{Recorded, outputs, verify};
+use ocinitrd::inspect::Limits;
 use ocinitrd::manifest::{Manifest, listed_paths};
 use ocinitrd_fuzz::with_directory;
 
@@ -15,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     with_directory(&[("manifest.json", bytes), ("initrd", b"070701")], |directory| {
         if let (Ok(one), Ok(other)) = (Recorded::open(directory), Recorded::open(directory)) {
             let _ = verify(&one);
-            let _ = outputs(&one, &other);
+            let _ = outputs(&one, &other, &Limits::default());
         }
     });
 });
