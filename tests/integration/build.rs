@@ -420,7 +420,7 @@ fn an_output_that_was_changed_is_written_again_whatever_the_manifest_beside_it_s
 
     fs::write(place("manifest.json"), json.replace("\"license\": \"", "\"license\": \"X")).unwrap();
     assert!(!is_believed(), "another manifest of the same outputs");
-    for (name, mode) in [("initrd", 0o644), ("vmlinuz", 0o666), ("oci", 0o777), ("oci/blobs/sha256", 0o700)] {
+    for (name, mode) in [("initrd", 0o644), ("vmlinuz", 0o666), ("oci", 0o777), ("oci/blobs/sha256", 0o755)] {
         fs::set_permissions(place(name), fs::Permissions::from_mode(mode)).unwrap();
         assert!(!is_believed(), "{name} with another mode");
         assert_ne!(fs::metadata(place(name)).unwrap().permissions().mode() & 0o7777, mode, "{name}");

@@ -98,6 +98,8 @@ impl Scenario<'_> {
         strace.args(["-e", &format!("trace={}", fault.calls)]);
         strace.args(["-e", &format!("inject={}:error={}:when={n}", fault.calls, fault.error), "--"]);
         strace.arg(command.get_program()).args(command.get_args());
+        // With cargo's, the linker looks for each library in every directory of its build.
+        strace.env_remove("LD_LIBRARY_PATH");
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => strace.env(name, value),
@@ -174,10 +176,7 @@ fn copy(from: &Path, to: &Path) {
     succeed(Command::new("cp").args(["-a", "--reflink=auto"]).arg(from).arg(to));
 }
 
-/// How many calls of a kind there are from one that fails to the next, in tests that run on every change.
-const STEP: usize = 17;
-
-fn check_convert(step: usize) -> usize {
+fn check_convert() -> usize {
     let place = Place::new();
     let members = vec![directory("usr"), file("usr/a", vec![b'a'; 300_000]), file("usr/b", "b")];
     place.initrd("other", members, "none");
@@ -194,7 +193,7 @@ fn check_convert(step: usize) -> usize {
             command
         },
     };
-    scenario.check(step)
+    scenario.check(1)
 }
 
 /// A build for which the cache has all results, over an earlier output that differs.
@@ -297,19 +296,13 @@ fn check_store(step: usize) -> usize {
 }
 
 #[test]
-fn a_failing_file_system_costs_nothing_but_the_run_when_an_initrd_is_converted() {
-    assert!(check_convert(STEP) > 3);
-}
-
-#[test]
-fn a_failing_file_system_costs_nothing_but_the_run_when_outputs_are_replaced() {
-    assert!(check_build(STEP * 10) > 3);
-}
-
-#[test]
-#[ignore = "makes every call fail, which takes some minutes"]
 fn every_call_that_fails_costs_nothing_but_the_run_when_an_initrd_is_converted() {
-    assert!(check_convert(1) > 50);
+    assert!(check_convert() > 30);
+}
+
+#[test]
+fn some_calls_that_fail_cost_nothing_but_the_run_when_outputs_are_replaced() {
+    assert!(check_build(170) > 3);
 }
 
 #[test]
