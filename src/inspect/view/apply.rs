@@ -158,7 +158,8 @@ impl View {
         let number = match self.inode_of[node as usize] {
             NOTHING => {
                 let number = self.put_new(node, entry.mode & TYPE_MASK);
-                self.inodes[number as usize].device = packed(entry.device);
+                let inode = &mut self.inodes[number as usize];
+                inode.device = if inode.is_device() { packed(entry.device) } else { (0, 0) };
                 number
             }
             number => number,

@@ -120,6 +120,7 @@ impl Default for View {
             view.put(node, inode);
         }
         view.inodes.last_mut().expect("there are some").device = (5, 1);
+        view.inodes.iter_mut().skip(1).for_each(|inode| inode.is_listed = false);
         view
     }
 }
@@ -268,10 +269,17 @@ impl View {
         number
     }
 
-    /// Gives the place, in which nothing is, an inode.
+    /// Gives the place, in which nothing is, an inode. The directories that it is in are listed from then on, whoever made them.
     fn put(&mut self, node: Node, number: u32) {
         self.inode_of[node as usize] = number;
-        self.children_of[self.tree.parent(node) as usize] += 1;
+        let mut parent = self.tree.parent(node);
+        self.children_of[parent as usize] += 1;
+        while let Some(directory) = self.inodes.get_mut(self.inode_of[parent as usize] as usize)
+            && !directory.is_listed
+        {
+            directory.is_listed = true;
+            parent = self.tree.parent(parent);
+        }
     }
 
     /// Makes room for what the tree has more by now.
