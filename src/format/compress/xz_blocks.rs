@@ -237,7 +237,7 @@ fn refused(filters: &[(u64, u64)]) -> Option<String> {
             let name = name.map_or_else(|| format!("{number:#x}"), str::to_owned);
             format!("the kernel does not take the filter {name} in xz")
         }
-        Some(name) => format!("most kernels do not take the filter {name} in xz"),
+        Some(name) => format!("not every kernel takes the filter {name} in xz"),
     })
 }
 
@@ -296,7 +296,7 @@ mod tests {
         assert!(told(&[(3, 1), (LZMA2, 1)]).contains("the filter delta"));
         assert!(told(&[(4, 4), (LZMA2, 1)]).contains("x86 with a start offset"));
         assert!(told(&[(4, 0), (3, 1), (LZMA2, 1)]).contains("at most one filter"));
-        assert!(told(&[(10, 0), (LZMA2, 1)]).contains("most kernels do not take the filter arm64"));
+        assert!(told(&[(10, 0), (LZMA2, 1)]).contains("not every kernel takes the filter arm64"));
         assert!(told(&[(6, 0), (LZMA2, 1)]).contains("the filter ia64"));
         assert!(told(&[(99, 0), (LZMA2, 1)]).contains("the filter 0x63"));
     }
