@@ -45,7 +45,7 @@
 //! | [`process`], [`progress`], [`parallel`] | the one place that spawns programs; the one that narrates; the same work on many items |
 //! | [`exhausted`] | what this machine has run out of: files, memory, room |
 //! | [`regular_file`] | opens and reads files that somebody else may have put there |
-//! | [`own_directory`] | directories that nobody but this user can put anything into |
+//! | [`own_directory`], [`private_group`] | directories that nobody but this user can put anything into |
 
 // The documentation is for those who work on the program: it may point at what is private.
 #![allow(rustdoc::private_intra_doc_links)]
@@ -84,6 +84,7 @@ pub mod oci;
 pub mod output;
 pub mod own_directory;
 pub mod parallel;
+pub mod private_group;
 pub mod process;
 pub mod progress;
 pub mod rebuild;

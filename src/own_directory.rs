@@ -16,9 +16,10 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
+use crate::private_group::others_may_write;
+
 /// The mode of directories that only their owner may look into.
 pub const MODE: u32 = 0o700;
-const OTHERS_MAY_WRITE: u32 = 0o022;
 const OTHERS_MAY_ENTER: u32 = 0o011;
 const STICKY: u32 = 0o1000;
 /// As many as the kernel follows in one path.
@@ -231,7 +232,7 @@ fn of_somebody_else(owner: u32, user: u32) -> String {
 }
 
 fn check_writers(path: &Path, found: &Metadata) -> io::Result<()> {
-    if found.mode() & OTHERS_MAY_WRITE == 0 {
+    if !others_may_write(path, found) {
         return Ok(());
     }
     let mode = found.mode() & 0o7777;

@@ -347,6 +347,29 @@ mod as_root {
     }
 
     #[test]
+    fn a_cache_that_a_users_own_group_may_write_is_used_and_that_of_any_other_group_is_not() {
+        assert!(fixture::is_root(), "this test takes root; leave it out with --skip as_root::");
+        let public = fixture::public_copy(&[]);
+        let program = public.path().join("ocinitrd").display().to_string();
+        let base = directory(0o755);
+        // With a umask of 002, as distributions have it that give each user a group.
+        for (group, may_be_used) in [(fixture::USER, true), ("users", false), ("root", false)] {
+            let cache = base.path().join(group);
+            fs::create_dir_all(cache.join("ocinitrd")).unwrap();
+            succeed(Command::new("chown").args(["-R", &format!("{}:{group}", fixture::USER)]).arg(&cache));
+            succeed(Command::new("chmod").args(["-R", "0775"]).arg(&cache));
+            let mut list =
+                fixture::as_rootless_user([&format!("XDG_CACHE_HOME={}", cache.display()), &program, "store", "list"]);
+            if may_be_used {
+                succeed(&mut list);
+                assert_eq!(mode(&cache.join("ocinitrd")), 0o700);
+            } else {
+                assert!(fail(&mut list).contains("other users may write to it (mode 0775"), "{group}");
+            }
+        }
+    }
+
+    #[test]
     fn logs_in_a_directory_of_somebody_else_go_nowhere_else_and_are_roots_alone() {
         assert!(fixture::is_root(), "this test takes root; leave it out with --skip as_root::");
         let place = directory(0o755);
