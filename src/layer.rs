@@ -12,6 +12,7 @@ mod import;
 mod number;
 mod pax;
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, Write};
 use std::path::Path;
@@ -52,6 +53,31 @@ pub struct Rules {
 const UNPACKED_LIMIT_BYTES: u64 = 16 << 30;
 /// Enough for one and a half million entries: 512 MiB.
 const MEMORY_LIMIT_BYTES: u64 = 512 << 20;
+
+/// An archive, or the layers of an image together, unpack to more bytes than [`Rules::unpacked_limit_bytes`].
+#[derive(Debug)]
+pub struct TooLong {
+    /// What it may be at most.
+    pub limit_bytes: u64,
+}
+
+impl TooLong {
+    /// Whether a layer was refused for this reason.
+    pub fn is_cause_of(error: &anyhow::Error) -> bool {
+        error.chain().any(|cause| match cause.downcast_ref::<io::Error>() {
+            Some(error) => error.get_ref().is_some_and(|inner| inner.is::<TooLong>()),
+            None => cause.is::<TooLong>(),
+        })
+    }
+}
+
+impl fmt::Display for TooLong {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "it unpacks to more than {} bytes", self.limit_bytes)
+    }
+}
+
+impl std::error::Error for TooLong {}
 
 impl Rules {
     /// For an archive that is a whole root file system: complete, and fit for a cpio archive.
@@ -243,8 +269,7 @@ impl<R: Read, W: Write> Read for Tee<R, W> {
             }
         };
         let Some(left_bytes) = self.left_bytes.checked_sub(count as u64) else {
-            let message = format!("it unpacks to more than {} bytes, the limit", self.limit_bytes);
-            return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, TooLong { limit_bytes: self.limit_bytes }));
         };
         self.left_bytes = left_bytes;
         self.copy.write_all(&buffer[..count])?;

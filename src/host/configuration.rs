@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::files;
 use super::uki::Uki;
 use crate::format::compress::Compression;
+use crate::names;
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 const PLACES: [&str; 2] = ["usr/lib/ocinitrd", "etc/ocinitrd"];
@@ -102,7 +103,7 @@ impl Configuration {
 
     fn add(&mut self, raw: Raw) -> Result<()> {
         if let Some(base) = &raw.base {
-            ensure!(!base.is_empty() && !base.contains('/'), "base is the name of a directory, and {base:?} is none");
+            names::check_image_name(base).context("in base, which names a directory of bases")?;
         }
         self.base = raw.base.or(self.base.take());
         self.build = raw.build.or(self.build.take());
@@ -169,7 +170,9 @@ mod tests {
             ("module = []\n", "unknown field"),
             ("files = [\"etc/x\"]\n", "no absolute path"),
             ("compression = \"zip\"\n", "in compression"),
-            ("base = \"../x\"\n", "the name of a directory"),
+            ("base = \"../x\"\n", "in base, which names a directory of bases: \"../x\" is no name"),
+            ("base = \"..\"\n", "in base, which names a directory of bases: \"..\" is no name"),
+            ("base = \"\"\n", "in base, which names a directory of bases: \"\" is no name"),
             ("[uki]\nsplash = \"logo.bmp\"\n", "no absolute path"),
             ("[uki]\ncmdline = \"rw\"\n", "unknown field `cmdline`"),
         ] {

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType, OciLayout, Os, RootFs};
 use serde::Deserialize;
 
@@ -14,7 +14,7 @@ use super::layout::{LAYOUT_VERSION, MARKER};
 use crate::format::digest::Digest;
 use crate::format::tally::Tally;
 use crate::format::text::{Escaped, escaped_error, quoted};
-use crate::layer::{Contents, Layer, Rules};
+use crate::layer::{Contents, Layer, Rules, TooLong};
 use crate::regular_file;
 use crate::tree::{Content, Tree};
 
@@ -116,16 +116,19 @@ impl Image {
         for (descriptor, diff_id) in &self.layers {
             let name = shown(descriptor);
             let layer = self.source.read_layer(descriptor, spool_directory, &rules);
-            let layer = layer.with_context(|| format!("reading the layer {name}"))?;
+            let too_long =
+                || Error::from(TooLong { limit_bytes }).context(format!("reading the image up to the layer {name}"));
+            let layer = layer.map_err(|error| match TooLong::is_cause_of(&error) {
+                true => too_long(),
+                false => error.context(format!("reading the layer {name}")),
+            })?;
             ensure!(
                 layer.diff_id == *diff_id,
                 "the unpacked layer {name} has the digest {}, the config says {diff_id}; {DAMAGED}",
                 layer.diff_id
             );
             let left_bytes = rules.unpacked_limit_bytes.checked_sub(layer.unpacked_bytes.max(layer.size_bytes));
-            let too_long =
-                || format!("up to the layer {name} the image unpacks to more than {limit_bytes} bytes, the limit");
-            rules.unpacked_limit_bytes = left_bytes.with_context(too_long)?;
+            rules.unpacked_limit_bytes = left_bytes.ok_or_else(too_long)?;
             flattened.warnings.merge(layer.warnings);
             flattened.tree.apply_layer(layer.tree);
         }

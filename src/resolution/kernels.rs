@@ -73,3 +73,40 @@ fn kernel_file(path: &[u8]) -> Option<(&str, &str)> {
     let path = std::str::from_utf8(path).ok()?;
     path.strip_prefix("/usr").unwrap_or(path).strip_prefix("/lib/modules/")?.split_once('/')
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_is_the_one_that_was_asked_for() {
+        let found = "6.12.117-1.x86_64";
+        assert!(check_version(None, found).is_ok());
+        assert!(check_version(Some(found), found).is_ok());
+        for (wanted, found, expected) in [
+            (
+                Some("6.12.118-1.x86_64"),
+                found,
+                "for the kernel 6.12.118-1.x86_64 are those of the kernel 6.12.117-1.x86_64",
+            ),
+            (None, "6.12/../..", "reading the kernel's version"),
+        ] {
+            let error = format!("{:#}", check_version(wanted, found).unwrap_err());
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn only_what_lies_below_a_kernels_directory_tells_its_version() {
+        assert_eq!(kernel_file(b"/lib/modules/6.12/vmlinuz"), Some(("6.12", "vmlinuz")));
+        assert_eq!(kernel_file(b"/usr/lib/modules/6.12/kernel/a.ko"), Some(("6.12", "kernel/a.ko")));
+        for path in [
+            &b"/usr/lib/modules/6.12"[..],
+            b"/boot/vmlinuz-6.12",
+            b"/usr/usr/lib/modules/6.12/a",
+            b"/lib/modules/\xff/a",
+        ] {
+            assert_eq!(kernel_file(path), None);
+        }
+    }
+}

@@ -342,6 +342,20 @@ fn inputs_that_are_not_there_or_something_else_say_what_to_do() {
 }
 
 #[test]
+fn a_limit_that_is_reached_comes_with_the_option_that_raises_it() {
+    let place = Place::new();
+    let archive = archive(&[file("a", &"x".repeat(3 << 20))]);
+    fs::write(place.path("layer"), zstd::encode_all(&archive[..], 1).unwrap()).unwrap();
+    let message = fail(place.convert(place.path("layer")).args(["--max-unpacked-size", "2M"]));
+    assert!(
+        message.ends_with("it unpacks to more than 2097152 bytes; --max-unpacked-size raises this limit\n"),
+        "{message}"
+    );
+    place.assert_untouched();
+    succeed(place.convert(place.path("layer")).args(["--max-unpacked-size", "4M"]));
+}
+
+#[test]
 fn names_that_are_not_utf8_are_kept() {
     let place = Place::new();
     let root = place.path("root");
