@@ -10,7 +10,7 @@ CHECK_PROGRAMS = cc libc-headers fsck.vfat openssl sfdisk
 BUILD_PROGRAMS = cc libc-headers podman crun newuidmap qemu-system-x86_64
 OFFLINE_PROGRAMS = $(BUILD_PROGRAMS) apt-get mmdebstrap debian-archive-keyring createrepo_c rpmsign gpg
 MATRIX_PROGRAMS = $(DEB_PROGRAMS) ip
-TEST_PROGRAMS = $(OFFLINE_PROGRAMS) $(CHECK_PROGRAMS) bsdtar bzip2 cpio depmod dracut faketime firmware-keys kernel-install lz4 mandoc mkinitramfs pkcs11-engine rpm rpmbuild rpmlint runuser sbsign skopeo softhsm2-util strace strip swtpm uefi-firmware xz zstd
+TEST_PROGRAMS = $(OFFLINE_PROGRAMS) $(CHECK_PROGRAMS) bsdtar bzip2 c++ cpio depmod dracut faketime firmware-keys kernel-install lz4 mandoc mkinitramfs pkcs11-engine rpm rpmbuild rpmlint runuser sbsign skopeo softhsm2-util strace strip swtpm uefi-firmware xz zstd
 # The programs of administrators, such as depmod, are not on everyone's path.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 
@@ -59,6 +59,7 @@ check: rust check-programs ## the quick part, for every commit: format, lints, u
 
 test: rust test-programs check ## all tests: needs podman and QEMU, installs what is missing
 	scripts/deny.sh
+	scripts/fuzz.sh --check
 	@tests/offline/host-setup.sh
 	cargo build --quiet --locked --package offline-repo
 	target/debug/offline-repo setup --builder all

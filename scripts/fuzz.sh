@@ -1,12 +1,16 @@
 #!/bin/sh
-# Gives each reader of foreign bytes random ones: scripts/fuzz.sh SECONDS [TARGET...]
+# Gives each reader of foreign bytes random ones: scripts/fuzz.sh SECONDS [TARGET...], or --check to see that all compile
 # SECONDS is for each target; without TARGETs it is all of fuzz/fuzz_targets, two at a time where there are two processors or more.
 # An input that crashes its target, takes longer than 10 seconds, or needs more memory than fuzz/src/lib.rs allows is kept in
 # fuzz/artifacts, and makes this fail. cargo-fuzz is built once into a cache directory if it is not installed.
 set -eu
+cd "$(dirname "$0")/.."
+if [ "$1" = --check ]; then
+    RUSTFLAGS='--cfg fuzzing' exec cargo clippy --quiet --manifest-path fuzz/Cargo.toml --locked --bins \
+        --target-dir target/fuzz -- --deny warnings
+fi
 seconds=$1
 shift
-cd "$(dirname "$0")/.."
 cache=${OCINITRD_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/ocinitrd-tests}
 PATH=$PATH:$cache/cargo/bin
 command -v cargo-fuzz > /dev/null || cargo install --quiet --locked --debug --root "$cache/cargo" cargo-fuzz

@@ -8,6 +8,7 @@ table='
 apt-get             apt                    apt
 bsdtar              libarchive-tools       bsdtar
 bzip2               bzip2                  bzip2
+c++                 g++                    gcc-c++
 cc                  gcc                    gcc
 cpio                cpio                   cpio
 createrepo_c        createrepo-c           createrepo_c

@@ -17,6 +17,9 @@ fn fill_in(text: &[u8], named: &[(&str, &[u8])]) -> Vec<u8> {
     text.into_bytes()
 }
 
+/// What the layers may unpack to: far more than the input, but no full disk.
+const UNPACKED_LIMIT_BYTES: u64 = 256 << 20;
+
 fuzz_target!(|bytes: &[u8]| {
     let [index, manifest, config, layer] = parts(bytes);
     let config = fill_in(config, &[("layer", layer)]);
@@ -33,7 +36,7 @@ fuzz_target!(|bytes: &[u8]| {
     ];
     with_directory(&files, |directory| {
         if let Ok(image) = Image::open_directory(directory, "amd64") {
-            let _ = image.flatten(&std::env::temp_dir());
+            let _ = image.flatten(&std::env::temp_dir(), UNPACKED_LIMIT_BYTES);
         }
     });
 });
