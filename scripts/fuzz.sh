@@ -6,7 +6,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 if [ "$1" = --check ]; then
-    RUSTFLAGS='--cfg fuzzing' exec cargo clippy --quiet --manifest-path fuzz/Cargo.toml --locked --bins \
+    RUSTFLAGS='--cfg fuzzing' exec cargo clippy --quiet --manifest-path fuzz/Cargo.toml --locked --bins --examples \
         --target-dir target/fuzz -- --deny warnings
 fi
 seconds=$1
@@ -20,7 +20,7 @@ command -v cargo-fuzz > /dev/null || cargo install --quiet --locked --debug --ro
 cargo fuzz build --sanitizer none
 corpus=fuzz/corpus
 programs=fuzz/target/$(rustc -vV | sed -n 's/^host: //p')/release
-cargo run --quiet --manifest-path fuzz/Cargo.toml --target "$(rustc -vV | sed -n 's/^host: //p')" --release --bin seeds "$corpus"
+cargo run --quiet --manifest-path fuzz/Cargo.toml --target "$(rustc -vV | sed -n 's/^host: //p')" --release --example seeds "$corpus"
 
 # Small files come and go by the thousand.
 scratch=$(mktemp -d "$([ -w /dev/shm ] && echo /dev/shm || echo "${TMPDIR:-/tmp}")/ocinitrd-fuzz.XXXXXX")
