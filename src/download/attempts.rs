@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::PoisonError;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use reqwest::Url;
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use reqwest::{StatusCode, Url};
 
 use super::Downloader;
 use crate::exhausted::Exhausted;
@@ -16,6 +17,8 @@ use crate::format::text::quoted;
 const ROUNDS: u32 = 3;
 /// How many failures that may pass are borne for one file over all its locations: lists of mirrors can be long.
 const PASSING_FAILURES: usize = 6;
+/// The longest time that a server may ask to be left alone for. Longer ones are for a person to wait.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(120);
 /// How many locations an error shows.
 const SHOWN_LOCATIONS: usize = 8;
 
@@ -78,26 +81,108 @@ impl fmt::Display for Address {
 pub(super) enum Failure {
     /// It may work later: no connection, a stall, an overloaded server, a body that was cut off.
     Passing(anyhow::Error),
+    /// It may work after this time: the server said so in `Retry-After`.
+    Busy(anyhow::Error, Duration),
     /// It will not work: not found, forbidden, other bytes.
     Final(anyhow::Error),
     /// The cause is on this side (the store): no location will work.
     Local(anyhow::Error),
 }
 
+impl Failure {
+    /// The same failure, with what was being done.
+    pub(super) fn in_context(self, doing: String) -> Self {
+        match self {
+            Failure::Passing(error) => Failure::Passing(error.context(doing)),
+            Failure::Busy(error, after) => Failure::Busy(error.context(doing), after),
+            Failure::Final(error) => Failure::Final(error.context(doing)),
+            Failure::Local(error) => Failure::Local(error.context(doing)),
+        }
+    }
+}
+
+/// A server's answer that is not a success.
+#[derive(Debug)]
+pub(super) struct HttpStatus(pub StatusCode);
+
+impl fmt::Display for HttpStatus {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "HTTP status {}", self.0)
+    }
+}
+
+impl std::error::Error for HttpStatus {}
+
+/// The kind of a location's failure.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Reason {
+    /// The server does not have the file (HTTP status 404 or 410).
+    Missing,
+    /// The server wants credentials, or others (401 or 403).
+    Unauthorized,
+    /// The server could not be reached, is overloaded, or stopped sending.
+    Unreachable,
+    /// The server was not asked, because of `--offline`.
+    NotAsked,
+    /// The server has other bytes, or refuses for another reason.
+    Other,
+}
+
+impl Reason {
+    fn of(failure: &Failure) -> Reason {
+        let (Failure::Passing(error) | Failure::Busy(error, _) | Failure::Final(error) | Failure::Local(error)) = failure;
+        let status = error.downcast_ref::<HttpStatus>().map(|HttpStatus(status)| *status);
+        match (status, failure) {
+            (Some(StatusCode::NOT_FOUND | StatusCode::GONE), _) => Reason::Missing,
+            (Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN), _) => Reason::Unauthorized,
+            _ if error.is::<NotAsked>() => Reason::NotAsked,
+            (_, Failure::Passing(_) | Failure::Busy(..)) => Reason::Unreachable,
+            _ => Reason::Other,
+        }
+    }
+}
+
+/// That no server is asked, because of `--offline`.
+#[derive(Debug)]
+pub(super) struct NotAsked;
+
+impl fmt::Display for NotAsked {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("not asked, because of --offline")
+    }
+}
+
+impl std::error::Error for NotAsked {}
+
 /// No location gave the file: each with its cause, and what to do.
 #[derive(Debug)]
-pub struct Unobtainable(String);
+pub struct Unobtainable {
+    what: String,
+    /// A line for each location.
+    causes: Vec<String>,
+    advice: Vec<String>,
+    /// The kind of failure of each location that was tried.
+    pub reasons: Vec<Reason>,
+}
 
 impl Unobtainable {
     /// Adds a line on what to do.
-    pub fn advise(self, line: &str) -> Self {
-        Unobtainable(format!("{}\n{line}", self.0))
+    pub fn advise(mut self, line: &str) -> Self {
+        self.advice.push(line.to_owned());
+        self
+    }
+
+    /// The locations with their causes, a line each.
+    pub fn causes(&self) -> &[String] {
+        &self.causes
     }
 }
 
 impl fmt::Display for Unobtainable {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
+        write!(formatter, "fetching {} failed:", self.what)?;
+        self.causes.iter().try_for_each(|cause| write!(formatter, "\n  {cause}"))?;
+        self.advice.iter().try_for_each(|line| write!(formatter, "\n{line}"))
     }
 }
 
@@ -111,8 +196,10 @@ pub(super) struct Attempts<'d> {
     again: Vec<(usize, Address)>,
     round: u32,
     passing_failures: usize,
-    /// By index: the location and its last cause.
-    causes: BTreeMap<usize, (String, String)>,
+    /// How long the servers want to be left alone for.
+    retry_after: Duration,
+    /// By index: the location, its last cause, and the kind of that.
+    causes: BTreeMap<usize, (String, String, Reason)>,
     locations: usize,
 }
 
@@ -132,6 +219,7 @@ impl<'d> Attempts<'d> {
             again: Vec::new(),
             round: 0,
             passing_failures: 0,
+            retry_after: Duration::ZERO,
             causes: BTreeMap::new(),
             locations: locations.len(),
         })
@@ -140,7 +228,8 @@ impl<'d> Attempts<'d> {
     /// The next location with its index, after a pause if it is a repetition.
     pub(super) async fn next(&mut self) -> Option<(usize, Address)> {
         if self.queue.is_empty() && !self.again.is_empty() && self.round + 1 < ROUNDS {
-            tokio::time::sleep(self.downloader.patience.pause * 2u32.pow(self.round)).await;
+            let pause = self.downloader.patience.pause * 2u32.pow(self.round);
+            tokio::time::sleep(pause.max(std::mem::take(&mut self.retry_after))).await;
             self.round += 1;
             self.queue = std::mem::take(&mut self.again).into();
         }
@@ -152,6 +241,7 @@ impl<'d> Attempts<'d> {
     /// # Errors
     /// Fails when it makes further attempts pointless.
     pub(super) fn failed(&mut self, index: usize, address: Address, failure: Failure) -> Result<()> {
+        let reason = Reason::of(&failure);
         let (passing, cause) = match failure {
             Failure::Local(error) => return Err(error.context(format!("fetching {}", self.what))),
             // A file of this host that could not be opened may be right.
@@ -159,10 +249,17 @@ impl<'d> Attempts<'d> {
                 return Err(error.context(format!("fetching {} from {address}", self.what)));
             }
             Failure::Passing(cause) => (true, cause),
+            Failure::Busy(cause, after) if after > LONGEST_RETRY_AFTER => {
+                (false, anyhow!("{cause:#}; the server asks to come back in {} s", after.as_secs()))
+            }
+            Failure::Busy(cause, after) => {
+                self.retry_after = self.retry_after.max(after);
+                (true, cause)
+            }
             Failure::Final(cause) => (false, cause),
         };
         tracing::info!("{address}: {cause:#}");
-        self.causes.insert(index, (address.to_string(), format!("{cause:#}")));
+        self.causes.insert(index, (address.to_string(), format!("{cause:#}"), reason));
         if passing {
             if let Some(server) = address.server() {
                 let mut penalties = self.downloader.penalties.lock().unwrap_or_else(PoisonError::into_inner);
@@ -180,27 +277,23 @@ impl<'d> Attempts<'d> {
 
     /// All locations with their causes, and what to do.
     pub(super) fn into_error(self) -> Unobtainable {
-        let mut lines = vec![format!("fetching {} failed:", self.what)];
         let shown = self.causes.values().take(SHOWN_LOCATIONS);
-        lines.extend(shown.map(|(location, cause)| format!("  {location}: {cause}")));
+        let mut causes: Vec<String> = shown.map(|(location, cause, _)| format!("{location}: {cause}")).collect();
         let more = self.locations - self.causes.len().min(SHOWN_LOCATIONS);
         if more > 0 {
-            lines.push(format!("  and {more} more locations, which failed too or were not tried"));
+            causes.push(format!("and {more} more locations, which failed too or were not tried"));
         }
-        lines.push(match self.passing_failures {
-            0 => "check the repository's URL in the definition".into(),
-            _ => "check the network, the proxy (https_proxy, no_proxy) and the certificates (SSL_CERT_FILE)".into(),
-        });
-        Unobtainable(lines.join("\n"))
+        let advice = match self.passing_failures {
+            0 => self.downloader.advice(),
+            _ => "check the network, the proxy (https_proxy, no_proxy) and the certificates (SSL_CERT_FILE)",
+        };
+        let reasons = self.causes.into_values().map(|(_, _, reason)| reason).collect();
+        Unobtainable { what: self.what, causes, advice: vec![advice.to_owned()], reasons }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use anyhow::anyhow;
-
     use super::*;
     use crate::download::Patience;
 

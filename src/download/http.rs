@@ -1,14 +1,16 @@
 //! HTTP: one attempt at one URL, with resumption, and its failures in words.
 
 use std::error::Error as _;
+use std::fmt;
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow};
-use reqwest::header::{CONTENT_RANGE, RANGE};
+use reqwest::header::{ACCEPT, CONTENT_RANGE, HeaderMap, RANGE, RETRY_AFTER};
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response, StatusCode, Url};
+use reqwest::{Certificate, Client, Identity, RequestBuilder, Response, StatusCode, Url};
 
+use super::attempts::HttpStatus;
 use super::pace::Pace;
 use super::{Counted, Downloader, Failure, Patience};
 use crate::exhausted::Exhausted;
@@ -19,16 +21,40 @@ const REDIRECTS_MAX: usize = 10;
 
 impl Downloader {
     /// The client, made when first needed: a machine without certificates can still copy files.
-    fn client(&self) -> Result<&Client, Failure> {
-        get_or_try_init(&self.client, || new_client(self.patience)).map_err(Failure::Local)
+    pub(super) fn client(&self) -> Result<&Client, Failure> {
+        get_or_try_init(&self.client, || new_client(self.patience, &self.trust)).map_err(Failure::Local)
     }
 
     async fn get(&self, url: &Url, offset_bytes: u64) -> Result<Response, Failure> {
+        let response = self.ask(url, offset_bytes).await?;
+        let Some((_, authorization)) = &self.registry else { return Ok(response) };
+        if response.status() != StatusCode::UNAUTHORIZED {
+            return Ok(response);
+        }
+        match authorization.answer(self, url, response.headers()).await? {
+            true => self.ask(url, offset_bytes).await,
+            false => Ok(response),
+        }
+    }
+
+    async fn ask(&self, url: &Url, offset_bytes: u64) -> Result<Response, Failure> {
         let mut request = self.client()?.get(url.clone());
+        if let Some((accept, authorization)) = &self.registry {
+            request = authorization.apply(request.header(ACCEPT, *accept), url);
+        }
         if offset_bytes > 0 {
             request = request.header(RANGE, format!("bytes={offset_bytes}-"));
         }
         request.send().await.map_err(|error| self.explain(error))
+    }
+
+    /// The answer to a request of another form, as a small text.
+    pub(super) async fn read_answer(&self, request: RequestBuilder, limit_bytes: u64) -> Result<Vec<u8>, Failure> {
+        let reading = async {
+            let response = request.send().await.map_err(|error| self.explain(error))?;
+            self.read_response(response, limit_bytes).await
+        };
+        within(self.patience.text, reading).await
     }
 
     /// A whole small body, within the time that such a text may take.
@@ -37,8 +63,11 @@ impl Downloader {
     }
 
     async fn read_body(&self, url: &Url, limit_bytes: u64) -> Result<Vec<u8>, Failure> {
-        let mut response = self.get(url, 0).await?;
-        check_status(response.status())?;
+        self.read_response(self.get(url, 0).await?, limit_bytes).await
+    }
+
+    async fn read_response(&self, mut response: Response, limit_bytes: u64) -> Result<Vec<u8>, Failure> {
+        check_status(&response)?;
         check_limit(response.content_length().unwrap_or_default(), limit_bytes)?;
         let mut pace = self.pace();
         let mut bytes = Vec::new();
@@ -126,16 +155,41 @@ fn get_or_try_init<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> R
     cell.get().context("making the HTTP client")
 }
 
-fn new_client(patience: Patience) -> Result<Client> {
+/// Whom an HTTPS server has to be vouched for by, beside the system's certificate authorities, and how this side shows who it is.
+#[derive(Clone, Default)]
+pub struct Trust {
+    /// Certificates of further authorities, in PEM.
+    pub authorities: Vec<Vec<u8>>,
+    /// The client's certificate with its key, in PEM.
+    pub identity: Option<Vec<u8>>,
+    /// Whether anybody's certificate will do: what the user has said of this server (`insecure`).
+    pub anybody: bool,
+}
+
+impl fmt::Debug for Trust {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "Trust({} authorities, identity: {})", self.authorities.len(), self.identity.is_some())
+    }
+}
+
+fn new_client(patience: Patience, trust: &Trust) -> Result<Client> {
     // Fails only if a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Client::builder()
+    let mut authorities = Vec::new();
+    for pem in &trust.authorities {
+        authorities.extend(Certificate::from_pem_bundle(pem).context("reading a certificate authority of a registry")?);
+    }
+    let mut builder = Client::builder()
         .user_agent(concat!("ocinitrd/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(patience.connect)
         .read_timeout(patience.stall)
         .redirect(Policy::limited(REDIRECTS_MAX))
-        .build()
-        .context("preparing for HTTPS: is the package ca-certificates installed, or SSL_CERT_FILE set rightly?")
+        .tls_certs_merge(authorities)
+        .tls_danger_accept_invalid_certs(trust.anybody);
+    if let Some(pem) = &trust.identity {
+        builder = builder.identity(Identity::from_pem(pem).context("reading the client's certificate for a registry")?);
+    }
+    builder.build().context("preparing for HTTPS: is the package ca-certificates installed, or SSL_CERT_FILE set rightly?")
 }
 
 /// What `receiving` gives, unless it takes longer.
@@ -148,7 +202,8 @@ pub(super) async fn within<T>(
 }
 
 /// Refuses what is no success.
-fn check_status(status: StatusCode) -> Result<(), Failure> {
+fn check_status(response: &Response) -> Result<(), Failure> {
+    let status = response.status();
     let passing =
         status.is_server_error() || [StatusCode::TOO_MANY_REQUESTS, StatusCode::REQUEST_TIMEOUT].contains(&status);
     match status {
@@ -160,8 +215,20 @@ fn check_status(status: StatusCode) -> Result<(), Failure> {
         StatusCode::PROXY_AUTHENTICATION_REQUIRED => {
             Err(Failure::Final(anyhow!("the proxy wants a user and password: write them into https_proxy")))
         }
-        _ if passing => Err(Failure::Passing(anyhow!("HTTP status {status}"))),
-        _ => Err(Failure::Final(anyhow!("HTTP status {status}"))),
+        _ if passing => match retry_after(response.headers(), SystemTime::now()) {
+            Some(after) => Err(Failure::Busy(HttpStatus(status).into(), after)),
+            None => Err(Failure::Passing(HttpStatus(status).into())),
+        },
+        _ => Err(Failure::Final(HttpStatus(status).into())),
+    }
+}
+
+/// How long a server wants to be left alone for: `Retry-After: SECONDS`, or a date (RFC 9110, 10.2.3).
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    match value.parse() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => Some(httpdate::parse_http_date(value).ok()?.duration_since(now).unwrap_or_default()),
     }
 }
 
@@ -174,8 +241,8 @@ fn position(response: &Response, partial: &mut Partial) -> Result<(), Failure> {
             partial.restart().map_err(Failure::Local)?;
             Err(Failure::Passing(anyhow!("the server did not send the range that was asked for")))
         }
-        status => {
-            check_status(status)?;
+        _ => {
+            check_status(response)?;
             partial.restart().map_err(Failure::Local)
         }
     }
@@ -237,12 +304,33 @@ fn html_instead() -> Failure {
 mod tests {
     use super::*;
 
+    fn answered(status: u16, headers: &[(&str, &str)]) -> Result<(), Failure> {
+        let mut response = http::Response::builder().status(status);
+        for (name, value) in headers {
+            response = response.header(*name, *value);
+        }
+        check_status(&Response::from(response.body("").unwrap()))
+    }
+
     #[test]
     fn statuses_are_told_apart_by_whether_they_may_pass() {
-        let passing = |code| matches!(check_status(StatusCode::from_u16(code).unwrap()), Err(Failure::Passing(_)));
+        let passing = |code| matches!(answered(code, &[]), Err(Failure::Passing(_)));
         assert!(passing(500) && passing(503) && passing(429) && passing(408));
         assert!(!passing(404) && !passing(403) && !passing(407) && !passing(304));
-        assert!(check_status(StatusCode::OK).is_ok());
+        assert!(answered(200, &[]).is_ok());
+    }
+
+    #[test]
+    fn a_server_says_when_to_come_back() {
+        let after = |value: &str| match answered(429, &[("retry-after", value)]) {
+            Err(Failure::Busy(_, after)) => Some(after.as_secs()),
+            _ => None,
+        };
+        assert_eq!((after("7"), after("Wed, 21 Oct 2015 07:28:00 GMT"), after("soon")), (Some(7), Some(0), None));
+        let now = httpdate::parse_http_date("Wed, 21 Oct 2015 07:28:00 GMT").unwrap();
+        let mut headers = HeaderMap::new();
+        headers.insert(RETRY_AFTER, "Wed, 21 Oct 2015 07:29:30 GMT".parse().unwrap());
+        assert_eq!(retry_after(&headers, now), Some(Duration::from_secs(90)));
     }
 
     #[test]

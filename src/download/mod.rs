@@ -6,6 +6,7 @@
 //! (`SSL_CERT_FILE`, `SSL_CERT_DIR`, or the system's) are those of the user who runs this.
 
 mod attempts;
+pub mod authorization;
 mod http;
 mod pace;
 
@@ -19,8 +20,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, anyhow};
 use reqwest::Client;
 
-pub use self::attempts::Unobtainable;
-use self::attempts::{Address, Attempts, Failure};
+use self::attempts::{Address, Attempts, Failure, NotAsked};
+pub use self::attempts::{Reason, Unobtainable};
+use self::authorization::Authorization;
+pub use self::http::Trust;
 pub use self::pace::MinimumRate;
 use crate::format::checksum::Measured;
 use crate::format::digest::Digest;
@@ -66,6 +69,10 @@ pub struct Downloader {
     client: OnceLock<Client>,
     /// Failures by server.
     penalties: Mutex<BTreeMap<String, u32>>,
+    /// What servers are trusted, beyond the system's certificate authorities.
+    trust: Trust,
+    /// For a registry: the types of documents that are understood, and the answer to its challenges.
+    registry: Option<(&'static str, Authorization)>,
 }
 
 /// Bytes under way, counted on a [`Stage`] that several downloads share.
@@ -113,6 +120,21 @@ impl Downloader {
     /// The same downloader, which never asks a server: only files of this host are read.
     pub fn offline(self) -> Self {
         Downloader { offline: true, ..self }
+    }
+
+    /// A downloader for one registry: with certificates of its own, `accept` for the types of documents that are
+    /// understood, and what it is told when it wants to know who asks.
+    pub fn for_registry(&self, accept: &'static str, trust: Trust, authorization: Authorization) -> Self {
+        let Downloader { patience, offline, .. } = *self;
+        Downloader { patience, offline, trust, registry: Some((accept, authorization)), ..Downloader::default() }
+    }
+
+    /// What to look at when a server does not have what it should.
+    fn advice(&self) -> &'static str {
+        match self.registry {
+            Some(_) => "check the name and the digest in [builder]",
+            None => "check the repository's URL in the definition",
+        }
     }
 
     /// Whether no server is asked.
@@ -234,7 +256,7 @@ impl Downloader {
 }
 
 fn not_asked() -> Failure {
-    Failure::Final(anyhow!("not asked, because of --offline"))
+    Failure::Final(NotAsked.into())
 }
 
 enum Claim {
