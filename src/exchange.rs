@@ -1,7 +1,7 @@
-//! The store's rpms under their names: out to a directory of files, and in from one.
+//! The store's rpms and builder images under their names: out to a directory of files, and in from one.
 //!
-//! Enters: a [`Store`] and a directory. Leaves: `NAME-VERSION-RELEASE.ARCH.rpm` files, or blobs. Signatures are not looked
-//! at: content is named by its digest, and a build verifies what it installs.
+//! Enters: a [`Store`] and a directory. Leaves: `NAME-VERSION-RELEASE.ARCH.rpm` files and `builder-DIGEST.oci.tar`, or blobs.
+//! Signatures are not looked at: content is named by its digest, and a build verifies what it installs.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
+use crate::builder_image::{self, StoredImage};
 use crate::format::compress::Members;
-use crate::format::digest::Digest;
+use crate::format::digest::{Digest, Hasher};
 use crate::format::text::quoted;
 use crate::output::{MODE_PUBLIC, OutputFile};
 use crate::progress::Stage;
@@ -146,6 +147,36 @@ pub fn export(files: &BTreeMap<String, Digest>, store: &Store, directory: &Path,
     Ok(exported)
 }
 
+/// Writes builder images into `directory` as OCI archives, each whole or not at all, its content verified before. One that is there
+/// with the same content stays as it is.
+///
+/// # Errors
+/// Fails when a file of the same name has other content, when a blob is damaged, and when the directory is not writable.
+pub fn export_images(images: &[StoredImage], store: &Store, directory: &Path, stage: &Stage) -> Result<Counts> {
+    check_directory(directory)?;
+    let mut counts = Counts::default();
+    for image in images {
+        let name = builder_image::file_name(&image.pinned);
+        let path = directory.join(&name);
+        let mut digest = Hasher::new(io::sink());
+        image.write_archive(BUILDER_NAME, store, &mut digest)?;
+        let (_, digest, size_bytes) = digest.finish();
+        if missing(&BTreeMap::from([(name, digest)]), directory)?.is_empty() {
+            counts.present += 1;
+            continue;
+        }
+        let mut output = OutputFile::create(&path, MODE_PUBLIC)?;
+        image.write_archive(BUILDER_NAME, store, &mut output)?;
+        output.commit()?;
+        counts.new += 1;
+        stage.advance(size_bytes);
+    }
+    Ok(counts)
+}
+
+/// What an engine calls a builder image that it loads from an exported file.
+const BUILDER_NAME: &str = "localhost/ocinitrd/builder:exported";
+
 /// A blob that was just verified, at its start, and its size in bytes.
 fn whole(digest: &Digest, store: &Store) -> Result<(File, u64)> {
     let mut blob = store.read(digest)?;
@@ -195,11 +226,13 @@ fn check_directory(directory: &Path) -> Result<()> {
 pub struct Imported {
     /// The rpms that are in the store now.
     pub counts: Counts,
-    /// The files that are no rpms, each with the reason.
+    /// The builder images that are.
+    pub images: Counts,
+    /// The files that are neither, each with the reason.
     pub refused: Vec<(PathBuf, anyhow::Error)>,
 }
 
-/// Takes every `*.rpm` below `directory` into the store.
+/// Takes every `*.rpm` and every `*.oci.tar` below `directory` into the store.
 ///
 /// # Errors
 /// Fails when the directory cannot be read or has no such file, and when the store cannot be written; what was imported
@@ -207,10 +240,18 @@ pub struct Imported {
 pub fn import(directory: &Path, store: &Store, stage: &Stage) -> Result<Imported> {
     ensure!(directory.is_dir(), "there is no directory {}", directory.display());
     let mut paths = Vec::new();
-    find_rpms(directory, &mut paths)?;
-    ensure!(!paths.is_empty(), "there is no *.rpm below {}", directory.display());
+    find_files(directory, &mut paths)?;
+    ensure!(!paths.is_empty(), "there is no *.rpm and no *.oci.tar below {}", directory.display());
     let mut imported = Imported::default();
     for path in paths {
+        if builder_image::is_archive(&path) {
+            match builder_image::import(&path, store) {
+                Ok((_, 0)) => imported.images.present += 1,
+                Ok(_) => imported.images.new += 1,
+                Err(error) => imported.refused.push((path, error)),
+            }
+            continue;
+        }
         // The list of files is of no use here: an unverified header costs no more than it is long.
         let named = rpm_package::identity(&path)
             .and_then(|identity| file_name(&identity).with_context(|| format!("reading {}", path.display())));
@@ -225,8 +266,8 @@ pub fn import(directory: &Path, store: &Store, stage: &Stage) -> Result<Imported
     Ok(imported)
 }
 
-/// All `*.rpm` below a directory in byte order of their paths; symlinks to directories are not followed.
-fn find_rpms(directory: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
+/// All `*.rpm` and `*.oci.tar` below a directory in byte order of their paths; symlinks to directories are not followed.
+fn find_files(directory: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
     let reading = || format!("reading the directory {}", directory.display());
     let entries = fs::read_dir(directory).with_context(reading)?.collect::<io::Result<Vec<_>>>();
     let mut entries = entries.with_context(reading)?;
@@ -234,12 +275,16 @@ fn find_rpms(directory: &Path, paths: &mut Vec<PathBuf>) -> Result<()> {
     for entry in entries {
         let path = entry.path();
         if entry.file_type().with_context(reading)?.is_dir() {
-            find_rpms(&path, paths)?;
-        } else if path.extension().is_some_and(|extension| extension == "rpm") && !path.is_dir() {
+            find_files(&path, paths)?;
+        } else if has_name_of_one(&path) && !path.is_dir() {
             paths.push(path);
         }
     }
     Ok(())
+}
+
+fn has_name_of_one(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "rpm") || builder_image::is_archive(path)
 }
 
 #[cfg(test)]

@@ -10,12 +10,14 @@
 //! | [`definition`], [`extra_tree`] | `images/NAME.toml` to a checked [`definition::Definition`]; the directories it lays over a tree |
 //! | [`store`], [`cache`] | blobs by sha256, what stages keep, and their removal; results of earlier builds by what they were made from |
 //! | [`download`] | one file, over its mirrors, into the store |
+//! | [`registry`] | images by digest, from registries |
 //! | [`repository`] | repository metadata, fetched and verified |
 //! | [`lock`] | `images/NAME.lock`: exactly which builder, repositories, keys and packages |
 //! | [`dnf`] | the definition as dnf's settings; what dnf and rpm print as values |
 //! | [`fetch`] | packages, verified, in the content store |
 //! | [`uefi`] | the UEFI firmware that this host has for QEMU's guests |
 //! | [`engine`] | containers: podman's API, and the doctor's findings about the host |
+//! | [`builder_image`] | the builder image in the store, and its ways in and out |
 //! | [`layer`] | a tar stream to a spooled, checked layer |
 //! | [`steps`] | what runs in containers: solve, verify, install |
 //! | [`rpm_package`] | an rpm file: its header, its signer, and its payload as a stream |
@@ -52,6 +54,7 @@
 
 pub mod boot;
 pub mod build;
+pub mod builder_image;
 pub mod cache;
 pub mod cli;
 pub mod commands;
@@ -88,6 +91,7 @@ pub mod private_group;
 pub mod process;
 pub mod progress;
 pub mod rebuild;
+pub mod registry;
 pub mod regular_file;
 pub mod repository;
 pub mod resolution;

@@ -6,8 +6,10 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 
+use crate::builder_image;
 use crate::format::time::Timestamp;
 use crate::lock::{Changes, Difference, Inputs, Lock, Section};
+use crate::oci;
 use crate::resolution::{self, Request};
 use crate::workshop::{Workshop, architecture};
 
@@ -148,6 +150,7 @@ fn known_profiles(workshop: &Workshop<'_>, profiles: BTreeSet<String>) -> BTreeS
 /// Fails when the lock does not serve and is not to be renewed, and when it cannot be made.
 pub async fn provide(workshop: &Workshop<'_>, needs: &Needs, renewal: Renewal) -> Result<Section> {
     let section = find_or_make(workshop, needs, renewal).await?;
+    builder_image::touch(&workshop.store, section.builder.digest, oci::architecture(architecture()));
     warn_of_clock(workshop, &section)?;
     Ok(section)
 }
@@ -190,7 +193,11 @@ async fn find_or_make(workshop: &Workshop<'_>, needs: &Needs, renewal: Renewal) 
             progress.note(&format!("{path}: renewed without solving, since {}", lacks.reasons()));
             Section { inputs, ..section.clone() }
         }
-        _ => solve(workshop, before.as_ref(), needs, &lacks).await?,
+        _ => {
+            let section = solve(workshop, before.as_ref(), needs, &lacks).await?;
+            workshop.keep_builder_image().await?;
+            section
+        }
     };
     match save(workshop, lock, section.clone()) {
         Err(error) if renewal == Renewal::Used => progress.warn(&format!("the lock is used, but not kept: {error:#}")),

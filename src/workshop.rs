@@ -5,14 +5,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tokio::sync::OnceCell;
 
+use crate::builder_image;
 use crate::cache::Cache;
 use crate::definition::Definition;
 use crate::download::{Downloader, Patience};
 use crate::engine::doctor::{self, EngineFacts, Host};
 use crate::engine::in_place::InPlace;
+use crate::engine::reference::check_repository;
 use crate::engine::{Builder, Cancellation, Engine, ImageReference, NoEngine, Surroundings};
 use crate::lock::Section;
+use crate::oci;
 use crate::progress::Progress;
+use crate::registry;
 use crate::resolution::Site;
 use crate::store::Store;
 
@@ -27,6 +31,8 @@ pub struct Supply {
     pub offline: bool,
     /// Directories with rpm files, looked into before any server is asked.
     pub rpm_directories: Vec<PathBuf>,
+    /// Where podman's settings for registries lie.
+    pub registries: registry::Settings,
 }
 
 /// What every stage works with.
@@ -137,6 +143,52 @@ impl<'a> Workshop<'a> {
         Ok(())
     }
 
+    /// The builder image as the definition pins it.
+    ///
+    /// # Errors
+    /// Fails when the definition does not pin one by its digest.
+    pub fn builder_reference(&self) -> Result<ImageReference> {
+        self.definition.builder_image.parse().context("in [builder] image")
+    }
+
+    /// Where the builder image may come from.
+    ///
+    /// # Errors
+    /// Fails when a mirror is not the name of a repository.
+    pub fn builder_sources<'s>(&'s self, reference: &'s ImageReference) -> Result<builder_image::Sources<'s>> {
+        let mirrors = &self.definition.builder_mirrors;
+        mirrors.iter().try_for_each(|mirror| check_repository(mirror)).context("in [builder] mirrors")?;
+        Ok(builder_image::Sources {
+            reference,
+            mirrors,
+            store: &self.store,
+            settings: &self.supply.registries,
+            downloader: &self.downloader,
+            architecture: oci::architecture(architecture()),
+            progress: self.progress,
+        })
+    }
+
+    /// Brings the builder image into the store: its registry may have it no more when the lock is used again. That it cannot is
+    /// a warning if the engine has it.
+    ///
+    /// # Errors
+    /// Fails when the definition does not pin one, and when it is wanted and neither the store nor the engine has it.
+    pub async fn keep_builder_image(&self) -> Result<()> {
+        if self.supply.surroundings.in_place {
+            return Ok(());
+        }
+        let reference = self.builder_reference()?;
+        match self.builder_sources(&reference)?.keep().await {
+            Ok(_) => Ok(()),
+            Err(error) if self.builder.get().is_some() => {
+                self.progress.warn(&format!("the builder image is in the engine's storage only: {error:#}"));
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     async fn open_builder(&self) -> Result<Builder> {
         if self.supply.surroundings.in_place {
             let here = InPlace::open(self.store.root(), &self.cancellation)?;
@@ -144,12 +196,9 @@ impl<'a> Workshop<'a> {
             doctor::preflight_in_place(&self.supply.host, &here)?;
             return Ok(Builder::InPlace(here));
         }
-        let reference: ImageReference = self.definition.builder_image.parse().context("in [builder] image")?;
+        let reference = self.builder_reference()?;
         let engine = self.open_engine().await?;
-        let image = match self.supply.offline {
-            true => engine.find_image(&reference).await?,
-            false => engine.ensure_image(&reference, self.progress).await?,
-        };
+        let image = self.builder_sources(&reference)?.provide(&engine).await?;
         Ok(Builder::Containers { engine: Box::new(engine), image })
     }
 

@@ -16,7 +16,7 @@ use super::supply::SupplyOptions;
 ///
 /// Afterwards `ocinitrd build --offline` needs no network. Every rpm is checked against the digest and the size in the lock,
 /// and its signature against the locked keys. What is there already is not fetched again, and a download that was
-/// interrupted goes on where it ended. The builder image is pulled too.
+/// interrupted goes on where it ended. The builder image is fetched into the store, too.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The image: NAME for images/NAME.toml, or the path of a definition.
@@ -37,6 +37,7 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
     let needs = lock.arch.get(architecture()).map(Needs::of).unwrap_or_default();
     let section = locking::provide(&workshop, &needs, Renewal::Forbidden).await?;
     workshop.builder().await?;
+    workshop.keep_builder_image().await?;
     supplies::provide(&workshop, &section, &section.packages).await?;
     let packages = &section.packages;
     let size_bytes: u64 = packages.iter().map(|package| package.size).sum();

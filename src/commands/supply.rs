@@ -18,7 +18,7 @@ pub struct SupplyOptions {
     pub engine: EngineOption,
 
     /// Use no network at all: everything must be in the store, in --rpm-dir or in local repositories, and the builder image
-    /// in the engine's storage.
+    /// in the store or in the engine's storage.
     #[arg(long)]
     pub offline: bool,
 
@@ -40,7 +40,8 @@ impl SupplyOptions {
             *directory = std::path::absolute(&*directory).context("finding the current directory")?;
         }
         let (surroundings, host) = (self.engine.surroundings()?, surroundings::host()?);
-        Ok(Supply { surroundings, host, offline: self.offline, rpm_directories })
+        let registries = surroundings::registries();
+        Ok(Supply { surroundings, host, offline: self.offline, rpm_directories, registries })
     }
 
     /// Opens what the stages work with, for the image of that name or path.

@@ -13,6 +13,7 @@ use crate::engine::doctor::Host;
 use crate::engine::{Endpoint, Surroundings, Wish};
 use crate::own_directory;
 use crate::process::find;
+use crate::registry::Settings;
 use crate::uefi::{self, Firmware};
 
 /// What asks for no engine at all.
@@ -121,6 +122,35 @@ pub fn firmware_for(variables: &Path) -> Option<Firmware> {
 /// `$XDG_CONFIG_HOME`, by the same specification below `$HOME` where it is unset.
 fn configuration_directory() -> Option<PathBuf> {
     absolute("XDG_CONFIG_HOME").or_else(|| absolute("HOME").map(|home| home.join(".config")))
+}
+
+/// Where podman looks for what this user and this machine say of registries: containers-registries.conf(5),
+/// containers-auth.json(5), containers-certs.d(5).
+pub fn registries() -> Settings {
+    let home = |path: &str| configuration_directory().map(|directory| directory.join(path));
+    let system = |path: &str| Some(PathBuf::from(path));
+    let own = home("containers/registries.conf").filter(|path| path.exists());
+    let main = absolute("CONTAINERS_REGISTRIES_CONF").or(own).or_else(|| system("/etc/containers/registries.conf"));
+    let drop_ins = [system("/etc/containers/registries.conf.d"), home("containers/registries.conf.d")];
+    let named = absolute("REGISTRY_AUTH_FILE");
+    let runtime = absolute("XDG_RUNTIME_DIR").map(|directory| directory.join("containers/auth.json"));
+    // What root's podman has without a session.
+    let runtime = runtime.or_else(|| (geteuid().as_raw() == 0).then(|| PathBuf::from("/run/containers/0/auth.json")));
+    let docker = absolute("HOME").map(|home| home.join(".docker/config.json"));
+    let certificates = [
+        home("containers/certs.d"),
+        system("/etc/containers/certs.d"),
+        absolute("HOME").map(|home| home.join(".docker/certs.d")),
+        system("/etc/docker/certs.d"),
+    ];
+    Settings {
+        configuration: [main].into_iter().chain(drop_ins).flatten().collect(),
+        credentials: match named {
+            Some(named) => vec![named],
+            None => [runtime, home("containers/auth.json"), docker].into_iter().flatten().collect(),
+        },
+        certificates: certificates.into_iter().flatten().collect(),
+    }
 }
 
 /// The specification has relative paths ignored.

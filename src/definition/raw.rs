@@ -36,6 +36,20 @@ pub struct RawDefinition {
 #[serde(deny_unknown_fields, default)]
 struct RawBuilder {
     image: Option<String>,
+    #[serde(deserialize_with = "lines")]
+    mirrors: Vec<String>,
+    /// The file that `image` is in.
+    #[serde(skip)]
+    file: PathBuf,
+}
+
+impl RawBuilder {
+    fn extend(&mut self, later: RawBuilder) {
+        if later.image.is_some() {
+            (self.image, self.file) = (later.image, later.file);
+        }
+        self.mirrors.extend(later.mirrors);
+    }
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -126,7 +140,7 @@ impl RawDefinition {
     /// Adds what a later file says: it wins where only one can.
     fn extend(&mut self, later: RawDefinition) {
         self.releasever = later.releasever.or(self.releasever.take());
-        self.builder.image = later.builder.image.or(self.builder.image.take());
+        self.builder.extend(later.builder);
         self.repos.extend(later.repos);
         self.packages.extend(later.packages);
         self.kernel.packages.extend(later.kernel.packages);
@@ -165,6 +179,8 @@ impl RawDefinition {
             lock_directory: directory.clone(),
             directory,
             builder_image: self.builder.image.context("[builder] image is missing")?,
+            builder_mirrors: self.builder.mirrors,
+            builder_file: self.builder.file,
             releasever: self.releasever.context("releasever is missing, such as releasever = \"44\"")?.into(),
             repositories: self.repos.into_iter().map(|(id, repository)| (id.into(), repository)).collect(),
             selection: Selection {
@@ -232,6 +248,7 @@ pub fn read_with_includes(path: &Path, open: &mut Vec<PathBuf>, files: &mut Vec<
     let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
     open.push(path.clone());
     own.resolve_paths(&way_between(&open[0], &path)?);
+    own.builder.file.clone_from(&path);
     let mut merged = RawDefinition::default();
     for include in &own.include {
         let included = read_with_includes(&directory.join(include), open, files)

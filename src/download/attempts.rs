@@ -130,7 +130,8 @@ pub enum Reason {
 
 impl Reason {
     fn of(failure: &Failure) -> Reason {
-        let (Failure::Passing(error) | Failure::Busy(error, _) | Failure::Final(error) | Failure::Local(error)) = failure;
+        let (Failure::Passing(error) | Failure::Busy(error, _) | Failure::Final(error) | Failure::Local(error)) =
+            failure;
         let status = error.downcast_ref::<HttpStatus>().map(|HttpStatus(status)| *status);
         match (status, failure) {
             (Some(StatusCode::NOT_FOUND | StatusCode::GONE), _) => Reason::Missing,

@@ -66,7 +66,12 @@ impl Authorization {
     }
 
     /// Obtains what the challenge in `headers` asks for. Tells whether there is something new to send.
-    pub(super) async fn answer(&self, downloader: &Downloader, url: &Url, headers: &HeaderMap) -> Result<bool, Failure> {
+    pub(super) async fn answer(
+        &self,
+        downloader: &Downloader,
+        url: &Url,
+        headers: &HeaderMap,
+    ) -> Result<bool, Failure> {
         let challenges = challenges(headers);
         let bearer = challenges.iter().find_map(Bearer::of);
         let is_basic = challenges.iter().any(|(scheme, _)| scheme == "basic");
@@ -89,7 +94,8 @@ impl Authorization {
     async fn token(&self, downloader: &Downloader, url: &Url, bearer: &Bearer) -> Result<String, Failure> {
         let what = || format!("asking {} for a token", quoted(bearer.realm.as_bytes()));
         let request = self.request(downloader, url, bearer)?;
-        let answer = downloader.read_answer(request, TOKEN_LIMIT_BYTES).await.map_err(|failure| failure.in_context(what()))?;
+        let answer =
+            downloader.read_answer(request, TOKEN_LIMIT_BYTES).await.map_err(|failure| failure.in_context(what()))?;
         let token = parse_token(&answer).map_err(|error| Failure::Final(error.context(what())))?;
         Ok(format!("Bearer {token}"))
     }
@@ -149,7 +155,8 @@ impl Bearer {
     /// The address of the token server of the registry at `registry`.
     fn realm(&self, registry: &Url) -> Result<Url> {
         let shown = quoted(self.realm.as_bytes());
-        let realm = Url::parse(&self.realm).with_context(|| format!("reading the address {shown} of a token server"))?;
+        let realm =
+            Url::parse(&self.realm).with_context(|| format!("reading the address {shown} of a token server"))?;
         ensure!(
             realm.scheme() == "https" || realm.scheme() == "http" && registry.scheme() == "http",
             "the registry has its tokens given by {shown}, which is not asked: it is not reached over HTTPS"
@@ -187,8 +194,12 @@ mod tests {
 
     #[test]
     fn a_challenge_names_the_token_server() {
-        let found = bearer(r#"Bearer realm="https://auth.example/token",service="registry.example",scope="x""#).unwrap();
-        assert_eq!((found.realm.as_str(), found.service.as_deref()), ("https://auth.example/token", Some("registry.example")));
+        let found =
+            bearer(r#"Bearer realm="https://auth.example/token",service="registry.example",scope="x""#).unwrap();
+        assert_eq!(
+            (found.realm.as_str(), found.service.as_deref()),
+            ("https://auth.example/token", Some("registry.example"))
+        );
         let several = bearer(r#"Basic realm="x", BEARER REALM="https://a/t""#).unwrap();
         assert_eq!((several.realm.as_str(), several.service), ("https://a/t", None));
         assert!(bearer("Bearer").is_none() && bearer("Negotiate").is_none() && bearer("\"").is_none());
@@ -197,7 +208,9 @@ mod tests {
     #[test]
     fn token_servers_without_tls_are_only_asked_for_registries_without_it() {
         let realm = |realm: &str, registry: &str| {
-            Bearer { realm: realm.to_owned(), service: None }.realm(&url(registry)).map_err(|error| format!("{error:#}"))
+            Bearer { realm: realm.to_owned(), service: None }
+                .realm(&url(registry))
+                .map_err(|error| format!("{error:#}"))
         };
         assert!(realm("https://auth/t", "https://r/v2/").is_ok() && realm("http://auth/t", "http://r/v2/").is_ok());
         assert!(realm("http://auth/t", "https://r/v2/").unwrap_err().contains("not reached over HTTPS"));

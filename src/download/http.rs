@@ -189,7 +189,9 @@ fn new_client(patience: Patience, trust: &Trust) -> Result<Client> {
     if let Some(pem) = &trust.identity {
         builder = builder.identity(Identity::from_pem(pem).context("reading the client's certificate for a registry")?);
     }
-    builder.build().context("preparing for HTTPS: is the package ca-certificates installed, or SSL_CERT_FILE set rightly?")
+    builder
+        .build()
+        .context("preparing for HTTPS: is the package ca-certificates installed, or SSL_CERT_FILE set rightly?")
 }
 
 /// What `receiving` gives, unless it takes longer.

@@ -36,7 +36,7 @@ pub(super) async fn ensure(client: &Client, reference: &ImageReference, progress
     if let Some(image) = find(client, reference).await? {
         return Ok(image);
     }
-    if reference.registry() == "localhost" {
+    if reference.is_local() {
         bail!(
             "image {reference} is not in this engine's storage, and names below localhost/ stand for images that are made \
              on the machine, not pulled: make or load it with this engine first (podman images --digests lists what is \

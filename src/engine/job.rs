@@ -5,10 +5,12 @@
 //! attach, start, wait, fetch, remove.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
+use std::io::{self, Write};
+use std::pin::Pin;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Error, Result, anyhow};
+use bytes::Bytes;
 use futures_util::{Stream, StreamExt};
 use rustix::process::{Resource, Signal, getrlimit};
 use tokio::task::block_in_place;
@@ -35,6 +37,9 @@ const OTHERS_PATIENCE: Duration = Duration::from_secs(5);
 /// Enough for dnf and every scriptlet. More is slow: some programs close every possible file before they start another.
 const OPEN_FILES: u64 = 4096;
 const PROCESSES: u64 = 16384;
+
+/// The body of a request.
+type Body = Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>;
 
 /// Writes a whole tar archive, its closing blocks included.
 pub type Input<'a> = Box<dyn FnOnce(&mut dyn Write) -> Result<()> + Send + 'a>;
@@ -166,14 +171,22 @@ impl Engine {
     }
 
     async fn upload(&self, container: &str, input: Input<'_>) -> Result<()> {
+        let (client, container) = (self.client.clone(), container.to_owned());
+        self.send(input, |body| async move { client.upload(&container, body).await }).await
+    }
+
+    /// Sends what `input` writes in the body of a request.
+    pub(super) async fn send<R>(&self, input: Input<'_>, request: impl FnOnce(Body) -> R) -> Result<()>
+    where
+        R: Future<Output = Result<()>> + Send + 'static,
+    {
         let (mut writer, body) = transfer::upload();
-        let (client, cancellation) = (self.client.clone(), self.cancellation.clone());
-        let container = container.to_owned();
+        let (cancellation, request) = (self.cancellation.clone(), request(Box::pin(body)));
         let request = tokio::spawn(async move {
             tokio::select! {
                 biased;
                 interrupted = cancellation.cancelled() => Err(interrupted.into()),
-                answer = client.upload(&container, body) => answer,
+                answer = request => answer,
             }
         });
         let (produced, refused) = block_in_place(|| match input(&mut writer) {

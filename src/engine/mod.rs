@@ -195,11 +195,18 @@ impl Engine {
     /// Finds an image in the engine's storage.
     ///
     /// # Errors
-    /// Fails when it is not there, the digest differs, or the engine goes away.
-    pub async fn find_image(&self, reference: &ImageReference) -> Result<Image> {
-        image::find(&self.client, reference).await?.with_context(|| {
-            format!("image {reference} is not in this engine's storage, and --offline forbids to pull it: run podman pull {reference}")
-        })
+    /// Fails when the digest differs, or the engine goes away.
+    pub async fn find_image(&self, reference: &ImageReference) -> Result<Option<Image>> {
+        image::find(&self.client, reference).await
+    }
+
+    /// Takes the images of an OCI archive, which `archive` writes, into the engine's storage.
+    ///
+    /// # Errors
+    /// Fails when the engine refuses it or goes away, and as `archive` does.
+    pub async fn load_image(&self, archive: Input<'_>) -> Result<()> {
+        let client = self.client.clone();
+        self.send(archive, |body| async move { client.load(body).await }).await
     }
 
     /// Removes the containers of runs that were killed. Those of runs that live are never touched.

@@ -16,8 +16,8 @@ use bollard::errors::Error;
 use bollard::models::{ContainerCreateBody, HostConfig, HostConfigLogConfig, ResourcesUlimits};
 use bollard::query_parameters::{
     AttachContainerOptionsBuilder, CreateContainerOptionsBuilder, CreateImageOptionsBuilder,
-    DownloadFromContainerOptionsBuilder, KillContainerOptionsBuilder, RemoveContainerOptionsBuilder,
-    StartContainerOptions, UploadToContainerOptionsBuilder,
+    DownloadFromContainerOptionsBuilder, ImportImageOptionsBuilder, KillContainerOptionsBuilder,
+    RemoveContainerOptionsBuilder, StartContainerOptions, UploadToContainerOptionsBuilder,
 };
 use bollard::{API_DEFAULT_VERSION, ClientVersion, Docker, body_try_stream};
 use bytes::Bytes;
@@ -257,6 +257,19 @@ impl Client {
             if let Some(status) = event.status.filter(|status| !status.is_empty()) {
                 on_status(status.trim_end());
             }
+        }
+        Ok(())
+    }
+
+    /// Takes the images of an archive into the engine's storage.
+    ///
+    /// # Errors
+    /// Fails when the engine cannot read the archive; the message is the engine's.
+    pub async fn load(&self, archive: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Result<()> {
+        let options = ImportImageOptionsBuilder::default().build();
+        let mut stream = self.patient.import_image(options, body_try_stream(archive), None);
+        while let Some(event) = stream.next().await {
+            event.map_err(failure)?;
         }
         Ok(())
     }

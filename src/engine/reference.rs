@@ -9,6 +9,22 @@ use std::str::FromStr;
 use anyhow::{Context, Result, bail};
 
 use crate::format::digest::Digest;
+use crate::format::text::quoted;
+
+/// What stands in place of a registry for images that are made on the machine.
+const LOCAL: &str = "localhost";
+
+/// Refuses what is not `registry/name`, without tag and digest.
+///
+/// # Errors
+/// Fails quoting it.
+pub fn check_repository(text: &str) -> Result<()> {
+    let parts = text.split_once('/').filter(|(registry, name)| is_registry(registry) && is_name(name));
+    match parts {
+        Some(_) => Ok(()),
+        None => bail!("{} is not of the form registry/name, without tag and digest", quoted(text.as_bytes())),
+    }
+}
 
 /// An image by registry, name and digest.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -23,6 +39,21 @@ impl ImageReference {
     /// `registry[:port]`.
     pub fn registry(&self) -> &str {
         &self.registry
+    }
+
+    /// Whether it names an image that is made on the machine: no registry has such names.
+    pub fn is_local(&self) -> bool {
+        self.registry == LOCAL
+    }
+
+    /// The tag that the digest was that of when it was pinned, if it is named.
+    pub fn tag(&self) -> Option<&str> {
+        self.tag.as_deref()
+    }
+
+    /// The same image by another digest.
+    pub fn with_digest(&self, digest: Digest) -> Self {
+        ImageReference { digest, ..self.clone() }
     }
 
     /// `registry/name`, without tag and digest.
@@ -141,6 +172,24 @@ mod tests {
         for image in ["fedora", "library/fedora:44"] {
             let message = format!("{image}@{DIGEST}").parse::<ImageReference>().unwrap_err().to_string();
             assert!(message.contains("does not name its registry"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_mirror_is_a_repository() {
+        for text in ["quay.io/fedora/fedora", "localhost:5000/a"] {
+            check_repository(text).unwrap();
+        }
+        for text in [
+            "fedora",
+            "quay.io/fedora:44",
+            &format!("quay.io/fedora@{DIGEST}"),
+            "https://quay.io/fedora",
+            "quay.io/",
+            "",
+        ] {
+            let message = check_repository(text).unwrap_err().to_string();
+            assert!(message.contains("registry/name, without tag and digest"), "{message}");
         }
     }
 

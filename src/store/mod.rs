@@ -21,13 +21,13 @@ mod removal;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, Seek};
+use std::io::{self, Read, Seek};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
@@ -211,6 +211,29 @@ impl Store {
         match partial.complete()? {
             Completion::Stored(digest) => Ok(digest),
             Completion::Differs(_) => Err(anyhow!("the bytes of {digest} changed while they were stored")),
+        }
+    }
+
+    /// Stores what `content` has to its end, which has to be the blob of `digest`.
+    ///
+    /// # Errors
+    /// Fails when it is another, when it cannot be read, and when it cannot be written to the store.
+    pub fn insert_stream(&self, digest: &Digest, content: &mut impl Read) -> Result<()> {
+        let checksum = Checksum::Sha256(*digest);
+        let lock =
+            self.lock_partial(&checksum, FlockOperation::LockExclusive)?.context("waiting for a blocking lock")?;
+        let mut partial = self.resume(&checksum, lock)?;
+        partial.restart()?;
+        let mut buffer = vec![0; 1 << 18];
+        loop {
+            match content.read(&mut buffer).context("reading the content")? {
+                0 => break,
+                count => partial.append(&buffer[..count])?,
+            }
+        }
+        match partial.complete()? {
+            Completion::Stored(_) => Ok(()),
+            Completion::Differs(found) => bail!("its digest is {}", found.digest),
         }
     }
 

@@ -3,24 +3,27 @@
 mod report;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 
 use super::answer;
 use super::surroundings::cache_directory;
+use crate::builder_image::StoredImage;
+use crate::engine::ImageReference;
 use crate::exchange::{self, Counts, Exported};
 use crate::fetch;
 use crate::format::digest::Digest;
 use crate::lock::Lock;
+use crate::oci;
 use crate::progress::Progress;
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::store::{Expiry, Item, Kind, Store};
 use report::{Listed, Listing, Verified, Wrong};
 
-/// Show, tidy up, check, export or fill the store of packages and metadata.
+/// Show, tidy up, check, export or fill the store of packages, metadata and builder images.
 ///
 /// The store is ocinitrd in $XDG_CACHE_HOME, by default ~/.cache/ocinitrd. It holds packages and metadata by their SHA-256,
 /// and what builds keep to be faster. What boots keep below it is not counted here.
@@ -44,16 +47,19 @@ enum Action {
     ///
     /// What builds keep is named by what it was made from, and cannot be checked so.
     Verify(VerifyArguments),
-    /// Copy all rpms, or those of a lock, into a directory as NAME-VERSION-RELEASE.ARCH.rpm.
+    /// Copy all rpms, or those of a lock with its builder image, into a directory.
+    ///
+    /// Rpms are called NAME-VERSION-RELEASE.ARCH.rpm; a builder image is an OCI archive, builder-DIGEST.oci.tar, which podman load takes
+    /// too. Only --lock brings builder images.
     ///
     /// The content of each is verified, and each file appears whole or not at all. Those that are there already and are the
     /// same stay as they are; where others have the same names, nothing is copied. On file systems that can share blocks
     /// the copies take no room.
     Export(ExportArguments),
-    /// Take every *.rpm below a directory into the store.
+    /// Take every *.rpm and every builder image (*.oci.tar) below a directory into the store.
     ///
-    /// A build then needs to fetch none of them. They are stored by their content; who signed them is verified by the
-    /// build. Files that are no rpms are named, and the exit code is 1 then.
+    /// A build then needs to fetch none of them. They are stored by their content; who signed packages is verified by the
+    /// build. Files that are something else are named, and the exit code is 1 then.
     Import(ImportArguments),
 }
 
@@ -191,12 +197,44 @@ fn export(arguments: &ExportArguments, store: &Store, progress: &Progress) -> Re
         [] => exchange::rpms(store)?,
         locks => (named_by(locks)?, Vec::new()),
     };
+    let (images, lacking) = builder_images(&arguments.locks, store, progress)?;
+    refused.extend(lacking);
     let Exported { counts: Counts { new, present }, refused: passed_over } =
         exchange::export(&files, store, &arguments.directory, &stage)?;
+    let images = exchange::export_images(&images, store, &arguments.directory, &stage)?;
     refused.extend(passed_over);
-    stage.finish(&format!("{new} files"));
+    stage.finish(&format!("{} files", new + images.new));
     print(&format!("{new} packages written to {directory}, {present} were there already\n"))?;
-    check_all_done(new + present, "exported", &refused)
+    if images.new + images.present > 0 {
+        print(&format!("{} builder images written, {} were there already\n", images.new, images.present))?;
+    }
+    check_all_done(new + present + images.new + images.present, "exported", &refused)
+}
+
+/// The builder images that locks name, for every architecture, and why some are not there.
+fn builder_images(
+    locks: &[PathBuf],
+    store: &Store,
+    progress: &Progress,
+) -> Result<(Vec<StoredImage>, Vec<anyhow::Error>)> {
+    let (mut images, mut lacking) = (BTreeMap::new(), Vec::new());
+    for path in locks {
+        for (arch, section) in &read_lock(path)?.arch {
+            let builder = &section.builder;
+            let reference: ImageReference = builder.image.parse().context("reading the builder image in the lock")?;
+            match StoredImage::find(store, builder.digest, oci::architecture(arch)) {
+                Ok(Some(image)) => drop(images.insert(builder.digest, image)),
+                Ok(None) if reference.is_local() => progress.warn(&format!(
+                    "the builder image {reference} was made on a machine and is not in the store: podman save exports it there"
+                )),
+                Ok(None) => {
+                    lacking.push(anyhow!("the builder image {reference} is not in the store: run ocinitrd fetch first"))
+                }
+                Err(error) => lacking.push(error.context(format!("looking for the builder image {reference}"))),
+            }
+        }
+    }
+    Ok((images.into_values().collect(), lacking))
 }
 
 /// Success, unless some of the files were passed over: then an error that names them.
@@ -212,22 +250,31 @@ fn check_all_done(done: usize, what: &str, refused: &[anyhow::Error]) -> Result<
 fn named_by(locks: &[PathBuf]) -> Result<BTreeMap<String, Digest>> {
     let mut files = BTreeMap::new();
     for path in locks {
-        let text =
-            regular_file::read_text(path, TEXT_LIMIT_BYTES).with_context(|| format!("reading {}", path.display()))?;
-        let lock = Lock::parse(&text).with_context(|| format!("reading {}", path.display()))?;
+        let lock = read_lock(path)?;
         let packages = lock.arch.values().flat_map(|section| &section.packages);
         files.extend(packages.map(|locked| (fetch::proper_file_name(&locked.package()), locked.sha256)));
     }
     Ok(files)
 }
 
+fn read_lock(path: &Path) -> Result<Lock> {
+    let reading = || format!("reading {}", path.display());
+    let text = regular_file::read_text(path, TEXT_LIMIT_BYTES).with_context(reading)?;
+    Lock::parse(&text).with_context(reading)
+}
+
 fn import(arguments: &ImportArguments, store: &Store, progress: &Progress) -> Result<ExitCode> {
     let stage = progress.stage("importing", None);
     let imported = exchange::import(&arguments.directory, store, &stage)?;
     let Counts { new, present } = imported.counts;
-    stage.finish(&format!("{} files", new + present));
+    let images = imported.images;
+    let done = new + present + images.new + images.present;
+    stage.finish(&format!("{done} files"));
     print(&format!("{new} packages imported, {present} were there already\n"))?;
-    check_all_done(new + present, "imported", &imported.refused.into_iter().map(|(_, error)| error).collect::<Vec<_>>())
+    if images.new + images.present > 0 {
+        print(&format!("{} builder images imported, {} were there already\n", images.new, images.present))?;
+    }
+    check_all_done(done, "imported", &imported.refused.into_iter().map(|(_, error)| error).collect::<Vec<_>>())
 }
 
 fn print(text: &str) -> Result<()> {

@@ -1,0 +1,160 @@
+//! The builder image in the store: its index, manifest, configuration and layers, as its registry has them, by their digests.
+//!
+//! Registries delete what a tag no longer names, so a lock would be worth nothing a week later without a copy. Enters: a digest that
+//! is pinned, and the places that may have it. Leaves: blobs in the store, and an archive of them that an engine loads: it then knows
+//! the image by the same digests as after a pull.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`documents`] | indexes and manifests: which blobs are an image |
+//! | [`provide`] | the image in an engine: its own, the store's or a registry's |
+//! | [`archive`] | an OCI archive of these blobs, out and in |
+//! | [`unavailable`] | why an image cannot be had, and what to do |
+
+mod archive;
+mod documents;
+mod provide;
+mod unavailable;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::download::Meter;
+use crate::format::digest::Digest;
+use crate::progress::Progress;
+use crate::registry::{Refusals, Registries};
+use crate::regular_file;
+use crate::store::Store;
+
+pub use archive::{file_name, import, is_archive};
+use documents::{Blob, DOCUMENT_LIMIT_BYTES, Document, Manifest};
+pub use provide::Sources;
+pub use unavailable::{Kind, Unavailable};
+
+/// An image whose blobs are all in the store.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct StoredImage {
+    /// What it is pinned to: the digest of an index over several platforms, or of a manifest.
+    pub pinned: Digest,
+    /// The type of that document.
+    media_type: String,
+    /// The digest of this platform's manifest.
+    pub manifest: Digest,
+    /// Configuration and layers.
+    blobs: Vec<Blob>,
+}
+
+impl StoredImage {
+    /// Looks for the image that is pinned to `pinned`, of it that for `architecture` in OCI's word for it (`amd64`). None if not
+    /// all of it is there and whole; what is damaged is removed.
+    ///
+    /// # Errors
+    /// Fails when what is there is no image, has none for the architecture, or cannot be read.
+    pub fn find(store: &Store, pinned: Digest, architecture: &str) -> Result<Option<Self>> {
+        let Some(first) = stored_document(store, pinned)? else { return Ok(None) };
+        let (document, media_type) = Document::parse(&first)?;
+        let digest = document.manifest_for(architecture, pinned)?;
+        let Some(manifest) = stored_manifest(store, digest)? else { return Ok(None) };
+        for blob in &manifest.blobs {
+            if !store.contains_whole(&blob.digest)? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(StoredImage { pinned, media_type, manifest: digest, blobs: manifest.blobs }))
+    }
+
+    /// The digests of all its blobs.
+    pub fn digests(&self) -> Vec<Digest> {
+        let blobs = self.blobs.iter().map(|blob| blob.digest);
+        let mut digests: Vec<Digest> = [self.pinned, self.manifest].into_iter().chain(blobs).collect();
+        digests.sort();
+        digests.dedup();
+        digests
+    }
+
+    /// What its configuration and layers come to, in bytes.
+    pub fn size_bytes(&self) -> u64 {
+        self.blobs.iter().map(|blob| blob.size_bytes).sum()
+    }
+}
+
+/// Marks an image as used, so that no clean-up takes it: for who builds from what an earlier build has left, and does not read it.
+pub fn touch(store: &Store, pinned: Digest, architecture: &str) {
+    // Whatever is wrong with it is told by who needs it.
+    let digests = || -> Result<Vec<Digest>> {
+        let digest = Document::parse(&read(&store.path(&pinned))?)?.0.manifest_for(architecture, pinned)?;
+        let manifest = Manifest::parse(&read(&store.path(&digest))?)?;
+        Ok([pinned, digest].into_iter().chain(manifest.blobs.iter().map(|blob| blob.digest)).collect())
+    };
+    digests().unwrap_or_default().iter().for_each(|digest| Store::touch(&store.path(digest)));
+}
+
+/// Brings the image into the store, from the first of `registries` that has each part.
+///
+/// # Errors
+/// Fails with [`Unavailable`] when it cannot be had, and when the store cannot be written.
+pub async fn fetch(
+    registries: &Registries,
+    reference: &str,
+    pinned: Digest,
+    architecture: &str,
+    store: &Store,
+    progress: &Progress,
+) -> Result<StoredImage> {
+    fetch_all(registries, reference, pinned, architecture, store, progress).await.map_err(|error| {
+        match error.downcast::<Refusals>() {
+            Ok(refusals) => Unavailable::by(reference, &refusals).into(),
+            Err(error) => error.context(format!("fetching the builder image {reference}")),
+        }
+    })
+}
+
+async fn fetch_all(
+    registries: &Registries,
+    reference: &str,
+    pinned: Digest,
+    architecture: &str,
+    store: &Store,
+    progress: &Progress,
+) -> Result<StoredImage> {
+    let (first, media_type) = Document::parse(&fetch_document(registries, store, pinned).await?)?;
+    let digest = first.manifest_for(architecture, pinned)?;
+    let manifest = Manifest::parse(&fetch_document(registries, store, digest).await?)?;
+    let size_bytes = manifest.blobs.iter().map(|blob| blob.size_bytes).sum();
+    let meter = Meter::new(progress.stage(&format!("fetching {reference}"), Some(size_bytes)));
+    for blob in &manifest.blobs {
+        registries.blob(blob.digest, blob.size_bytes, store, &meter).await?;
+    }
+    meter.into_stage().finish("");
+    Ok(StoredImage { pinned, media_type, manifest: digest, blobs: manifest.blobs })
+}
+
+/// An index or manifest, from the store or into it.
+async fn fetch_document(registries: &Registries, store: &Store, digest: Digest) -> Result<Vec<u8>> {
+    if let Some(bytes) = stored_document(store, digest)? {
+        return Ok(bytes);
+    }
+    let bytes = registries.manifest(digest).await?;
+    store.insert(&bytes)?;
+    Ok(bytes)
+}
+
+fn stored_document(store: &Store, digest: Digest) -> Result<Option<Vec<u8>>> {
+    match store.contains_whole(&digest)? {
+        true => Ok(Some(read(&store.path(&digest))?)),
+        false => Ok(None),
+    }
+}
+
+fn stored_manifest(store: &Store, digest: Digest) -> Result<Option<Manifest>> {
+    stored_document(store, digest)?.map(|bytes| Manifest::parse(&bytes)).transpose()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let file = regular_file::open_own(path).and_then(|file| regular_file::read_all(file, DOCUMENT_LIMIT_BYTES));
+    file.with_context(|| format!("reading {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests;

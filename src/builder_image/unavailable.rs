@@ -1,0 +1,132 @@
+//! Why a builder image cannot be had. Each kind has a way out of its own.
+
+use std::fmt;
+
+use crate::download::Reason;
+use crate::registry::Refusals;
+
+/// What is the matter.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kind {
+    /// No registry has the digest any more.
+    Gone,
+    /// No registry answers.
+    Unreachable,
+    /// A registry wants credentials, or others.
+    Unauthorized,
+    /// The image is for other processors.
+    OtherArchitecture,
+    /// It is not here, and `--offline` forbids to ask.
+    Offline,
+    /// Something else: each registry's own words tell.
+    Refused,
+}
+
+/// A builder image cannot be had.
+#[derive(Debug)]
+pub struct Unavailable {
+    /// What is the matter.
+    pub kind: Kind,
+    message: String,
+}
+
+impl Unavailable {
+    pub(super) fn new(kind: Kind, message: String) -> Self {
+        Unavailable { kind, message }
+    }
+
+    /// What the registries said together.
+    pub(super) fn by(reference: &str, refusals: &Refusals) -> Self {
+        let kind = kind_of(&refusals.reasons);
+        let registry = reference.split('/').next().unwrap_or_default();
+        let (summary, hint) = match kind {
+            Kind::Gone => (
+                "this digest is gone: no registry has it any more",
+                "registries delete what a tag no longer names; take the newer image with `ocinitrd update IMAGE --builder`, or a copy \
+                 of the old one with [builder] mirrors or `ocinitrd store import`"
+                    .to_owned(),
+            ),
+            Kind::Unreachable => (
+                "no registry answers",
+                "check the network, the proxy (https_proxy, no_proxy) and the certificates (SSL_CERT_FILE, certs.d)".to_owned(),
+            ),
+            Kind::Unauthorized => (
+                "credentials are wanted, or others than those in auth.json",
+                format!("log in with `podman login {registry}`; of an image that does not exist some registries say the same"),
+            ),
+            Kind::Offline => (
+                "it is neither in the engine's storage nor whole in the store, and --offline forbids to ask a registry",
+                "run `ocinitrd fetch IMAGE` where there is a network".to_owned(),
+            ),
+            _ => ("no registry gives it", "check the name and the digest in [builder]".to_owned()),
+        };
+        let causes: String = refusals.causes.iter().map(|cause| format!("\n  {cause}")).collect();
+        Unavailable {
+            kind,
+            message: format!("fetching the builder image {reference}: {summary}{causes}\nhint: {hint}"),
+        }
+    }
+}
+
+/// What can be changed is told before what cannot.
+fn kind_of(reasons: &[Reason]) -> Kind {
+    let any = |reason| reasons.contains(&reason);
+    if reasons.iter().all(|reason| *reason == Reason::NotAsked) {
+        Kind::Offline
+    } else if reasons.iter().all(|reason| *reason == Reason::Unreachable) {
+        Kind::Unreachable
+    } else if any(Reason::Unauthorized) {
+        Kind::Unauthorized
+    } else if any(Reason::Other) || !any(Reason::Missing) {
+        Kind::Refused
+    } else {
+        Kind::Gone
+    }
+}
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for Unavailable {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_answers_of_all_registries_make_one_kind() {
+        for (reasons, kind) in [
+            (&[Reason::Unreachable, Reason::Unreachable][..], Kind::Unreachable),
+            (&[Reason::Missing], Kind::Gone),
+            (&[Reason::Missing, Reason::Unreachable], Kind::Gone),
+            (&[Reason::Missing, Reason::Unauthorized], Kind::Unauthorized),
+            (&[Reason::Missing, Reason::Other], Kind::Refused),
+            (&[Reason::NotAsked, Reason::NotAsked], Kind::Offline),
+        ] {
+            assert_eq!(kind_of(reasons), kind, "{reasons:?}");
+        }
+    }
+
+    #[test]
+    fn each_kind_says_what_to_do() {
+        let reference = "quay.io/centos/centos:stream10@sha256:00";
+        let message = |reason| {
+            let refusals =
+                Refusals { causes: vec!["https://quay.io/v2/: HTTP status 404".to_owned()], reasons: vec![reason] };
+            Unavailable::by(reference, &refusals).to_string()
+        };
+        for (reason, words) in [
+            (Reason::Missing, "update IMAGE --builder"),
+            (Reason::Unreachable, "no registry answers"),
+            (Reason::Unauthorized, "podman login quay.io"),
+            (Reason::NotAsked, "ocinitrd fetch IMAGE"),
+            (Reason::Other, "check the name"),
+        ] {
+            let message = message(reason);
+            assert!(message.contains(words) && message.contains(reference) && message.contains("404"), "{message}");
+        }
+    }
+}
