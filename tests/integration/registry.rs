@@ -2,6 +2,7 @@
 //! (<https://github.com/opencontainers/distribution-spec>), and from one that serves something else.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -9,9 +10,9 @@ use ocinitrd::engine::ImageReference;
 use ocinitrd::format::digest::Digest;
 use serde_json::Value;
 
-use crate::fixture::{self, fail, names, succeed};
+use crate::fixture::{self, CACHE, fail, names, succeed};
 use crate::http_server::{Fault, Server};
-use crate::images::{build_test, changed_image};
+use crate::images::{changed_image, command_test};
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 
@@ -68,10 +69,15 @@ impl Registry {
 
     /// `ocinitrd build test` with an engine that takes this registry's word without TLS.
     fn build(&self, directory: &Path) -> Command {
+        self.run(directory, "build")
+    }
+
+    /// The same with another command.
+    fn run(&self, directory: &Path, command: &str) -> Command {
         let configuration = self.directory.path().join("registries.conf");
         let text = format!("[[registry]]\nlocation = \"{}\"\ninsecure = true\n", self.name());
         fs::write(&configuration, text).unwrap();
-        let mut command = build_test(directory);
+        let mut command = command_test(directory, command);
         command.args(["--engine", "podman"]).env("CONTAINERS_REGISTRIES_CONF", configuration);
         command
     }
@@ -109,7 +115,8 @@ fn a_registry_that_serves_another_image_is_refused() {
     bytes.push(b'\n');
     registry.server.fail_always(&manifest, Fault::Bytes(bytes));
     let error = fail(&mut registry.build(image.path()));
-    assert!(error.contains("digest differs") && error.contains(&registry.digest.to_string()), "{error}");
+    assert!(error.contains("the manifest there has the digest sha256:"), "{error}");
+    assert!(error.contains(&registry.digest.to_string()) && error.contains("no registry gives it"), "{error}");
     assert_eq!(names(image.path()), ["images"]);
 }
 
@@ -119,6 +126,51 @@ fn a_registry_that_wants_a_password_is_named_with_the_command_that_logs_in() {
     let image = registry.definition();
     registry.server.fail_always(&format!("/v2/builder/manifests/{}", registry.digest), Fault::Status(403));
     let error = fail(&mut registry.build(image.path()));
-    assert!(error.contains("pull refused") && error.contains("podman login 127.0.0.1:"), "{error}");
+    assert!(error.contains("credentials are wanted") && error.contains("podman login 127.0.0.1:"), "{error}");
     assert_eq!(names(image.path()), ["images"]);
+}
+
+/// What a week does to a digest whose tag moves.
+#[test]
+fn a_builder_image_that_is_gone_is_loaded_from_the_store() {
+    let registry = Registry::start();
+    let image = registry.definition();
+    succeed(&mut registry.run(image.path(), "lock"));
+    succeed(&mut registry.run(image.path(), "fetch"));
+    let forget = || succeed(Command::new("podman").args(["rmi", "--force", &registry.image()]));
+    forget();
+    registry.server.fail_always("/v2/", Fault::Status(404));
+    registry.server.take_requests();
+    let loaded = registry.run(image.path(), "fetch").output().unwrap();
+    assert!(loaded.status.success() && fixture::stderr(&loaded).contains("loading "), "{}", fixture::stderr(&loaded));
+    assert_eq!(registry.server.take_requests(), [], "what the store has needs no registry");
+    succeed(Command::new("podman").args(["image", "exists", &registry.image()]));
+
+    forget();
+    let manifest = image.path().join(CACHE).join("ocinitrd/blobs/sha256").join(registry.digest.hex());
+    fs::remove_file(&manifest).unwrap();
+    fs::write(&manifest, "damaged").unwrap();
+    fs::set_permissions(&manifest, PermissionsExt::from_mode(0o400)).unwrap();
+    let error = fail(&mut registry.run(image.path(), "fetch"));
+    assert!(error.contains("this digest is gone") && error.contains("update IMAGE --builder"), "{error}");
+    let error = fail(registry.run(image.path(), "fetch").arg("--offline"));
+    assert!(error.contains("--offline forbids to ask a registry"), "{error}");
+}
+
+#[test]
+fn what_is_wrong_with_a_registry_is_told_apart() {
+    let registry = Registry::start();
+    let image = registry.definition();
+    let manifest = format!("/v2/builder/manifests/{}", registry.digest);
+    for (fault, expected) in [
+        (Fault::Status(404), "this digest is gone"),
+        (Fault::Status(401), "credentials are wanted"),
+        (Fault::Status(500), "no registry answers"),
+        (Fault::Html, "an HTML page instead of the file"),
+    ] {
+        registry.server.fail_always(&manifest, fault);
+        let error = fail(&mut registry.build(image.path()));
+        assert!(error.contains(expected) && error.contains("hint: "), "{error}");
+        assert_eq!(names(image.path()), ["images"]);
+    }
 }
