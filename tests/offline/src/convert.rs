@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use crate::control::Paragraph;
 use crate::deb::Deb;
 use crate::dependencies::{Known, capability, conflicts, provisions, requirements};
+use crate::fedora;
 use crate::handmade;
 use crate::layout::{fedora_link, fedora_path};
 use crate::license;
@@ -44,12 +45,14 @@ impl Conversion<'_> {
             let file = package.files.get_mut(path).with_context(|| format!("finding {path} in {name}"))?;
             file.capabilities = Some(capabilities.clone());
         }
-        package.provides.extend(rule.provides.iter().map(|provided| match provided.starts_with('/') {
-            true => Dependency::any(provided),
-            false => Dependency::equal(provided, &package.evr),
-        }));
-        package.requires.extend(rule.requires.iter().map(Dependency::any));
-        Ok(self.divided(package))
+        let mut packages = self.divided(package);
+        if let Some(rest) = packages.last_mut() {
+            add_dependencies_of(rest, rule);
+        }
+        if self.mapping.is_fedora_shaped {
+            packages.iter_mut().try_for_each(fedora::shape)?;
+        }
+        Ok(packages)
     }
 
     fn merged(&self, name: &str, rule: &Rule, debs: &[Deb]) -> Result<Package> {
@@ -63,7 +66,7 @@ impl Conversion<'_> {
         package.build_time = newest_time(debs);
         for deb in debs {
             self.add_dependencies(&mut package, deb, &own)?;
-            self.add_files(&mut package, deb)?;
+            self.add_files(&mut package, rule, deb)?;
         }
         Ok(package)
     }
@@ -84,7 +87,7 @@ impl Conversion<'_> {
         Ok(())
     }
 
-    fn add_files(&self, package: &mut Package, deb: &Deb) -> Result<()> {
+    fn add_files(&self, package: &mut Package, rule: &Rule, deb: &Deb) -> Result<()> {
         let debian = field(&deb.control, "Package")?;
         let kept = deb.files.iter().filter(|(path, _)| !self.is_left_out(path));
         for (path, file) in kept {
@@ -98,7 +101,9 @@ impl Conversion<'_> {
                 file.content = Content::Symlink(target);
             }
             let path = licence_path(path, debian, &package.name).unwrap_or_else(|| fedora_path(path));
-            if handmade::owns_directory(&path) || is_unowned(&path, &file.content) {
+            let path = moved(&path, &rule.moved);
+            let is_unwanted = rule.without.iter().any(|start| path.starts_with(start.as_str()));
+            if is_unwanted || handmade::owns_directory(&path) || is_unowned(&path, &file.content) {
                 continue;
             }
             classify(&path, &mut file);
@@ -113,22 +118,72 @@ impl Conversion<'_> {
         self.mapping.left_out.iter().any(|start| path.starts_with(start) || directory == *start)
     }
 
-    /// Moves the files that Fedora has in packages of their own; they require the package that they come from.
+    /// Moves the files that Fedora has in packages of their own.
     fn divided(&self, mut package: Package) -> Vec<Package> {
         let mut parts = Vec::new();
-        for split in self.mapping.splits.iter().filter(|split| split.from == package.name) {
-            let moves = |path: &str, file: &File| {
-                !matches!(file.content, Content::Directory)
-                    && split.paths.iter().any(|part| path.contains(part.as_str()))
-            };
+        let name = package.name.clone();
+        for split in self.mapping.splits.iter().filter(|split| split.from == name) {
             let files = std::mem::take(&mut package.files);
-            let (moved, kept) = files.into_iter().partition(|(path, file)| moves(path, file));
+            let (own, kept) = files
+                .into_iter()
+                .partition(|(path, file)| !matches!(file.content, Content::Directory) && split.moves(path));
             package.files = kept;
-            parts.push(part(&package, &split.to, moved));
+            let mut part = part(&package, &split.to, own);
+            take_provisions(&mut part, &mut package, &split.debs);
+            if split.is_base {
+                become_base(&mut part, &mut package);
+            }
+            if split.is_independent {
+                part.requires.clear();
+            }
+            if let Some(rule) = self.mapping.parts.get(&split.to) {
+                add_dependencies_of(&mut part, rule);
+            }
+            parts.push(part);
         }
         parts.push(package);
         parts
     }
+}
+
+/// Lets a part stand for some of Debian's packages.
+fn take_provisions(part: &mut Package, package: &mut Package, debs: &[String]) {
+    let names: Vec<String> = debs.iter().map(|debian| capability(debian)).collect();
+    let (taken, kept) =
+        std::mem::take(&mut package.provides).into_iter().partition(|provided| names.contains(&provided.name));
+    package.provides = kept;
+    part.provides.extend::<Vec<_>>(taken);
+}
+
+/// Turns the dependency of a part on the package that it comes from around: the part does what Debian's package is
+/// required for, and so takes over what that requires.
+fn become_base(part: &mut Package, package: &mut Package) {
+    let (of_debian, kept) =
+        std::mem::take(&mut package.provides).into_iter().partition(|provided| provided.name.starts_with("deb("));
+    package.provides = kept;
+    part.provides.extend::<Vec<_>>(of_debian);
+    part.requires = std::mem::take(&mut package.requires);
+    part.conflicts = std::mem::take(&mut package.conflicts);
+    package.requires.push(Dependency::equal(part.name.clone(), &part.evr));
+}
+
+/// The dependencies that a rule states itself.
+fn add_dependencies_of(package: &mut Package, rule: &Rule) {
+    let evr = package.evr.clone();
+    package.provides.extend(rule.provides.iter().map(|provided| match provided.starts_with('/') {
+        true => Dependency::any(provided),
+        false => Dependency::equal(provided, &evr),
+    }));
+    package.requires.extend(rule.requires.iter().map(Dependency::any));
+}
+
+/// The path in the place that a rule names for one of its directories.
+fn moved(path: &str, places: &BTreeMap<String, String>) -> String {
+    let place = places.iter().find_map(|(from, to)| {
+        let rest = path.strip_prefix(from.as_str())?;
+        (rest.is_empty() || rest.starts_with('/')).then(|| format!("{to}{rest}"))
+    });
+    place.unwrap_or_else(|| path.to_owned())
 }
 
 /// A package of the same origin as `package` with other files.

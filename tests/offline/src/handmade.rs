@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::convert::own_name;
-use crate::package::{Class, Content, Dependency, File, Package, Scriptlets};
+use crate::package::{Class, Content, Dependency, File, Package, Script, Scriptlets};
 use crate::version::Evr;
 
 /// The time of everything made by hand, in seconds since 1970: the start of 2025.
@@ -92,6 +92,27 @@ pub fn owns_directory(path: &str) -> bool {
 
 /// The packages of the repository that are made by hand; `public_key` is what the packages are signed with.
 pub fn packages(public_key: &str) -> Vec<Package> {
+    let mut packages = common();
+    packages.extend(release(public_key));
+    packages
+}
+
+/// Those that every repository has.
+pub fn common() -> Vec<Package> {
+    let mut basesystem = noarch("basesystem", "The skeleton package which every other one is installed on", &[]);
+    basesystem.requires = ["setup", "filesystem"].map(Dependency::any).to_vec();
+
+    let which =
+        noarch("which", "Shows where a program lies", &[("/usr/bin/which", include_str!("../files/which"), 0o755)]);
+
+    let mut theme = noarch("plymouth-system-theme", "The theme that the distribution shows", &[]);
+    theme.requires = ["plymouth", "plymouth-theme-spinner"].map(Dependency::any).to_vec();
+
+    vec![basesystem, filesystem(), setup(), which, theme, capability_sample()]
+}
+
+/// The release files, and the key.
+fn release(public_key: &str) -> [Package; 3] {
     let mut release = noarch(
         "fedora-release-common",
         "Release files of the test distribution",
@@ -117,16 +138,7 @@ pub fn packages(public_key: &str) -> Vec<Package> {
     let key_path = "/etc/pki/rpm-gpg/RPM-GPG-KEY-offline";
     let keys = noarch("fedora-gpg-keys", "The key of the test distribution", &[(key_path, public_key, 0o644)]);
 
-    let mut basesystem = noarch("basesystem", "The skeleton package which every other one is installed on", &[]);
-    basesystem.requires = ["setup", "filesystem"].map(Dependency::any).to_vec();
-
-    let which =
-        noarch("which", "Shows where a program lies", &[("/usr/bin/which", include_str!("../files/which"), 0o755)]);
-
-    let mut theme = noarch("plymouth-system-theme", "The theme that the distribution shows", &[]);
-    theme.requires = ["plymouth", "plymouth-theme-spinner"].map(Dependency::any).to_vec();
-
-    vec![basesystem, filesystem(), setup(), release, repositories, keys, which, theme, capability_sample()]
+    [release, repositories, keys]
 }
 
 fn filesystem() -> Package {
@@ -193,7 +205,7 @@ fn capability_sample() -> Package {
 pub fn scriptlet_failure() -> Package {
     let mut package = noarch("scriptlet-failure", "Its scriptlet fails", &[]);
     package.scriptlets = Scriptlets {
-        post: Some("echo 'this scriptlet fails on purpose' >&2\nexit 1\n".to_owned()),
+        post: Some(Script::shell("echo 'this scriptlet fails on purpose' >&2\nexit 1\n")),
         ..Scriptlets::default()
     };
     package
@@ -223,7 +235,8 @@ pub fn update_samples(version: u32) -> Vec<Package> {
     vec![sample, forced, other]
 }
 
-fn noarch(name: &str, summary: &str, files: &[(&str, &str, u16)]) -> Package {
+/// A package for all architectures with some files.
+pub fn noarch(name: &str, summary: &str, files: &[(&str, &str, u16)]) -> Package {
     let evr = Evr { epoch: 0, version: RELEASE.to_owned(), release: "1.offline".to_owned() };
     Package {
         name: name.to_owned(),

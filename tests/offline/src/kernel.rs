@@ -1,29 +1,37 @@
-//! Kernels as Fedora divides and lays them out: one of Debian's kernel packages in, `kernel-core` and its like out.
+//! Kernels as Fedora divides and lays them out: Debian's packages of a kernel in, `kernel-core` and its like out.
 //!
 //! Like Fedora's, they hold no `modules.dep`: that is made where they are installed. `kernel-core` requires dracut,
 //! which the repository lacks on purpose, so that nothing can install a kernel by dnf in passing.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
 use crate::convert::{Conversion, part};
 use crate::deb::Deb;
+use crate::fedora;
 use crate::mapping::{Kernel, Rule};
 use crate::package::{Content, Dependency, File, Package};
 use crate::scriptlets;
 
-/// The packages made from `deb`, which holds the kernel of the uname release `version`.
+/// The packages made from `debs`, which hold the kernel of the uname release `version`.
 ///
 /// # Errors
-/// Fails when a field of the deb cannot be read or the kernel is not where Debian puts it.
-pub fn packages(conversion: &Conversion<'_>, kernel: &Kernel, version: &str, deb: Deb) -> Result<Vec<Package>> {
+/// Fails when a field of a deb cannot be read or the kernel is not where Debian puts it.
+pub fn packages(conversion: &Conversion<'_>, kernel: &Kernel, version: &str, debs: &[Deb]) -> Result<Vec<Package>> {
     let name = format!("{}-core", kernel.name);
     let mut whole = conversion
-        .packages(&name, &Rule::default(), &[deb])?
+        .packages(&name, &Rule::default(), debs)?
         .pop()
         .with_context(|| format!("making {name} of {version}"))?;
     lay_out(&mut whole, version)?;
+    if conversion.mapping.is_fedora_shaped {
+        add_hmac(&mut whole, version);
+    }
+    if kernel.zstd_modules {
+        compress_with_zstd(&mut whole)?;
+    }
     whole.scriptlets = scriptlets::of_kernel(version);
     whole.requires = vec![Dependency::any("dracut"), Dependency::any("systemd-udev")];
     whole.recommends.clear();
@@ -41,6 +49,37 @@ fn lay_out(package: &mut Package, version: &str) -> Result<()> {
         let path = format!("{root}/{name}");
         package.files.get_mut(&path).with_context(|| format!("finding {path} in the kernel's package"))?.mode = mode;
     }
+    Ok(())
+}
+
+/// What FIPS mode checks the kernel with.
+fn add_hmac(package: &mut Package, version: &str) {
+    let root = format!("/usr/lib/modules/{version}");
+    let Some(File { content: Content::Regular(bytes), mtime, .. }) = package.files.get(&format!("{root}/vmlinuz"))
+    else {
+        return;
+    };
+    let hmac = Content::Regular(Arc::new(fedora::kernel_hmac(version, bytes).into_bytes()));
+    let file = File::of_root(hmac, 0o644, *mtime);
+    package.files.insert(format!("{root}/.vmlinuz.hmac"), file);
+}
+
+/// Replaces the modules' compression, which is xz.
+fn compress_with_zstd(package: &mut Package) -> Result<()> {
+    const LEVEL: i32 = 3;
+    let mut files = BTreeMap::new();
+    for (path, mut file) in std::mem::take(&mut package.files) {
+        let Some((start, bytes)) = path.strip_suffix(".ko.xz").zip(file.content.bytes()) else {
+            files.insert(path, file);
+            continue;
+        };
+        let compress = || zstd::stream::encode_all(liblzma::read::XzDecoder::new(bytes), LEVEL);
+        let compressed = compress().with_context(|| format!("compressing {path} with zstd"))?;
+        let path = format!("{start}.ko.zst");
+        file.content = Content::Regular(Arc::new(compressed));
+        files.insert(path, file);
+    }
+    package.files = files;
     Ok(())
 }
 

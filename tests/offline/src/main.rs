@@ -12,6 +12,7 @@ mod deb;
 mod definition;
 mod dependencies;
 mod digest;
+mod fedora;
 mod handmade;
 mod kernel;
 mod layout;
@@ -68,14 +69,14 @@ enum Command {
 }
 
 fn main() -> Result<()> {
-    let mapping = Mapping::load()?;
+    let mappings = Mapping::load_all()?;
     match Arguments::parse().command {
         Command::Setup { dir, builder, refresh } => {
-            Setup::new(&dir, &cache_directory()?)?.run(&mapping, &builders(&mapping, &builder)?, refresh)
+            Setup::new(&dir, &cache_directory()?)?.run(&mappings, &builders(&mappings[0], &builder)?, refresh)
         }
         Command::Load { dir, builder } => {
             programs::require(&["podman"])?;
-            for name in builders(&mapping, &builder)? {
+            for name in builders(&mappings[0], &builder)? {
                 println!("{}@{}", builder::image_name(&name), builder::load(&dir, &name)?);
             }
             Ok(())

@@ -89,13 +89,39 @@ impl Comparison {
     }
 }
 
-/// Shell texts that rpm runs with `/bin/sh`.
+/// A text that rpm runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Script {
+    /// What runs it: a program, or rpm's own interpreter.
+    pub program: &'static str,
+    /// The text.
+    pub text: String,
+}
+
+impl Script {
+    /// rpm's own interpreter.
+    pub const LUA: &'static str = "<lua>";
+
+    /// A text for `/bin/sh`.
+    pub fn shell(text: impl Into<String>) -> Self {
+        Script { program: "/bin/sh", text: text.into() }
+    }
+
+    /// A text for rpm's own interpreter.
+    pub fn lua(text: impl Into<String>) -> Self {
+        Script { program: Script::LUA, text: text.into() }
+    }
+}
+
+/// What rpm runs for a package.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scriptlets {
+    /// `%pretrans`: before the whole transaction.
+    pub pretrans: Option<Script>,
     /// `%post`: after the package is installed.
-    pub post: Option<String>,
+    pub post: Option<Script>,
     /// `%posttrans`: after the whole transaction.
-    pub posttrans: Option<String>,
+    pub posttrans: Option<Script>,
     /// `%transfiletriggerin`: once, after a transaction that installed something below these directories.
     pub triggers: Vec<FileTrigger>,
 }
@@ -107,8 +133,16 @@ pub struct FileTrigger {
     pub directories: Vec<String>,
     /// Higher runs earlier; rpm's default is 1,000,000.
     pub priority: u32,
-    /// The shell text.
-    pub script: String,
+    /// What it runs.
+    pub script: Script,
+}
+
+impl Scriptlets {
+    /// All that is run, file triggers included.
+    pub fn all(&self) -> impl Iterator<Item = &Script> {
+        let own = [&self.pretrans, &self.post, &self.posttrans].into_iter().flatten();
+        own.chain(self.triggers.iter().map(|trigger| &trigger.script))
+    }
 }
 
 /// One file of a package.
@@ -149,6 +183,16 @@ pub enum Content {
     Regular(Arc<Vec<u8>>),
 }
 
+impl Content {
+    /// The bytes of a regular file.
+    pub fn bytes(&self) -> Option<&[u8]> {
+        match self {
+            Content::Regular(bytes) => Some(bytes),
+            _ => None,
+        }
+    }
+}
+
 /// What rpm treats apart: `%doc` is left out under `tsflags=nodocs`, `%lang` by `%_install_langs`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Class {
@@ -162,4 +206,8 @@ pub enum Class {
     License,
     /// `%lang(..)`
     Language(String),
+    /// `%ghost`: owned, and made by a scriptlet.
+    Ghost,
+    /// Made by the build of the package itself, as rpm marks its links by build identifier.
+    Artifact,
 }

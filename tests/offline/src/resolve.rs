@@ -16,8 +16,8 @@ use crate::version::compare_debian;
 pub struct Selection<'a> {
     /// Fedora's packages with their rules and Debian's packages for each, in the rule's order.
     pub packages: BTreeMap<String, (Rule, Vec<Candidate>)>,
-    /// The kernels with their uname releases.
-    pub kernels: Vec<(&'a Kernel, String, Candidate)>,
+    /// The kernels with their uname releases and Debian's packages for each.
+    pub kernels: Vec<(&'a Kernel, String, Vec<Candidate>)>,
     /// The names that dependencies may name.
     pub known: Known,
 }
@@ -49,7 +49,7 @@ impl<'a> Selection<'a> {
 
     /// Every Debian package that is needed.
     pub fn candidates(&self) -> Vec<&Candidate> {
-        let kernels = self.kernels.iter().map(|(_, _, candidate)| candidate);
+        let kernels = self.kernels.iter().flat_map(|(_, _, candidates)| candidates);
         self.packages.values().flat_map(|(_, candidates)| candidates).chain(kernels).collect()
     }
 
@@ -64,7 +64,7 @@ impl<'a> Selection<'a> {
             .iter()
             .map(|(name, (_, candidates))| (name, candidates.iter().map(entry).collect()))
             .collect();
-        let kernels: Vec<Value> = self.kernels.iter().map(|(_, _, candidate)| entry(candidate)).collect();
+        let kernels: Vec<Value> = self.kernels.iter().flat_map(|(_, _, candidates)| candidates).map(entry).collect();
         json!({ "packages": packages, "kernels": kernels })
     }
 }
@@ -78,9 +78,10 @@ struct Chooser<'a> {
 
 impl<'a> Chooser<'a> {
     fn choose(&mut self, debian: &str) -> Result<()> {
-        let (suites, newer) = (&self.mapping.suites, &self.mapping.newer);
+        let suites = &self.mapping.suites;
         let mut candidate = self.index.newest(debian, suites)?;
-        if candidate.is_none() && newer.packages.iter().any(|name| name == debian) {
+        let newer = self.mapping.newer.iter().find(|newer| newer.packages.iter().any(|name| name == debian));
+        if let (None, Some(newer)) = (&candidate, newer) {
             candidate = self.index.newest(debian, std::slice::from_ref(&newer.suite))?;
         }
         let candidate = candidate.with_context(|| format!("finding {debian} in the suites {}", suites.join(", ")))?;
@@ -91,7 +92,7 @@ impl<'a> Chooser<'a> {
 
     /// Replaces the packages that a newer suite has better by that suite's, if everything else chosen allows it.
     fn take_newer(&mut self) -> Result<()> {
-        let newer = &self.mapping.newer;
+        let Some(newer) = &self.mapping.newer else { return Ok(()) };
         let suite = [newer.suite.clone()];
         let mut trial = self.chosen.clone();
         for name in &newer.packages {
@@ -127,9 +128,8 @@ impl<'a> Chooser<'a> {
 
     /// The package to add for a dependency that nothing chosen meets and that is not to be ignored.
     fn missing(&self, group: &[Relation]) -> Option<String> {
-        let is_met = |relation: &Relation| {
-            self.known.contains(&relation.package) || self.mapping.ignored_dependencies.contains(&relation.package)
-        };
+        let is_met =
+            |relation: &Relation| self.known.contains(&relation.package) || self.mapping.ignores(&relation.package);
         if group.iter().any(is_met) {
             return None;
         }
@@ -141,7 +141,7 @@ impl<'a> Chooser<'a> {
 /// Whether the chosen packages meet a relation, where they have the package at all.
 fn allows(relation: &Relation, chosen: &BTreeMap<String, Candidate>, mapping: &Mapping) -> bool {
     let Some(candidate) = chosen.get(&relation.package) else {
-        return relation.version.is_none() || mapping.ignored_dependencies.contains(&relation.package);
+        return relation.version.is_none() || mapping.ignores(&relation.package);
     };
     let Some((operator, version)) = &relation.version else { return true };
     let order = compare_debian(&candidate.version, version);
@@ -155,16 +155,24 @@ fn allows(relation: &Relation, chosen: &BTreeMap<String, Candidate>, mapping: &M
 }
 
 /// The kernels that each version of the metapackages depends on.
-fn kernels<'a>(mapping: &'a Mapping, index: &Index) -> Result<Vec<(&'a Kernel, String, Candidate)>> {
+fn kernels<'a>(mapping: &'a Mapping, index: &Index) -> Result<Vec<(&'a Kernel, String, Vec<Candidate>)>> {
+    let newest = |name: &str| {
+        let candidate = index.newest(name, &mapping.suites)?;
+        candidate.with_context(|| format!("finding {name} in the index"))
+    };
     let mut kernels = Vec::new();
     for kernel in &mapping.kernels {
         for metapackage in index.versions(&kernel.metapackage, &mapping.suites)? {
             let depends = metapackage.fields.relations("Depends")?;
             let image = depends.iter().flatten().find(|relation| relation.package.starts_with("linux-image-"));
-            let image = &image.with_context(|| format!("finding the kernel of {}", kernel.metapackage))?.package;
-            let candidate = index.newest(image, &mapping.suites)?;
-            let candidate = candidate.with_context(|| format!("finding {image} in the index"))?;
-            kernels.push((kernel, image.trim_start_matches("linux-image-").to_owned(), candidate));
+            let image =
+                newest(&image.with_context(|| format!("finding the kernel of {}", kernel.metapackage))?.package)?;
+            let release = image.fields.get("Package").unwrap_or_default().trim_start_matches("linux-image-").to_owned();
+            // Newer ones leave the kernel and its modules to other packages of the same release.
+            let parts = image.fields.relations("Depends")?.into_iter().flatten().map(|relation| relation.package);
+            let parts =
+                parts.filter(|name| name.ends_with(&release)).map(|name| newest(&name)).collect::<Result<Vec<_>>>()?;
+            kernels.push((kernel, release, [image].into_iter().chain(parts).collect()));
         }
     }
     Ok(kernels)

@@ -3,7 +3,7 @@
 //! None of Debian's maintainer scripts is used. These do what those of Fedora's packages do. Accounts are made once, when
 //! all packages are there: their numbers then do not depend on the order of the installation.
 
-use crate::package::{FileTrigger, Scriptlets};
+use crate::package::{FileTrigger, Script, Scriptlets};
 
 /// Fedora runs ldconfig before, and the tools of systemd after, what other packages trigger.
 const LDCONFIG_PRIORITY: u32 = 2_000_000;
@@ -23,12 +23,12 @@ fi
 pub fn of(name: &str) -> Scriptlets {
     match name {
         "glibc" => Scriptlets {
-            post: Some("ldconfig\n".to_owned()),
+            post: Some(Script::shell("ldconfig\n")),
             triggers: vec![trigger(&["/lib", "/usr/lib", "/lib64", "/usr/lib64"], LDCONFIG_PRIORITY, "ldconfig\n")],
             ..Scriptlets::default()
         },
         "systemd" => Scriptlets {
-            post: Some(SYSTEMD_POST.to_owned()),
+            post: Some(Script::shell(SYSTEMD_POST)),
             triggers: vec![
                 trigger(&["/usr/lib/sysusers.d"], SYSUSERS_PRIORITY, "systemd-sysusers\n"),
                 trigger(&["/usr/lib/tmpfiles.d"], TMPFILES_PRIORITY, "systemd-tmpfiles --create || :\n"),
@@ -50,10 +50,10 @@ pub fn of_kernel(version: &str) -> Scriptlets {
         "dracut --force --kver {version} /boot/initramfs-{version}.img || exit $?\n\
          kernel-install add {version} /usr/lib/modules/{version}/vmlinuz || exit $?\n"
     );
-    Scriptlets { posttrans: Some(script), ..Scriptlets::default() }
+    Scriptlets { posttrans: Some(Script::shell(script)), ..Scriptlets::default() }
 }
 
 fn trigger(directories: &[&str], priority: u32, script: &str) -> FileTrigger {
     let directories = directories.iter().map(|path| (*path).to_owned()).collect();
-    FileTrigger { directories, priority, script: script.to_owned() }
+    FileTrigger { directories, priority, script: Script::shell(script) }
 }

@@ -1,5 +1,6 @@
 //! The set-up: builder names in, a directory with repositories, keys, images and definitions out.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use crate::archive::{Archive, Candidate};
 use crate::convert::Conversion;
 use crate::deb;
 use crate::definition;
+use crate::fedora;
 use crate::handmade;
 use crate::mapping::Mapping;
 use crate::package::Package;
@@ -21,6 +23,7 @@ use crate::{builder, kernel, programs};
 
 const USER: &str = "ocinitrd offline tests <offline@ocinitrd.invalid>";
 const FOREIGN_USER: &str = "somebody else <foreign@ocinitrd.invalid>";
+const SECOND_USER: &str = "ocinitrd offline tests, second key <second@ocinitrd.invalid>";
 /// Says which program made the repositories; written last.
 const STAMP: &str = "repo.stamp";
 /// The digest of this program's sources, from the build script.
@@ -51,55 +54,77 @@ impl Setup {
     ///
     /// # Errors
     /// Fails when a program is missing or fails, and when the archive cannot be reached.
-    pub fn run(&self, mapping: &Mapping, builders: &[String], refresh: bool) -> Result<()> {
+    pub fn run(&self, mappings: &[Mapping], builders: &[String], refresh: bool) -> Result<()> {
         programs::require(&["podman"])?;
-        let needs_repository = refresh || !self.is_made_by_this_program();
-        let is_missing = |name: &&String| refresh || !builder::is_made(&self.directory, name, &mapping.builders[*name]);
+        let of_builders = &mappings[0].builders;
+        let is_missing = |name: &&String| refresh || !builder::is_made(&self.directory, name, &of_builders[*name]);
         let missing: Vec<&String> = builders.iter().filter(is_missing).collect();
-        if needs_repository || !missing.is_empty() {
+        let unmade: Vec<&Mapping> =
+            mappings.iter().filter(|mapping| refresh || !self.is_made_by_this_program(mapping)).collect();
+        if !unmade.is_empty() || !missing.is_empty() {
             programs::require(&["apt-get", "mmdebstrap", "gpg", "rpmsign", "createrepo_c"])?;
-            self.make(mapping, needs_repository, &missing, refresh)?;
+            self.make(mappings, &unmade, &missing, refresh)?;
         }
         for name in builders {
             let digest = builder::load(&self.directory, name)?;
-            self.write(&definition::file_name(name), &definition::fragment(name, &digest))?;
+            for (path, text) in definition::fragments(name, &digest) {
+                self.write(&path, &text)?;
+            }
             self.say(&format!("builder {name}: {}@{digest}", builder::image_name(name)));
         }
-        self.say(&format!("the offline repository is ready in {}", self.directory.display()));
+        self.say(&format!("the offline repositories are ready in {}", self.directory.display()));
         Ok(())
     }
 
-    fn make(&self, mapping: &Mapping, repository: bool, builders: &[&String], refresh: bool) -> Result<()> {
+    /// Makes the repositories of the mappings `unmade` and the images of `builders`.
+    fn make(&self, mappings: &[Mapping], unmade: &[&Mapping], builders: &[&String], refresh: bool) -> Result<()> {
         let mut archive = Archive::open(&self.cache)?;
-        let selection = repository.then(|| self.select(mapping, &mut archive, refresh)).transpose()?;
+        let selections =
+            if unmade.is_empty() { Vec::new() } else { self.select(mappings, unmade, &mut archive, refresh)? };
         thread::scope(|scope| {
-            let images = scope.spawn(|| self.make_builders(mapping, &archive, builders, refresh));
-            if let Some(selection) = &selection {
+            let images = scope.spawn(|| self.make_builders(&mappings[0], &archive, builders, refresh));
+            for (mapping, selection) in unmade.iter().zip(&selections) {
                 self.make_repositories(mapping, &archive, selection)?;
             }
             images.join().map_err(|_| anyhow!("making the builder images: their thread panicked"))?
         })
     }
 
-    fn select<'a>(&self, mapping: &'a Mapping, archive: &mut Archive, refresh: bool) -> Result<Selection<'a>> {
-        match self.fetch(mapping, archive, refresh) {
+    fn select<'a>(
+        &self,
+        mappings: &[Mapping],
+        unmade: &[&'a Mapping],
+        archive: &mut Archive,
+        refresh: bool,
+    ) -> Result<Vec<Selection<'a>>> {
+        match self.fetch(mappings, unmade, archive, refresh) {
             // The lists of last week may name what the archive has replaced since.
             Err(error) if !refresh => {
                 self.say(&format!("reading the lists anew: {error:#}"));
-                self.fetch(mapping, archive, true)
+                self.fetch(mappings, unmade, archive, true)
             }
             fetched => fetched,
         }
     }
 
-    fn fetch<'a>(&self, mapping: &'a Mapping, archive: &mut Archive, fresh: bool) -> Result<Selection<'a>> {
+    fn fetch<'a>(
+        &self,
+        mappings: &[Mapping],
+        unmade: &[&'a Mapping],
+        archive: &mut Archive,
+        fresh: bool,
+    ) -> Result<Vec<Selection<'a>>> {
         self.say("reading the lists of Debian's archive");
-        let suites: Vec<&str> = mapping.all_suites().into_iter().collect();
-        let selection = Selection::new(mapping, &archive.index(&suites, fresh)?)?;
-        let candidates = selection.candidates();
-        self.say(&format!("fetching {} Debian packages", candidates.len()));
-        archive.fetch(&candidates)?;
-        Ok(selection)
+        let suites: BTreeSet<&str> = mappings.iter().flat_map(Mapping::all_suites).collect();
+        let index = archive.index(&suites.into_iter().collect::<Vec<_>>(), fresh)?;
+        let selections: Vec<Selection<'a>> =
+            unmade.iter().map(|mapping| Selection::new(mapping, &index)).collect::<Result<_>>()?;
+        for selection in &selections {
+            let candidates = selection.candidates();
+            self.say(&format!("fetching {} Debian packages", candidates.len()));
+            archive.fetch(&candidates)?;
+        }
+        Ok(selections)
     }
 
     fn make_builders(&self, mapping: &Mapping, archive: &Archive, builders: &[&String], refresh: bool) -> Result<()> {
@@ -112,52 +137,88 @@ impl Setup {
     }
 
     fn make_repositories(&self, mapping: &Mapping, archive: &Archive, selection: &Selection<'_>) -> Result<()> {
-        self.write(STAMP, "unfinished")?;
-        let (gnupg, keys) = (self.directory.join("gnupg"), self.directory.join("keys"));
-        for (path, mode) in [(&gnupg, 0o700), (&keys, 0o755)] {
+        let directory = self.directory.join(&mapping.directory);
+        fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+        self.write(&in_directory(mapping, STAMP), "unfinished")?;
+        let keys = self.keys()?;
+        let conversion = Conversion { mapping, known: &selection.known };
+        if mapping.is_fedora_shaped {
+            self.make_fedora_shaped(&directory, &conversion, archive, selection, &keys)?;
+        } else {
+            self.make_sample_repositories(&keys)?;
+            self.make_main(&directory, &conversion, archive, selection, &keys)?;
+        }
+        self.write(&in_directory(mapping, "resolved.json"), &format!("{:#}\n", selection.record()))?;
+        self.write(&in_directory(mapping, STAMP), SOURCES)
+    }
+
+    /// The keys, which are made once.
+    fn keys(&self) -> Result<Keys> {
+        let (gnupg, public) = (self.directory.join("gnupg"), self.directory.join("keys"));
+        for (path, mode) in [(&gnupg, 0o700), (&public, 0o755)] {
             let mut builder = fs::DirBuilder::new();
             builder.recursive(true).mode(mode).create(path).with_context(|| format!("creating {}", path.display()))?;
         }
-        let signer = Signer::open(&gnupg.join("offline.secret.asc"), USER)?;
-        let foreign = Signer::open(&gnupg.join("foreign.secret.asc"), FOREIGN_USER)?;
-        let public_key = signer.public_key()?;
-        self.write("keys/offline.asc", &public_key)?;
-        self.write("keys/foreign.asc", &foreign.public_key()?)?;
+        let open = |name: &str, user: &str| {
+            let signer = Signer::open(&gnupg.join(format!("{name}.secret.asc")), user)?;
+            self.write(&format!("keys/{name}.asc"), &signer.public_key()?)?;
+            anyhow::Ok(signer)
+        };
+        Ok(Keys {
+            packages: open("offline", USER)?,
+            foreign: open("foreign", FOREIGN_USER)?,
+            second: open("second", SECOND_USER)?,
+        })
+    }
 
+    fn make_sample_repositories(&self, keys: &Keys) -> Result<()> {
+        let signer = &keys.packages;
         let sample = handmade::signature_sample;
-        self.make_samples("repo-scriptlet", &[handmade::scriptlet_failure()], Some(&signer), &signer)?;
-        self.make_samples("repo-unsigned", &[sample("unsigned-sample")], None, &signer)?;
-        self.make_samples("repo-foreign", &[sample("foreign-key-sample")], Some(&foreign), &signer)?;
-        self.make_samples("repo-update-1", &handmade::update_samples(1), Some(&signer), &signer)?;
-        self.make_samples("repo-update-2", &handmade::update_samples(2), Some(&signer), &signer)?;
-        self.make_main(mapping, archive, selection, &public_key, &signer)?;
-
-        self.write("resolved.json", &format!("{:#}\n", selection.record()))?;
-        self.write(STAMP, SOURCES)
+        self.make_samples("repo-scriptlet", &[handmade::scriptlet_failure()], Some(signer), signer)?;
+        self.make_samples("repo-unsigned", &[sample("unsigned-sample")], None, signer)?;
+        self.make_samples("repo-foreign", &[sample("foreign-key-sample")], Some(&keys.foreign), signer)?;
+        self.make_samples("repo-update-1", &handmade::update_samples(1), Some(signer), signer)?;
+        self.make_samples("repo-update-2", &handmade::update_samples(2), Some(signer), signer)
     }
 
     fn make_main(
         &self,
-        mapping: &Mapping,
+        directory: &Path,
+        conversion: &Conversion<'_>,
         archive: &Archive,
         selection: &Selection<'_>,
-        public_key: &str,
-        signer: &Signer,
+        keys: &Keys,
     ) -> Result<()> {
-        let conversion = Conversion { mapping, known: &selection.known };
-        let mut repository = Repository::begin(&self.directory.join("repo"))?;
-        let mut add_all = |packages: Vec<Package>| packages.iter().try_for_each(|package| repository.add(package));
-        add_all(handmade::packages(public_key))?;
-        let read = |candidate: &Candidate| deb::read(&archive.read(candidate)?);
-        for (name, (rule, candidates)) in &selection.packages {
-            let debs = candidates.iter().map(read).collect::<Result<Vec<_>>>();
-            add_all(conversion.packages(name, rule, &debs.with_context(|| format!("making {name}"))?)?)?;
-        }
-        for (kernel, version, candidate) in &selection.kernels {
-            add_all(kernel::packages(&conversion, kernel, version, read(candidate)?)?)?;
-        }
+        let mut repository = Repository::begin(&directory.join("repo"))?;
+        handmade::packages(&keys.packages.public_key()?).iter().try_for_each(|package| repository.add(package))?;
+        convert_all(conversion, archive, selection, |package| repository.add(&package))?;
         self.say(&format!("signing {} packages", repository.len()));
-        repository.finish(Some(signer), signer)
+        repository.finish(Some(&keys.packages), &keys.packages)
+    }
+
+    /// `fedora/` and, beside it, `updates/` with newer versions of some packages.
+    fn make_fedora_shaped(
+        &self,
+        directory: &Path,
+        conversion: &Conversion<'_>,
+        archive: &Archive,
+        selection: &Selection<'_>,
+        keys: &Keys,
+    ) -> Result<()> {
+        let mut release = Repository::begin(&directory.join("fedora"))?;
+        let mut updates = Repository::begin(&directory.join("updates"))?;
+        let mut add = |package: Package| {
+            if let Some(update) = fedora::update_of(&package) {
+                updates.add(&update)?;
+            }
+            release.add(&package)
+        };
+        let made_up = fedora::made_up_keys(&self.directory.join("gnupg/made-up.asc"))?;
+        fedora::packages(&keys.packages.public_key()?, &made_up)?.into_iter().try_for_each(&mut add)?;
+        convert_all(conversion, archive, selection, &mut add)?;
+        self.say(&format!("signing {} packages", release.len() + updates.len()));
+        release.finish(Some(&keys.packages), &keys.packages)?;
+        updates.finish(Some(&keys.second), &keys.packages)
     }
 
     fn make_samples(
@@ -184,7 +245,42 @@ impl Setup {
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
     }
 
-    fn is_made_by_this_program(&self) -> bool {
-        fs::read_to_string(self.directory.join(STAMP)).is_ok_and(|stamp| stamp == SOURCES)
+    fn is_made_by_this_program(&self, mapping: &Mapping) -> bool {
+        fs::read_to_string(self.directory.join(in_directory(mapping, STAMP))).is_ok_and(|stamp| stamp == SOURCES)
     }
+}
+
+/// A file of a mapping's repository, below the directory of the set-up.
+fn in_directory(mapping: &Mapping, file: &str) -> String {
+    Path::new(&mapping.directory).join(file).to_string_lossy().into_owned()
+}
+
+/// Makes the packages of a selection and gives each to `take`.
+fn convert_all(
+    conversion: &Conversion<'_>,
+    archive: &Archive,
+    selection: &Selection<'_>,
+    mut take: impl FnMut(Package) -> Result<()>,
+) -> Result<()> {
+    let read = |candidates: &[Candidate]| {
+        candidates.iter().map(|candidate| deb::read(&archive.read(candidate)?)).collect::<Result<Vec<_>>>()
+    };
+    for (name, (rule, candidates)) in &selection.packages {
+        let debs = read(candidates).with_context(|| format!("making {name}"))?;
+        conversion.packages(name, rule, &debs)?.into_iter().try_for_each(&mut take)?;
+    }
+    for (kernel, version, candidates) in &selection.kernels {
+        kernel::packages(conversion, kernel, version, &read(candidates)?)?.into_iter().try_for_each(&mut take)?;
+    }
+    Ok(())
+}
+
+/// The keys that packages are signed with.
+struct Keys {
+    /// Of everything.
+    packages: Signer,
+    /// Nobody's that a definition names.
+    foreign: Signer,
+    /// The second one of packages that are signed twice.
+    second: Signer,
 }

@@ -20,7 +20,7 @@ fn link(target: &str) -> Content {
 const CONTROL: &str = "Package: tool\nVersion: 1:2-3\nArchitecture: amd64\nDescription: A tool\n text\n";
 
 fn converted(files: &[(&str, Content, u16)], rule: &Rule) -> Vec<Package> {
-    let mapping = Mapping::load().unwrap();
+    let mapping = Mapping::load_all().unwrap().remove(0);
     let mut known = Known::default();
     known.add("libc6", &Paragraph::default()).unwrap();
     known.add("tool", &Paragraph::default()).unwrap();
@@ -75,7 +75,7 @@ fn files_are_moved_classified_or_left_out() {
 fn what_is_setgid_for_the_group_shadow_becomes_setuid_root() {
     let mut sample = deb(CONTROL, &[("/usr/bin/chage", text("x"), 0o2755)]);
     "shadow".clone_into(&mut sample.files.get_mut("/usr/bin/chage").unwrap().group);
-    let mapping = Mapping::load().unwrap();
+    let mapping = Mapping::load_all().unwrap().remove(0);
     let known = Known::default();
     let conversion = Conversion { mapping: &mapping, known: &known };
     let package = conversion.packages("tool", &Rule::default(), &[sample]).unwrap().pop().unwrap();
@@ -104,7 +104,7 @@ fn a_rule_adds_links_accounts_capabilities_and_dependencies() {
 
 #[test]
 fn a_capability_for_an_absent_file_is_an_error() {
-    let mapping = Mapping::load().unwrap();
+    let mapping = Mapping::load_all().unwrap().remove(0);
     let known = Known::default();
     let capabilities = BTreeMap::from([("/usr/bin/gone".to_owned(), "cap_net_raw=ep".to_owned())]);
     let rule = Rule { capabilities, ..Rule::default() };
@@ -128,7 +128,7 @@ fn a_split_package_requires_the_one_that_it_comes_from() {
 
 #[test]
 fn a_kernel_is_divided_and_laid_out_as_fedoras() {
-    let mapping = Mapping::load().unwrap();
+    let mapping = Mapping::load_all().unwrap().remove(0);
     let known = Known::default();
     let conversion = Conversion { mapping: &mapping, known: &known };
     let control = "Package: linux-image-6.1-amd64\nVersion: 6.1-1\nArchitecture: amd64\nDepends: kmod\n";
@@ -145,7 +145,7 @@ fn a_kernel_is_divided_and_laid_out_as_fedoras() {
         (&format!("{modules}/sound/soundcore.ko.xz"), text("x"), 0o644),
     ];
     let kernel = mapping.kernels.iter().find(|kernel| kernel.split).unwrap();
-    let packages = kernel::packages(&conversion, kernel, "6.1-amd64", deb(control, &files)).unwrap();
+    let packages = kernel::packages(&conversion, kernel, "6.1-amd64", &[deb(control, &files)]).unwrap();
 
     let [core, core_modules, modules] = packages.as_slice() else { panic!("three packages") };
     let paths = |package: &Package| -> Vec<String> {

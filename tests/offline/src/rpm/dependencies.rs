@@ -1,7 +1,6 @@
 //! The dependency tags of an rpm, with what the format and the scriptlets themselves need.
 
-use crate::package::{Comparison, Dependency, Package};
-use crate::rpm::SHELL;
+use crate::package::{Comparison, Dependency, Package, Script};
 use crate::rpm::header::{Header, Value};
 use crate::rpm::tags;
 
@@ -12,6 +11,7 @@ const LESS: u32 = 1 << 1;
 const GREATER: u32 = 1 << 2;
 const EQUAL: u32 = 1 << 3;
 const POSTTRANS: u32 = 1 << 5;
+const PRETRANS: u32 = 1 << 7;
 const INTERPRETER: u32 = 1 << 8;
 const SCRIPT_POST: u32 = 1 << 10;
 const RPMLIB: u32 = 1 << 24;
@@ -80,7 +80,6 @@ fn own_requirements(package: &Package, has_files: bool) -> Vec<Sense> {
         flags: LESS | EQUAL | RPMLIB,
         version: version.to_owned(),
     };
-    let shell = |flags| Sense { name: SHELL.to_owned(), flags: INTERPRETER | flags, version: String::new() };
     let is_rich = |dependencies: &[Dependency]| dependencies.iter().any(|dependency| dependency.name.starts_with('('));
 
     let mut requirements = vec![
@@ -97,14 +96,22 @@ fn own_requirements(package: &Package, has_files: bool) -> Vec<Sense> {
     if package.files.values().any(|file| file.capabilities.is_some()) {
         requirements.push(rpmlib("FileCaps", "4.6.1-1"));
     }
-    if package.scriptlets.post.is_some() {
-        requirements.push(shell(SCRIPT_POST));
+    if package.scriptlets.all().any(|script| script.program == Script::LUA) {
+        requirements.push(rpmlib("BuiltinLuaScripts", "4.2.2-1"));
     }
-    if package.scriptlets.posttrans.is_some() {
-        requirements.push(shell(POSTTRANS));
-    }
-    if !package.scriptlets.triggers.is_empty() {
-        requirements.push(shell(TRIGGER_IN));
-    }
+    requirements.extend(interpreters(package));
     requirements
+}
+
+/// The programs that run the scriptlets. rpm's own interpreter is a feature in place of a program.
+fn interpreters(package: &Package) -> impl Iterator<Item = Sense> {
+    let scriptlets = &package.scriptlets;
+    let own = [(&scriptlets.pretrans, PRETRANS), (&scriptlets.post, SCRIPT_POST), (&scriptlets.posttrans, POSTTRANS)];
+    let own = own.into_iter().filter_map(|(script, flags)| Some((script.as_ref()?, flags)));
+    let triggers = scriptlets.triggers.iter().map(|trigger| (&trigger.script, TRIGGER_IN));
+    own.chain(triggers).filter(|(script, _)| script.program != Script::LUA).map(|(script, flags)| Sense {
+        name: script.program.to_owned(),
+        flags: INTERPRETER | flags,
+        version: String::new(),
+    })
 }

@@ -17,14 +17,15 @@ use self::payload::{FileEntry, Payload};
 use crate::digest::sha256_hex;
 use crate::package::{Class, Package, Scriptlets};
 
-const SHELL: &str = "/bin/sh";
 /// The identifier of SHA-256 among OpenPGP's hash algorithms, which rpm uses too.
 const SHA256: u32 = 8;
 
 const CONFIG: u32 = 1 << 0;
 const DOC: u32 = 1 << 1;
 const NO_REPLACE: u32 = 1 << 4;
+const GHOST: u32 = 1 << 6;
 const LICENSE: u32 = 1 << 7;
+const ARTIFACT: u32 = 1 << 12;
 
 /// The rpm of `package`, compressed with zstd's level `level`.
 ///
@@ -106,13 +107,15 @@ fn insert_identity(header: &mut Header, package: &Package) {
 }
 
 fn insert_scriptlets(header: &mut Header, scriptlets: &Scriptlets) {
-    if let Some(script) = &scriptlets.post {
-        header.insert(tags::POST, Value::text(script));
-        header.insert(tags::POST_PROGRAM, Value::text(SHELL));
-    }
-    if let Some(script) = &scriptlets.posttrans {
-        header.insert(tags::POSTTRANS, Value::text(script));
-        header.insert(tags::POSTTRANS_PROGRAM, Value::text(SHELL));
+    for (script, text_tag, program_tag) in [
+        (&scriptlets.pretrans, tags::PRETRANS, tags::PRETRANS_PROGRAM),
+        (&scriptlets.post, tags::POST, tags::POST_PROGRAM),
+        (&scriptlets.posttrans, tags::POSTTRANS, tags::POSTTRANS_PROGRAM),
+    ] {
+        if let Some(script) = script {
+            header.insert(text_tag, Value::text(&script.text));
+            header.insert(program_tag, Value::text(script.program));
+        }
     }
     let triggers = &scriptlets.triggers;
     if triggers.is_empty() {
@@ -123,10 +126,11 @@ fn insert_scriptlets(header: &mut Header, scriptlets: &Scriptlets) {
         .zip(triggers)
         .flat_map(|(index, trigger)| trigger.directories.iter().map(move |path| (index, path)))
         .collect();
-    let scripts = triggers.iter().map(|trigger| trigger.script.clone()).collect();
+    let scripts = triggers.iter().map(|trigger| trigger.script.text.clone()).collect();
+    let programs = triggers.iter().map(|trigger| trigger.script.program.to_owned()).collect();
     let priorities = triggers.iter().map(|trigger| trigger.priority).collect();
     header.insert(tags::TRIGGER_SCRIPTS, Value::Strings(scripts));
-    header.insert(tags::TRIGGER_PROGRAMS, Value::Strings(vec![SHELL.to_owned(); triggers.len()]));
+    header.insert(tags::TRIGGER_PROGRAMS, Value::Strings(programs));
     header.insert(tags::TRIGGER_PRIORITIES, Value::Int32(priorities));
     header.insert(tags::TRIGGER_NAMES, Value::Strings(watched.iter().map(|(_, path)| (*path).clone()).collect()));
     header.insert(tags::TRIGGER_INDEXES, Value::Int32(watched.iter().map(|(index, _)| *index).collect()));
@@ -171,6 +175,8 @@ fn flags(class: &Class) -> u32 {
         Class::Configuration => CONFIG | NO_REPLACE,
         Class::Documentation => DOC,
         Class::License => LICENSE,
+        Class::Ghost => GHOST,
+        Class::Artifact => ARTIFACT,
     }
 }
 

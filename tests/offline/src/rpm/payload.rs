@@ -7,7 +7,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use crate::digest::sha256_hex;
-use crate::package::{Content, File};
+use crate::package::{Class, Content, File};
 
 const DIRECTORY: u16 = 0o040_000;
 const REGULAR: u16 = 0o100_000;
@@ -60,7 +60,7 @@ impl<'a> FileEntry<'a> {
     /// SHA-256 of a regular file's bytes, else nothing.
     pub fn digest(&self) -> String {
         match &self.file.content {
-            Content::Regular(bytes) => sha256_hex(bytes),
+            Content::Regular(bytes) if !self.is_ghost() => sha256_hex(bytes),
             _ => String::new(),
         }
     }
@@ -71,6 +71,11 @@ impl<'a> FileEntry<'a> {
     /// Fails from 4 GiB on, for which the format has other tags.
     pub fn size(&self) -> Result<u32> {
         u32::try_from(self.bytes().len()).with_context(|| format!("writing {}: it is too large", self.path))
+    }
+
+    /// Whether the package owns the file without bringing it.
+    fn is_ghost(&self) -> bool {
+        self.file.class == Class::Ghost
     }
 
     fn bytes(&self) -> &'a [u8] {
@@ -137,7 +142,7 @@ pub struct Payload {
 /// Fails when a file is too large or the compressor fails.
 pub fn write(entries: &[FileEntry<'_>], level: i32) -> Result<Payload> {
     let mut archive = Vec::new();
-    for entry in entries {
+    for entry in entries.iter().filter(|entry| !entry.is_ghost()) {
         let content = if entry.holds_content { entry.bytes() } else { &[] };
         append_cpio(&mut archive, entry, content)?;
     }

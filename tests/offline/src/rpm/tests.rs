@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::write;
-use crate::package::{Class, Content, Dependency, File, FileTrigger, Package, Scriptlets};
+use crate::package::{Class, Content, Dependency, File, FileTrigger, Package, Script, Scriptlets};
 use crate::version::Evr;
 
 fn sample() -> Package {
@@ -36,12 +36,13 @@ fn sample() -> Package {
         recommends: vec![Dependency::any("weak")],
         conflicts: Vec::new(),
         scriptlets: Scriptlets {
-            post: Some("true\n".to_owned()),
+            pretrans: Some(Script::lua("posix.mkdir('/usr')\n")),
+            post: Some(Script::shell("true\n")),
             posttrans: None,
             triggers: vec![FileTrigger {
                 directories: vec!["/usr/lib".to_owned(), "/usr/lib64".to_owned()],
                 priority: 5,
-                script: "ldconfig\n".to_owned(),
+                script: Script::shell("ldconfig\n"),
             }],
         },
         files: files.into_iter().map(|(path, file)| (path.to_owned(), file)).collect(),
