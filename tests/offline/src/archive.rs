@@ -172,6 +172,27 @@ impl Archive {
         Ok(())
     }
 
+    /// Downloads `packages`, and what they depend on, for a system that has installed what `status` says; returns the
+    /// directory in which they are.
+    ///
+    /// # Errors
+    /// Fails when apt does, or a file cannot be written.
+    pub fn fetch_beside(&self, status: &str, packages: &[&str]) -> Result<PathBuf> {
+        let cache = self.directory.join("beside");
+        let archives = cache.join("archives");
+        // What an earlier system lacked is not what this one lacks.
+        let _ = fs::remove_dir_all(&cache);
+        fs::create_dir_all(archives.join("partial")).with_context(|| format!("creating {}", archives.display()))?;
+        let installed = cache.join("status");
+        fs::write(&installed, status).with_context(|| format!("writing {}", installed.display()))?;
+        let mut command = self.apt("apt-get");
+        command.arg("-o").arg(format!("Dir::State::Status={}", installed.display()));
+        command.arg("-o").arg(format!("Dir::Cache={}", cache.display()));
+        command.args(["-o", "APT::Install-Recommends=false", "install", "--download-only", "--assume-yes"]);
+        run(command.args(packages)).with_context(|| format!("downloading {}", packages.join(", ")))?;
+        Ok(archives)
+    }
+
     /// The bytes of a fetched package.
     ///
     /// # Errors

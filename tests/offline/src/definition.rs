@@ -12,7 +12,7 @@ pub fn fragments(builder: &str, digest: &str) -> Vec<(String, String)> {
 }
 
 /// The builder that Fedora has.
-const FEDORAS: &str = "dnf5";
+pub const FEDORAS: &str = "dnf5";
 
 /// Repositories with their directories, and the definition that uses them.
 struct Repositories {

@@ -26,6 +26,7 @@ mod resolve;
 mod rpm;
 mod scriptlets;
 mod setup;
+mod tools;
 mod version;
 
 use std::path::PathBuf;

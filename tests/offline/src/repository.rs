@@ -1,6 +1,6 @@
 //! Signed repositories: packages in, a directory with `Packages`, `repodata` and their signatures out.
 //!
-//! The signatures carry a fixed time, so that the same packages signed with the same key give the same bytes.
+//! The signatures have a fixed time, so that the same packages signed with the same key give the same bytes.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use crate::rpm;
 /// Little is gained above, and the kernel's modules are compressed already.
 const COMPRESSION_LEVEL: i32 = 3;
 /// `EPOCH` as gpg's `--faked-system-time` reads it; the `!` keeps the clock from running on.
-const SIGNING_TIME: &str = "20250101T000000!";
+pub const SIGNING_TIME: &str = "20250101T000000!";
 
 /// A key pair in a gpg home of its own, outside the project: the path of its agent's socket must be short.
 #[derive(Debug)]
@@ -149,6 +149,21 @@ impl Repository {
         createrepo.args(["--quiet", "--no-database", "--general-compress-type=gz", "--set-timestamp-to-revision"]);
         run(createrepo.arg(format!("--revision={EPOCH}")).arg(&self.unfinished)).context("making repodata")?;
         metadata.sign_metadata(&self.unfinished)?;
+        self.put_in_place()
+    }
+
+    /// Has `make` sign the packages and make the metadata in the directory that it is given, with the file names of the
+    /// packages, and puts all in its place.
+    ///
+    /// # Errors
+    /// Fails when `make` does, or the directory cannot be renamed.
+    pub fn finish_by(self, make: impl FnOnce(&Path, &[String]) -> Result<()>) -> Result<()> {
+        let names = self.written.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        make(&self.unfinished, &names.collect::<Vec<_>>())?;
+        self.put_in_place()
+    }
+
+    fn put_in_place(self) -> Result<()> {
         remove_directory(&self.destination)?;
         fs::rename(&self.unfinished, &self.destination)
             .with_context(|| format!("renaming to {}", self.destination.display()))

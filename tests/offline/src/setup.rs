@@ -19,12 +19,15 @@ use crate::mapping::Mapping;
 use crate::package::Package;
 use crate::repository::{Repository, Signer};
 use crate::resolve::Selection;
+use crate::tools::Tools;
 use crate::{builder, kernel, programs};
 
 const USER: &str = "ocinitrd offline tests <offline@ocinitrd.invalid>";
 const FOREIGN_USER: &str = "somebody else <foreign@ocinitrd.invalid>";
 const SECOND_USER: &str = "ocinitrd offline tests, second key <second@ocinitrd.invalid>";
-/// Says which program made the repositories; written last.
+/// The directory of the secret keys.
+const GNUPG: &str = "gnupg";
+/// Says which program made a repository; written last.
 const STAMP: &str = "repo.stamp";
 /// The digest of this program's sources, from the build script.
 const SOURCES: &str = env!("OFFLINE_REPO_SOURCES");
@@ -58,9 +61,12 @@ impl Setup {
         programs::require(&["podman"])?;
         let of_builders = &mappings[0].builders;
         let is_missing = |name: &&String| refresh || !builder::is_made(&self.directory, name, &of_builders[*name]);
-        let missing: Vec<&String> = builders.iter().filter(is_missing).collect();
         let unmade: Vec<&Mapping> =
             mappings.iter().filter(|mapping| refresh || !self.is_made_by_this_program(mapping)).collect();
+        // The second repository is finished in its builder.
+        let needed = unmade.iter().any(|mapping| mapping.is_fedora_shaped).then(|| definition::FEDORAS.to_owned());
+        let wanted: BTreeSet<&String> = builders.iter().chain(&needed).collect();
+        let missing: Vec<&String> = wanted.into_iter().filter(is_missing).collect();
         if !unmade.is_empty() || !missing.is_empty() {
             programs::require(&["apt-get", "mmdebstrap", "gpg", "rpmsign", "createrepo_c"])?;
             self.make(mappings, &unmade, &missing, refresh)?;
@@ -83,11 +89,33 @@ impl Setup {
             if unmade.is_empty() { Vec::new() } else { self.select(mappings, unmade, &mut archive, refresh)? };
         thread::scope(|scope| {
             let images = scope.spawn(|| self.make_builders(&mappings[0], &archive, builders, refresh));
+            let keys = self.keys()?;
+            let mut unfinished = Vec::new();
             for (mapping, selection) in unmade.iter().zip(&selections) {
-                self.make_repositories(mapping, &archive, selection)?;
+                let directory = self.directory.join(&mapping.directory);
+                fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
+                self.write(&in_directory(mapping, STAMP), "unfinished")?;
+                if mapping.is_fedora_shaped {
+                    let repositories = self.convert_fedora_shaped(mapping, &archive, selection, &keys)?;
+                    unfinished.push((mapping, selection, repositories));
+                } else {
+                    self.make_first(mapping, &archive, selection, &keys)?;
+                    self.note(mapping, selection)?;
+                }
             }
-            images.join().map_err(|_| anyhow!("making the builder images: their thread panicked"))?
+            images.join().map_err(|_| anyhow!("making the builder images: their thread panicked"))??;
+            for (mapping, selection, repositories) in unfinished {
+                self.finish_fedora_shaped(&archive, repositories)?;
+                self.note(mapping, selection)?;
+            }
+            Ok(())
         })
+    }
+
+    /// Notes what a repository was made from, and that it is complete.
+    fn note(&self, mapping: &Mapping, selection: &Selection<'_>) -> Result<()> {
+        self.write(&in_directory(mapping, "resolved.json"), &format!("{:#}\n", selection.record()))?;
+        self.write(&in_directory(mapping, STAMP), SOURCES)
     }
 
     fn select<'a>(
@@ -136,25 +164,9 @@ impl Setup {
         Ok(())
     }
 
-    fn make_repositories(&self, mapping: &Mapping, archive: &Archive, selection: &Selection<'_>) -> Result<()> {
-        let directory = self.directory.join(&mapping.directory);
-        fs::create_dir_all(&directory).with_context(|| format!("creating {}", directory.display()))?;
-        self.write(&in_directory(mapping, STAMP), "unfinished")?;
-        let keys = self.keys()?;
-        let conversion = Conversion { mapping, known: &selection.known };
-        if mapping.is_fedora_shaped {
-            self.make_fedora_shaped(&directory, &conversion, archive, selection, &keys)?;
-        } else {
-            self.make_sample_repositories(&keys)?;
-            self.make_main(&directory, &conversion, archive, selection, &keys)?;
-        }
-        self.write(&in_directory(mapping, "resolved.json"), &format!("{:#}\n", selection.record()))?;
-        self.write(&in_directory(mapping, STAMP), SOURCES)
-    }
-
     /// The keys, which are made once.
     fn keys(&self) -> Result<Keys> {
-        let (gnupg, public) = (self.directory.join("gnupg"), self.directory.join("keys"));
+        let (gnupg, public) = (self.directory.join(GNUPG), self.directory.join("keys"));
         for (path, mode) in [(&gnupg, 0o700), (&public, 0o755)] {
             let mut builder = fs::DirBuilder::new();
             builder.recursive(true).mode(mode).create(path).with_context(|| format!("creating {}", path.display()))?;
@@ -164,47 +176,38 @@ impl Setup {
             self.write(&format!("keys/{name}.asc"), &signer.public_key()?)?;
             anyhow::Ok(signer)
         };
-        Ok(Keys {
-            packages: open("offline", USER)?,
-            foreign: open("foreign", FOREIGN_USER)?,
-            second: open("second", SECOND_USER)?,
-        })
+        let packages = open("offline", USER)?;
+        open("second", SECOND_USER)?;
+        Ok(Keys { public_key: packages.public_key()?, packages, foreign: open("foreign", FOREIGN_USER)? })
     }
 
-    fn make_sample_repositories(&self, keys: &Keys) -> Result<()> {
+    /// `repo/` and the small ones beside it.
+    fn make_first(&self, mapping: &Mapping, archive: &Archive, selection: &Selection<'_>, keys: &Keys) -> Result<()> {
         let signer = &keys.packages;
         let sample = handmade::signature_sample;
         self.make_samples("repo-scriptlet", &[handmade::scriptlet_failure()], Some(signer), signer)?;
         self.make_samples("repo-unsigned", &[sample("unsigned-sample")], None, signer)?;
         self.make_samples("repo-foreign", &[sample("foreign-key-sample")], Some(&keys.foreign), signer)?;
         self.make_samples("repo-update-1", &handmade::update_samples(1), Some(signer), signer)?;
-        self.make_samples("repo-update-2", &handmade::update_samples(2), Some(signer), signer)
-    }
+        self.make_samples("repo-update-2", &handmade::update_samples(2), Some(signer), signer)?;
 
-    fn make_main(
-        &self,
-        directory: &Path,
-        conversion: &Conversion<'_>,
-        archive: &Archive,
-        selection: &Selection<'_>,
-        keys: &Keys,
-    ) -> Result<()> {
-        let mut repository = Repository::begin(&directory.join("repo"))?;
-        handmade::packages(&keys.packages.public_key()?).iter().try_for_each(|package| repository.add(package))?;
-        convert_all(conversion, archive, selection, |package| repository.add(&package))?;
+        let mut repository = Repository::begin(&self.directory.join("repo"))?;
+        handmade::packages(&keys.public_key).iter().try_for_each(|package| repository.add(package))?;
+        let conversion = Conversion { mapping, known: &selection.known };
+        convert_all(&conversion, archive, selection, |package| repository.add(&package))?;
         self.say(&format!("signing {} packages", repository.len()));
-        repository.finish(Some(&keys.packages), &keys.packages)
+        repository.finish(Some(signer), signer)
     }
 
-    /// `fedora/` and, beside it, `updates/` with newer versions of some packages.
-    fn make_fedora_shaped(
+    /// Writes the packages of `fedora/` and, beside it, of `updates/` with newer versions of some.
+    fn convert_fedora_shaped(
         &self,
-        directory: &Path,
-        conversion: &Conversion<'_>,
+        mapping: &Mapping,
         archive: &Archive,
         selection: &Selection<'_>,
         keys: &Keys,
-    ) -> Result<()> {
+    ) -> Result<[Repository; 2]> {
+        let directory = self.directory.join(&mapping.directory);
         let mut release = Repository::begin(&directory.join("fedora"))?;
         let mut updates = Repository::begin(&directory.join("updates"))?;
         let mut add = |package: Package| {
@@ -213,12 +216,25 @@ impl Setup {
             }
             release.add(&package)
         };
-        let made_up = fedora::made_up_keys(&self.directory.join("gnupg/made-up.asc"))?;
-        fedora::packages(&keys.packages.public_key()?, &made_up)?.into_iter().try_for_each(&mut add)?;
-        convert_all(conversion, archive, selection, &mut add)?;
-        self.say(&format!("signing {} packages", release.len() + updates.len()));
-        release.finish(Some(&keys.packages), &keys.packages)?;
-        updates.finish(Some(&keys.second), &keys.packages)
+        let made_up = fedora::made_up_keys(&self.directory.join(GNUPG).join("made-up.asc"))?;
+        fedora::packages(&keys.public_key, &made_up)?.into_iter().try_for_each(&mut add)?;
+        let conversion = Conversion { mapping, known: &selection.known };
+        convert_all(&conversion, archive, selection, &mut add)?;
+        Ok([release, updates])
+    }
+
+    /// Signs as rpm 6 does and makes metadata as Fedora has it, in a container.
+    fn finish_fedora_shaped(&self, archive: &Archive, repositories: [Repository; 2]) -> Result<()> {
+        let digest = builder::load(&self.directory, definition::FEDORAS)?;
+        let tools = Tools::fetch(archive, &format!("{}@{digest}", builder::image_name(definition::FEDORAS)))?;
+        let gnupg = self.directory.join(GNUPG);
+        for repository in repositories {
+            self.say(&format!("signing {} packages, some of them twice", repository.len()));
+            repository.finish_by(|directory, names| {
+                tools.finish(directory, &gnupg, [USER, SECOND_USER], &fedora::signed_twice(names))
+            })?;
+        }
+        Ok(())
     }
 
     fn make_samples(
@@ -279,8 +295,8 @@ fn convert_all(
 struct Keys {
     /// Of everything.
     packages: Signer,
+    /// Its public half.
+    public_key: String,
     /// Nobody's that a definition names.
     foreign: Signer,
-    /// The second one of packages that are signed twice.
-    second: Signer,
 }

@@ -26,6 +26,15 @@ use crate::package::{Class, Content, Dependency, File, Package};
 /// Packages of which `updates` has a newer version.
 const UPDATED: [&str; 4] = ["bash", "gzip", "less", "tzdata"];
 
+/// Beginnings of the file names of packages that are signed with two keys.
+const SIGNED_TWICE: [&str; 5] = ["bash-", "glibc-", "kernel-", "openssl-libs-", "systemd-"];
+
+/// Those of the packages with these file names that are signed with two keys.
+pub fn signed_twice(names: &[String]) -> Vec<String> {
+    let is_signed_twice = |name: &&String| SIGNED_TWICE.iter().any(|beginning| name.starts_with(beginning));
+    names.iter().filter(is_signed_twice).cloned().collect()
+}
+
 /// Gives a converted package what Fedora's has beside.
 ///
 /// # Errors

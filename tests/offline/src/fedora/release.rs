@@ -66,8 +66,8 @@ fn merge_sbin(filesystem: &mut Package) {
 
 fn add_settings_of_setup(setup: &mut Package) {
     let users = "u root 0:0 \"Super User\" /root /bin/bash\nu games 12:100 \"games\" /usr/games\nu mail 8:12 - /var/spool/mail\n";
-    let groups = "g adm 4\ng audio 63\ng cdrom 11\ng dialout 18\ng disk 6\ng input 104\ng kmem 9\ng kvm 36\ng lp 7\ng mail 12\n\
-                  g render 105\ng tape 33\ng tty 5\ng users 100\ng utmp 22\ng video 39\ng wheel 10\n";
+    let groups = "g adm 4\ng audio 63\ng cdrom 11\ng clock 103\ng dialout 18\ng disk 6\ng input 104\ng kmem 9\ng kvm 36\ng lp 7\ng mail 12\n\
+                  g render 105\ng sgx 106\ng tape 33\ng tty 5\ng users 100\ng utmp 22\ng video 39\ng wheel 10\n";
     add_file(setup, "/usr/lib/sysusers.d/20-setup-users.conf", users, 0o644);
     add_file(setup, "/usr/lib/sysusers.d/20-setup-groups.conf", groups, 0o644);
     for (path, text) in [
