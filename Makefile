@@ -31,7 +31,7 @@ initrd: rust build-programs ## build the default image (or IMAGE=NAME) into out/
 	@cargo build --release --quiet
 	@scripts/initrd.sh $(OCINITRD) $(IMAGE)
 
-offline: rust offline-programs ## make the offline image's repository and builder image
+offline: rust offline-programs ## make the offline images' repositories and builder image
 	@tests/offline/host-setup.sh
 	@cargo run --release --quiet --package offline-repo -- setup
 

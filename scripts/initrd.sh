@@ -20,10 +20,15 @@ if [ -z "$image" ]; then
         image=offline
     fi
 fi
-if [ "$image" = offline ]; then
+case $image in
+    offline) repomd=target/offline/repo/repodata/repomd.xml ;;
+    offline-44) repomd=target/offline/fedora44/fedora/repodata/repomd.xml ;;
+    *) repomd= ;;
+esac
+if [ -n "$repomd" ]; then
     make --no-print-directory offline
     # The repository is made on this machine: when it is made anew, so is the lock.
-    [ images/offline.lock -nt target/offline/repo/repodata/repomd.xml ] || rm -f images/offline.lock
+    [ "images/$image.lock" -nt "$repomd" ] || rm -f "images/$image.lock"
 fi
 
 "$ocinitrd" build "$image" --output-dir "out/$image"

@@ -22,8 +22,9 @@ fn shipped(name: &str) -> String {
 
 /// The definition that Fedora's images include, with its own include as it is found from elsewhere.
 fn of_fedora() -> String {
-    shipped("parts/fedora-44.toml")
-        .replace("initrd.toml", &format!("{}/images/parts/initrd.toml", fixture::checkout().display()))
+    let included = "fedora-44-packages.toml";
+    let found = format!("{}/images/parts/{included}", fixture::checkout().display());
+    shipped("parts/fedora-44.toml").replacen(included, &found, 1)
 }
 
 #[test]
@@ -71,6 +72,24 @@ fn the_tools_own_image_is_built_on_the_pinned_fedora() {
         std::fs::read_to_string(fixture::checkout().join("containerfiles/ocinitrd.containerfile")).unwrap();
     let definition = ocinitrd::definition::Definition::load("fedora-44", fixture::checkout()).unwrap();
     assert!(containerfile.contains(&format!("ARG FEDORA={}\n", definition.builder_image)));
+}
+
+#[test]
+fn offline_44_differs_from_fedora_44_in_repositories_builder_and_keys_alone() {
+    // Both include the same part, and what else they say is where packages come from.
+    fixture::offline_directory();
+    let load = |name| ocinitrd::definition::Definition::load(name, fixture::checkout()).unwrap();
+    let (fedora, offline) = (load("fedora-44"), load("offline-44"));
+    assert_ne!(fedora.builder_image, offline.builder_image);
+    let (of_fedora, of_offline) = (shipped("parts/fedora-44.toml"), shipped("offline-44.toml"));
+    for text in [&of_fedora, &of_offline] {
+        assert!(text.contains("fedora-44-packages.toml\""), "{text}");
+        for table in ["[packages]", "[kernel]", "[profiles", "programs", "remove_files", "mask_units"] {
+            assert!(!text.contains(table), "{table} belongs into parts/fedora-44-packages.toml: {text}");
+        }
+    }
+    assert_eq!(fedora.default_profiles, offline.default_profiles);
+    assert_eq!(fedora.repositories.keys().collect::<Vec<_>>(), offline.repositories.keys().collect::<Vec<_>>());
 }
 
 #[test]

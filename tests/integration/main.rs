@@ -14,6 +14,7 @@ mod distribution;
 mod doctor;
 mod engine;
 mod faults;
+mod fedora_shape;
 mod fixture;
 mod forged;
 mod format;
