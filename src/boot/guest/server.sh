@@ -29,18 +29,24 @@ export_nfs() {
     need exportfs rpc.mountd rpc.nfsd rpcbind
     wait_for "$1"
     load_modules "$2" nfsd
-    # The root of what NFSv4 shows has to be on a file system that can be exported, which this initrd's is not.
-    mkdir -p /srv /run/rpcbind /var/lib/nfs
+    # The root of what NFSv4 shows, fsid=0, has to be on a file system that can be exported, which this initrd's is not. Its
+    # clients see /srv/target as /target; those of NFSv3 name the whole path, so it is there a second time. (nfs-utils 3.1
+    # loses `rootdir`, which would do for both, where the kernel asks it over netlink.)
+    mkdir -p /srv /run/rpcbind /var/lib/nfs /target
     mount -t tmpfs tmpfs /srv
     mkdir /srv/target
     mount -t "$2" "$1" /srv/target
+    mount --bind /srv/target /target
     mount -t nfsd nfsd /proc/fs/nfsd
-    printf '[exports]\nrootdir=/srv\n' >/etc/nfs.conf
-    echo '/target *(rw,no_root_squash,no_subtree_check,fsid=1)' >/etc/exports
+    : >/etc/nfs.conf
+    printf '%s *(%s,no_root_squash,no_subtree_check)\n' /srv ro,fsid=0 /srv/target rw,fsid=1 /target rw,fsid=1 >/etc/exports
     rpcbind
     exportfs -r
+    # The shortest time that the kernel lets earlier clients come back in.
+    echo 10 >/proc/fs/nfsd/nfsv4gracetime
     rpc.nfsd 2
-    # Nobody was served before: nothing has to be waited for until files may be opened.
-    echo Y >/proc/fs/nfsd/v4_end_grace
+    # There are no earlier clients, so files may be opened at once. Newer kernels end this time early only if a daemon keeps
+    # track of clients, which none does here.
+    echo Y 2>/dev/null >/proc/fs/nfsd/v4_end_grace || sleep 10
     rpc.mountd
 }
