@@ -42,8 +42,8 @@ impl Unavailable {
         let (summary, hint) = match kind {
             Kind::Gone => (
                 "this digest is gone: no registry has it any more",
-                "registries delete what a tag no longer names; take the newer image with `ocinitrd update IMAGE --builder`, or a copy \
-                 of the old one with [builder] mirrors or `ocinitrd store import`"
+                "registries delete digests that no tag points to any more; pin the digest that the tag has now in [builder] image, or name a \
+                 place that has a copy in [builder] mirrors, or take one in with `ocinitrd store import`"
                     .to_owned(),
             ),
             Kind::Unreachable => (
@@ -119,7 +119,7 @@ mod tests {
             Unavailable::by(reference, &refusals).to_string()
         };
         for (reason, words) in [
-            (Reason::Missing, "update IMAGE --builder"),
+            (Reason::Missing, "[builder] mirrors"),
             (Reason::Unreachable, "no registry answers"),
             (Reason::Unauthorized, "podman login quay.io"),
             (Reason::NotAsked, "ocinitrd fetch IMAGE"),

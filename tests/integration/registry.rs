@@ -152,7 +152,7 @@ fn a_builder_image_that_is_gone_is_loaded_from_the_store() {
     fs::write(&manifest, "damaged").unwrap();
     fs::set_permissions(&manifest, PermissionsExt::from_mode(0o400)).unwrap();
     let error = fail(&mut registry.run(image.path(), "fetch"));
-    assert!(error.contains("this digest is gone") && error.contains("update IMAGE --builder"), "{error}");
+    assert!(error.contains("this digest is gone") && error.contains("[builder] mirrors"), "{error}");
     let error = fail(registry.run(image.path(), "fetch").arg("--offline"));
     assert!(error.contains("--offline forbids to ask a registry"), "{error}");
 }
