@@ -457,7 +457,12 @@ mod tests {
         let files = names_of_rpms(&store);
         assert!(message(export(&files, &store, &absent, &stage())).contains("make it first: mkdir -p "));
         assert!(import(&absent, &store, &stage()).unwrap_err().to_string().starts_with("there is no directory "));
-        assert!(import(&directory, &store, &stage()).unwrap_err().to_string().starts_with("there is no *.rpm and no *.oci.tar below "));
+        assert!(
+            import(&directory, &store, &stage())
+                .unwrap_err()
+                .to_string()
+                .starts_with("there is no *.rpm and no *.oci.tar below ")
+        );
     }
 
     #[test]
