@@ -159,23 +159,20 @@ pub fn export_images(images: &[StoredImage], store: &Store, directory: &Path, st
         let name = builder_image::file_name(&image.pinned);
         let path = directory.join(&name);
         let mut digest = Hasher::new(io::sink());
-        image.write_archive(BUILDER_NAME, store, &mut digest)?;
+        image.write_archive(store, &mut digest)?;
         let (_, digest, size_bytes) = digest.finish();
         if missing(&BTreeMap::from([(name, digest)]), directory)?.is_empty() {
             counts.present += 1;
             continue;
         }
         let mut output = OutputFile::create(&path, MODE_PUBLIC)?;
-        image.write_archive(BUILDER_NAME, store, &mut output)?;
+        image.write_archive(store, &mut output)?;
         output.commit()?;
         counts.new += 1;
         stage.advance(size_bytes);
     }
     Ok(counts)
 }
-
-/// What an engine calls a builder image that it loads from an exported file.
-const BUILDER_NAME: &str = "localhost/ocinitrd/builder:exported";
 
 /// A blob that was just verified, at its start, and its size in bytes.
 fn whole(digest: &Digest, store: &Store) -> Result<(File, u64)> {

@@ -12,16 +12,16 @@ use anyhow::{Context, Result, bail, ensure};
 use oci_spec::image::{ImageIndex, MediaType};
 use serde_json::json;
 
-use super::documents::{DOCUMENT_LIMIT_BYTES, Document, Manifest, is_index};
+use super::documents::{Document, Manifest};
 use super::{StoredImage, read, stored_document};
 use crate::format::digest::Digest;
-use crate::format::text::{escaped_error, quoted};
+use crate::format::text::quoted;
+use crate::oci::canonical_json;
+use crate::oci::document::{LIMIT_BYTES, parse, sha256};
+use crate::oci::layout::{LAYOUT_VERSION, MARKER, REFERENCE_NAME};
 use crate::regular_file;
 use crate::store::Store;
 
-/// Where an index and its manifests say what the image is called.
-const NAME: &str = "org.opencontainers.image.ref.name";
-const MARKER: &str = "oci-layout";
 const INDEX: &str = "index.json";
 const BLOBS: &str = "blobs/sha256/";
 /// The extension of an exported image.
@@ -30,14 +30,14 @@ const EXTENSION: &str = ".oci.tar";
 const DIGITS: usize = 12;
 
 impl StoredImage {
-    /// Writes the archive. `name` (`registry/name:tag`) is what an engine that loads it calls the image.
+    /// Writes the archive. An engine that loads it calls the image by the digest that it is pinned to.
     ///
     /// # Errors
     /// Fails when a blob cannot be read, and when the writer fails.
-    pub fn write_archive(&self, name: &str, store: &Store, writer: impl Write) -> Result<()> {
+    pub fn write_archive(&self, store: &Store, writer: impl Write) -> Result<()> {
         let mut tar = tar::Builder::new(writer);
-        append(&mut tar, MARKER, br#"{"imageLayoutVersion":"1.0.0"}"#)?;
-        append(&mut tar, INDEX, &self.layout_index(name, store)?)?;
+        append(&mut tar, MARKER, &canonical_json(&json!({"imageLayoutVersion": LAYOUT_VERSION}))?)?;
+        append(&mut tar, INDEX, &self.layout_index(store)?)?;
         for digest in self.digests() {
             let file = store.read(&digest)?;
             let mut header = header(store.size_bytes(&digest)?);
@@ -47,17 +47,22 @@ impl StoredImage {
         tar.finish().context("writing the archive's end")
     }
 
-    fn layout_index(&self, name: &str, store: &Store) -> Result<Vec<u8>> {
+    fn layout_index(&self, store: &Store) -> Result<Vec<u8>> {
         let descriptor = json!({
             "mediaType": self.media_type,
             "digest": self.pinned.to_string(),
             "size": store.size_bytes(&self.pinned)?,
-            "annotations": {NAME: name},
+            "annotations": {REFERENCE_NAME: format!("localhost/ocinitrd/builder:{}", digits(&self.pinned))},
         });
         let index =
             json!({"schemaVersion": 2, "mediaType": MediaType::ImageIndex.to_string(), "manifests": [descriptor]});
-        serde_json::to_vec(&index).context("writing the layout's index")
+        canonical_json(&index)
     }
+}
+
+/// What tells images of different digests apart in names.
+fn digits(pinned: &Digest) -> String {
+    pinned.hex()[..DIGITS].to_owned()
 }
 
 fn header(size_bytes: u64) -> tar::Header {
@@ -101,16 +106,15 @@ fn take(file: File, store: &Store) -> Result<(Digest, usize)> {
         match hex.map(Digest::from_hex) {
             Some(Some(digest)) => new += usize::from(take_blob(digest, &mut entry, store)?),
             Some(None) => bail!("{} is not a digest", quoted(name.as_bytes())),
-            None if name == INDEX => index = Some(regular_file::read_all(&mut entry, DOCUMENT_LIMIT_BYTES)?),
+            None if name == INDEX => index = Some(regular_file::read_all(&mut entry, LIMIT_BYTES)?),
             None => {}
         }
     }
-    let index: ImageIndex =
-        serde_json::from_slice(&index.context("there is no index.json in it")?).map_err(escaped_error)?;
+    let index: ImageIndex = parse(INDEX, &index.context("there is no index.json in it")?)?;
     let [descriptor] = &index.manifests()[..] else {
         bail!("its index.json names {} images, and one is taken", index.manifests().len())
     };
-    let pinned = descriptor.as_digest_sha256().and_then(Digest::from_hex).context("its index.json names no sha256")?;
+    let pinned = sha256(descriptor)?;
     check_whole(pinned, store)?;
     Ok((pinned, new))
 }
@@ -128,19 +132,15 @@ fn take_blob(digest: Digest, content: &mut impl Read, store: &Store) -> Result<b
 fn check_whole(pinned: Digest, store: &Store) -> Result<()> {
     let first = stored_document(store, pinned)?
         .with_context(|| format!("{pinned}, which its index.json names, is not in it"))?;
-    let (document, media_type) = Document::parse(&first)?;
+    let (document, _) = Document::parse(&first)?;
     let manifests = match &document {
         Document::Index(index) => {
-            let digests = index.manifests().iter().filter_map(|one| one.as_digest_sha256().and_then(Digest::from_hex));
+            let digests = index.manifests().iter().filter_map(|one| sha256(one).ok());
             digests.filter(|digest| store.contains(digest)).collect()
         }
         Document::Manifest => vec![pinned],
     };
-    ensure!(
-        !manifests.is_empty(),
-        "none of the images that its {} names is in it",
-        if is_index(&media_type) { "index" } else { "manifest" }
-    );
+    ensure!(!manifests.is_empty(), "none of the images that its index names is in it");
     for digest in manifests {
         for blob in Manifest::parse(&read(&store.path(&digest))?)?.blobs {
             ensure!(store.contains(&blob.digest), "the part {} of the image is not in it", blob.digest);
@@ -151,5 +151,5 @@ fn check_whole(pinned: Digest, store: &Store) -> Result<()> {
 
 /// The name of an exported image's file: by what is pinned, so that files of other images are others.
 pub fn file_name(pinned: &Digest) -> String {
-    format!("builder-{}{EXTENSION}", &pinned.hex()[..DIGITS])
+    format!("builder-{}{EXTENSION}", digits(pinned))
 }

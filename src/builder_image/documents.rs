@@ -1,23 +1,18 @@
 //! Indexes and manifests of images, OCI's and Docker's, which differ in the names of their types only.
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType, Os};
 use serde::Deserialize;
 
-use super::unavailable::{Kind, Unavailable};
+use super::unavailable::Unavailable;
 use crate::format::digest::Digest;
-use crate::format::text::{Escaped, escaped_error, quoted};
+use crate::format::text::Escaped;
+use crate::oci::document::{MOST_LAYERS, parse, sha256};
 
-/// Registries take no larger manifests.
-pub(super) const DOCUMENT_LIMIT_BYTES: u64 = 4 << 20;
-/// As many as Linux can lay over each other.
-const MOST_LAYERS: usize = 500;
 /// What all parts of a builder image may come to: several times a distribution's.
 const LARGEST_IMAGE_BYTES: u64 = 16 << 30;
 /// Of platforms in a message.
 const SHOWN_PLATFORMS: usize = 20;
-
-const DOCKER_LIST: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
 
 /// What a digest may be pinned to.
 #[derive(Debug)]
@@ -67,12 +62,13 @@ impl Document {
         };
         match index.manifests().iter().find(is_right) {
             Some(descriptor) => sha256(descriptor),
-            None => Err(Unavailable::new(Kind::OtherArchitecture, no_image_for(architecture, index)).into()),
+            None => Err(Unavailable::for_others(architecture, &platforms(index)).into()),
         }
     }
 }
 
-fn no_image_for(architecture: &str, index: &ImageIndex) -> String {
+/// The platforms that an index is over, for people.
+fn platforms(index: &ImageIndex) -> String {
     let mut platforms: Vec<String> =
         index.manifests().iter().filter_map(platform).map(|(os, found)| format!("{os}/{found}")).collect();
     let count = platforms.len();
@@ -80,7 +76,7 @@ fn no_image_for(architecture: &str, index: &ImageIndex) -> String {
     if count > SHOWN_PLATFORMS {
         platforms.push(format!("and {} more", count - SHOWN_PLATFORMS));
     }
-    format!("the image has none for linux/{architecture}; it has: {}", platforms.join(", "))
+    platforms.join(", ")
 }
 
 /// Operating system and architecture, as they can be shown.
@@ -109,18 +105,4 @@ impl Manifest {
         }
         Ok(Manifest { blobs })
     }
-}
-
-/// Whether a document of this type is over several platforms.
-pub(super) fn is_index(media_type: &str) -> bool {
-    media_type == DOCKER_LIST || media_type == MediaType::ImageIndex.to_string()
-}
-
-fn sha256(descriptor: &Descriptor) -> Result<Digest> {
-    let digest = descriptor.as_digest_sha256().and_then(Digest::from_hex);
-    digest.with_context(|| format!("{} is not a sha256 digest", quoted(descriptor.digest().to_string().as_bytes())))
-}
-
-fn parse<T: for<'de> Deserialize<'de>>(what: &str, json: &[u8]) -> Result<T> {
-    serde_json::from_slice(json).map_err(escaped_error).with_context(|| format!("reading {what}"))
 }

@@ -20,15 +20,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::download::Meter;
 use crate::format::digest::Digest;
-use crate::progress::Progress;
-use crate::registry::{Refusals, Registries};
+use crate::oci::document::LIMIT_BYTES;
 use crate::regular_file;
 use crate::store::Store;
 
 pub use archive::{file_name, import, is_archive};
-use documents::{Blob, DOCUMENT_LIMIT_BYTES, Document, Manifest};
+use documents::{Blob, Document, Manifest};
 pub use provide::Sources;
 pub use unavailable::{Kind, Unavailable};
 
@@ -50,7 +48,7 @@ impl StoredImage {
     /// all of it is there and whole; what is damaged is removed.
     ///
     /// # Errors
-    /// Fails when what is there is no image, has none for the architecture, or cannot be read.
+    /// Fails when the stored document is not an image, has no image for the architecture, or cannot be read.
     pub fn find(store: &Store, pinned: Digest, architecture: &str) -> Result<Option<Self>> {
         let Some(first) = stored_document(store, pinned)? else { return Ok(None) };
         let (document, media_type) = Document::parse(&first)?;
@@ -81,63 +79,13 @@ impl StoredImage {
 
 /// Marks an image as used, so that no clean-up takes it: for who builds from what an earlier build has left, and does not read it.
 pub fn touch(store: &Store, pinned: Digest, architecture: &str) {
-    // Whatever is wrong with it is told by who needs it.
+    // A command that needs the image reports what is wrong with it.
     let digests = || -> Result<Vec<Digest>> {
         let digest = Document::parse(&read(&store.path(&pinned))?)?.0.manifest_for(architecture, pinned)?;
         let manifest = Manifest::parse(&read(&store.path(&digest))?)?;
         Ok([pinned, digest].into_iter().chain(manifest.blobs.iter().map(|blob| blob.digest)).collect())
     };
     digests().unwrap_or_default().iter().for_each(|digest| Store::touch(&store.path(digest)));
-}
-
-/// Brings the image into the store, from the first of `registries` that has each part.
-///
-/// # Errors
-/// Fails with [`Unavailable`] when it cannot be had, and when the store cannot be written.
-pub async fn fetch(
-    registries: &Registries,
-    reference: &str,
-    pinned: Digest,
-    architecture: &str,
-    store: &Store,
-    progress: &Progress,
-) -> Result<StoredImage> {
-    fetch_all(registries, reference, pinned, architecture, store, progress).await.map_err(|error| {
-        match error.downcast::<Refusals>() {
-            Ok(refusals) => Unavailable::by(reference, &refusals).into(),
-            Err(error) => error.context(format!("fetching the builder image {reference}")),
-        }
-    })
-}
-
-async fn fetch_all(
-    registries: &Registries,
-    reference: &str,
-    pinned: Digest,
-    architecture: &str,
-    store: &Store,
-    progress: &Progress,
-) -> Result<StoredImage> {
-    let (first, media_type) = Document::parse(&fetch_document(registries, store, pinned).await?)?;
-    let digest = first.manifest_for(architecture, pinned)?;
-    let manifest = Manifest::parse(&fetch_document(registries, store, digest).await?)?;
-    let size_bytes = manifest.blobs.iter().map(|blob| blob.size_bytes).sum();
-    let meter = Meter::new(progress.stage(&format!("fetching {reference}"), Some(size_bytes)));
-    for blob in &manifest.blobs {
-        registries.blob(blob.digest, blob.size_bytes, store, &meter).await?;
-    }
-    meter.into_stage().finish("");
-    Ok(StoredImage { pinned, media_type, manifest: digest, blobs: manifest.blobs })
-}
-
-/// An index or manifest, from the store or into it.
-async fn fetch_document(registries: &Registries, store: &Store, digest: Digest) -> Result<Vec<u8>> {
-    if let Some(bytes) = stored_document(store, digest)? {
-        return Ok(bytes);
-    }
-    let bytes = registries.manifest(digest).await?;
-    store.insert(&bytes)?;
-    Ok(bytes)
 }
 
 fn stored_document(store: &Store, digest: Digest) -> Result<Option<Vec<u8>>> {
@@ -152,7 +100,7 @@ fn stored_manifest(store: &Store, digest: Digest) -> Result<Option<Manifest>> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    let file = regular_file::open_own(path).and_then(|file| regular_file::read_all(file, DOCUMENT_LIMIT_BYTES));
+    let file = regular_file::open_own(path).and_then(|file| regular_file::read_all(file, LIMIT_BYTES));
     file.with_context(|| format!("reading {}", path.display()))
 }
 

@@ -2,11 +2,13 @@
 
 use anyhow::{Context, Error, Result, bail};
 
-use super::{Kind, StoredImage, Unavailable, fetch};
-use crate::download::Downloader;
+use super::documents::{Document, Manifest};
+use super::{Kind, StoredImage, Unavailable, stored_document};
+use crate::download::{Downloader, Meter};
 use crate::engine::{Engine, Image, ImageReference};
+use crate::format::digest::Digest;
 use crate::progress::Progress;
-use crate::registry::{Registries, Settings};
+use crate::registry::{Refusals, Registries, Settings};
 use crate::store::Store;
 
 /// Where a builder image may come from.
@@ -51,23 +53,45 @@ impl Sources<'_> {
     /// # Errors
     /// Fails with [`Unavailable`] when it cannot be had.
     pub async fn keep(&self) -> Result<Option<StoredImage>> {
-        let digest = self.reference.digest();
-        if let Some(stored) = StoredImage::find(self.store, digest, self.architecture)? {
+        if let Some(stored) = StoredImage::find(self.store, self.reference.digest(), self.architecture)? {
             return Ok(Some(stored));
         }
         if self.reference.is_local() {
             return Ok(None);
         }
-        let shown = self.reference.to_string();
-        let fetched = fetch(&self.registries()?, &shown, digest, self.architecture, self.store, self.progress).await;
+        let fetched = self.fetch(&self.registries()?).await.map_err(|error| match error.downcast::<Refusals>() {
+            Ok(refusals) => Unavailable::by(self.reference, &refusals).into(),
+            Err(error) => error.context(format!("fetching the builder image {}", self.reference)),
+        });
         Ok(Some(fetched?))
     }
 
-    /// The registries that may have it.
-    ///
-    /// # Errors
-    /// Fails when the settings for registries cannot be read.
-    pub fn registries(&self) -> Result<Registries> {
+    /// Brings the image into the store, each part from the first registry that has it.
+    async fn fetch(&self, registries: &Registries) -> Result<StoredImage> {
+        let pinned = self.reference.digest();
+        let (first, media_type) = Document::parse(&self.document(registries, pinned).await?)?;
+        let manifest = first.manifest_for(self.architecture, pinned)?;
+        let blobs = Manifest::parse(&self.document(registries, manifest).await?)?.blobs;
+        let size_bytes = blobs.iter().map(|blob| blob.size_bytes).sum();
+        let meter = Meter::new(self.progress.stage(&format!("fetching {}", self.reference), Some(size_bytes)));
+        for blob in &blobs {
+            registries.blob(blob.digest, blob.size_bytes, self.store, &meter).await?;
+        }
+        meter.into_stage().finish("");
+        Ok(StoredImage { pinned, media_type, manifest, blobs })
+    }
+
+    /// An index or manifest, from the store or into it.
+    async fn document(&self, registries: &Registries, digest: Digest) -> Result<Vec<u8>> {
+        if let Some(bytes) = stored_document(self.store, digest)? {
+            return Ok(bytes);
+        }
+        let bytes = registries.manifest(digest).await?;
+        self.store.insert(&bytes)?;
+        Ok(bytes)
+    }
+
+    fn registries(&self) -> Result<Registries> {
         let mut repositories = vec![self.reference.repository()];
         repositories.extend_from_slice(self.mirrors);
         Registries::of(&repositories, self.settings, self.downloader)
@@ -91,8 +115,7 @@ impl Sources<'_> {
 
     async fn load(&self, engine: &Engine, stored: &StoredImage) -> Result<Image> {
         let stage = self.progress.stage(&format!("loading {}", self.reference), Some(stored.size_bytes()));
-        let name = format!("localhost/ocinitrd/builder:{}", &stored.pinned.hex()[..12]);
-        let write = |writer: &mut dyn std::io::Write| stored.write_archive(&name, self.store, writer);
+        let write = |writer: &mut dyn std::io::Write| stored.write_archive(self.store, writer);
         let loaded = engine.load_image(Box::new(write)).await;
         loaded.with_context(|| format!("loading the builder image {} into the engine", self.reference))?;
         stage.finish("");

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use crate::download::Reason;
+use crate::engine::ImageReference;
 use crate::registry::Refusals;
 
 /// What is the matter.
@@ -31,14 +32,19 @@ pub struct Unavailable {
 }
 
 impl Unavailable {
-    pub(super) fn new(kind: Kind, message: String) -> Self {
-        Unavailable { kind, message }
+    /// There is none for this processor, but for those of `platforms`.
+    pub(super) fn for_others(architecture: &str, platforms: &str) -> Self {
+        let message = format!(
+            "the image has none for linux/{architecture}; it has: {platforms}\n\
+             hint: pin an image in [builder] that is built for this processor too"
+        );
+        Unavailable { kind: Kind::OtherArchitecture, message }
     }
 
     /// What the registries said together.
-    pub(super) fn by(reference: &str, refusals: &Refusals) -> Self {
+    pub(super) fn by(reference: &ImageReference, refusals: &Refusals) -> Self {
         let kind = kind_of(&refusals.reasons);
-        let registry = reference.split('/').next().unwrap_or_default();
+        let registry = reference.registry();
         let (summary, hint) = match kind {
             Kind::Gone => (
                 "this digest is gone: no registry has it any more",
@@ -68,7 +74,7 @@ impl Unavailable {
     }
 }
 
-/// What can be changed is told before what cannot.
+/// Failures that the user can do something about come first.
 fn kind_of(reasons: &[Reason]) -> Kind {
     let any = |reason| reasons.contains(&reason);
     if reasons.iter().all(|reason| *reason == Reason::NotAsked) {
@@ -112,11 +118,12 @@ mod tests {
 
     #[test]
     fn each_kind_says_what_to_do() {
-        let reference = "quay.io/centos/centos:stream10@sha256:00";
+        let text = format!("quay.io/centos/centos:stream10@sha256:{}", "00".repeat(32));
+        let reference: ImageReference = text.parse().unwrap();
         let message = |reason| {
             let refusals =
                 Refusals { causes: vec!["https://quay.io/v2/: HTTP status 404".to_owned()], reasons: vec![reason] };
-            Unavailable::by(reference, &refusals).to_string()
+            Unavailable::by(&reference, &refusals).to_string()
         };
         for (reason, words) in [
             (Reason::Missing, "[builder] mirrors"),
@@ -126,7 +133,7 @@ mod tests {
             (Reason::Other, "check the name"),
         ] {
             let message = message(reason);
-            assert!(message.contains(words) && message.contains(reference) && message.contains("404"), "{message}");
+            assert!(message.contains(words) && message.contains(&text) && message.contains("404"), "{message}");
         }
     }
 }

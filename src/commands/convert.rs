@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, Error, Result, anyhow, bail};
+use anyhow::{Context, Result, bail};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
@@ -12,7 +12,7 @@ use super::{answer, limits};
 use crate::format::compress::Compression;
 use crate::format::digest::Digest;
 use crate::format::time::Timestamp;
-use crate::layer::{Contents, Layer, Rules, TooLong};
+use crate::layer::{Contents, Layer, Rules};
 use crate::oci;
 use crate::oci::image::Image;
 use crate::output::{MODE_PRIVATE, OutputFile};
@@ -81,7 +81,7 @@ struct Converted<'a> {
 /// was written, and a former output is as it was.
 pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let output = OutputFile::create(&arguments.output, MODE_PRIVATE)?;
-    let mut input = read(&arguments.input, arguments.max_unpacked_size, progress).map_err(with_hint)?;
+    let mut input = read(&arguments.input, arguments.max_unpacked_size, progress).map_err(limits::with_hint)?;
     if let Some(epoch) = arguments.epoch {
         input.tree.clamp_times(epoch.seconds());
     }
@@ -94,14 +94,6 @@ pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     }
     report(arguments, &facts)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Names the option that raises the limit, if that is what the input goes beyond.
-fn with_hint(error: Error) -> Error {
-    match TooLong::is_cause_of(&error) {
-        true => anyhow!("{error:#}; --max-unpacked-size raises this limit"),
-        false => error,
-    }
 }
 
 fn read(input: &Path, limit_bytes: u64, progress: &Progress) -> Result<Contents> {

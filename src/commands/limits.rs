@@ -3,6 +3,7 @@
 use anyhow::Error;
 
 use crate::inspect::{LimitReached, Limits};
+use crate::layer::TooLong;
 
 /// How much of an initrd is read.
 #[derive(Clone, Copy, Debug, clap::Args)]
@@ -23,10 +24,11 @@ impl LimitOptions {
     }
 }
 
-/// Names the option that raises the limit, if it is one that an initrd goes beyond.
+/// Names the option that raises the limit, if it is one that an initrd or an archive goes beyond.
 pub fn with_hint(error: Error) -> Error {
     let option = match error.downcast_ref::<LimitReached>() {
         Some(LimitReached::UnpackedBytes(_)) => "--max-unpacked-size",
+        None if TooLong::is_cause_of(&error) => "--max-unpacked-size",
         Some(LimitReached::Entries(_) | LimitReached::Texts(_) | LimitReached::Paths(_)) => "--max-entries",
         _ => return error,
     };

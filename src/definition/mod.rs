@@ -39,8 +39,6 @@ pub struct Definition {
     pub builder_image: String,
     /// Further places that have the builder image: `registry/name`, without digest.
     pub builder_mirrors: Vec<String>,
-    /// The file, of those that are included, that names the builder image.
-    pub builder_file: PathBuf,
     /// What dnf calls `releasever`.
     pub releasever: String,
     /// Repositories by id.

@@ -38,16 +38,11 @@ struct RawBuilder {
     image: Option<String>,
     #[serde(deserialize_with = "lines")]
     mirrors: Vec<String>,
-    /// The file that `image` is in.
-    #[serde(skip)]
-    file: PathBuf,
 }
 
 impl RawBuilder {
     fn extend(&mut self, later: RawBuilder) {
-        if later.image.is_some() {
-            (self.image, self.file) = (later.image, later.file);
-        }
+        self.image = later.image.or(self.image.take());
         self.mirrors.extend(later.mirrors);
     }
 }
@@ -180,7 +175,6 @@ impl RawDefinition {
             directory,
             builder_image: self.builder.image.context("[builder] image is missing")?,
             builder_mirrors: self.builder.mirrors,
-            builder_file: self.builder.file,
             releasever: self.releasever.context("releasever is missing, such as releasever = \"44\"")?.into(),
             repositories: self.repos.into_iter().map(|(id, repository)| (id.into(), repository)).collect(),
             selection: Selection {
@@ -248,7 +242,6 @@ pub fn read_with_includes(path: &Path, open: &mut Vec<PathBuf>, files: &mut Vec<
     let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
     open.push(path.clone());
     own.resolve_paths(&way_between(&open[0], &path)?);
-    own.builder.file.clone_from(&path);
     let mut merged = RawDefinition::default();
     for include in &own.include {
         let included = read_with_includes(&directory.join(include), open, files)

@@ -122,8 +122,8 @@ impl Downloader {
         Downloader { offline: true, ..self }
     }
 
-    /// A downloader for one registry: with certificates of its own, `accept` for the types of documents that are
-    /// understood, and what it is told when it wants to know who asks.
+    /// A downloader for one registry. `accept` lists the document types to ask for, `trust` the certificates to use, and
+    /// `authorization` answers its challenges.
     pub fn for_registry(&self, accept: &'static str, trust: Trust, authorization: Authorization) -> Self {
         let Downloader { patience, offline, .. } = *self;
         Downloader { patience, offline, trust, registry: Some((accept, authorization)), ..Downloader::default() }

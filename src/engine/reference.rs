@@ -46,16 +46,6 @@ impl ImageReference {
         self.registry == LOCAL
     }
 
-    /// The tag that the digest was that of when it was pinned, if it is named.
-    pub fn tag(&self) -> Option<&str> {
-        self.tag.as_deref()
-    }
-
-    /// The same image by another digest.
-    pub fn with_digest(&self, digest: Digest) -> Self {
-        ImageReference { digest, ..self.clone() }
-    }
-
     /// `registry/name`, without tag and digest.
     pub fn repository(&self) -> String {
         format!("{}/{}", self.registry, self.name)

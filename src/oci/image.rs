@@ -10,22 +10,19 @@ use anyhow::{Context, Error, Result, bail, ensure};
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType, OciLayout, Os, RootFs};
 use serde::Deserialize;
 
+use super::document::{LIMIT_BYTES, MOST_LAYERS, parse, sha256, shown};
 use super::layout::{LAYOUT_VERSION, MARKER};
 use crate::format::digest::Digest;
 use crate::format::tally::Tally;
-use crate::format::text::{Escaped, escaped_error, quoted};
+use crate::format::text::{Escaped, quoted};
 use crate::layer::{Contents, Layer, Rules, TooLong};
 use crate::regular_file;
 use crate::tree::{Content, Tree};
 
-/// Registries bound manifests by this; configs are smaller.
-const LARGEST_DOCUMENT_BYTES: u64 = 4 << 20;
 /// An index may name an index (as `skopeo` copies of all platforms do), hardly more than once.
 const DEEPEST_INDEX: usize = 3;
 /// All indexes together may name so many images; several times the platforms there are.
 const MOST_IMAGES: usize = 10_000;
-/// As many as Linux can lay over each other (`OVL_MAX_STACK`); each is an open file until the tree was written.
-const MOST_LAYERS: usize = 500;
 /// Of images in a message.
 const SHOWN_IMAGES: usize = 20;
 const DAMAGED: &str = "the image is damaged: fetch or export it again";
@@ -140,11 +137,8 @@ impl Image {
 impl Source {
     fn read_small(&self, name: &str) -> Result<Vec<u8>> {
         let mut bytes = Vec::new();
-        self.open(name)?
-            .take(LARGEST_DOCUMENT_BYTES + 1)
-            .read_to_end(&mut bytes)
-            .with_context(|| format!("reading {name}"))?;
-        ensure!(bytes.len() as u64 <= LARGEST_DOCUMENT_BYTES, "{name} is larger than 4 MiB; {DAMAGED}");
+        self.open(name)?.take(LIMIT_BYTES + 1).read_to_end(&mut bytes).with_context(|| format!("reading {name}"))?;
+        ensure!(bytes.len() as u64 <= LIMIT_BYTES, "{name} is larger than 4 MiB; {DAMAGED}");
         Ok(bytes)
     }
 
@@ -245,11 +239,6 @@ fn describe(descriptor: &Descriptor) -> String {
     }
 }
 
-/// The digest as the document has it, which may be any text.
-fn shown(descriptor: &Descriptor) -> String {
-    quoted(descriptor.digest().to_string().as_bytes()).trim_matches('"').to_owned()
-}
-
 fn check_layer_type(descriptor: &Descriptor) -> Result<()> {
     let media_type = descriptor.media_type().to_string();
     let family = ["application/vnd.oci.image.layer.", "application/vnd.docker.image.rootfs."];
@@ -267,11 +256,6 @@ fn parse_digest(diff_id: &str) -> Result<Digest> {
     diff_id.parse().with_context(|| format!("reading the digest {} in the config", quoted(diff_id.as_bytes())))
 }
 
-fn sha256(descriptor: &Descriptor) -> Result<Digest> {
-    let hex = descriptor.as_digest_sha256();
-    hex.and_then(Digest::from_hex).with_context(|| format!("the digest {} is not a sha256", shown(descriptor)))
-}
-
 fn blob_path(descriptor: &Descriptor) -> Result<String> {
     Ok(format!("blobs/sha256/{}", sha256(descriptor)?.hex()))
 }
@@ -285,10 +269,4 @@ fn verify(what: &str, descriptor: &Descriptor, digest: Digest, size_bytes: u64) 
     );
     ensure!(digest == expected, "the {what} {expected} has the digest {digest} instead; {DAMAGED}");
     Ok(())
-}
-
-fn parse<T: for<'de> Deserialize<'de>>(what: &str, json: &[u8]) -> Result<T> {
-    // The message quotes the document.
-    let parsed = serde_json::from_slice(json).map_err(escaped_error);
-    parsed.with_context(|| format!("reading {what}"))
 }

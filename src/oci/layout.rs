@@ -27,8 +27,9 @@ use crate::tree::Tree;
 /// The file by which a directory is known as a layout.
 pub const MARKER: &str = "oci-layout";
 /// The version of the layout's format, which is not that of the specification.
-pub(super) const LAYOUT_VERSION: &str = "1.0.0";
-const REFERENCE_NAME: &str = "org.opencontainers.image.ref.name";
+pub const LAYOUT_VERSION: &str = "1.0.0";
+/// The annotation that says what an image is called.
+pub const REFERENCE_NAME: &str = "org.opencontainers.image.ref.name";
 const CREATED: &str = "org.opencontainers.image.created";
 
 /// What a layout says of its image besides the tree.

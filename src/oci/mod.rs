@@ -2,6 +2,7 @@
 //!
 //! Specification: <https://github.com/opencontainers/image-spec> 1.1 (image-layout, manifest, config, layer).
 
+pub mod document;
 pub mod image;
 pub mod layout;
 
@@ -26,7 +27,10 @@ pub fn architecture(machine: &str) -> &str {
 
 /// JSON with sorted keys: the annotations of `oci-spec` are hash maps, whose order changes from run to run and with it
 /// the digest.
-fn canonical_json(value: &impl Serialize) -> Result<Vec<u8>> {
+///
+/// # Errors
+/// Fails only where a value has no form in JSON.
+pub fn canonical_json(value: &impl Serialize) -> Result<Vec<u8>> {
     let sorted = serde_json::to_value(value).context("writing JSON")?;
     serde_json::to_vec(&sorted).context("writing JSON")
 }

@@ -25,11 +25,9 @@ use crate::download::authorization::Authorization;
 use crate::download::{Downloader, Meter, Reason, Unobtainable};
 use crate::format::checksum::Checksum;
 use crate::format::digest::Digest;
+use crate::oci::document::LIMIT_BYTES;
 use crate::store::{Expected, Size, Store};
 use configuration::{Configuration, Location};
-
-/// Registries take no larger manifests.
-const MANIFEST_LIMIT_BYTES: u64 = 4 << 20;
 
 /// The documents that are understood; blobs are sent whatever is asked for.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
@@ -109,21 +107,6 @@ impl Registries {
         Err(refusals.into())
     }
 
-    /// What a tag names now, at the first place that answers.
-    ///
-    /// # Errors
-    /// As [`Registries::manifest`].
-    pub async fn tagged(&self, tag: &str) -> Result<Vec<u8>> {
-        let mut refusals = Refusals::default();
-        for endpoint in &self.endpoints {
-            match endpoint.document(&format!("the manifest of the tag {tag}"), tag, |_| Ok(())).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(error) => refusals.add(error)?,
-            }
-        }
-        Err(refusals.into())
-    }
-
     /// Brings a blob into the store, unless it is there.
     ///
     /// # Errors
@@ -163,7 +146,7 @@ impl Endpoint {
 
     async fn document(&self, what: &str, reference: &str, check: impl Fn(&[u8]) -> Result<()>) -> Result<Vec<u8>> {
         let locations = self.locations(&format!("manifests/{reference}"));
-        Ok(self.downloader.read(what, &locations, MANIFEST_LIMIT_BYTES, check).await?.0)
+        Ok(self.downloader.read(what, &locations, LIMIT_BYTES, check).await?.0)
     }
 }
 

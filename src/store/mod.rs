@@ -202,11 +202,7 @@ impl Store {
         if self.contains_whole(&digest)? {
             return Ok(digest);
         }
-        let checksum = Checksum::Sha256(digest);
-        let file =
-            self.lock_partial(&checksum, FlockOperation::LockExclusive)?.context("waiting for a blocking lock")?;
-        let mut partial = self.resume(&checksum, file)?;
-        partial.restart()?;
+        let mut partial = self.begin(digest)?;
         partial.append(bytes)?;
         match partial.complete()? {
             Completion::Stored(digest) => Ok(digest),
@@ -219,18 +215,8 @@ impl Store {
     /// # Errors
     /// Fails when it is another, when it cannot be read, and when it cannot be written to the store.
     pub fn insert_stream(&self, digest: &Digest, content: &mut impl Read) -> Result<()> {
-        let checksum = Checksum::Sha256(*digest);
-        let lock =
-            self.lock_partial(&checksum, FlockOperation::LockExclusive)?.context("waiting for a blocking lock")?;
-        let mut partial = self.resume(&checksum, lock)?;
-        partial.restart()?;
-        let mut buffer = vec![0; 1 << 18];
-        loop {
-            match content.read(&mut buffer).context("reading the content")? {
-                0 => break,
-                count => partial.append(&buffer[..count])?,
-            }
-        }
+        let mut partial = self.begin(*digest)?;
+        partial.append_from(content)?;
         match partial.complete()? {
             Completion::Stored(_) => Ok(()),
             Completion::Differs(found) => bail!("its digest is {}", found.digest),
@@ -249,10 +235,7 @@ impl Store {
         if self.contains_whole(&digest)? {
             return Ok((digest, false));
         }
-        let checksum = Checksum::Sha256(digest);
-        let lock =
-            self.lock_partial(&checksum, FlockOperation::LockExclusive)?.context("waiting for a blocking lock")?;
-        let mut partial = self.resume(&checksum, lock)?;
+        let mut partial = self.begin(digest)?;
         file.rewind().with_context(reading)?;
         partial.copy_from(&mut file)?;
         match partial.complete()? {

@@ -32,7 +32,7 @@ impl Store {
     }
 
     /// Locks the partial file of `checksum`; `None` if a non-blocking `operation` would have to wait.
-    pub(super) fn lock_partial(&self, checksum: &Checksum, operation: FlockOperation) -> Result<Option<File>> {
+    fn lock_partial(&self, checksum: &Checksum, operation: FlockOperation) -> Result<Option<File>> {
         let path = self.partial_path(checksum);
         let explain = |error: io::Error| self.explain("writing", &path, error);
         loop {
@@ -51,7 +51,16 @@ impl Store {
         }
     }
 
-    pub(super) fn resume(&self, checksum: &Checksum, mut file: File) -> Result<Partial> {
+    /// Begins the blob of `digest` anew; waits while somebody else is writing it.
+    pub(super) fn begin(&self, digest: Digest) -> Result<Partial> {
+        let checksum = Checksum::Sha256(digest);
+        let file = self.lock_partial(&checksum, FlockOperation::LockExclusive)?;
+        let mut partial = self.resume(&checksum, file.context("waiting for a blocking lock")?)?;
+        partial.restart()?;
+        Ok(partial)
+    }
+
+    fn resume(&self, checksum: &Checksum, mut file: File) -> Result<Partial> {
         let path = self.partial_path(checksum);
         let mut hasher = ChecksumHasher::for_checksum(checksum);
         let length_bytes = io::copy(&mut file, &mut hasher).with_context(|| format!("reading {}", path.display()))?;
@@ -110,6 +119,14 @@ impl Partial {
             self.length_bytes = io::copy(&mut self.file, &mut self.hasher).context("reading the copy")?;
             return Ok(());
         }
+        self.append_from(source)
+    }
+
+    /// Appends what `source` has to its end.
+    ///
+    /// # Errors
+    /// Fails when it cannot be read, and as [`Partial::append`] does.
+    pub fn append_from(&mut self, source: &mut impl Read) -> Result<()> {
         let mut buffer = vec![0; 1 << 18];
         loop {
             match source.read(&mut buffer).context("reading the original")? {

@@ -51,7 +51,7 @@ fn assert_lines(expected: &[&str]) {
     }
 }
 
-/// What is built of the image with these arguments, with a lock of its own: the repository may have been made anew.
+/// Builds the image with these arguments and a lock of its own: the repository may have been made again.
 fn built(name: &str, arguments: &[&str]) -> PathBuf {
     let directory = fixture::checkout().join("target/test-output").join(name);
     let _ = fs::remove_dir_all(&directory);
@@ -74,7 +74,7 @@ fn disk_maker() -> PathBuf {
     OUTPUT.get_or_init(|| built("shaped-disk-maker", &["--profile", "disk-maker"])).clone()
 }
 
-/// Boots these roots and insists that each comes out as it must; returns how many there were.
+/// Boots these roots and checks that each has the expected result; returns their number.
 fn boots(output: &Path, roots: &str, by: Option<&Path>) -> usize {
     let mut command = ocinitrd();
     command.arg("boot").arg(output).args(["--root", roots, "--timeout", LONG, "--json"]);

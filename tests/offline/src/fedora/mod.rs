@@ -97,10 +97,17 @@ fn add_file(package: &mut Package, path: &str, bytes: impl Into<Vec<u8>>, mode: 
     package.files.insert(path.to_owned(), File::of_root(content, mode, EPOCH));
 }
 
+/// A file that an administrator may change.
+fn add_configuration(package: &mut Package, path: &str, text: impl Into<Vec<u8>>) {
+    let content = Content::Regular(Arc::new(text.into()));
+    let file = File { class: Class::Configuration, ..File::of_root(content, 0o644, EPOCH) };
+    package.files.insert(path.to_owned(), file);
+}
+
 /// A file that the package owns and a scriptlet makes.
 fn add_ghost(package: &mut Package, path: &str) {
-    let mut file = File::of_root(Content::Regular(Arc::new(Vec::new())), 0o644, EPOCH);
-    file.class = Class::Ghost;
+    let content = Content::Regular(Arc::new(Vec::new()));
+    let file = File { class: Class::Ghost, ..File::of_root(content, 0o644, EPOCH) };
     package.files.insert(path.to_owned(), file);
 }
 

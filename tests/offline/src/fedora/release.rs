@@ -3,9 +3,9 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{add_directory, add_file, add_link, require};
+use super::{add_configuration, add_directory, add_file, add_ghost, add_link, require};
 use crate::handmade::{self, noarch};
-use crate::package::{Class, Dependency, Package};
+use crate::package::{Dependency, Package};
 
 /// The distribution's version.
 const RELEASE: &str = "44";
@@ -81,10 +81,7 @@ fn add_settings_of_setup(setup: &mut Package) {
         ("/etc/subgid", ""),
         ("/etc/dnf/protected.d/setup.conf", "setup\n"),
     ] {
-        add_file(setup, path, text, 0o644);
-        if let Some(file) = setup.files.get_mut(path) {
-            file.class = Class::Configuration;
-        }
+        add_configuration(setup, path, text);
     }
     for path in
         ["/usr/share/dnf5", "/usr/share/dnf5/libdnf.conf.d", "/etc/dnf/protected.d", "/etc/motd.d", "/usr/lib/motd.d"]
@@ -169,11 +166,7 @@ fn repositories() -> Package {
     {
         let text = ["", "-debuginfo", "-source"]
             .map(|kind| section(&format!("{name}{kind}"), if kind.is_empty() { enabled } else { 0 }));
-        let path = format!("/etc/yum.repos.d/{name}.repo");
-        add_file(&mut package, &path, text.join("\n"), 0o644);
-        if let Some(file) = package.files.get_mut(&path) {
-            file.class = Class::Configuration;
-        }
+        add_configuration(&mut package, &format!("/etc/yum.repos.d/{name}.repo"), text.join("\n"));
     }
     package.provides.push(Dependency::any(format!("fedora-repos({RELEASE})")));
     require(&mut package, &["fedora-gpg-keys", "system-release(releasever)"]);
@@ -239,9 +232,9 @@ fn crypto_policies() -> Package {
         );
     }
     add_file(&mut package, "/usr/share/crypto-policies/default-config", "DEFAULT\n", 0o644);
-    super::add_ghost(&mut package, "/etc/crypto-policies/config");
+    add_ghost(&mut package, "/etc/crypto-policies/config");
     for name in BACK_ENDS {
-        super::add_ghost(&mut package, &format!("/etc/crypto-policies/back-ends/{name}.config"));
+        add_ghost(&mut package, &format!("/etc/crypto-policies/back-ends/{name}.config"));
     }
     package
 }
