@@ -243,8 +243,10 @@ pub fn import(directory: &Path, store: &Store, stage: &Stage) -> Result<Imported
     for path in paths {
         if builder_image::is_archive(&path) {
             match builder_image::import(&path, store) {
-                Ok((_, 0)) => imported.images.present += 1,
-                Ok(_) => imported.images.new += 1,
+                Ok((_, new)) => {
+                    *(if new > 0 { &mut imported.images.new } else { &mut imported.images.present }) += 1;
+                    stage.advance(fs::metadata(&path).with_context(|| format!("reading {}", path.display()))?.len());
+                }
                 Err(error) => imported.refused.push((path, error)),
             }
             continue;
