@@ -10,7 +10,7 @@ CHECK_PROGRAMS = cc libc-headers fsck.vfat openssl sfdisk
 BUILD_PROGRAMS = cc libc-headers podman crun newuidmap qemu-system-x86_64
 OFFLINE_PROGRAMS = $(BUILD_PROGRAMS) apt-get mmdebstrap debian-archive-keyring createrepo_c rpmsign gpg
 MATRIX_PROGRAMS = $(DEB_PROGRAMS) ip
-TEST_PROGRAMS = $(OFFLINE_PROGRAMS) $(CHECK_PROGRAMS) bsdtar bzip2 c++ cpio depmod dracut faketime firmware-keys kernel-install lz4 mandoc mkinitramfs pkcs11-engine rpm rpmbuild rpmlint runuser sbsign skopeo softhsm2-util strace strip swtpm uefi-firmware xz zstd
+TEST_PROGRAMS = $(OFFLINE_PROGRAMS) $(CHECK_PROGRAMS) bsdtar bzip2 c++ cpio depmod dracut faketime firmware-keys kernel-install lz4 mandoc mkinitramfs pkcs11-engine registry-server rpm rpmbuild rpmlint runuser sbsign skopeo softhsm2-util strace strip swtpm uefi-firmware xz zstd
 # The programs of administrators, such as depmod, are not on everyone's path.
 export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 

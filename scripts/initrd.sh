@@ -4,18 +4,15 @@ set -eu
 ocinitrd=$1
 image=${2:-}
 
-# Whether the builder image of a definition is at hand, or a registry has it.
-builder_answers() {
-    reference=$(sed -n 's/^image = "\(.*\)"$/\1/p' "images/$1.toml" "images/parts/$1.toml" 2> /dev/null)
-    # podman takes a tag or a digest, not both.
-    reference=$(echo "$reference" | sed 's/:[^:@/]*@/@/')
-    podman image exists "$reference" 2> /dev/null \
-        || timeout 30 podman manifest inspect "docker://$reference" > /dev/null 2>&1
+# Whether the builder image of a definition is here or some registry answers. What else is wrong with it, such as a digest that
+# is gone, the build itself reports with what to do.
+registry_answers() {
+    ! "$ocinitrd" doctor --image "$1" 2> /dev/null | grep -q '^problem *builder .*no registry answers'
 }
 
 if [ -z "$image" ]; then
     image=fedora-44
-    if ! builder_answers "$image"; then
+    if ! registry_answers "$image"; then
         echo "No container registry answers: building the offline image, made from Debian's packages, instead of $image."
         image=offline
     fi

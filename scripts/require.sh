@@ -33,6 +33,7 @@ openssl             openssl                openssl
 pkcs11-engine       libengine-pkcs11-openssl  openssl-pkcs11
 podman              podman                 podman
 qemu-system-x86_64  qemu-system-x86        qemu-system-x86-core
+registry-server     docker-registry        docker-distribution
 rpm                 rpm                    rpm
 rpmbuild            rpm                    rpm-build
 rpmlint             rpmlint                rpmlint
@@ -72,6 +73,8 @@ is_there() {
         libc-headers) [ -e /usr/include/stdio.h ] ;;
         # What OpenSSL reaches tokens by.
         pkcs11-engine) ls /usr/lib*/*/engines-*/pkcs11.so /usr/lib*/engines-*/pkcs11.so 2> /dev/null | grep -q . ;;
+        # It has two names.
+        registry-server) command -v docker-registry > /dev/null || command -v registry > /dev/null ;;
         # QEMU's descriptors of firmware: for other architectures they are in the same directory.
         uefi-firmware) grep -qs '"architecture" *: *"x86_64"' /usr/share/qemu/firmware/*.json ;;
         *) command -v "$1" > /dev/null ;;

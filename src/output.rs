@@ -12,7 +12,7 @@ mod under_way;
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -48,6 +48,21 @@ impl OutputFile {
         let (file, name) = open_beside(directory, target).map_err(|error| cannot_create(target, error))?;
         file.set_permissions(Permissions::from_mode(mode)).with_context(|| format!("creating {}", target.display()))?;
         Ok(OutputFile { target: target.to_owned(), file, name })
+    }
+
+    /// Begins the successor of the regular file at `target`, with its mode, owner and group.
+    ///
+    /// # Errors
+    /// As [`OutputFile::create`]; and when there is no such file, or its owner cannot be given to another file.
+    pub fn in_place_of(target: &Path) -> Result<Self> {
+        let earlier = fs::metadata(target).with_context(|| format!("reading the mode of {}", target.display()))?;
+        let output = OutputFile::create(target, earlier.permissions().mode() & 0o7777)?;
+        let own = output.file.metadata().with_context(|| format!("creating {}", target.display()))?;
+        if (own.uid(), own.gid()) != (earlier.uid(), earlier.gid()) {
+            fchown(&output.file, Some(earlier.uid()), Some(earlier.gid()))
+                .with_context(|| format!("giving {} the owner that it has", target.display()))?;
+        }
+        Ok(output)
     }
 
     /// Where it will be.

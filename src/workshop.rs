@@ -12,7 +12,7 @@ use crate::download::{Downloader, Patience};
 use crate::engine::doctor::{self, EngineFacts, Host};
 use crate::engine::in_place::InPlace;
 use crate::engine::reference::check_repository;
-use crate::engine::{Builder, Cancellation, Engine, ImageReference, NoEngine, Surroundings};
+use crate::engine::{Builder, Cancellation, Engine, ImageReference, NoEngine, Surroundings, TaggedImage};
 use crate::lock::Section;
 use crate::oci;
 use crate::progress::Progress;
@@ -149,6 +149,19 @@ impl<'a> Workshop<'a> {
     /// Fails when the definition does not pin one by its digest.
     pub fn builder_reference(&self) -> Result<ImageReference> {
         self.definition.builder_image.parse().context("in [builder] image")
+    }
+
+    /// The builder image pinned to the digest that its tag has now. None if that is the pinned one.
+    ///
+    /// # Errors
+    /// As [`builder_image::newest`]; and when the definition names no tag.
+    pub async fn newest_builder(&self) -> Result<Option<ImageReference>> {
+        let file = self.definition.builder_file.display();
+        let image: TaggedImage =
+            self.definition.builder_image.parse().with_context(|| format!("in [builder] image of {file}"))?;
+        let architecture = oci::architecture(architecture());
+        let digest = builder_image::newest(&image, architecture, &self.supply.registries, &self.downloader).await?;
+        Ok((image.digest() != Some(digest)).then(|| image.pinned_to(digest)))
     }
 
     /// Where the builder image may come from.

@@ -8,11 +8,13 @@
 //! |---|---|
 //! | [`documents`] | indexes and manifests: which blobs are an image |
 //! | [`provide`] | the image in an engine: its own, the store's or a registry's |
+//! | [`newest`](mod@newest) | the digest that its tag has now |
 //! | [`archive`] | an OCI archive of these blobs, out and in |
 //! | [`unavailable`] | why an image cannot be had, and what to do |
 
 mod archive;
 mod documents;
+mod newest;
 mod provide;
 mod unavailable;
 
@@ -27,6 +29,7 @@ use crate::store::Store;
 
 pub use archive::{file_name, import, is_archive};
 use documents::{Blob, Document, Manifest};
+pub use newest::newest;
 pub use provide::Sources;
 pub use unavailable::{Kind, Unavailable};
 

@@ -59,11 +59,29 @@ impl Sources<'_> {
         if self.reference.is_local() {
             return Ok(None);
         }
-        let fetched = self.fetch(&self.registries()?).await.map_err(|error| match error.downcast::<Refusals>() {
+        self.fetch(&self.registries()?).await.map(Some).map_err(|error| self.explain(error))
+    }
+
+    /// Returns where the image could be had from, for people; nothing is fetched but its manifest.
+    ///
+    /// # Errors
+    /// As [`Sources::keep`].
+    pub async fn probe(&self) -> Result<&'static str> {
+        let pinned = self.reference.digest();
+        if StoredImage::find(self.store, pinned, self.architecture)?.is_some() {
+            return Ok("the store has it");
+        }
+        let document = self.document(&self.registries()?, pinned).await.map_err(|error| self.explain(error))?;
+        Document::parse(&document)?.0.manifest_for(self.architecture, pinned)?;
+        Ok("its registry has it")
+    }
+
+    /// Tells of registries that do not have it what is the matter, and what to do.
+    fn explain(&self, error: Error) -> Error {
+        match error.downcast::<Refusals>() {
             Ok(refusals) => Unavailable::by(self.reference, &refusals).into(),
             Err(error) => error.context(format!("fetching the builder image {}", self.reference)),
-        });
-        Ok(Some(fetched?))
+        }
     }
 
     /// Brings the image into the store, each part from the first registry that has it.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::download::Reason;
-use crate::engine::ImageReference;
+use crate::engine::{ImageReference, TaggedImage};
 use crate::registry::Refusals;
 
 /// What is the matter.
@@ -41,36 +41,47 @@ impl Unavailable {
         Unavailable { kind: Kind::OtherArchitecture, message }
     }
 
-    /// What the registries said together.
+    /// What the registries said together of an image that is pinned.
     pub(super) fn by(reference: &ImageReference, refusals: &Refusals) -> Self {
         let kind = kind_of(&refusals.reasons);
-        let registry = reference.registry();
+        let gone = (
+            "this digest is gone: no registry has it any more",
+            "registries delete digests that no tag points to any more; `ocinitrd update IMAGE --builder` pins the digest that the tag has \
+             now; or name a place that has a copy in [builder] mirrors, or take one in with `ocinitrd store import`",
+        );
+        Unavailable::new(kind, &format!("fetching the builder image {reference}"), reference.registry(), gone, refusals)
+    }
+
+    /// What the registries said together of a tag.
+    pub(super) fn of_tag(image: &TaggedImage, refusals: &Refusals) -> Self {
+        let kind = kind_of(&refusals.reasons);
+        let gone = ("no registry has this tag any more", "name another tag in [builder] image");
+        Unavailable::new(kind, &format!("asking for the tag {image}"), image.registry(), gone, refusals)
+    }
+
+    /// `gone` is the summary and the hint for what is not there.
+    fn new(kind: Kind, doing: &str, registry: &str, gone: (&str, &str), refusals: &Refusals) -> Self {
+        let login;
         let (summary, hint) = match kind {
-            Kind::Gone => (
-                "this digest is gone: no registry has it any more",
-                "registries delete digests that no tag points to any more; pin the digest that the tag has now in [builder] image, or name a \
-                 place that has a copy in [builder] mirrors, or take one in with `ocinitrd store import`"
-                    .to_owned(),
-            ),
+            Kind::Gone => gone,
             Kind::Unreachable => (
                 "no registry answers",
-                "check the network, the proxy (https_proxy, no_proxy) and the certificates (SSL_CERT_FILE, certs.d)".to_owned(),
+                "check the network, the proxy (https_proxy, no_proxy) and the certificates (SSL_CERT_FILE, certs.d)",
             ),
-            Kind::Unauthorized => (
-                "credentials are wanted, or others than those in auth.json",
-                format!("log in with `podman login {registry}`; of an image that does not exist some registries say the same"),
-            ),
+            Kind::Unauthorized => {
+                login = format!(
+                    "log in with `podman login {registry}`; of an image that does not exist some registries say the same"
+                );
+                ("credentials are wanted, or others than those in auth.json", login.as_str())
+            }
             Kind::Offline => (
                 "it is neither in the engine's storage nor whole in the store, and --offline forbids to ask a registry",
-                "run `ocinitrd fetch IMAGE` where there is a network".to_owned(),
+                "run `ocinitrd fetch IMAGE` where there is a network",
             ),
-            _ => ("no registry gives it", "check the name and the digest in [builder]".to_owned()),
+            _ => ("no registry gives it", "check the name, the tag and the digest in [builder]"),
         };
         let causes: String = refusals.causes.iter().map(|cause| format!("\n  {cause}")).collect();
-        Unavailable {
-            kind,
-            message: format!("fetching the builder image {reference}: {summary}{causes}\nhint: {hint}"),
-        }
+        Unavailable { kind, message: format!("{doing}: {summary}{causes}\nhint: {hint}") }
     }
 }
 
@@ -126,7 +137,7 @@ mod tests {
             Unavailable::by(&reference, &refusals).to_string()
         };
         for (reason, words) in [
-            (Reason::Missing, "[builder] mirrors"),
+            (Reason::Missing, "update IMAGE --builder"),
             (Reason::Unreachable, "no registry answers"),
             (Reason::Unauthorized, "podman login quay.io"),
             (Reason::NotAsked, "ocinitrd fetch IMAGE"),

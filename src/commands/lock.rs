@@ -39,6 +39,11 @@ pub struct Arguments {
     #[arg(long)]
     pub check: bool,
 
+    /// With --check: also ask the registry whether the tag of the builder image names another image by now; exit with 1 if
+    /// it does
+    #[arg(long, requires = "check")]
+    builder: bool,
+
     #[command(flatten)]
     supply: SupplyOptions,
 }
@@ -51,7 +56,9 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
     let workshop = arguments.supply.open_workshop(&arguments.image, progress)?;
     let needs = needs(&workshop.definition, &arguments.profiles, &arguments.kernel_versions)?;
     if arguments.check {
-        return check(&workshop, &needs);
+        let is_fresh = check(&workshop, &needs)?;
+        let is_newest = !arguments.builder || check_builder(&workshop).await?;
+        return Ok(if is_fresh && is_newest { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let path = workshop.lock_name();
     let section = locking::provide(&workshop, &needs, Renewal::Written).await?;
@@ -76,15 +83,31 @@ pub fn needs(definition: &Definition, profiles: &[String], kernel_versions: &[Ke
     Ok(Needs { profiles, kernels })
 }
 
-fn check(workshop: &Workshop<'_>, needs: &Needs) -> Result<ExitCode> {
+/// Prints whether the lock is fresh, and returns it.
+fn check(workshop: &Workshop<'_>, needs: &Needs) -> Result<bool> {
     let lock = locking::load(workshop)?;
     let lacks = locking::lacks(workshop, lock.arch.get(architecture()), needs)?;
     let path = workshop.lock_name();
     if lacks.is_empty() {
         answer::print_line(&format!("{path}: fresh"))?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(true);
     }
     let cure = lacks.cure(&workshop.definition.argument);
     answer::print_line(&format!("{path}: not fresh: {}; to renew it: {cure}", one_line(&lacks.reasons())))?;
-    Ok(ExitCode::FAILURE)
+    Ok(false)
+}
+
+/// Prints whether the builder image is what its tag names now, and returns it.
+async fn check_builder(workshop: &Workshop<'_>) -> Result<bool> {
+    let image = &workshop.definition.builder_image;
+    let newest = workshop.newest_builder().await?;
+    answer::print_line(&match &newest {
+        None => format!("{image}: the newest"),
+        Some(newest) => format!(
+            "{image}: not the newest, the tag names {} now; to renew it: ocinitrd update {} --builder",
+            newest.digest(),
+            workshop.definition.argument
+        ),
+    })?;
+    Ok(newest.is_none())
 }

@@ -6,6 +6,7 @@
 //! before the file that includes it: lists are joined in that order, single values are replaced, tables are merged. A file that
 //! is included more than once counts where it comes first.
 
+mod pin;
 mod raw;
 mod repository;
 mod selection;
@@ -20,6 +21,7 @@ use anyhow::{Context, Result, bail};
 use crate::format::compress::Compression;
 use crate::names::PackageName;
 
+pub use pin::Pin;
 pub(crate) use raw::mistake_without_content;
 pub use repository::{BUILDER_FILE, Repository};
 pub use selection::Selection;
@@ -37,6 +39,8 @@ pub struct Definition {
     pub name: String,
     /// The builder image as written, `registry/name[:tag]@sha256:...`.
     pub builder_image: String,
+    /// The file that pins it: the definition's own, or one that it includes.
+    pub builder_file: PathBuf,
     /// Further places that have the builder image: `registry/name`, without digest.
     pub builder_mirrors: Vec<String>,
     /// What dnf calls `releasever`.

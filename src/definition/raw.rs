@@ -38,11 +38,16 @@ struct RawBuilder {
     image: Option<String>,
     #[serde(deserialize_with = "lines")]
     mirrors: Vec<String>,
+    /// The file that has `image`.
+    #[serde(skip)]
+    file: PathBuf,
 }
 
 impl RawBuilder {
     fn extend(&mut self, later: RawBuilder) {
-        self.image = later.image.or(self.image.take());
+        if later.image.is_some() {
+            (self.image, self.file) = (later.image, later.file);
+        }
         self.mirrors.extend(later.mirrors);
     }
 }
@@ -174,6 +179,7 @@ impl RawDefinition {
             lock_directory: directory.clone(),
             directory,
             builder_image: self.builder.image.context("[builder] image is missing")?,
+            builder_file: self.builder.file,
             builder_mirrors: self.builder.mirrors,
             releasever: self.releasever.context("releasever is missing, such as releasever = \"44\"")?.into(),
             repositories: self.repos.into_iter().map(|(id, repository)| (id.into(), repository)).collect(),
@@ -214,7 +220,7 @@ impl RawDefinition {
 const DEEPEST_INCLUDE: usize = 32;
 const MOST_FILES: usize = 1000;
 /// A hundred times what a person writes.
-const LONGEST_FILE_BYTES: u64 = 1 << 20;
+pub(super) const LONGEST_FILE_BYTES: u64 = 1 << 20;
 
 /// Reads `path` and, before it, what it includes; of a file that was read already, nothing. `open` is the chain of includes that
 /// led here.
@@ -242,6 +248,7 @@ pub fn read_with_includes(path: &Path, open: &mut Vec<PathBuf>, files: &mut Vec<
     let directory = path.parent().unwrap_or(Path::new("/")).to_owned();
     open.push(path.clone());
     own.resolve_paths(&way_between(&open[0], &path)?);
+    own.builder.file.clone_from(&path);
     let mut merged = RawDefinition::default();
     for include in &own.include {
         let included = read_with_includes(&directory.join(include), open, files)

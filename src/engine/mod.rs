@@ -50,7 +50,7 @@ pub use self::job::{Input, Job, JobResult, Output};
 use self::owner::{Owner, RUN_LABEL};
 use self::podman::Client;
 pub use self::podman::Identity;
-pub use self::reference::ImageReference;
+pub use self::reference::{ImageReference, TaggedImage};
 use self::service::Service;
 use crate::progress::Progress;
 

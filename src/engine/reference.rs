@@ -1,7 +1,8 @@
 //! Names of images: fully qualified and pinned by digest, or refused.
 //!
 //! In: `registry/name[:tag]@sha256:<64 hex digits>`. Out: an [`ImageReference`]. A short name would be looked up at
-//! whatever registry the engine prefers, and a tag alone names other bytes tomorrow: neither is taken.
+//! whatever registry the engine prefers, and a tag alone names other bytes tomorrow: neither is taken. A [`TaggedImage`]
+//! serves only to find out which digest a tag has now.
 
 use std::fmt;
 use std::str::FromStr;
@@ -73,6 +74,88 @@ impl FromStr for ImageReference {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<Self> {
+        let Parts { registry, name, tag, digest } = Parts::of(text)?;
+        let Some(digest) = digest else {
+            bail!(
+                "image {text} is not pinned by digest, so the same definition would build from other bytes tomorrow\n\
+                 hint: `ocinitrd update IMAGE --builder` pins it to the digest that the tag has now"
+            );
+        };
+        Ok(ImageReference { registry: registry.to_owned(), name: name.to_owned(), tag: tag.map(str::to_owned), digest })
+    }
+}
+
+/// An image by registry, name and tag, pinned or not.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TaggedImage {
+    registry: String,
+    name: String,
+    tag: String,
+    digest: Option<Digest>,
+}
+
+impl TaggedImage {
+    /// `registry[:port]`.
+    pub fn registry(&self) -> &str {
+        &self.registry
+    }
+
+    /// `registry/name`, without tag and digest.
+    pub fn repository(&self) -> String {
+        format!("{}/{}", self.registry, self.name)
+    }
+
+    /// The tag.
+    pub fn tag(&self) -> &str {
+        &self.tag
+    }
+
+    /// The digest it is pinned to, if any.
+    pub fn digest(&self) -> Option<Digest> {
+        self.digest
+    }
+
+    /// The same image pinned to another digest.
+    pub fn pinned_to(&self, digest: Digest) -> ImageReference {
+        let TaggedImage { registry, name, tag, .. } = self.clone();
+        ImageReference { registry, name, tag: Some(tag), digest }
+    }
+}
+
+impl fmt::Display for TaggedImage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}", self.repository(), self.tag)
+    }
+}
+
+impl FromStr for TaggedImage {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let Parts { registry, name, tag, digest } = Parts::of(text)?;
+        if registry == LOCAL {
+            bail!("image {text} is made on this machine, and no registry has a newer one");
+        }
+        let Some(tag) = tag else {
+            bail!(
+                "image {text} has no tag, so nothing says which image is its successor\n\
+                 hint: write it as registry/name:TAG@sha256:DIGEST"
+            );
+        };
+        Ok(TaggedImage { registry: registry.to_owned(), name: name.to_owned(), tag: tag.to_owned(), digest })
+    }
+}
+
+/// The parts of a reference, each by its grammar.
+struct Parts<'t> {
+    registry: &'t str,
+    name: &'t str,
+    tag: Option<&'t str>,
+    digest: Option<Digest>,
+}
+
+impl<'t> Parts<'t> {
+    fn of(text: &'t str) -> Result<Self> {
         let (tagged, digest) = match text.split_once('@') {
             Some((tagged, digest)) => (tagged, Some(digest)),
             None => (text, None),
@@ -87,15 +170,9 @@ impl FromStr for ImageReference {
         if !is_name(name) || tag.is_some_and(|tag| !is_tag(tag)) {
             bail!("image {text} is not of the form registry/name[:tag]@sha256:DIGEST");
         }
-        let Some(digest) = digest else {
-            bail!(
-                "image {text} is not pinned by digest, so the same definition would build from other bytes tomorrow; \
-                 find the digest and append it as @sha256:...:\n  \
-                 podman pull {text} && podman image inspect --format '{{{{.Digest}}}}' {text}"
-            );
-        };
-        let digest = digest.parse().with_context(|| format!("reading the digest of image {text}"))?;
-        Ok(ImageReference { registry: registry.to_owned(), name: name.to_owned(), tag: tag.map(str::to_owned), digest })
+        let digest = digest.map(str::parse).transpose();
+        let digest = digest.with_context(|| format!("reading the digest of image {text}"))?;
+        Ok(Parts { registry, name, tag, digest })
     }
 }
 
@@ -148,12 +225,29 @@ mod tests {
         for image in ["registry.fedoraproject.org/fedora:44", "localhost:5000/fedora"] {
             let message = image.parse::<ImageReference>().unwrap_err().to_string();
             assert!(message.contains("not pinned by digest"), "{message}");
-            assert!(
-                message.contains(&format!(
-                    "podman pull {image} && podman image inspect --format '{{{{.Digest}}}}' {image}"
-                )),
-                "{message}"
-            );
+            assert!(message.contains("hint: `ocinitrd update IMAGE --builder`"), "{message}");
+        }
+    }
+
+    #[test]
+    fn a_tag_is_kept_when_the_digest_changes() {
+        let text = "registry.example.org:5000/team/fedora:44";
+        let digest = DIGEST.parse().unwrap();
+        for (image, pinned) in [(text.to_owned(), None), (format!("{text}@{DIGEST}"), Some(digest))] {
+            let tagged: TaggedImage = image.parse().unwrap();
+            assert_eq!((tagged.to_string().as_str(), tagged.digest()), (text, pinned));
+            assert_eq!((tagged.repository().as_str(), tagged.tag()), ("registry.example.org:5000/team/fedora", "44"));
+            assert_eq!(tagged.pinned_to(digest).to_string(), format!("{text}@{DIGEST}"));
+        }
+        for (image, words) in [
+            (format!("quay.io/fedora@{DIGEST}"), "has no tag"),
+            ("quay.io/fedora".to_owned(), "has no tag"),
+            (format!("localhost/fedora:44@{DIGEST}"), "is made on this machine"),
+            ("fedora:44".to_owned(), "does not name its registry"),
+            ("quay.io/fedora:44@sha256:12".to_owned(), "reading the digest"),
+        ] {
+            let message = format!("{:#}", image.parse::<TaggedImage>().unwrap_err());
+            assert!(message.contains(words), "{message}");
         }
     }
 

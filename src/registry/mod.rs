@@ -91,15 +91,26 @@ impl Registries {
     /// # Errors
     /// Fails with [`Refusals`] when no place has it, or with what is wrong on this side.
     pub async fn manifest(&self, digest: Digest) -> Result<Vec<u8>> {
-        let what = format!("the manifest {digest}");
         let check = |bytes: &[u8]| {
             let found = Digest::of(bytes);
             ensure!(found == digest, "the manifest there has the digest {found}");
             Ok(())
         };
+        self.document(&format!("the manifest {digest}"), &digest.to_string(), check).await
+    }
+
+    /// The manifest or index that a tag names now: of the first place that answers.
+    ///
+    /// # Errors
+    /// As [`Registries::manifest`]. That the bytes are a manifest is not looked at.
+    pub async fn tagged(&self, tag: &str) -> Result<Vec<u8>> {
+        self.document(&format!("the tag {tag}"), tag, |_| Ok(())).await
+    }
+
+    async fn document(&self, what: &str, reference: &str, check: impl Fn(&[u8]) -> Result<()>) -> Result<Vec<u8>> {
         let mut refusals = Refusals::default();
         for endpoint in &self.endpoints {
-            match endpoint.document(&what, &digest.to_string(), check).await {
+            match endpoint.document(what, reference, &check).await {
                 Ok(bytes) => return Ok(bytes),
                 Err(error) => refusals.add(error)?,
             }

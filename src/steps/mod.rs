@@ -7,6 +7,7 @@ pub mod install;
 pub mod renew;
 pub mod solve;
 pub mod verify;
+pub mod versions;
 
 mod failure;
 mod input;

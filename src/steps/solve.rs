@@ -12,6 +12,7 @@ use crate::engine::{Builder, Job};
 use crate::progress::Progress;
 
 use super::input::Input;
+use super::versions;
 
 /// What is to be solved.
 #[derive(Debug)]
@@ -110,6 +111,7 @@ fn read_keys(archive: &[u8]) -> Result<BTreeMap<String, Vec<u8>>> {
 fn input(request: &Request<'_>) -> Result<Input> {
     let Request { definition, repositories, .. } = request;
     let mut input = Input::with_script("solve.sh", include_str!("solve.sh"));
+    versions::add_tools(&mut input);
     super::add_rpm_settings(&mut input);
     input.bytes("dnf.conf", dnf::configuration(&[]));
     input.bytes("releasever", definition.releasever.as_str());

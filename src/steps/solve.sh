@@ -1,6 +1,6 @@
 #!/bin/sh
 # Solves package sets from the repository metadata below /ocinitrd/repos. Runs in the builder image, without network.
-# Enters: repos.d, repos, keys, builder-keys, sets/N/{dnf.conf,packages}, kernel-packages.
+# Enters: tools.sh, repos.d, repos, keys, builder-keys, sets/N/{dnf.conf,packages}, kernel-packages.
 # Leaves: out/N.solution and out/N.log of each set, out/kernel, out/builder, out/keys.tar. Exits with 90 if there is no
 # solution; every other exit code says that it could not be told.
 set -eu
@@ -10,12 +10,9 @@ ulimit -n 4096 2> /dev/null || {
     ulimit -n "$(ulimit -Hn)"
     echo "at most $(ulimit -n) files may be open where this runs" >&2
 }
+. ./tools.sh
 mkdir out
-dnf=$(command -v dnf5 || command -v dnf) || {
-    echo "the builder image holds neither dnf5 nor dnf: pin an image that has one" >&2
-    exit 1
-}
-{ rpm --version; "$dnf" --version | sed -n 1p; } > out/builder
+print_versions > out/builder
 
 # Keys that the image itself carries are named by their path in it.
 while read -r name path; do

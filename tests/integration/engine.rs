@@ -107,6 +107,14 @@ pub fn containers(job: &str) -> Vec<String> {
     listing.lines().map(str::to_owned).collect()
 }
 
+/// The names of the containers that a process has started, whatever for, running or not.
+pub fn containers_of(pid: u32) -> Vec<String> {
+    let filter = format!("name=^ocinitrd-[a-z-]*-{pid}-");
+    let listing =
+        fixture::succeed(Command::new("podman").args(["ps", "--all", "--format={{.Names}}", "--filter", &filter]));
+    listing.lines().map(str::to_owned).collect()
+}
+
 /// Waits until something holds.
 pub fn eventually(what: &str, limit: Duration, mut holds: impl FnMut() -> bool) {
     let started = Instant::now();

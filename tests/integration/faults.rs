@@ -10,10 +10,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use crate::engine::containers_of;
 use crate::fixture::{CACHE, ocinitrd, stderr, succeed};
 use crate::handmade::{Place, directory, file};
 use crate::host_machine::Machine;
-use crate::images::{SMALL, command_test, small_image};
+use crate::images::{SMALL, change, command_test, small_image};
 
 /// A kind of call that fails, and with which error.
 #[derive(Clone, Copy, Debug)]
@@ -87,6 +88,8 @@ struct Run {
     failed: bool,
     /// The calls that strace saw, the last ones.
     calls: String,
+    /// The command's process.
+    pid: u32,
 }
 
 impl Scenario<'_> {
@@ -97,7 +100,7 @@ impl Scenario<'_> {
         // What hangs is ended, and counted as a fault by its exit code.
         let mut strace = Command::new("timeout");
         strace.args(["--signal=KILL", "120", "strace", "-f", "-y", "-b", "execve", "-qq", "-o"]).arg(traced.path());
-        strace.args(["-e", &format!("trace={}", fault.calls)]);
+        strace.args(["-e", &format!("trace=execve,{}", fault.calls)]);
         strace.args(["-e", &format!("inject={}:error={}:when={n}", fault.calls, fault.error), "--"]);
         strace.arg(command.get_program()).args(command.get_args());
         // With cargo's, the linker looks for each library in every directory of its build.
@@ -113,8 +116,14 @@ impl Scenario<'_> {
         }
         let output = strace.output().unwrap();
         let trace = String::from_utf8_lossy(&fs::read(traced.path()).unwrap()).into_owned();
+        let pid = trace.split_whitespace().next().and_then(|word| word.parse().ok());
         let injected: Vec<&str> = trace.lines().filter(|line| line.contains("(INJECTED)")).collect();
-        Run { output, failed: !injected.is_empty(), calls: injected.join("\n") }
+        Run {
+            failed: !injected.is_empty(),
+            calls: injected.join("\n"),
+            pid: pid.unwrap_or_else(|| panic!("{}", stderr(&output))),
+            output,
+        }
     }
 
     /// Lets each `step`-th call of each kind fail, and checks what is there afterwards. Returns how many runs had a failure.
@@ -168,6 +177,7 @@ impl Scenario<'_> {
         assert_eq!(left, [""; 0], "{what}");
         succeed(&mut (self.command)());
         assert_eq!(differing(&snapshot(self.place), result), [""; 0].map(PathBuf::from), "the next run: {what}");
+        assert_eq!(containers_of(run.pid), [""; 0], "containers after the next run: {what}");
     }
 }
 
@@ -222,6 +232,52 @@ fn check_build(step: usize) -> usize {
         each_file_counts: false,
     };
     scenario.check(step)
+}
+
+/// A lock that is solved for, with a container, over an earlier one.
+fn check_lock(step: usize) -> usize {
+    let image = small_image("dnf5", "repo-foreign", "\"bash\"");
+    let root = image.path();
+    succeed(&mut command_test(root, "lock"));
+    let lock = root.join("images/test.lock");
+    let earlier = fs::read(&lock).unwrap();
+    change(&image, "\"bash\"", "\"bash\", \"less\"");
+    let scenario = Scenario {
+        place: root,
+        prepare: &|| {
+            fs::write(&lock, &earlier).unwrap();
+            forget_results(root);
+        },
+        command: &|| command_test(root, "lock"),
+        each_file_counts: false,
+    };
+    scenario.check(step)
+}
+
+/// A build for which the cache has the packages only, so that containers verify and install them.
+fn check_install(step: usize) -> usize {
+    let image = small_image("dnf5", "repo-foreign", SMALL);
+    let root = image.path();
+    succeed(&mut command_test(root, "lock"));
+    let scenario = Scenario {
+        place: root,
+        prepare: &|| {
+            let _ = fs::remove_dir_all(root.join("test"));
+            forget_results(root);
+        },
+        command: &|| {
+            let mut command = command_test(root, "build");
+            command.args(["--locked", "--offline", "--compress", "zstd:1"]);
+            command
+        },
+        each_file_counts: false,
+    };
+    scenario.check(step)
+}
+
+/// Removes what earlier runs made from the cache, so that containers run again; packages and metadata stay.
+fn forget_results(root: &Path) {
+    let _ = fs::remove_dir_all(root.join(CACHE).join("ocinitrd/cache"));
 }
 
 /// Packages that are fetched from a repository in a directory.
@@ -307,7 +363,19 @@ fn some_calls_that_fail_cost_nothing_but_the_run_when_outputs_are_replaced() {
 #[test]
 #[ignore = "makes many calls fail, which takes some minutes"]
 fn many_calls_that_fail_cost_nothing_but_the_run_when_outputs_are_replaced() {
-    assert!(check_build(23) > 50);
+    assert!(check_build(61) > 50);
+}
+
+#[test]
+#[ignore = "makes many calls fail, which takes some minutes"]
+fn many_calls_that_fail_cost_nothing_but_the_run_when_a_lock_is_solved_for() {
+    assert!(check_lock(97) > 20);
+}
+
+#[test]
+#[ignore = "makes many calls fail, which takes some minutes"]
+fn many_calls_that_fail_cost_nothing_but_the_run_when_packages_are_installed() {
+    assert!(check_install(997) > 20);
 }
 
 #[test]

@@ -15,6 +15,8 @@ use std::time::Duration;
 pub enum Fault {
     /// This status and no body.
     Status(u16),
+    /// The same with header lines, each ended by `\r\n`.
+    StatusWith(u16, String),
     /// A redirection to this URL.
     Redirect(String),
     /// A web page with status 200.
@@ -44,6 +46,7 @@ pub enum Fault {
 pub struct Request {
     pub path: String,
     pub range: Option<String>,
+    pub authorization: Option<String>,
 }
 
 #[derive(Default)]
@@ -98,6 +101,11 @@ impl Server {
         self.state.lock().unwrap().always.insert(path.to_owned(), fault);
     }
 
+    /// Answers for `path` are right again.
+    pub fn heal(&self, path: &str) {
+        self.state.lock().unwrap().always.remove(path);
+    }
+
     /// Answers for `path` say that they are of this type.
     pub fn answer_with(&self, path: &str, content_type: &str) {
         self.state.lock().unwrap().content_types.insert(path.to_owned(), content_type.to_owned());
@@ -135,11 +143,12 @@ impl State {
 fn read_request(stream: &TcpStream) -> Option<Request> {
     let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
     let path = lines.next()?.split(' ').nth(1)?.to_owned();
-    let range = lines.take_while(|line| !line.is_empty()).filter_map(|line| {
-        let (name, value) = line.split_once(':')?;
-        name.eq_ignore_ascii_case("range").then(|| value.trim().to_owned())
-    });
-    Some(Request { path, range: range.last() })
+    let headers: BTreeMap<String, String> = lines
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_once(':').map(|(name, value)| (name.to_lowercase(), value.trim().to_owned())))
+        .collect();
+    let header = |name: &str| headers.get(name).cloned();
+    Some(Request { path, range: header("range"), authorization: header("authorization") })
 }
 
 fn answer(stream: &TcpStream, directory: &Path, state: &Mutex<State>, stopped: &AtomicBool) {
@@ -159,6 +168,7 @@ fn answer(stream: &TcpStream, directory: &Path, state: &Mutex<State>, stopped: &
     // A client may go away whenever it likes.
     let _ = match (fault, body) {
         (Some(Fault::Status(status)), _) => send(stream, &format!("{status} Fault"), "", b""),
+        (Some(Fault::StatusWith(status, headers)), _) => send(stream, &format!("{status} Fault"), &headers, b""),
         (Some(Fault::Redirect(url)), _) => send(stream, "302 Found", &format!("Location: {url}\r\n"), b""),
         (Some(Fault::Html), _) => send(
             stream,

@@ -41,6 +41,7 @@ mod modules;
 mod oci;
 mod packages;
 mod parents;
+mod real_registry;
 mod registry;
 mod repository;
 mod signers;

@@ -1,4 +1,6 @@
-//! `ocinitrd update`: an image's lock, renewed from what its repositories have now.
+//! `ocinitrd update`: an image's lock, renewed from what its repositories have now; or the pin of its builder image.
+
+mod builder;
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
@@ -17,10 +19,10 @@ use crate::workshop::{Workshop, architecture};
 use super::answer;
 use super::supply::SupplyOptions;
 
-/// Renew the packages in an image's lock.
+/// Renew the packages in an image's lock, or the pin of its builder image.
 ///
-/// Without names all of them, with the newest kernel; kernels that were locked by their version stay. With names only these
-/// packages and what they force to change. Prints what was added, removed and changed.
+/// Without names all packages are renewed, with the newest kernel; kernels that were locked by their version stay. With names
+/// only these packages and those that they force to change. Prints what was added, removed and changed.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The image: NAME for images/NAME.toml, or the path of a definition.
@@ -31,7 +33,15 @@ pub struct Arguments {
     #[arg(value_name = "PACKAGE")]
     packages: Vec<PackageName>,
 
-    /// Print what would change, and leave the lock as it is; the store is filled all the same.
+    /// Renew the builder image instead of packages: pin the digest that its tag has now
+    ///
+    /// The new image is brought into the store and tried. The pin is replaced in the file that has it, be it the
+    /// definition or one that it includes; nothing else in that file changes. Prints the digests and the versions of rpm
+    /// and dnf before and after.
+    #[arg(long, conflicts_with = "packages")]
+    builder: bool,
+
+    /// Print what would change, and leave lock and definition as they are; the store is filled all the same.
     #[arg(long)]
     dry_run: bool,
 
@@ -48,6 +58,9 @@ pub struct Arguments {
 /// # Errors
 /// Fails when there is no solution, a name is not in the lock, or what is needed cannot be had, read or written.
 pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
+    if arguments.builder {
+        return builder::run(arguments, progress).await;
+    }
     let workshop = arguments.supply.open_workshop(&arguments.image, progress)?;
     let mut lock = locking::load(&workshop)?;
     let before = lock.arch.remove(architecture());

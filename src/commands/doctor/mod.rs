@@ -1,5 +1,7 @@
 //! `ocinitrd doctor`: what this host and user lack for building and booting, and what cures it.
 
+mod builder;
+
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::ExitCode;
@@ -26,6 +28,11 @@ pub struct Arguments {
     #[command(flatten)]
     engine: EngineOption,
 
+    /// Also examine the builder image of IMAGE: whether it is here or a registry has it, and whether its tag names a newer
+    /// one
+    #[arg(long, value_name = "IMAGE")]
+    image: Option<String>,
+
     /// Print JSON: {"usable": BOOL, "findings": [{"subject", "state": "ok|warning|problem", "detail", "cure"}]}.
     #[arg(long)]
     json: bool,
@@ -42,18 +49,23 @@ struct Report {
 ///
 /// # Errors
 /// Fails when `--engine` or a variable names no endpoint, or a fact cannot be read.
-pub async fn run(arguments: &Arguments, _progress: &Progress) -> Result<ExitCode> {
+pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let cancellation = Cancellation::on_signals()?;
     let surroundings = arguments.engine.surroundings()?;
     let host = surroundings::host()?;
+    let mut engine = None;
     let mut findings = match surroundings.in_place {
         true => examine_in_place(&host, InPlace::open(&host.cache, &cancellation).as_ref())?,
         false => match Engine::find(&surroundings, &cancellation).await {
-            Ok(engine) => examine(&host, Ok(&EngineFacts::from(&engine)))?,
+            Ok(found) => examine(&host, Ok(&EngineFacts::from(&*engine.insert(found))))?,
             Err(error) => examine(&host, Err(&error.downcast::<NoEngine>()?))?,
         },
     };
-    findings.extend(refused_cache(&host.cache));
+    let refused = refused_cache(&host.cache);
+    if let Some(image) = arguments.image.as_ref().filter(|_| refused.is_none()) {
+        findings.push(builder::examine(image, surroundings, engine.as_ref(), progress).await?);
+    }
+    findings.extend(refused);
     let report = Report { usable: findings.iter().all(|finding| finding.state != State::Problem), findings };
     answer::print(|output| match arguments.json {
         true => answer::write_json(output, &report),
