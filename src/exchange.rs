@@ -25,6 +25,8 @@ const PROBE_BYTES: u64 = 1024;
 /// The root elements of repository metadata, and what its signatures begin with.
 const METADATA_MARKS: [&[u8]; 7] =
     [b"<repomd", b"<metadata", b"<filelists", b"<comps", b"<updateinfo", b"<modules", b"-----BEGIN PGP SIGNATURE-----"];
+/// Keys of an image's documents.
+const IMAGE_MARKS: [&[u8]; 2] = [b"\"schemaVersion\"", b"\"architecture\""];
 
 /// What a blob is, as far as it can be told.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -35,6 +37,8 @@ pub enum Content {
     DamagedRpm,
     /// Metadata of a repository.
     Metadata,
+    /// A part of a builder image: its index, manifest, configuration, or a layer.
+    Image,
     /// Something else.
     Other,
 }
@@ -53,11 +57,21 @@ impl Content {
         }
         let mut start = Vec::new();
         file.rewind().with_context(|| format!("reading {}", path.display()))?;
-        // What cannot be decompressed is no metadata.
+        // What cannot be decompressed is neither of these.
         let _ = Members::new(file).take(PROBE_BYTES).read_to_end(&mut start);
         let has = |mark: &&[u8]| start.windows(mark.len()).any(|window| window == *mark);
-        Ok(if METADATA_MARKS.iter().any(has) { Content::Metadata } else { Content::Other })
+        Ok(if is_tar(&start) || start.starts_with(b"{") && IMAGE_MARKS.iter().any(has) {
+            Content::Image
+        } else if METADATA_MARKS.iter().any(has) {
+            Content::Metadata
+        } else {
+            Content::Other
+        })
     }
+}
+
+fn is_tar(start: &[u8]) -> bool {
+    start.get(257..262) == Some(b"ustar")
 }
 
 /// How many digits of a digest tell files of one package apart.
@@ -83,7 +97,7 @@ pub fn rpms(store: &Store) -> Result<(BTreeMap<String, Digest>, Vec<anyhow::Erro
             Content::DamagedRpm => {
                 refused.push(anyhow!("{digest} is a damaged rpm file: remove it, if it is not the right one: {REMOVE}"))
             }
-            Content::Metadata | Content::Other => {}
+            Content::Metadata | Content::Image | Content::Other => {}
         }
     }
     Ok((rpms, refused))
@@ -353,6 +367,16 @@ mod tests {
         io::Write::write_all(&mut compressed, b"<?xml?><metadata>").unwrap();
         assert_eq!(content(&compressed.finish().unwrap()), Content::Metadata);
         assert_eq!([content(b"initrd"), content(&[0x1f, 0x8b, 1])], [Content::Other, Content::Other]);
+        let mut layer = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(8);
+        layer.append_data(&mut header, "a", &b"<repomd "[..]).unwrap();
+        for image in
+            [&layer.into_inner().unwrap()[..], b"{\"schemaVersion\":2}", b"{\"created\": 1, \"architecture\": 2}"]
+        {
+            assert_eq!(content(image), Content::Image);
+        }
+        assert_eq!(content(b"[\"schemaVersion\"]"), Content::Other);
     }
 
     #[test]

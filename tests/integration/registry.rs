@@ -413,3 +413,29 @@ fn a_pin_that_cannot_be_renewed_stays_with_a_reason() {
     succeed(&mut update(&[]));
     assert_eq!(fs::read_to_string(&part).unwrap(), pin(&registry.image_of(newer)));
 }
+
+/// `make initrd` takes another image where there is no network, and for no other reason.
+#[test]
+fn the_default_build_is_of_the_offline_image_only_if_no_registry_answers() {
+    let registry = Registry::start();
+    let directory = registry.definition();
+    let path = |name: &str| directory.path().join(name);
+    fs::rename(path("images/test.toml"), path("images/fedora-44.toml")).unwrap();
+    fs::write(path("Makefile"), "offline:\n\t@echo the offline repository is made\n").unwrap();
+    let run = || {
+        let mut command = Command::new(fixture::checkout().join("scripts/initrd.sh"));
+        command.arg(env!("CARGO_BIN_EXE_ocinitrd")).current_dir(directory.path());
+        command.env("CONTAINERS_REGISTRIES_CONF", registry.configuration()).env("XDG_CACHE_HOME", path(CACHE));
+        let output = command.output().unwrap();
+        (output.status.success(), stdout(&output), stderr(&output))
+    };
+    registry.server.fail_always("/v2/", Fault::Status(404));
+    let (succeeded, printed, error) = run();
+    assert!(!succeeded && error.contains("this digest is gone"), "{printed}{error}");
+    assert!(!printed.contains("offline"), "{printed}");
+    registry.server.fail_always("/v2/", Fault::Status(503));
+    let (succeeded, printed, error) = run();
+    assert!(printed.starts_with("No container registry answers: building the offline image"), "{printed}{error}");
+    assert!(printed.contains("the offline repository is made"), "{printed}");
+    assert!(!succeeded && error.contains("there is no image \"offline\""), "{error}");
+}

@@ -42,6 +42,7 @@ impl Listed {
                 Content::Rpm(identity) => ("rpm", Some(*digest), Some(identity.nevra())),
                 Content::DamagedRpm => ("rpm", Some(*digest), Some("(damaged)".to_owned())),
                 Content::Metadata => ("metadata", Some(*digest), None),
+                Content::Image => ("image", Some(*digest), None),
                 Content::Other => ("other", Some(*digest), None),
             },
             Kind::Cached { kind, key } => (kind.as_str(), Some(*key), None),
