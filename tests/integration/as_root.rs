@@ -6,12 +6,28 @@ use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::time::Duration;
 
-use crate::engine::{self, TcpService};
+use crate::engine::{self, Bench, TcpService};
 use crate::fixture::{self, names, succeed};
 use crate::images::{SMALL, build_test, build_test_anew, command_test, small_image, varied};
 
 fn insist_on_root() {
     assert!(fixture::is_root(), "this test takes root; leave it out with --skip as_root::");
+}
+
+/// Limits of memory take rights that rootless engines do not have everywhere. Not every engine reports that the kernel ended a program
+/// for want of memory (podman 4.3.1 with version 1 of cgroups does not); then it is the signal that leads there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_program_that_has_no_memory_left_is_no_answer_of_its_step() {
+    insist_on_root();
+    let bench = Bench::new().await;
+    let limit_bytes = 64 << 20;
+    let error = bench.run_in_memory(limit_bytes, "hungry", "exec tail /dev/zero").await.unwrap_err();
+    let said = format!("{error:#}");
+    let by_cause = said.contains("the kernel ended it, because there was not enough memory");
+    let by_signal = said.contains("signal 9 (SIGKILL)") && said.contains("see whether this machine has enough memory");
+    assert!(said.contains("the job \"hungry\": ") && (by_cause || by_signal), "{said}");
+    let modest = bench.run_in_memory(limit_bytes, "modest", "echo done").await.unwrap();
+    assert_eq!(modest.log, "done\n");
 }
 
 #[test]

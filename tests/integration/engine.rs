@@ -47,7 +47,7 @@ fn surroundings(directory: &Path) -> Surroundings {
 }
 
 /// An engine over a service of its own, the image, and what asks for the end of the run.
-struct Bench {
+pub struct Bench {
     engine: Engine,
     image: Image,
     trigger: Trigger,
@@ -55,7 +55,7 @@ struct Bench {
 }
 
 impl Bench {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let (cancellation, trigger) = Cancellation::manual();
         Bench::with(cancellation, trigger).await
     }
@@ -81,6 +81,12 @@ impl Bench {
 
     async fn run(&self, name: &str, script: &str) -> Result<JobResult> {
         self.engine.run(&self.image, self.job(name, script), &progress()).await
+    }
+
+    /// The same with so much memory and no more.
+    pub async fn run_in_memory(&self, limit_bytes: u64, name: &str, script: &str) -> Result<JobResult> {
+        let job = Job { memory_limit_bytes: Some(limit_bytes), ..self.job(name, script) };
+        self.engine.run(&self.image, job, &progress()).await
     }
 
     /// The process id of the service that was started for this bench.

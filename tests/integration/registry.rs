@@ -10,6 +10,7 @@ use ocinitrd::engine::ImageReference;
 use ocinitrd::format::digest::Digest;
 use serde_json::Value;
 
+use crate::engine::TcpService;
 use crate::fixture::{self, CACHE, fail, fail_with, names, ocinitrd, stderr, stdout, succeed};
 use crate::http_server::{Fault, Request, Server};
 use crate::images::{changed_image, command_test};
@@ -180,6 +181,13 @@ fn a_builder_image_that_is_gone_is_loaded_from_the_store() {
     assert!(loaded.status.success() && fixture::stderr(&loaded).contains("loading "), "{}", fixture::stderr(&loaded));
     assert_eq!(registry.server.take_requests(), [], "what the store has needs no registry");
     succeed(Command::new("podman").args(["image", "exists", &registry.pinned(registry.digest)]));
+
+    // An engine that is reached over the network gets it from here, too.
+    forget();
+    let service = TcpService::start();
+    succeed(command_test(image.path(), "fetch").args(["--engine", &service.url]));
+    succeed(Command::new("podman").args(["image", "exists", &registry.pinned(registry.digest)]));
+    drop(service);
 
     forget();
     let manifest = image.path().join(CACHE).join("ocinitrd/blobs/sha256").join(registry.digest.hex());
