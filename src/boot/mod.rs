@@ -6,7 +6,7 @@
 //! | [`partition`], [`fat`], [`esp`] | GUID partition tables; FAT file systems; the EFI system partition |
 //! | [`script`] | guests that run a script of ours over the initrd's own programs |
 //! | [`cache`] | disks that were made before |
-//! | [`command_line`], [`qemu`], [`guest`] | a guest described, started, watched |
+//! | [`command_line`], [`processor`], [`qemu`], [`guest`] | a guest described, started, watched |
 //! | [`dialogue`], [`tpm`], [`network`] | what is typed on its console; its TPM; the cable between two of them |
 //! | [`stage`], [`console`] | how far a boot got, read from its console |
 //! | [`contents`] | what the kernel unpacked against what the initrd holds |
@@ -25,6 +25,7 @@ mod fat;
 mod guest;
 mod network;
 pub mod partition;
+mod processor;
 mod qemu;
 mod report;
 pub mod scenario;

@@ -16,6 +16,7 @@ use anyhow::{Context, Result, bail};
 use super::command_line;
 use super::guest::{self, Ending, Watch};
 use super::network::{Card, End};
+use super::processor::Level;
 use super::scenario::Exchange;
 use super::stage::Milestone;
 use crate::engine::doctor::offers_virtualisation;
@@ -25,9 +26,6 @@ use crate::uefi::{Firmware, Flash};
 
 /// Enough for a kernel alone to come up with KVM, which takes a second or two.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(15);
-
-/// QEMU 7.2 corrupts flags after cmpxchg16b, and then the kernel panics at random.
-const TRANSLATED_PROCESSOR: &str = "max,cx16=off,la57=off";
 
 /// What runs the guest's instructions.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -51,13 +49,11 @@ impl Accelerator {
 
     fn arguments(self) -> &'static [&'static str] {
         match self {
-            Accelerator::Kvm => &["-accel", "kvm", "-cpu", "host"],
-            Accelerator::Tcg => &["-accel", "tcg,thread=multi", "-cpu", TRANSLATED_PROCESSOR],
+            Accelerator::Kvm => &["-accel", "kvm"],
+            Accelerator::Tcg => &["-accel", "tcg,thread=multi"],
             // An instruction takes 2 ns. While the guest waits, its clock goes with the host's: with `sleep=off` it would leap to
             // the next timer whenever a disk takes its time, which differs by a tenth from one boot to the next.
-            Accelerator::Counting => {
-                &["-accel", "tcg,thread=single", "-icount", "shift=1,sleep=on", "-cpu", TRANSLATED_PROCESSOR]
-            }
+            Accelerator::Counting => &["-accel", "tcg,thread=single", "-icount", "shift=1,sleep=on"],
         }
     }
 }
@@ -167,14 +163,17 @@ impl Start {
 pub struct Qemu {
     program: PathBuf,
     accelerator: Accelerator,
+    /// What the programs of the guests need.
+    level: Level,
 }
 
 impl Qemu {
-    /// Finds QEMU and the fastest way in which it can run `kernel`. The second value says why that is not KVM.
+    /// Finds QEMU and the fastest way in which it can run `kernel` and programs that need a processor of this level. The second
+    /// value says why that is not KVM.
     ///
     /// # Errors
-    /// Fails when QEMU is not installed, and with what `watch` interrupts with.
-    pub fn find(kernel: &Path, watch: &Watch<'_>) -> Result<(Self, Option<String>)> {
+    /// Fails when QEMU is not installed, when it cannot run such programs, and with what `watch` interrupts with.
+    pub fn find(kernel: &Path, level: Level, watch: &Watch<'_>) -> Result<(Self, Option<String>)> {
         let program = find("qemu-system-x86_64").context("looking for qemu-system-x86_64")?;
         let Some(program) = program else {
             bail!(
@@ -182,11 +181,10 @@ impl Qemu {
                  `apt-get install qemu-system-x86` (Debian, Ubuntu) or `dnf install qemu-system-x86-core` (Fedora)"
             );
         };
-        let with_kvm = Qemu { program, accelerator: Accelerator::Kvm };
-        Ok(match with_kvm.refuses_kvm(kernel, watch)? {
-            None => (with_kvm, None),
-            Some(reason) => (Qemu { accelerator: Accelerator::Tcg, ..with_kvm }, Some(reason)),
-        })
+        let with_kvm = Qemu { program, accelerator: Accelerator::Kvm, level };
+        let Some(reason) = with_kvm.refuses_kvm(kernel, watch)? else { return Ok((with_kvm, None)) };
+        level.check_translation(&with_kvm.program)?;
+        Ok((Qemu { accelerator: Accelerator::Tcg, ..with_kvm }, Some(reason)))
     }
 
     /// What runs the guests' instructions.
@@ -195,8 +193,21 @@ impl Qemu {
     }
 
     /// The same, which counts the guest's instructions.
-    pub fn counting(&self) -> Self {
-        Qemu { accelerator: Accelerator::Counting, ..self.clone() }
+    ///
+    /// # Errors
+    /// Fails when it cannot run the programs of the guests so.
+    pub fn counting(&self) -> Result<Self> {
+        self.level.check_translation(&self.program)?;
+        Ok(Qemu { accelerator: Accelerator::Counting, ..self.clone() })
+    }
+
+    fn processor_model(&self) -> &'static str {
+        if self.accelerator == Accelerator::Kvm { "host" } else { self.level.translated_model() }
+    }
+
+    /// Options of a kernel that runs on the guests' processor.
+    pub fn kernel_options(&self) -> &'static str {
+        if self.accelerator == Accelerator::Kvm { "" } else { self.level.translated_kernel_options() }
     }
 
     /// The program with its arguments.
@@ -210,6 +221,7 @@ impl Qemu {
                 .map(OsString::from)
                 .into();
         arguments.extend(self.accelerator.arguments().iter().map(OsString::from));
+        arguments.extend(["-cpu", self.processor_model()].map(OsString::from));
         arguments.extend(["-smp".into(), self.accelerator.processors().to_string().into()]);
         arguments.extend(["-m".into(), format!("{}M", guest.memory_mib).into()]);
         arguments.extend(["-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console"].map(OsString::from));
@@ -239,6 +251,13 @@ impl Qemu {
             regular_file::read_text(Path::new("/proc/cpuinfo"), TEXT_LIMIT_BYTES).context("reading /proc/cpuinfo")?;
         if !offers_virtualisation(&processors) {
             return Ok(Some("the processor offers this machine no virtualisation".to_owned()));
+        }
+        let own_level = Level::of_processors(&processors);
+        if own_level < self.level {
+            return Ok(Some(format!(
+                "the programs of the initrd need a processor with {}, this one has {own_level}",
+                self.level
+            )));
         }
         if let Err(error) = OpenOptions::new().read(true).write(true).open("/dev/kvm") {
             return Ok(Some(format!("/dev/kvm cannot be opened: {error}")));
@@ -318,7 +337,7 @@ mod tests {
     }
 
     fn arguments_of(start: Start, accelerator: Accelerator, disks: Vec<GuestDisk>) -> Vec<String> {
-        let qemu = Qemu { program: "/usr/bin/qemu".into(), accelerator };
+        let qemu = Qemu { program: "/usr/bin/qemu".into(), accelerator, level: Level::V1 };
         let guest = Guest {
             start,
             disks,
@@ -357,9 +376,14 @@ mod tests {
     }
 
     #[test]
-    fn translation_leaves_out_the_instructions_that_it_gets_wrong() {
+    fn the_processor_is_the_host_s_or_one_that_suits_the_programs() {
         let line = arguments(Accelerator::Tcg, Vec::new()).join(" ");
         assert!(line.contains("-accel tcg,thread=multi -cpu max,cx16=off,la57=off -smp 1 "), "{line}");
+        let qemu = |accelerator| Qemu { program: "/usr/bin/qemu".into(), accelerator, level: Level::V3 };
+        let of = |accelerator| (qemu(accelerator).processor_model(), qemu(accelerator).kernel_options());
+        assert_eq!(of(Accelerator::Kvm), ("host", ""));
+        assert_eq!(of(Accelerator::Tcg), ("max,la57=off", "clearcpuid=141"));
+        assert_eq!(of(Accelerator::Counting), of(Accelerator::Tcg));
     }
 
     #[test]

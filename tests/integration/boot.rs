@@ -1,11 +1,13 @@
 //! Boots of the real result: each way to name a root device, and the failures that must be short and clear.
 
 use std::fs;
+use std::io::Cursor;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Instant;
 
-use ocinitrd::format::cpio::Writer;
+use ocinitrd::format::cpio::{Header, Writer};
+use ocinitrd::inspect;
 use serde_json::Value;
 
 use crate::fixture::{disk_maker_output, nfs_output, ocinitrd, offline_output, offline_variant, stderr, stdout};
@@ -166,6 +168,52 @@ fn a_clock_that_counts_instructions_is_the_one_that_the_target_reads() {
     assert_eq!(report["accelerator"], "TCG, counting instructions");
     let (uptime, target) = (&report["uptime_seconds"], &report["seconds"]["target"]);
     assert!((uptime.as_f64().unwrap() - target.as_f64().unwrap()).abs() < 0.1, "{report}");
+}
+
+/// The initrd of an output, whose init says that it needs a processor with these levels of x86-64.
+fn with_levels(output: &Path, levels: u8) -> Vec<u8> {
+    let mut initrd = fs::read(output.join("initrd")).unwrap();
+    let mut init = Vec::new();
+    inspect::extract(Cursor::new(&initrd), b"usr/lib/systemd/systemd", &mut init).unwrap();
+    // GNU_PROPERTY_X86_ISA_1_NEEDED, of four bytes: the baseline.
+    let note = [0x02, 0x80, 0x00, 0xc0, 4, 0, 0, 0, 1];
+    let place = init.windows(note.len()).position(|bytes| bytes == note).expect("what it was linked with has the note");
+    init[place + note.len() - 1] = levels;
+    initrd.resize(initrd.len().next_multiple_of(4), 0);
+    let mut archive = Writer::new(initrd);
+    let header = Header {
+        path: b"usr/lib/systemd/systemd",
+        mode: 0o100_755,
+        links: 1,
+        size_bytes: init.len().try_into().unwrap(),
+        ..Header::default()
+    };
+    archive.append(&header, &init[..]).unwrap();
+    archive.finish().unwrap()
+}
+
+#[test]
+fn programs_get_the_processor_that_they_need() {
+    let (output, directory) = (offline_output(), tempfile::tempdir().unwrap());
+    let initrd = directory.path().join("initrd");
+    let boot = |levels: u8, code| {
+        fs::write(&initrd, with_levels(&output, levels)).unwrap();
+        let mut command = ocinitrd();
+        command.arg("boot").arg("--kernel").arg(output.join("vmlinuz")).arg("--initrd").arg(&initrd);
+        run(command.arg("--log-dir").arg(directory.path().join("log")).args(["--timeout", LONG]), code)
+    };
+    // glibc ends what needs x86-64-v3 at once on a processor without.
+    let text = stdout(&boot(0b111, 0));
+    if text.contains("TCG") {
+        let console = fs::read_to_string(directory.path().join("log/ext4-uuid.log")).unwrap();
+        assert!(
+            console.contains(" clearcpuid=141"),
+            "the kernel may use the instruction that is translated wrongly: {console}"
+        );
+        // Nothing translates AVX-512.
+        let error = stderr(&boot(0b1111, 1));
+        assert!(error.contains("the programs of the initrd need a processor with x86-64-v4"), "{error}");
+    }
 }
 
 #[test]

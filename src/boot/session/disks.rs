@@ -113,7 +113,7 @@ impl Session<'_> {
         let subject = Subject::of_files(subject.kernel.clone(), initrd.clone());
         let guest = Guest {
             tpm: script.tpm.map(|tpm| tpm.socket().to_owned()),
-            ..guest(&subject, command_line::of_script(script::INIT), disks)?
+            ..guest(&subject, command_line::of_script(script::INIT, self.qemu.kernel_options()), disks)?
         };
         let (seen, _) = self.run(&self.qemu, name, &guest)?;
         fs::remove_file(&initrd).with_context(|| format!("removing {}", initrd.display()))?;

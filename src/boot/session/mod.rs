@@ -22,6 +22,7 @@ use serde::Serialize;
 use self::disks::Disks;
 use super::cache::Cache;
 use super::guest::{self, Seen, Watch};
+use super::processor::Level;
 use super::qemu::{Accelerator, Guest, GuestDisk, Qemu, Start};
 use super::report::Report;
 use super::scenario::Scenario;
@@ -156,8 +157,10 @@ impl<'a> Session<'a> {
         let logs = LogDirectory::open(&options.log_directory)?;
         let cache = Cache::open(&options.cache_directory)?;
         let watch = Watch { timeout: options.timeout, log: None, show: false, interrupted: options.interrupted };
-        let (qemu, without_kvm) = Qemu::find(&subject.kernel, &watch)?;
-        let qemu_of_boots = if options.counts_instructions { qemu.counting() } else { qemu.clone() };
+        let initrds = [Some(&subject), options.maker.as_ref()].into_iter().flatten().map(|one| &one.initrd);
+        let level = initrds.map(|initrd| Level::of_initrd(initrd)).max().unwrap_or_default();
+        let (qemu, without_kvm) = Qemu::find(&subject.kernel, level, &watch)?;
+        let qemu_of_boots = if options.counts_instructions { qemu.counting()? } else { qemu.clone() };
         if let Some(reason) = without_kvm.filter(|_| !options.counts_instructions) {
             progress.note(&format!("booting without KVM, which is slower: {reason}"));
         }

@@ -72,7 +72,7 @@ impl Session<'_> {
         let images = made.images().into_iter().enumerate();
         let disks = images.map(|(number, image)| GuestDisk { number, image, writable: false }).collect();
         let subject = Subject::of_files(maker.kernel.clone(), initrd);
-        guest(&subject, command_line::of_script(script::INIT), disks)
+        guest(&subject, command_line::of_script(script::INIT, self.qemu.kernel_options()), disks)
     }
 
     fn server_failure(&self, stage: Stage, reason: String, seen: &running::Seen, name: &str) -> Failure {

@@ -99,7 +99,8 @@ impl Session<'_> {
     }
 
     fn command_line(&self, scenario: &Scenario) -> String {
-        let line = command_line::of_target(scenario.command_line, &self.options.append);
+        let line =
+            command_line::of_target(scenario.command_line, self.qemu_of_boots.kernel_options(), &self.options.append);
         if scenario.hibernates { format!("{line} {}", command_line::HIBERNATE) } else { line }
     }
 
