@@ -39,14 +39,26 @@ pub struct Places {
     pub directories: Vec<PathBuf>,
     /// The base URLs of repositories by id, the preferred first.
     pub base_urls: BTreeMap<String, Vec<String>>,
-    /// The archives of repositories by id: addresses with variables, see [`Places::of`].
-    pub archives: BTreeMap<String, String>,
+    /// The archives of repositories by id.
+    pub archives: BTreeMap<String, Archives>,
+    /// What the variables of archives that no package decides on stand for: `releasever` and `basearch`.
+    pub variables: Variables,
+}
+
+/// Where the packages stay that a repository has replaced.
+#[derive(Clone, Debug, Default)]
+pub struct Archives {
+    /// Addresses with variables, the preferred first: see [`Places::of`].
+    pub addresses: Vec<String>,
+    /// The keys that may have signed a package.
+    pub keys: Vec<Fingerprint>,
 }
 
 impl Places {
     /// Where `package` may be. An archive has the package under `$name`, `$version`, `$release`, `$arch`, `$source_name`,
-    /// `$source_version`, `$source_release` (of the source rpm), `$file` (the rpm file's name) and, if it is known which
-    /// key signed it, `$keyid` (the last eight hex digits of the key's fingerprint), as koji keeps signed packages.
+    /// `$source_version`, `$source_release` (of the source rpm), `$file` (the rpm file's name), `$location` (where it is in the
+    /// repository), `$releasever`, `$basearch` and `$keyid` (the last eight hex digits of the fingerprint of the key that signed
+    /// it, as koji keeps signed packages). Where it is not known yet which `key` did, it may be any of the repository's.
     ///
     /// # Errors
     /// Fails when the package's repository is not known, or is a server's and names a file of this machine; and on an unknown variable.
@@ -70,10 +82,24 @@ impl Places {
             }
             Some(base_urls) => locations.extend(base_urls.iter().map(|base_url| join(base_url, &package.location))),
         }
-        if let (Some(archive), Some(key)) = (self.archives.get(&package.repository), key) {
-            let variables = archive_variables(package, key);
-            let location = substitute(archive, &variables);
-            locations.push(location.with_context(|| format!("in archive of [repos.{}]", package.repository))?);
+        if let Some(archives) = self.archives.get(&package.repository) {
+            let archived = self.archived(package, archives, key.map_or(&archives.keys[..], std::slice::from_ref));
+            locations.extend(archived.with_context(|| format!("in archive of [repos.{}]", package.repository))?);
+        }
+        Ok(locations)
+    }
+
+    fn archived(&self, package: &Package, archives: &Archives, keys: &[Fingerprint]) -> Result<Vec<String>> {
+        let mut locations = Vec::new();
+        for address in &archives.addresses {
+            for key in keys {
+                let variables = archive_variables(package, key).into_iter().chain(self.variables.clone()).collect();
+                let location = substitute(address, &variables)?;
+                // Few archives have a place for each key.
+                if !locations.contains(&location) {
+                    locations.push(location);
+                }
+            }
         }
         Ok(locations)
     }
@@ -109,6 +135,7 @@ fn archive_variables(package: &Package, key: &Fingerprint) -> Variables {
         ("release", package.release.clone()),
         ("arch", package.arch.clone()),
         ("file", proper_file_name(package)),
+        ("location", package.location.clone()),
         ("source_name", source_name),
         ("source_version", source_version),
         ("source_release", source_release),
@@ -327,23 +354,42 @@ mod tests {
     fn archive_comes_last_and_directories_first() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("alpha-1-1.noarch.rpm"), "").unwrap();
+        let keys = ["36f612dcf27f7d1a48a835e4dbfcf71c6d9f90a6", "0000000000000000000000000000000000000001"]
+            .map(|key| key.parse::<Fingerprint>().unwrap());
         let archive =
             "https://koji.example/$source_name/$source_version/$source_release/data/signed/$keyid/$arch/$file";
         let places = Places {
             directories: vec![directory.path().to_owned()],
-            archives: BTreeMap::from([("r".to_owned(), archive.to_owned())]),
+            archives: BTreeMap::from([(
+                "r".to_owned(),
+                Archives {
+                    addresses: [
+                        "https://updates.example/$releasever/$basearch/$file",
+                        archive,
+                        "https://copy.example/${location}",
+                    ]
+                    .map(str::to_owned)
+                    .into(),
+                    keys: keys.to_vec(),
+                },
+            )]),
+            variables: [("releasever", "44"), ("basearch", "x86_64")]
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .into(),
             ..places(&[std::path::Path::new("/srv/repo")])
         };
         let package = Package { source_rpm: "al-pha-1.0-2.fc44.src.rpm".into(), ..package(b"", "a/alpha.rpm") };
-        let key = "36f612dcf27f7d1a48a835e4dbfcf71c6d9f90a6".parse().unwrap();
         let file = directory.path().join("alpha-1-1.noarch.rpm");
-        assert_eq!(
-            places.of(&package, Some(&key)).unwrap(),
-            [
-                file.to_str().unwrap(),
-                "/srv/repo/a/alpha.rpm",
-                "https://koji.example/al-pha/1.0/2.fc44/data/signed/6d9f90a6/noarch/alpha-1-1.noarch.rpm"
-            ]
-        );
+        let of_key =
+            |key| format!("https://koji.example/al-pha/1.0/2.fc44/data/signed/{key}/noarch/alpha-1-1.noarch.rpm");
+        let before =
+            [file.to_str().unwrap(), "/srv/repo/a/alpha.rpm", "https://updates.example/44/x86_64/alpha-1-1.noarch.rpm"];
+        let with = |of_keys: &[String]| -> Vec<String> {
+            let archived = of_keys.iter().map(String::as_str).chain(["https://copy.example/a/alpha.rpm"]);
+            before.into_iter().chain(archived).map(str::to_owned).collect()
+        };
+        assert_eq!(places.of(&package, Some(&keys[0])).unwrap(), with(&[of_key("6d9f90a6")]));
+        // Before its signature was looked at.
+        assert_eq!(places.of(&package, None).unwrap(), with(&[of_key("6d9f90a6"), of_key("00000001")]));
     }
 }

@@ -1,6 +1,6 @@
 //! The lock that a command works from: the one that is there, if it is fresh, or else one that is made.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
@@ -8,9 +8,11 @@ use anyhow::{Context, Result, bail};
 
 use crate::builder_image;
 use crate::format::time::Timestamp;
-use crate::lock::{Changes, Difference, Inputs, Lock, Section};
+use crate::lock::{self, Changes, Difference, Inputs, Lock, LockedPackage, Reason, Section};
+use crate::names::PackageName;
 use crate::oci;
-use crate::resolution::{self, Request};
+use crate::repository;
+use crate::resolution::{self, Request, State};
 use crate::workshop::{Workshop, architecture};
 
 /// What of a lock a command needs.
@@ -139,9 +141,9 @@ fn wanted_kernels(workshop: &Workshop<'_>, needs: &Needs) -> BTreeSet<Option<Str
     if workshop.definition.kernel_packages.is_empty() { BTreeSet::new() } else { needs.kernels.clone() }
 }
 
-/// A profile that the definition has no more changes the inputs, and is not solved for again.
+/// A profile that the image has no more changes the inputs, and is not solved for again.
 fn known_profiles(workshop: &Workshop<'_>, profiles: BTreeSet<String>) -> BTreeSet<String> {
-    profiles.into_iter().filter(|profile| workshop.definition.profiles.contains_key(profile)).collect()
+    profiles.into_iter().filter(|profile| workshop.definition.offers(profile)).collect()
 }
 
 /// The section of the lock that serves `needs`; the lock is made or renewed if need be and `renewal` allows it.
@@ -151,6 +153,7 @@ fn known_profiles(workshop: &Workshop<'_>, profiles: BTreeSet<String>) -> BTreeS
 pub async fn provide(workshop: &Workshop<'_>, needs: &Needs, renewal: Renewal) -> Result<Section> {
     let section = find_or_make(workshop, needs, renewal).await?;
     builder_image::touch(&workshop.store, section.builder.digest, oci::architecture(architecture()));
+    section.repos.values().for_each(|repository| repository::touch(&workshop.store, &repository.repomd));
     warn_of_clock(workshop, &section)?;
     Ok(section)
 }
@@ -210,7 +213,12 @@ async fn find_or_make(workshop: &Workshop<'_>, needs: &Needs, renewal: Renewal) 
 async fn solve(workshop: &Workshop<'_>, before: Option<&Section>, needs: &Needs, lacks: &Lacks) -> Result<Section> {
     let builder = workshop.builder().await?;
     let request = request(workshop, before, needs);
-    let state = before.map(|before| unchanged_repositories(before, &lacks.changes));
+    let repos = before.map(|before| unchanged_repositories(before, &lacks.changes));
+    let remedy = match before {
+        Some(before) => remedy(workshop, before, lacks)?,
+        None => String::new(),
+    };
+    let state = repos.as_ref().map(|repos| State { repos, remedy: &remedy });
     let site = workshop.site(builder)?;
     let section = resolution::resolve(&site, &request, state.as_ref()).await?;
     let path = workshop.lock_name();
@@ -229,9 +237,8 @@ pub fn request(workshop: &Workshop<'_>, before: Option<&Section>, needs: &Needs)
     let mut request = Request { profiles: BTreeSet::from([needs.profiles.clone()]), kernels: needs.kernels.clone() };
     if let Some(section) = before {
         let profiles = section.solutions.iter().map(|solution| &solution.profiles);
-        let is_known = |profiles: &&BTreeSet<String>| {
-            profiles.iter().all(|profile| workshop.definition.profiles.contains_key(profile))
-        };
+        let is_known =
+            |profiles: &&BTreeSet<String>| profiles.iter().all(|profile| workshop.definition.offers(profile));
         request.profiles.extend(profiles.filter(is_known).cloned());
         request.kernels.extend(section.kernels.iter().map(|one| one.by_version.then(|| one.version.clone())));
     }
@@ -241,11 +248,59 @@ pub fn request(workshop: &Workshop<'_>, before: Option<&Section>, needs: &Needs)
     request
 }
 
-/// The lock without the repositories that the definition describes otherwise now: these are taken as they are.
-fn unchanged_repositories(before: &Section, changes: &Changes) -> Section {
-    let mut state = before.clone();
-    state.repos.retain(|id, _| !changes.packages.contains(&format!("[repos.{id}]")));
-    state
+/// The repositories of a lock without those that the definition describes otherwise now: these are taken as they are.
+fn unchanged_repositories(before: &Section, changes: &Changes) -> BTreeMap<String, lock::Repository> {
+    let mut repos = before.repos.clone();
+    repos.retain(|id, _| !changes.packages.contains(&format!("[repos.{id}]")));
+    repos
+}
+
+/// What makes up for the lack of a lock without the repositories as it has them.
+fn remedy(workshop: &Workshop<'_>, before: &Section, lacks: &Lacks) -> Result<String> {
+    let image = &workshop.definition.argument;
+    Ok(match additions(workshop, before, lacks)? {
+        Some(added) => {
+            let names: BTreeSet<String> = added.into_iter().flatten().collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            format!(
+                "to take from the repositories as they are what is added and what that forces, and keep the rest, run: ocinitrd \
+                 update {image} {}",
+                names.join(" ")
+            )
+        }
+        None => format!("renew all of the lock with: ocinitrd update {image}"),
+    })
+}
+
+/// The packages that each set of `section` lacks of what the definition asks for now, where that is all that it lacks.
+///
+/// # Errors
+/// Fails on a profile that the image does not have.
+pub fn additions(workshop: &Workshop<'_>, section: &Section, lacks: &Lacks) -> Result<Option<Vec<BTreeSet<String>>>> {
+    let is_more = !lacks.no_lock && lacks.profiles.is_none() && lacks.kernels.is_empty();
+    if !is_more || lacks.changes.packages.iter().any(|name| !name.ends_with(" install")) {
+        return Ok(None);
+    }
+    let mut added = Vec::new();
+    for solution in &section.solutions {
+        let selection = workshop.definition.select(&solution.profiles)?;
+        let asked_for: BTreeSet<String> = selection.install.iter().map(ToString::to_string).collect();
+        let Some(lacking) = lacking(&asked_for, &section.packages(&solution.packages)) else { return Ok(None) };
+        added.push(lacking);
+    }
+    Ok(Some(added).filter(|added| added.iter().any(|set| !set.is_empty())))
+}
+
+/// What of `asked_for` a set of packages lacks by its name; none where that is not all in which the two differ, as far as can be
+/// told: a file or a capability may be any package's, and what is asked for no more would stay.
+fn lacking(asked_for: &BTreeSet<String>, packages: &[&LockedPackage]) -> Option<BTreeSet<String>> {
+    let is_name = |text: &String| text.parse::<PackageName>().is_ok();
+    let is_left = |package: &&LockedPackage| package.reason == Reason::User && !asked_for.contains(&package.name);
+    if !asked_for.iter().all(is_name) || packages.iter().any(|package| is_left(&package)) {
+        return None;
+    }
+    let there: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
+    Some(asked_for.iter().filter(|name| !there.contains(name.as_str())).cloned().collect())
 }
 
 /// Writes the lock with this section.

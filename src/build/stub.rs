@@ -72,9 +72,12 @@ pub fn take(build: &Build<'_>, tree: &Tree) -> Result<Option<Stub>> {
 pub fn missing(build: &Build<'_>) -> String {
     match path() {
         Some(path) => format!(
-            "a unified kernel image needs systemd-stub, and no package of the image {} brings /{path}: add \
-             systemd-boot-unsigned to [packages] install",
-            build.plan.image
+            "a unified kernel image needs systemd-stub, and no package of the image {} brings /{path}: {}",
+            build.plan.image,
+            match build.workshop.definition.profiles.contains_key("uki") {
+                true => "add --profile uki",
+                false => "add systemd-boot-unsigned to [packages] install",
+            }
         ),
         None => format!("there are no unified kernel images for {}", architecture()),
     }

@@ -23,7 +23,7 @@ use crate::names::PackageName;
 
 pub use pin::Pin;
 pub(crate) use raw::mistake_without_content;
-pub use repository::{BUILDER_FILE, Repository};
+pub use repository::{BUILDER_FILE, Repository, none_one_or_many, one_or_many};
 pub use selection::Selection;
 pub use uki::Uki;
 
@@ -146,8 +146,38 @@ impl Definition {
     /// `profiles` in the given order, each once and behind those that it includes.
     ///
     /// # Errors
-    /// Fails when a profile is not defined, naming those that are, or includes itself.
+    /// Fails when a profile is not defined, naming those that are, includes itself, or cannot be part of the image.
     pub fn with_included<'p>(&self, profiles: impl IntoIterator<Item = &'p String>) -> Result<Vec<String>> {
+        let chosen = self.chain(profiles)?;
+        for name in &chosen {
+            self.check_available(name)?;
+        }
+        Ok(chosen)
+    }
+
+    /// Whether the image can have the profile.
+    pub fn offers(&self, profile: &String) -> bool {
+        self.with_included([profile]).is_ok()
+    }
+
+    fn check_available(&self, profile: &str) -> Result<()> {
+        match self.profile(profile)?.unavailable.as_deref() {
+            None | Some("") => Ok(()),
+            Some(reason) => bail!("the image {} cannot have the profile {profile}: {reason}", self.name),
+        }
+    }
+
+    /// The repositories that packages of `selection` may come from: those that are enabled, and those that it names.
+    pub fn repositories_of(&self, selection: &Selection) -> BTreeMap<&str, &Repository> {
+        let is_used = |id: &str, repository: &Repository| {
+            repository.enabled || selection.repos.iter().any(|named| **named == *id)
+        };
+        let used = self.repositories.iter().filter(|(id, repository)| is_used(id, repository));
+        used.map(|(id, repository)| (id.as_str(), repository)).collect()
+    }
+
+    /// As [`Definition::with_included`], also of profiles that the image cannot have.
+    fn chain<'p>(&self, profiles: impl IntoIterator<Item = &'p String>) -> Result<Vec<String>> {
         let mut chosen = Chosen::default();
         for name in profiles {
             self.choose(name, &mut Vec::new(), &mut chosen)?;
@@ -334,6 +364,74 @@ modules = ["dm-thin-pool"]
         );
         let error = format!("{:#}", Definition::load("b", directory.path()).unwrap_err());
         assert!(error.contains("in default_profiles: image b has no profile \"lvn\""), "{error}");
+    }
+
+    #[test]
+    fn a_repository_that_is_not_enabled_is_used_with_the_selection_that_names_it() {
+        let more =
+            "[repos.more]\nenabled = false\nbaseurl = \"more\"\ngpg_keys = [\"k\"]\n[profiles.p]\nrepos = [\"more\"]\n";
+        let whole = |text: &str| text.replace("[packages]\n", "[packages]\nrepos = [\"more\"]\n");
+        let directory = images(&[
+            ("a.toml", &format!("{MINIMAL}{more}")),
+            ("b.toml", &whole(&format!("{MINIMAL}{more}"))),
+            ("c.toml", &format!("{MINIMAL}{more}").replace("[repos.fedora]\n", "[repos.fedora]\nenabled = false\n")),
+        ]);
+        let definition = Definition::load("a", directory.path()).unwrap();
+        let used = |definition: &Definition, profiles: &[&str]| -> Vec<String> {
+            let profiles: Vec<String> = profiles.iter().map(|profile| (*profile).to_owned()).collect();
+            let selection = definition.select(&profiles).unwrap();
+            definition.repositories_of(&selection).into_keys().map(str::to_owned).collect()
+        };
+        assert_eq!(used(&definition, &[]), ["fedora"]);
+        assert_eq!(used(&definition, &["lvm"]), ["fedora"]);
+        assert_eq!(used(&definition, &["p"]), ["fedora", "more"]);
+        assert_eq!(used(&Definition::load("b", directory.path()).unwrap(), &[]), ["fedora", "more"]);
+        let error = format!("{:#}", Definition::load("c", directory.path()).unwrap_err());
+        assert!(error.contains("no repository is enabled"), "{error}");
+        let error = error_of(&[("a.toml", &format!("{MINIMAL}[profiles.p]\nrepos = [\"mor\"]\n"))], "a");
+        assert!(error.contains("[profiles.p] repos names the repository mor, and there is no [repos.mor]"), "{error}");
+    }
+
+    #[test]
+    fn a_profile_that_the_image_cannot_have_is_refused_with_the_reason_also_by_those_that_include_it() {
+        let lvm = "unavailable = \"no lvm2\"\n[profiles.more]\ninclude_profiles = [\"lvm\"]\n";
+        let text = format!("{MINIMAL}{lvm}");
+        let directory = images(&[
+            ("a.toml", &text),
+            ("b.toml", &format!("default_profiles = [\"more\"]\n{text}")),
+            ("c.toml", "include = [\"a.toml\"]\n[profiles.lvm]\nunavailable = \"\"\n"),
+        ]);
+        let definition = Definition::load("a", directory.path()).unwrap();
+        for profile in ["lvm", "more"].map(str::to_owned) {
+            let error = definition.added([&profile]).unwrap_err().to_string();
+            assert_eq!(error, "the image a cannot have the profile lvm: no lvm2");
+            assert!(definition.select([&profile]).is_err() && !definition.offers(&profile));
+        }
+        assert!(definition.select(&[]).is_ok());
+        let error = format!("{:#}", Definition::load("b", directory.path()).unwrap_err());
+        assert!(error.ends_with("in default_profiles: the image b cannot have the profile lvm: no lvm2"), "{error}");
+        // A later file takes it back.
+        assert!(Definition::load("c", directory.path()).unwrap().offers(&"more".to_owned()));
+    }
+
+    #[test]
+    fn archives_are_one_or_several_and_what_was_written_before_stays_the_same() {
+        let repository = |archive: &str| {
+            let text = MINIMAL.replace("baseurl = \"repo\"\n", &format!("baseurl = \"repo\"\n{archive}"));
+            let directory = images(&[("a.toml", &text)]);
+            Definition::load("a", directory.path()).unwrap().repositories.remove("fedora").unwrap()
+        };
+        let written = |archive: &str| serde_json::to_value(repository(archive)).unwrap();
+        assert!(written("")["archive"].is_null() && written("").get("enabled").is_none());
+        assert_eq!(written("archive = \"https://a.example/$file\"\n")["archive"], "https://a.example/$file");
+        assert_eq!(written("archive = [\"https://a.example/$file\"]\n")["archive"], "https://a.example/$file");
+        let several = "archive = [\"https://a.example/$file\", \"https://b.example/$location\"]\n";
+        assert_eq!(repository(several).archive.len(), 2);
+        let error = error_of(
+            &[("a.toml", &MINIMAL.replace("baseurl = \"repo\"\n", "baseurl = \"repo\"\narchive = [\"ftp://a\"]\n"))],
+            "a",
+        );
+        assert!(error.contains("in [repos.fedora]"), "{error}");
     }
 
     #[test]

@@ -55,6 +55,7 @@ impl RawBuilder {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawPackages {
+    repos: Vec<RepositoryId>,
     install: Vec<PackageSpec>,
     exclude: Vec<PackageGlob>,
     #[serde(deserialize_with = "lines")]
@@ -71,6 +72,7 @@ struct RawPackages {
 
 impl RawPackages {
     fn extend(&mut self, later: RawPackages) {
+        self.repos.extend(later.repos);
         self.install.extend(later.install);
         self.exclude.extend(later.exclude);
         self.remove_files.extend(later.remove_files);
@@ -157,6 +159,16 @@ impl RawDefinition {
         self.uki.extend(later.uki);
     }
 
+    /// The repositories that the image and its profiles name, with where they do.
+    fn named_repositories(&self) -> impl Iterator<Item = (String, &RepositoryId)> {
+        let of_image = self.packages.repos.iter().map(|id| ("[packages] repos".to_owned(), id));
+        let of_profiles = self
+            .profiles
+            .iter()
+            .flat_map(|(name, profile)| profile.repos.iter().map(move |id| (format!("[profiles.{name}] repos"), id)));
+        of_image.chain(of_profiles)
+    }
+
     /// Checks the merged definition of the file `path`; `files` were read.
     pub(super) fn check(self, argument: &str, path: &Path, files: Vec<PathBuf>) -> Result<Definition> {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -166,6 +178,12 @@ impl RawDefinition {
         }
         if self.repos.is_empty() {
             bail!("there is no [repos.ID]: name at least one repository to install from");
+        }
+        for (place, wanted) in self.named_repositories() {
+            ensure!(
+                self.repos.contains_key(wanted),
+                "{place} names the repository {wanted}, and there is no [repos.{wanted}]"
+            );
         }
         if self.packages.install.is_empty() {
             bail!("[packages] install is empty: name at least systemd");
@@ -186,6 +204,8 @@ impl RawDefinition {
             selection: Selection {
                 description: String::new(),
                 include_profiles: Vec::new(),
+                unavailable: None,
+                repos: self.packages.repos,
                 install: self.packages.install,
                 exclude: self.packages.exclude,
                 remove_files: self.packages.remove_files,
@@ -207,10 +227,15 @@ impl RawDefinition {
             uki: self.uki,
             files,
         };
-        definition.with_included(definition.profiles.keys())?;
+        definition.chain(definition.profiles.keys())?;
         let default_profiles = definition.with_included(&self.default_profiles).context("in default_profiles")?;
         let selection = definition.select(&default_profiles)?;
-        definition.selection = Selection { description: String::new(), include_profiles: Vec::new(), ..selection };
+        definition.selection =
+            Selection { description: String::new(), include_profiles: Vec::new(), unavailable: None, ..selection };
+        ensure!(
+            !definition.repositories_of(&definition.selection).is_empty(),
+            "no repository is enabled: take `enabled = false` out of one, or name one in [packages] repos"
+        );
         definition.default_profiles = default_profiles;
         Ok(definition)
     }

@@ -16,8 +16,10 @@ pub struct Repository {
     pub metalink: Option<String>,
     /// Address of a list of mirrors.
     pub mirrorlist: Option<String>,
-    /// Where packages stay that the repository has replaced: an address with the variables of [`crate::fetch`].
-    pub archive: Option<String>,
+    /// Where packages stay that the repository has replaced, the preferred place first: addresses with the variables of
+    /// [`crate::fetch::Places::of`].
+    #[serde(default, deserialize_with = "one_or_many", serialize_with = "none_one_or_many")]
+    pub archive: Vec<String>,
     /// Files with armored public keys, relative to the definition's directory; `builder:/PATH` is a file of the builder
     /// image.
     pub gpg_keys: Vec<String>,
@@ -30,6 +32,10 @@ pub struct Repository {
     /// dnf's `priority`: the lower number wins; 99 unless given.
     #[serde(default = "default_priority")]
     pub priority: u32,
+    /// dnf's `enabled`: a repository that is not enabled is used only with what names it in `repos`. It is left out of what
+    /// is written where it is true, as it was before there was such a key.
+    #[serde(default = "default_enabled", skip_serializing_if = "is_true")]
+    pub enabled: bool,
 }
 
 /// What a key's path starts with when the key is a file of the builder image.
@@ -45,7 +51,7 @@ impl Repository {
             bail!("gpg_keys is empty: packages are installed only when a key verifies them");
         }
         self.baseurl.iter().try_for_each(|url| check_address(url, true))?;
-        let addresses = [&self.metalink, &self.mirrorlist, &self.archive].into_iter().flatten();
+        let addresses = [&self.metalink, &self.mirrorlist].into_iter().flatten().chain(&self.archive);
         addresses.into_iter().try_for_each(|url| check_address(url, false))?;
         for key in &self.gpg_keys {
             check_line(key).context("in gpg_keys")?;
@@ -63,7 +69,32 @@ fn default_priority() -> u32 {
     99
 }
 
-fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+fn default_enabled() -> bool {
+    true
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
+fn is_true(value: &bool) -> bool {
+    *value
+}
+
+/// Writes a list as the value that it was before there could be several.
+///
+/// # Errors
+/// As the serializer.
+pub fn none_one_or_many<S: serde::Serializer>(values: &[String], serializer: S) -> Result<S::Ok, S::Error> {
+    match values {
+        [] => serializer.serialize_none(),
+        [value] => serializer.serialize_str(value),
+        values => values.serialize(serializer),
+    }
+}
+
+/// Reads one text or a list of them.
+///
+/// # Errors
+/// Fails on what is neither.
+pub fn one_or_many<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum OneOrMany {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::names::{FileGlob, PackageGlob, PackageSpec, UnitName, lines};
+use crate::names::{FileGlob, PackageGlob, PackageSpec, RepositoryId, UnitName, lines};
 
 /// What an image or one of its profiles adds.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -14,6 +14,10 @@ pub struct Selection {
     pub description: String,
     /// Of a profile: the profiles that it takes, which are chosen with it.
     pub include_profiles: Vec<String>,
+    /// Of a profile: why the image cannot have it, for people; the empty text takes back what an included file says.
+    pub unavailable: Option<String>,
+    /// Repositories that are not enabled, and that packages may come from all the same.
+    pub repos: Vec<RepositoryId>,
     /// Packages to install, as dnf takes them.
     pub install: Vec<PackageSpec>,
     /// Packages that dnf must not choose.
@@ -54,6 +58,8 @@ impl Selection {
             self.description = other.description;
         }
         self.include_profiles.extend(other.include_profiles);
+        self.unavailable = other.unavailable.or(self.unavailable.take());
+        self.repos.extend(other.repos);
         self.install.extend(other.install);
         self.exclude.extend(other.exclude);
         self.remove_files.extend(other.remove_files);

@@ -58,7 +58,7 @@ impl Inputs {
         let mut inputs = Inputs::default();
         inputs.package("[builder] image", &json!(definition.builder_image));
         inputs.package("releasever", &json!(definition.releasever));
-        inputs.repositories(definition)?;
+        inputs.repositories(definition, profiles)?;
         inputs.package("[kernel] packages", &json!(sorted(&definition.kernel_packages)));
         inputs.content("[kernel] keep_compression", &json!(definition.keep_module_compression));
         inputs.content("[output] compression", &json!(definition.compression.to_string()));
@@ -86,8 +86,9 @@ impl Inputs {
         }
     }
 
-    fn repositories(&mut self, definition: &Definition) -> Result<()> {
-        for (id, repository) in &definition.repositories {
+    /// Only of those that packages may come from: a change of another one is none.
+    fn repositories(&mut self, definition: &Definition, profiles: &BTreeSet<String>) -> Result<()> {
+        for (id, repository) in definition.repositories_of(&definition.select(profiles)?) {
             self.package(&format!("[repos.{id}]"), &json!(repository));
             for key in repository.gpg_keys.iter().filter(|key| !key.starts_with(BUILDER_FILE)) {
                 let text = regular_file::read(&definition.path(key), TEXT_LIMIT_BYTES);
@@ -116,6 +117,10 @@ impl Inputs {
         let Places { packages, kernel, .. } = places;
         self.package(&format!("{packages} install"), &json!(sorted(&selection.install)));
         self.package(&format!("{packages} exclude"), &json!(sorted(&selection.exclude)));
+        // A lock that was made before there was such a key stays fresh.
+        if !selection.repos.is_empty() {
+            self.package(&format!("{packages} repos"), &json!(sorted(&selection.repos)));
+        }
         self.content(&format!("{packages} remove_files"), &json!(sorted(&selection.remove_files)));
         self.content(places.mask_units, &json!(sorted(&selection.mask_units)));
         self.content(&format!("{packages} trim"), &json!(selection.trim));

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::inputs::Inputs;
 use super::package::LockedPackage;
+use crate::definition::{none_one_or_many, one_or_many};
 use crate::dnf::Change;
 use crate::format::digest::Digest;
 use crate::format::openpgp::Fingerprint;
@@ -58,9 +59,14 @@ pub struct Builder {
 pub struct Repository {
     /// Where it was, the preferred first: an URL, or a directory relative to the definition's.
     pub base_urls: Vec<String>,
-    /// Where packages stay that it has replaced since.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub archive: Option<String>,
+    /// Where packages stay that it has replaced since, the preferred place first.
+    #[serde(
+        default,
+        deserialize_with = "one_or_many",
+        serialize_with = "none_one_or_many",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub archive: Vec<String>,
     /// The digest of its `repomd.xml`, which vouches for its metadata.
     pub repomd: Digest,
     /// dnf's priority.

@@ -42,7 +42,7 @@ fn section(packages: Vec<LockedPackage>) -> Section {
     let digest = Digest::of(b"builder");
     let repository = Repository {
         base_urls: vec!["https://mirror.example/os".to_owned()],
-        archive: None,
+        archive: Vec::new(),
         repomd: Digest::of(b"repomd"),
         priority: 99,
         repo_gpgcheck: true,
@@ -316,7 +316,7 @@ fn times_and_names_that_no_package_has_are_refused_whoever_wrote_the_lock() {
             error_of(&|section| section.repos.get_mut("fedora").unwrap().base_urls.push(text("ftp://a"))),
             "does not begin with http://",
         ),
-        (error_of(&|section| section.repos.get_mut("fedora").unwrap().archive = Some(text("x"))), "is not an address"),
+        (error_of(&|section| section.repos.get_mut("fedora").unwrap().archive = vec![text("x")]), "is not an address"),
         (
             error_of(&|section| {
                 let packages = nevras(&section.packages);

@@ -112,6 +112,18 @@ pub async fn fetch(source: &Source, store: &Store, downloader: &Downloader, prog
     Ok(Metadata { id: source.id.clone(), repomd: Digest::of(&index.repomd), files, base_urls: index.base_urls })
 }
 
+/// Marks the metadata that a `repomd.xml` vouches for as used, as far as the store has them, so that no clean-up takes them: a
+/// lock is added to from the metadata that it was made from.
+pub fn touch(store: &Store, repomd: &Digest) {
+    // A command that needs them reports what is wrong with them.
+    let listed = || -> Result<Vec<Digest>> {
+        let bytes = regular_file::read(&store.path(repomd), TEXT_MAX_BYTES)?;
+        let listed = repomd::parse(&bytes, |kind| is_wanted(kind, true))?;
+        Ok(listed.iter().filter_map(|file| store.find(&file.expected.checksum)).chain([*repomd]).collect())
+    };
+    listed().unwrap_or_default().iter().for_each(|digest| Store::touch(&store.path(digest)));
+}
+
 /// What dnf loads before it solves: dnf4 and dnf5 both fail if one of these is listed and missing, `updateinfo` too.
 /// SQLite forms they do not load; zchunk forms dnf prefers unless it runs with `zchunk=False`, as ours must.
 fn is_wanted(kind: &str, filelists: bool) -> bool {

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
-use crate::definition::{Definition, Repository};
+use crate::definition::{Definition, Repository, Selection};
 use crate::dnf::Chosen;
 use crate::download::Downloader;
 use crate::engine::{self, Cancellation, Image};
@@ -25,7 +25,7 @@ use crate::repository::{Metadata, Package};
 use crate::signatures;
 use crate::steps::solve;
 use crate::store::Store;
-pub use renewal::renew;
+pub use renewal::{Renewal, renew};
 pub use sources::places;
 
 /// Where it happens.
@@ -58,6 +58,15 @@ pub struct Request {
     pub kernels: BTreeSet<Option<String>>,
 }
 
+/// The repositories as a lock has them.
+#[derive(Clone, Copy, Debug)]
+pub struct State<'a> {
+    /// Those that are taken so; others are taken as they are.
+    pub repos: &'a BTreeMap<String, lock::Repository>,
+    /// What to do where one of them cannot be had so any more, for people.
+    pub remedy: &'a str,
+}
+
 /// What dnf chose, had and verified.
 struct Acquired {
     packages: Packages,
@@ -67,15 +76,16 @@ struct Acquired {
     signers: BTreeMap<String, Fingerprint>,
 }
 
-/// Solves, fetches and verifies. With `state` the repositories are taken as that lock has them.
+/// Solves, fetches and verifies. With `state` the repositories are taken as a lock has them.
 ///
 /// # Errors
 /// Fails when a repository, or the state of it that is wanted, or a package cannot be had, when dnf finds no solution,
 /// and when a signature does not verify.
-pub async fn resolve(site: &Site<'_>, request: &Request, state: Option<&Section>) -> Result<Section> {
-    let repositories = sources::with_variables(site.definition)?;
+pub async fn resolve(site: &Site<'_>, request: &Request, state: Option<&State<'_>>) -> Result<Section> {
+    let selections = selections(site.definition, &request.profiles)?;
+    let repositories = sources::with_variables(site.definition, &selections)?;
     let metadata = sources::fetch_metadata(site, &repositories, state).await?;
-    let solution = solve(site, &repositories, &metadata, request).await?;
+    let solution = solve(site, &repositories, &metadata, &selections, &request.kernels).await?;
     let acquired = acquire(site, &repositories, &metadata, &solution).await?;
     Ok(Section {
         builder: builder(site.image, solution.builder_tools.clone()),
@@ -86,6 +96,14 @@ pub async fn resolve(site: &Site<'_>, request: &Request, state: Option<&Section>
         repos: acquired.repos,
         keys: acquired.keys,
     })
+}
+
+/// What the image is with each of these sets of profiles.
+fn selections<'p>(
+    definition: &Definition,
+    profiles: impl IntoIterator<Item = &'p BTreeSet<String>>,
+) -> Result<Vec<Selection>> {
+    profiles.into_iter().map(|profiles| definition.select(profiles)).collect()
 }
 
 /// Fetches what dnf chose, and verifies it.
@@ -131,20 +149,20 @@ async fn solve(
     site: &Site<'_>,
     repositories: &BTreeMap<String, Repository>,
     metadata: &[Metadata],
-    request: &Request,
+    selections: &[Selection],
+    kernels: &BTreeSet<Option<String>>,
 ) -> Result<solve::Solution> {
     // Metadata without a signature was vouched for by the lock.
     let mut repositories = repositories.clone();
     for one in metadata.iter().filter(|one| !one.files.iter().any(|file| file.kind == "signature")) {
         repositories.entry(one.id.clone()).and_modify(|repository| repository.repo_gpgcheck = false);
     }
-    let selections: Result<Vec<_>> = request.profiles.iter().map(|profiles| site.definition.select(profiles)).collect();
-    let kernels: Vec<Option<String>> = request.kernels.iter().cloned().collect();
+    let kernels: Vec<Option<String>> = kernels.iter().cloned().collect();
     let solved = solve::Request {
         definition: site.definition,
         repositories: &repositories,
         metadata: &metadata_files(metadata, site.store),
-        selections: &selections?,
+        selections,
         kernels: &kernels,
     };
     let stage = site.progress.stage("solving", None);

@@ -4,32 +4,50 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
-use super::{Request, Site, acquire, builder, kernels, locked_packages, metadata_files, solve, sources};
-use crate::definition::Repository;
+use super::{Request, Site, acquire, builder, kernels, locked_packages, metadata_files, selections, solve, sources};
+use crate::definition::{Repository, Selection};
 use crate::dnf;
-use crate::lock::{LockedPackage, Section};
+use crate::lock::{Inputs, LockedPackage, Section};
 use crate::repository::Metadata;
 use crate::signatures;
 use crate::steps::renew;
 use crate::steps::solve::Set;
 
-/// Renews the packages `names` in all sets of `before`, and what they force to change. The rpms of `before` are in the store.
+/// What of a lock is to change.
+#[derive(Clone, Debug, Default)]
+pub struct Renewal {
+    /// Packages that are renewed, in all sets that have them.
+    pub names: BTreeSet<String>,
+    /// Packages that are added to each set; none where nothing is added.
+    pub added: Vec<BTreeSet<String>>,
+}
+
+impl Renewal {
+    fn added(&self, set: usize) -> BTreeSet<String> {
+        self.added.get(set).cloned().unwrap_or_default()
+    }
+}
+
+/// Renews and adds packages in `before`, with what they force to change. The rpms of `before` are in the store.
 ///
 /// # Errors
 /// As [`resolve`](super::resolve).
-pub async fn renew(site: &Site<'_>, before: &Section, names: &BTreeSet<String>) -> Result<Section> {
-    let repositories = sources::with_variables(site.definition)?;
+pub async fn renew(site: &Site<'_>, before: &Section, renewal: &Renewal) -> Result<Section> {
+    let selections = selections(site.definition, before.solutions.iter().map(|solution| &solution.profiles))?;
+    let repositories = sources::with_variables(site.definition, &selections)?;
     let metadata = sources::fetch_metadata(site, &repositories, None).await?;
-    let changes = changes(site, &repositories, &metadata, before, names).await?;
-    let renews_kernel = site.definition.kernel_packages.iter().any(|package| names.contains(&**package));
+    let changes = changes(site, &repositories, &metadata, &selections, before, renewal).await?;
+    let renews_kernel = site.definition.kernel_packages.iter().any(|package| renewal.names.contains(&**package));
     let kernels = if renews_kernel { BTreeSet::from([None]) } else { BTreeSet::new() };
     let request = Request { profiles: BTreeSet::new(), kernels };
     // Also tells the keys, and what the builder has.
-    let mut solution = solve(site, &repositories, &metadata, &request).await?;
-    let come = changes.iter().map(|change| Set { packages: change.installed.clone(), requested: BTreeSet::new() });
+    let mut solution = solve(site, &repositories, &metadata, &[], &request.kernels).await?;
+    let come = changes.iter().enumerate();
+    let come = come.map(|(set, change)| Set { packages: change.installed.clone(), requested: renewal.added(set) });
     solution.sets = come.collect();
     let acquired = acquire(site, &repositories, &metadata, &solution).await?;
     let mut after = before.clone();
+    after.inputs = Inputs::of(site.definition, &before.profiles())?;
     after.builder = builder(site.image, solution.builder_tools.clone());
     if renews_kernel {
         after.kernels.retain(|kernel| kernel.by_version);
@@ -44,21 +62,20 @@ async fn changes(
     site: &Site<'_>,
     repositories: &BTreeMap<String, Repository>,
     metadata: &[Metadata],
+    selections: &[Selection],
     before: &Section,
-    names: &BTreeSet<String>,
+    renewal: &Renewal,
 ) -> Result<Vec<dnf::Change>> {
-    let mut selections = Vec::new();
-    for solution in &before.solutions {
-        selections.push(site.definition.select(&solution.profiles)?);
-    }
     let rpm_name = |package: &LockedPackage| signatures::rpm_file(&package.package(), site.store);
     let mut sets = Vec::new();
-    for (solution, selection) in before.solutions.iter().zip(&selections) {
+    for (position, (solution, selection)) in before.solutions.iter().zip(selections).enumerate() {
+        let names = &renewal.names;
         let packages = before.packages(&solution.packages);
         sets.push(renew::Set {
             selection,
             installed: packages.iter().map(|package| rpm_name(package).0).collect(),
             names: packages.iter().map(|package| &package.name).filter(|name| names.contains(*name)).cloned().collect(),
+            added: renewal.added(position),
         });
     }
     let request = renew::Request {

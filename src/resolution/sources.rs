@@ -3,14 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 
-use super::Site;
-use crate::definition::{Definition, Repository};
+use super::{Site, State};
+use crate::definition::{Definition, Repository, Selection};
 use crate::dnf;
-use crate::fetch::Places;
+use crate::download::Unobtainable;
+use crate::fetch::{Archives, Places};
 use crate::format::openpgp::{Fingerprint, PublicKey};
-use crate::lock::{self, Key, Section};
+use crate::lock::{self, Key};
 use crate::repository::{self, Location, Metadata, Source, Variables, substitute};
 
 /// The keys of each repository, by its id.
@@ -18,17 +19,28 @@ pub(super) type Keys = BTreeMap<String, Vec<PublicKey>>;
 
 /// What may stand for other text in addresses and key paths.
 fn variables(definition: &Definition) -> Variables {
-    let architecture = std::env::consts::ARCH.to_owned();
+    let mut variables = archive_variables(definition);
+    variables.insert("arch".to_owned(), std::env::consts::ARCH.to_owned());
+    variables
+}
+
+/// The same of archives, where `$arch` is a package's.
+fn archive_variables(definition: &Definition) -> Variables {
     Variables::from([
-        ("arch".to_owned(), architecture.clone()),
-        ("basearch".to_owned(), architecture),
+        ("basearch".to_owned(), std::env::consts::ARCH.to_owned()),
         ("releasever".to_owned(), definition.releasever.clone()),
     ])
 }
 
-pub(super) fn with_variables(definition: &Definition) -> Result<BTreeMap<String, Repository>> {
+/// The repositories that packages of `selections` and of kernels may come from.
+pub(super) fn with_variables(
+    definition: &Definition,
+    selections: &[Selection],
+) -> Result<BTreeMap<String, Repository>> {
     let variables = variables(definition);
-    let mut substituted = definition.repositories.clone();
+    let used = selections.iter().chain([&definition.selection]).flat_map(|one| definition.repositories_of(one));
+    let mut substituted: BTreeMap<String, Repository> =
+        used.map(|(id, repository)| (id.to_owned(), repository.clone())).collect();
     for (id, repository) in &mut substituted {
         let texts = repository
             .baseurl
@@ -46,7 +58,7 @@ pub(super) fn with_variables(definition: &Definition) -> Result<BTreeMap<String,
 pub(super) async fn fetch_metadata(
     site: &Site<'_>,
     repositories: &BTreeMap<String, Repository>,
-    state: Option<&Section>,
+    state: Option<&State<'_>>,
 ) -> Result<Vec<Metadata>> {
     let mut metadata = Vec::new();
     for (id, repository) in repositories {
@@ -61,30 +73,48 @@ pub(super) async fn fetch_metadata(
         };
         let fetching = repository::fetch(&source, site.store, site.downloader, site.progress);
         let fetched = site.cancellation.unless(fetching).await;
-        let fetched = match locked {
+        let fetched = match state.filter(|_| locked.is_some()) {
             None => fetched,
-            Some(_) => fetched.with_context(|| {
-                format!(
-                    "the repository {id} has changed since the lock was made, so nothing can be added to it; renew all of it \
-                     with: ocinitrd update {}",
-                    site.definition.argument
-                )
-            }),
+            Some(state) => fetched.map_err(|error| of_locked_state(error, id, state.remedy)),
         };
         metadata.push(fetched?);
     }
     Ok(metadata)
 }
 
+/// Says what was wanted, and behind what went wrong what to do about it.
+fn of_locked_state(error: Error, id: &str, remedy: &str) -> Error {
+    let error = match error.downcast::<Unobtainable>() {
+        Ok(error) => Error::from(error.advise(remedy)),
+        Err(error) => error,
+    };
+    error.context(format!(
+        "what is added to a lock is taken from the repositories as the lock names them, and the repository {id} cannot be had so \
+         from the store, the repository or an archive"
+    ))
+}
+
 /// The definition was checked to give exactly one; a lock knows where it was.
 fn location(definition: &Definition, repository: &Repository, locked: Option<&lock::Repository>) -> Location {
-    let base_urls = |urls: &[String]| Location::BaseUrls(urls.iter().map(|url| definition.base_url(url)).collect());
+    let base_urls = |urls: &[String]| urls.iter().map(|url| definition.base_url(url)).collect();
     match (locked, &repository.metalink, &repository.mirrorlist) {
-        (Some(locked), ..) => base_urls(&locked.base_urls),
+        (Some(locked), ..) => {
+            let copies = copies(&locked.archive, &archive_variables(definition));
+            Location::BaseUrls([base_urls(&locked.base_urls), copies].concat())
+        }
         (_, Some(url), _) => Location::Metalink(url.clone()),
         (_, _, Some(url)) => Location::MirrorList(url.clone()),
-        _ => base_urls(&repository.baseurl),
+        _ => Location::BaseUrls(base_urls(&repository.baseurl)),
     }
+}
+
+/// The archives that are laid out as the repository is, which may have its metadata too.
+fn copies(archives: &[String], variables: &Variables) -> Vec<String> {
+    let directory = |archive: &String| {
+        let directory = archive.strip_suffix("/$location").or_else(|| archive.strip_suffix("/${location}"))?;
+        substitute(directory, variables).ok()
+    };
+    archives.iter().filter_map(directory).collect()
 }
 
 /// The keys of each repository, in the files that its definition names.
@@ -132,6 +162,10 @@ pub(super) fn locked_repositories(
     metadata.iter().map(|one| (one.id.clone(), locked(one))).collect()
 }
 
+fn archives(repository: &lock::Repository) -> Archives {
+    Archives { addresses: repository.archive.clone(), keys: repository.keys.iter().cloned().collect() }
+}
+
 /// How many mirrors a lock names for each repository.
 const BASE_URLS_MAX: usize = 5;
 
@@ -147,6 +181,24 @@ pub fn places(
     Places {
         directories: rpm_directories.to_vec(),
         base_urls: repos.iter().map(|(id, repository)| (id.clone(), base_urls(repository))).collect(),
-        archives: repos.iter().filter_map(|(id, repository)| Some((id.clone(), repository.archive.clone()?))).collect(),
+        archives: repos.iter().map(|(id, repository)| (id.clone(), archives(repository))).collect(),
+        variables: archive_variables(definition),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn archives_with_the_layout_of_the_repository_may_have_its_metadata() {
+        let variables = Variables::from([("releasever".to_owned(), "44".to_owned())]);
+        let archives = [
+            "https://a.example/$releasever/$file",
+            "https://b.example/$releasever/${location}",
+            "file:///srv/copy/$location",
+            "https://c.example/$name/$location",
+        ];
+        assert_eq!(copies(&archives.map(str::to_owned), &variables), ["https://b.example/44", "file:///srv/copy"]);
     }
 }

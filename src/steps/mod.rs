@@ -18,7 +18,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::definition::{BUILDER_FILE, Definition, Repository};
+use crate::definition::{BUILDER_FILE, Definition, Repository, Selection};
 use crate::dnf;
 use crate::engine::Output;
 use crate::format::time::Timestamp;
@@ -99,8 +99,7 @@ fn add_repositories(
     repositories: &BTreeMap<String, Repository>,
     metadata: &[(String, String, PathBuf)],
 ) -> Result<()> {
-    input.directory("repos.d");
-    input.bytes("repos.d/ocinitrd.repo", dnf::repositories_file(repositories));
+    add_repository_file(input, "repos.d", repositories);
     add_definition_keys(input, definition, repositories)?;
     input.directory("repos");
     for id in repositories.keys() {
@@ -111,6 +110,23 @@ fn add_repositories(
         input.file(&format!("repos/{id}/{path}"), host_path);
     }
     Ok(())
+}
+
+/// Adds a directory that dnf can be given as `reposdir`.
+fn add_repository_file(input: &mut Input, directory: &str, repositories: &BTreeMap<String, Repository>) {
+    input.directory(directory);
+    input.bytes(&format!("{directory}/ocinitrd.repo"), dnf::repositories_file(repositories));
+}
+
+/// Those of `repositories` that packages of `selection` may come from.
+fn repositories_of(
+    definition: &Definition,
+    selection: &Selection,
+    repositories: &BTreeMap<String, Repository>,
+) -> BTreeMap<String, Repository> {
+    let used = definition.repositories_of(selection);
+    let used = repositories.iter().filter(|(id, _)| used.contains_key(id.as_str()));
+    used.map(|(id, repository)| (id.clone(), repository.clone())).collect()
 }
 
 /// Each word once and sorted: the order of a definition must not matter to dnf.

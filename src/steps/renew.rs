@@ -1,4 +1,4 @@
-//! Solved sets, metadata and the names of some packages to what has to change in each set so that these are renewed.
+//! Solved sets, metadata and the names of some packages to what has to change in each set so that these are renewed or added.
 
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -37,6 +37,8 @@ pub struct Set<'a> {
     pub installed: BTreeSet<String>,
     /// The packages of it that are to be renewed.
     pub names: BTreeSet<String>,
+    /// The packages that are to be added to it.
+    pub added: BTreeSet<String>,
 }
 
 /// Lets dnf find out in the builder. Returns what changes in each set.
@@ -60,7 +62,8 @@ pub async fn renew(builder: &Builder, request: &Request<'_>, progress: &Progress
     };
     let result = builder.run(job, progress).await?;
     if result.exit_code != 0 {
-        let answer = |log: &str| format!("dnf found no solution that renews the packages:\n{}", dnf::complaints(log));
+        let answer =
+            |log: &str| format!("dnf found no solution that renews or adds the packages:\n{}", dnf::complaints(log));
         return Err(super::failure::error(&result, "looking for newer packages", answer));
     }
     let read = |solution: Vec<u8>| dnf::parse_change(&super::text(solution)?);
@@ -76,8 +79,11 @@ fn input(request: &Request<'_>) -> Result<Input> {
     for (position, set) in request.sets.iter().enumerate() {
         input.directory(&format!("sets/{position}"));
         input.bytes(&format!("sets/{position}/dnf.conf"), dnf::configuration(&set.selection.exclude));
+        let used = super::repositories_of(definition, set.selection, repositories);
+        super::add_repository_file(&mut input, &format!("sets/{position}/repos.d"), &used);
         input.bytes(&format!("sets/{position}/installed"), super::lines(&set.installed));
         input.bytes(&format!("sets/{position}/names"), super::lines(&set.names));
+        input.bytes(&format!("sets/{position}/added"), super::lines(&set.added));
     }
     super::add_repositories(&mut input, definition, repositories, request.metadata)?;
     super::add_rpms(&mut input, request.rpms);

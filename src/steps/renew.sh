@@ -1,7 +1,7 @@
 #!/bin/sh
-# Renews some packages of solved sets and what they force, from the repository metadata below /ocinitrd/repos. Runs in the
+# Renews some packages of solved sets, adds others, and what that forces, from the repository metadata below /ocinitrd/repos. Runs in the
 # builder image, without network.
-# Enters: repos.d, repos, keys, builder-keys, rpms, sets/N/{dnf.conf,installed,names}.
+# Enters: repos.d, repos, keys, builder-keys, rpms, sets/N/{dnf.conf,repos.d,installed,names,added}.
 # Leaves: out/N.solution of each set, empty where nothing changes. Exits with 90 if there is no solution; every other exit
 # code says that it could not be told.
 set -eu
@@ -18,7 +18,7 @@ while read -r name path; do
 done < builder-keys
 
 run_dnf() {
-    "$dnf" --config="$configuration" --setopt=reposdir=/ocinitrd/repos.d --installroot="$root" \
+    "$dnf" --config="$configuration" --setopt=reposdir="$repositories" --installroot="$root" \
         --releasever="$(cat /ocinitrd/releasever)" "$@"
 }
 
@@ -34,9 +34,15 @@ give_up() {
 # dnf keeps what is installed: so the locked packages are, in a database only.
 renew() (
     : > "/ocinitrd/out/$1.solution"
+    cd "/ocinitrd/sets/$1"
+    # Without a name dnf would renew all.
+    [ -s names ] || [ -s added ] || exit 0
     root=/ocinitrd/root-$1
     configuration=/ocinitrd/sets/$1/dnf.conf
-    cd "/ocinitrd/sets/$1"
+    repositories=/ocinitrd/sets/$1/repos.d
+    # What is asked for and there already is renewed by either.
+    action=upgrade
+    [ ! -s added ] || action=install
     sed 's,^,/ocinitrd/rpms/,' installed | xargs rpm --root "$root" --install --justdb --nodeps --noscripts --notriggers \
         --ignoresize --ignorearch --nosignature
     run_dnf -y makecache
@@ -44,7 +50,7 @@ renew() (
     set -f
     status=0
     # shellcheck disable=SC2046 # a package a word
-    run_dnf --assumeno --debugsolver upgrade $(cat names) > log 2>&1 || status=$?
+    run_dnf --assumeno --debugsolver "$action" $(cat names added) > log 2>&1 || status=$?
     cat log
     grep -q '^Nothing to do' log && exit 0
     grep -q '^Operation aborted' log || give_up "$status" log

@@ -120,11 +120,15 @@ fn input(request: &Request<'_>) -> Result<Input> {
     for (position, selection) in request.selections.iter().enumerate() {
         input.directory(&format!("sets/{position}"));
         input.bytes(&format!("sets/{position}/dnf.conf"), dnf::configuration(&selection.exclude));
+        let used = super::repositories_of(definition, selection, repositories);
+        super::add_repository_file(&mut input, &format!("sets/{position}/repos.d"), &used);
         input.bytes(
             &format!("sets/{position}/packages"),
             super::lines(&selection.install.iter().map(ToString::to_string).collect()),
         );
     }
+    let of_image = super::repositories_of(definition, &definition.selection, repositories);
+    super::add_repository_file(&mut input, "image-repos.d", &of_image);
     super::add_repositories(&mut input, definition, repositories, request.metadata)?;
     Ok(input)
 }

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Solves package sets from the repository metadata below /ocinitrd/repos. Runs in the builder image, without network.
-# Enters: tools.sh, repos.d, repos, keys, builder-keys, sets/N/{dnf.conf,packages}, kernel-packages.
+# Enters: tools.sh, repos.d of all repositories, repos, keys, builder-keys, sets/N/{dnf.conf,repos.d,packages}, image-repos.d of
+# those of kernels, kernel-packages.
 # Leaves: out/N.solution and out/N.log of each set, out/kernel, out/builder, out/keys.tar. Exits with 90 if there is no
 # solution; every other exit code says that it could not be told.
 set -eu
@@ -22,14 +23,16 @@ tar --create --file=out/keys.tar --directory=keys .
 
 run_dnf() {
     # dnf5 takes a reposdir of the configuration file for one below the installroot.
-    "$dnf" --config="$configuration" --setopt=reposdir=/ocinitrd/repos.d --installroot=/ocinitrd/root \
+    "$dnf" --config="$configuration" --setopt=reposdir="$repositories" --installroot=/ocinitrd/root \
         --releasever="$(cat /ocinitrd/releasever)" "$@"
 }
 
 # Imports the keys of repositories whose metadata is signed and verifies it: the solve itself answers no to everything.
 configuration=/ocinitrd/dnf.conf
+repositories=/ocinitrd/repos.d
 run_dnf -y makecache
 
+repositories=/ocinitrd/image-repos.d
 : > out/kernel
 while read -r set package version; do
     # Each of Fedora's kernel packages provides `NAME-uname-r = KVER`, firmware belongs to no kernel. dnf wants the
@@ -63,6 +66,7 @@ give_up() {
 # Both dnfs exit with 1 after an --assumeno that was solved, so the result of the solver decides.
 solve() (
     configuration=/ocinitrd/sets/$1/dnf.conf
+    repositories=/ocinitrd/sets/$1/repos.d
     cd "/ocinitrd/sets/$1"
     # No name is a pattern of files here.
     set -f

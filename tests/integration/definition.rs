@@ -96,8 +96,11 @@ fn offline_44_differs_from_fedora_44_in_repositories_builder_and_keys_alone() {
 fn every_shipped_image_is_read() {
     for name in ["fedora-44", "centos-stream-10"] {
         let definition = ocinitrd::definition::Definition::load(name, fixture::checkout()).unwrap();
-        for profile in ["lvm", "raid", "network", "nfs", "pkcs11", "plymouth"] {
-            let selection = definition.select(&[profile.to_owned()]).unwrap();
+        for profile in ["lvm", "raid", "network", "nfs", "pkcs11", "plymouth"].map(str::to_owned) {
+            let selection = match definition.offers(&profile) {
+                true => definition.select(&[profile]).unwrap(),
+                false => definition.profile(&profile).unwrap().clone(),
+            };
             assert!(
                 selection.extra_trees.iter().all(|tree| definition.path(tree).is_dir()),
                 "{:?}",
@@ -105,4 +108,44 @@ fn every_shipped_image_is_read() {
             );
         }
     }
+}
+
+#[test]
+fn centos_is_pure_unless_a_profile_asks_for_more_and_what_it_cannot_have_is_refused_with_the_reason() {
+    let definition = ocinitrd::definition::Definition::load("centos-stream-10", fixture::checkout()).unwrap();
+    let repositories = |profiles: &[&str]| -> Vec<String> {
+        let profiles: Vec<String> = profiles.iter().map(|profile| (*profile).to_owned()).collect();
+        let selection = definition.select(&profiles).unwrap();
+        definition.repositories_of(&selection).into_keys().map(str::to_owned).collect()
+    };
+    for pure in ["integrity", "optical", "pkcs11", "plymouth", "vconsole"] {
+        assert_eq!(repositories(&[pure]), ["appstream", "baseos"], "{pure}");
+    }
+    assert_eq!(repositories(&[]), ["appstream", "baseos"]);
+    assert_eq!(repositories(&["network"]), ["appstream", "baseos", "epel"]);
+    assert_eq!(repositories(&["uki"]), ["appstream", "baseos", "crb"]);
+    assert_eq!(repositories(&["disk-maker", "network"]), ["appstream", "baseos", "crb", "epel"]);
+
+    let arguments = ["centos-stream-10", "--profile", "nfs", "--engine", "unix:///nonexistent/podman.sock"];
+    for command in ["build", "lock"] {
+        let error = fixture::fail(fixture::ocinitrd().arg(command).args(arguments));
+        assert!(
+            error.contains(
+                "the image centos-stream-10 cannot have the profile nfs: what mounts the root is nfsroot-generator"
+            ),
+            "{error}"
+        );
+        assert!(!error.contains("podman.sock"), "before any container: {error}");
+    }
+}
+
+#[test]
+fn the_key_of_epel_is_fedora_s() {
+    let definition = ocinitrd::definition::Definition::load("centos-stream-10", fixture::checkout()).unwrap();
+    let [key] = &definition.repositories["epel"].gpg_keys[..] else { panic!("EPEL has one key") };
+    let keys = ocinitrd::format::openpgp::PublicKey::parse_all(&fs::read(definition.path(key)).unwrap()).unwrap();
+    // As https://fedoraproject.org/security states it.
+    assert_eq!(keys.len(), 1);
+    assert_eq!(keys[0].fingerprint.to_string(), "7d8d15cbfc4e62688591fb2633d98517e37ed158");
+    assert_eq!(keys[0].user_ids, ["Fedora (epel10) <epel@fedoraproject.org>"]);
 }

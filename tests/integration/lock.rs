@@ -266,9 +266,144 @@ fn nothing_is_added_to_a_lock_from_another_state_of_the_repository() {
     fs::write(image.path().join("images/test.lock"), &before).unwrap();
     fs::remove_dir_all(image.path().join(fixture::CACHE)).unwrap();
     let error = fail(&mut command_test(image.path(), "lock"));
-    assert!(error.contains("the repository second has changed since the lock was made"), "{error}");
-    assert!(error.contains("ocinitrd update test"), "{error}");
+    assert!(
+        error.contains("the repository second cannot be had so from the store, the repository or an archive"),
+        "{error}"
+    );
+    assert!(error.trim_end().ends_with("run: ocinitrd update test less"), "{error}");
     assert_eq!(lock_text(image.path()), before);
+}
+
+#[test]
+fn a_package_is_added_to_a_lock_from_the_archive_of_the_repository_as_it_was() {
+    let image = image_with_samples("repo-update-1");
+    let archive = image.path().join("archive");
+    change(&image, "[repos.second]", &format!("[repos.second]\narchive = \"file://{}/$location\"", archive.display()));
+    change(&image, "\"update-sample\"", "\"update-forced\"");
+    succeed(&mut command_test(image.path(), "lock"));
+    fs::rename(image.path().join("second"), &archive).unwrap();
+    serve(&image.path().join("second"), "repo-update-2");
+
+    // Neither the metadata nor a package is in the store.
+    fs::remove_dir_all(image.path().join(fixture::CACHE)).unwrap();
+    change(&image, "\"update-forced\"", "\"update-forced\", \"update-sample\"");
+    let said = narration(&mut command_test(image.path(), "lock"));
+    // And what it needs.
+    assert!(said.contains("  added    update-sample-1-1.noarch ("), "{said}");
+    assert!(said.contains("2 added, 0 removed, 0 changed"), "{said}");
+
+    // The same from the metadata in the store, and the package from an archive that says which key signed it.
+    change(&image, "/$location", "/$source_name/$keyid/$file");
+    change(&image, "\"update-forced\", \"update-sample\"", "\"update-forced\"");
+    fs::remove_file(image.path().join("images/test.lock")).unwrap();
+    fs::remove_dir_all(image.path().join("second")).unwrap();
+    fs::rename(&archive, image.path().join("second")).unwrap();
+    fs::remove_dir_all(image.path().join(fixture::CACHE)).unwrap();
+    succeed(&mut command_test(image.path(), "lock"));
+    let key = lock_value(image.path())["repos"]["second"]["keys"][0].as_str().unwrap().to_owned();
+    for name in ["update-sample", "update-other"] {
+        let (place, rpm) = (archive.join(name).join(&key[key.len() - 8..]), format!("{name}-1-1.noarch.rpm"));
+        fs::create_dir_all(&place).unwrap();
+        fs::rename(image.path().join("second/Packages").join(&rpm), place.join(&rpm)).unwrap();
+    }
+    serve(&image.path().join("second"), "repo-update-2");
+    change(&image, "\"update-forced\"", "\"update-forced\", \"update-sample\"");
+    let said = narration(&mut command_test(image.path(), "lock"));
+    assert!(said.contains("  added    update-sample-1-1.noarch ("), "{said}");
+}
+
+/// What `update` prints for an image whose lock is of a state of the repository that is nowhere any more.
+fn added_to_a_lock_of_a_state_that_is_gone(builder: &str) {
+    let image = image_with_samples("repo-update-1");
+    change(&image, &fixture::builder("dnf5"), &fixture::builder(builder));
+    change(&image, "\"update-sample\"", "\"update-forced\"");
+    succeed(&mut command_test(image.path(), "lock"));
+    serve(&image.path().join("second"), "repo-update-2");
+    let first = fixture::offline_directory().join("repo-update-1/Packages");
+    let cold = |command: &str, packages: &[&str]| {
+        let _ = fs::remove_dir_all(image.path().join(fixture::CACHE));
+        let mut command = command_test(image.path(), command);
+        command.args(packages).arg("--rpm-dir").arg(&first);
+        command
+    };
+    change(&image, "\"update-forced\"", "\"update-forced\", \"update-other\", \"update-sample\"");
+    let error = fail(&mut cold("lock", &[]));
+    assert!(error.trim_end().ends_with("run: ocinitrd update test update-other update-sample"), "{error}");
+    // Nothing of what the definition asks for may be left out, and no more is needed than that.
+    let error = fail(&mut cold("update", &["update-other"]));
+    assert!(error.contains("the lock of test is not fresh: [packages] install changed"), "{error}");
+    let error = fail(&mut cold("update", &["update-other", "update-sample", "nonesuch"]));
+    assert!(error.contains("has no package nonesuch"), "{error}");
+
+    let said = succeed(&mut cold("update", &["update-other", "update-sample"]));
+    assert!(
+        said.contains("added    update-other-2-1.noarch") && said.contains("added    update-sample-2-1.noarch"),
+        "{said}"
+    );
+    // What is added forces that.
+    assert!(said.contains("changed  update-forced.noarch 1-1 -> 2-1"), "{said}");
+    assert!(said.contains("2 added, 0 removed, 1 changed"), "{said}");
+    assert!(succeed(command_test(image.path(), "lock").arg("--check")).contains("fresh"));
+    let packages = lock_value(image.path())["package"].take();
+    let reason = |name: &str| {
+        let package = packages.as_array().unwrap().iter().find(|package| package["name"] == name);
+        package.unwrap()["reason"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(["update-other", "update-sample"].map(reason), ["user", "user"]);
+
+    // What is asked for no more would stay: that takes a new lock.
+    change(&image, "\"update-forced\", \"update-other\"", "\"less\"");
+    serve(&image.path().join("second"), "repo-update-1");
+    let error = fail(&mut cold("lock", &[]));
+    assert!(error.trim_end().ends_with("renew all of the lock with: ocinitrd update test"), "{error}");
+    fail(&mut cold("update", &["less"]));
+}
+
+#[test]
+fn what_is_added_to_a_lock_is_taken_from_the_repositories_as_they_are_where_they_were_is_gone() {
+    added_to_a_lock_of_a_state_that_is_gone("dnf5");
+}
+
+#[test]
+#[ignore = "the same as with dnf5"]
+fn what_is_added_to_a_lock_with_dnf4() {
+    added_to_a_lock_of_a_state_that_is_gone("dnf4");
+}
+
+#[test]
+fn a_repository_that_is_not_enabled_is_used_with_what_names_it_alone() {
+    let image = image_with_samples("repo-update-1");
+    change(&image, "[repos.second]", "[repos.second]\nenabled = false");
+    change(&image, ", \"update-sample\"", "");
+    change(&image, "[kernel]", "[profiles.more]\nrepos = [\"second\"]\ninstall = [\"update-sample\"]\n[kernel]");
+    succeed(&mut command_test(image.path(), "lock"));
+    assert_eq!(lock_value(image.path())["repos"].as_object().unwrap().keys().collect::<Vec<_>>(), ["offline"]);
+    // A change of what is not used is none.
+    change(&image, "enabled = false", "enabled = false\npriority = 7");
+    assert!(succeed(command_test(image.path(), "lock").arg("--check")).contains("fresh"));
+
+    let said = narration(command_test(image.path(), "lock").args(["--profile", "more"]));
+    assert!(said.contains("  added    update-sample-1-1.noarch ("), "{said}");
+    let lock = lock_value(image.path());
+    assert_eq!(lock["repos"].as_object().unwrap().len(), 2);
+    let [alone, more] = &lock["solution"].as_array().unwrap()[..] else { panic!("two sets") };
+    let has_sample = |set: &Value| set["packages"].to_string().contains("update-sample");
+    assert!(!has_sample(alone) && has_sample(more));
+    serve(&image.path().join("second"), "repo-update-2");
+    let some = succeed(command_test(image.path(), "update").arg("update-sample"));
+    assert!(some.contains("0 added, 0 removed, 2 changed"), "the set without it stays: {some}");
+    succeed(&mut command_test(image.path(), "update"));
+
+    // A package that only the other repository has is not found without the profile.
+    change(&image, "[profiles.more]\nrepos = [\"second\"]\n", "[profiles.more]\n");
+    let error = fail(command_test(image.path(), "lock").args(["--profile", "more"]));
+    assert!(error.contains("update-sample"), "{error}");
+    change(&image, "[profiles.more]\n", "[profiles.more]\nrepos = [\"secnd\"]\n");
+    let error = fail(command_test(image.path(), "lock").args(["--profile", "more"]));
+    assert!(
+        error.contains("[profiles.more] repos names the repository secnd, and there is no [repos.secnd]"),
+        "{error}"
+    );
 }
 
 #[test]

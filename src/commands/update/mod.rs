@@ -12,7 +12,7 @@ use crate::lock::{Difference, Section};
 use crate::locking::{self, Needs};
 use crate::names::PackageName;
 use crate::progress::Progress;
-use crate::resolution::{self, Request};
+use crate::resolution::{self, Renewal, Request};
 use crate::supplies;
 use crate::workshop::{Workshop, architecture};
 
@@ -118,11 +118,13 @@ async fn renew_some(workshop: &Workshop<'_>, before: Option<&Section>, names: &[
         bail!("the image {image} has no lock yet, so there is nothing to renew: run ocinitrd lock {image}");
     };
     let lacks = locking::lacks(workshop, Some(before), &Needs::of(before))?;
-    if !lacks.is_empty() {
+    let added = locking::additions(workshop, before, &lacks)?.unwrap_or_default();
+    let names: BTreeSet<String> = names.iter().map(ToString::to_string).collect();
+    let is_covered = !added.is_empty() && added.iter().flatten().all(|name| names.contains(name));
+    if !lacks.is_empty() && !is_covered {
         bail!("the lock of {image} is not fresh: {}; first run {}", lacks.reasons(), lacks.cure(image));
     }
-    let names: BTreeSet<String> = names.iter().map(ToString::to_string).collect();
-    for name in &names {
+    for name in names.iter().filter(|name| !added.iter().flatten().any(|one| one == *name)) {
         if !before.packages.iter().any(|package| package.name == *name) {
             bail!("the lock of {image} has no package {name}{}", nearest(before, name));
         }
@@ -130,7 +132,7 @@ async fn renew_some(workshop: &Workshop<'_>, before: Option<&Section>, names: &[
     // dnf reads from the rpms what must not change.
     supplies::provide(workshop, before, &before.packages).await?;
     let site = workshop.site(workshop.builder().await?)?;
-    resolution::renew(&site, before, &names).await
+    resolution::renew(&site, before, &Renewal { names, added }).await
 }
 
 fn nearest(section: &Section, name: &str) -> String {
