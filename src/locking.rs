@@ -275,10 +275,11 @@ fn remedy(workshop: &Workshop<'_>, before: &Section, lacks: &Lacks) -> Result<St
 /// The packages that each set of `section` lacks of what the definition asks for now, where that is all that it lacks.
 ///
 /// # Errors
-/// Fails on a profile that the image does not have.
+/// Fails when the definition's profiles cannot be put together.
 pub fn additions(workshop: &Workshop<'_>, section: &Section, lacks: &Lacks) -> Result<Option<Vec<BTreeSet<String>>>> {
     let is_more = !lacks.no_lock && lacks.profiles.is_none() && lacks.kernels.is_empty();
-    if !is_more || lacks.changes.packages.iter().any(|name| !name.ends_with(" install")) {
+    let is_offered = section.profiles().iter().all(|profile| workshop.definition.offers(profile));
+    if !is_more || !is_offered || lacks.changes.packages.iter().any(|name| !name.ends_with(" install")) {
         return Ok(None);
     }
     let mut added = Vec::new();

@@ -254,6 +254,18 @@ fn update_renews_all_or_what_is_named_and_what_that_forces() {
 }
 
 #[test]
+fn update_leaves_a_set_of_packages_without_the_named_one_alone() {
+    let image = image_with_samples("repo-update-1");
+    change(&image, "\"update-sample\"", "\"update-other\"");
+    change(&image, "[kernel]", "[profiles.more]\ninstall = [\"update-sample\"]\n[kernel]");
+    succeed(command_test(image.path(), "lock").args(["--profile", "more"]));
+    succeed(&mut command_test(image.path(), "lock"));
+    serve(&image.path().join("second"), "repo-update-2");
+    let some = succeed(command_test(image.path(), "update").arg("update-sample"));
+    assert!(some.contains("0 added, 0 removed, 2 changed") && !some.contains("update-other"), "{some}");
+}
+
+#[test]
 fn nothing_is_added_to_a_lock_from_another_state_of_the_repository() {
     let image = image_with_samples("repo-update-1");
     succeed(&mut command_test(image.path(), "lock"));
@@ -316,7 +328,7 @@ fn a_package_is_added_to_a_lock_from_the_archive_of_the_repository_as_it_was() {
 fn added_to_a_lock_of_a_state_that_is_gone(builder: &str) {
     let image = image_with_samples("repo-update-1");
     change(&image, &fixture::builder("dnf5"), &fixture::builder(builder));
-    change(&image, "\"update-sample\"", "\"update-forced\"");
+    change(&image, "\"update-sample\"", "\"update-forced\", \"update-other\"");
     succeed(&mut command_test(image.path(), "lock"));
     serve(&image.path().join("second"), "repo-update-2");
     let first = fixture::offline_directory().join("repo-update-1/Packages");
@@ -326,23 +338,22 @@ fn added_to_a_lock_of_a_state_that_is_gone(builder: &str) {
         command.args(packages).arg("--rpm-dir").arg(&first);
         command
     };
-    change(&image, "\"update-forced\"", "\"update-forced\", \"update-other\", \"update-sample\"");
+    change(&image, "\"update-other\"", "\"update-other\", \"update-sample\"");
     let error = fail(&mut cold("lock", &[]));
-    assert!(error.trim_end().ends_with("run: ocinitrd update test update-other update-sample"), "{error}");
+    assert!(error.trim_end().ends_with("run: ocinitrd update test update-sample"), "{error}");
     // Nothing of what the definition asks for may be left out, and no more is needed than that.
     let error = fail(&mut cold("update", &["update-other"]));
     assert!(error.contains("the lock of test is not fresh: [packages] install changed"), "{error}");
-    let error = fail(&mut cold("update", &["update-other", "update-sample", "nonesuch"]));
+    let error = fail(&mut cold("update", &["update-sample", "nonesuch"]));
     assert!(error.contains("has no package nonesuch"), "{error}");
 
+    let dry = succeed(&mut cold("update", &["update-sample", "--dry-run"]));
+    // It forces update-forced, and nothing else changes.
+    assert!(dry.contains("added    update-sample-2-1.noarch"), "{dry}");
+    assert!(dry.contains("changed  update-forced.noarch 1-1 -> 2-1") && !dry.contains("update-other"), "{dry}");
     let said = succeed(&mut cold("update", &["update-other", "update-sample"]));
-    assert!(
-        said.contains("added    update-other-2-1.noarch") && said.contains("added    update-sample-2-1.noarch"),
-        "{said}"
-    );
-    // What is added forces that.
-    assert!(said.contains("changed  update-forced.noarch 1-1 -> 2-1"), "{said}");
-    assert!(said.contains("2 added, 0 removed, 1 changed"), "{said}");
+    assert!(said.contains("changed  update-other.noarch 1-1 -> 2-1"), "what is there already is renewed: {said}");
+    assert!(said.contains("1 added, 0 removed, 2 changed"), "{said}");
     assert!(succeed(command_test(image.path(), "lock").arg("--check")).contains("fresh"));
     let packages = lock_value(image.path())["package"].take();
     let reason = |name: &str| {
