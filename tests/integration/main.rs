@@ -51,3 +51,4 @@ mod uki;
 mod uki_tools;
 mod unpacking;
 mod verify;
+mod workflows;
