@@ -29,6 +29,7 @@
 //! | [`kernel`] | kernel rpms to a tree, without their scriptlets |
 //! | [`tree`] | file system trees: metadata in memory, bytes in their spool |
 //! | [`finish`] | an installed tree to one that boots as an initrd |
+//! | [`presets`] | the units that presets of a definition enable and a tree lacks |
 //! | [`trim`] | the programs, libraries and units of it that nothing reaches, left out |
 //! | [`modules`] | which kernel modules and firmware an initrd needs, and their index |
 //! | [`microcode`] | the processors' microcode of a tree, as the kernel finds it early |
@@ -87,6 +88,7 @@ pub mod oci;
 pub mod output;
 pub mod own_directory;
 pub mod parallel;
+pub mod presets;
 pub mod private_group;
 pub mod process;
 pub mod progress;

@@ -17,6 +17,7 @@ use crate::format::digest::Digest;
 use crate::layer::{Contents, Rules};
 use crate::lock::LockedPackage;
 use crate::modules::FIRMWARE_DIRECTORY;
+use crate::presets;
 use crate::signatures::rpm_file;
 use crate::steps::install::{self, Installed};
 use crate::supplies;
@@ -220,6 +221,8 @@ impl Base {
             None if build.plan.wants_stub() => stub::take(build, &tree)?,
             stub => stub,
         };
+        let remarks = presets::remarks(&tree, &build.plan.selection.extra_trees)?;
+        remarks.iter().for_each(|remark| build.workshop.progress.warn(remark));
         finish::finish(&mut tree, &build.plan.selection, build.recipe.epoch.seconds())?;
         let firmware = tree.split_off(FIRMWARE_DIRECTORY.as_bytes());
         if build.plan.selection.trim {

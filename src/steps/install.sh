@@ -85,6 +85,32 @@ tmpfiles() {
     fi
 }
 
+# Lets presets of the extra trees lie where each version of systemd looks: since 258 in initrd-preset where the tree is an
+# initrd, before in system-preset. What an extra tree has in both places stays as it is.
+spread_presets() {
+    local directory from to preset
+    for directory in etc/systemd usr/local/lib/systemd usr/lib/systemd; do
+        for from in system-preset initrd-preset; do
+            to=$([ "$from" = system-preset ] && echo initrd-preset || echo system-preset)
+            for preset in "extra/$directory/$from"/*.preset; do
+                [ -e "$preset" ] || [ -L "$preset" ] || continue
+                [ ! -e "extra/$directory/$to/${preset##*/}" ] || continue
+                mkdir -p "$root/$directory/$to"
+                cp -P --no-preserve=ownership "$preset" "$root/$directory/$to/"
+            done
+        done
+    done
+}
+
+# Enables units as the presets of an initrd say, if systemd has such: it takes a tree for an initrd by that file.
+apply_presets() {
+    spread_presets
+    ln -sf os-release "$root/etc/initrd-release"
+    chroot "$root" systemctl preset-all
+    # What is enabled for users would otherwise depend on the order of the transaction.
+    chroot "$root" systemctl --global preset-all
+}
+
 # The programs of the tree run in the tree, so that what they record (paths in hwdb.bin, owners) is the tree's own.
 finish() {
     cp -R --no-preserve=ownership extra/. "$root/"
@@ -94,9 +120,7 @@ finish() {
     # Unquoted: it is a pattern.
     while read -r pattern; do rm -f "$root"/usr/lib/udev/hwdb.d/$pattern; done < hwdb-exclude
     chroot "$root" systemd-hwdb --usr --strict update
-    chroot "$root" systemctl preset-all
-    # What is enabled for users would otherwise depend on the order of the transaction.
-    chroot "$root" systemctl --global preset-all
+    apply_presets
     chroot "$root" ldconfig
 }
 
