@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::definition::Selection;
 use crate::dnf;
 use crate::names::UnitName;
-use crate::tree::{Content, Entry, Globs, Kind, Tree, TreePath};
+use crate::tree::{Content, Globs, Tree};
 
 /// What installing leaves behind that no system would be shipped with: state of this one installation.
 const INSTALLATION_STATE: &[&str] = &[
@@ -117,9 +117,9 @@ fn mark_as_initrd(tree: &mut Tree, epoch: u64) -> Result<()> {
 
 /// Blanks the day of the last password change, which is the day of the build: `NAME:PASSWORD:DAY:...`, `shadow(5)`.
 fn forget_password_dates(tree: &mut Tree) -> Result<()> {
-    let path: TreePath = b"etc/shadow".to_vec();
-    let Some(Entry { kind: Kind::File(content), permissions, .. }) = tree.get(&path) else { return Ok(()) };
-    let permissions = *permissions;
+    let Some(path) = tree.resolve(b"etc/shadow") else { return Ok(()) };
+    let (Some(entry), Some(content)) = (tree.get(&path), tree.content(&path)) else { return Ok(()) };
+    let permissions = entry.permissions;
     let text = String::from_utf8(content.read_all().context("reading /etc/shadow of the tree")?)
         .context("reading /etc/shadow of the tree")?;
     let mut blanked = String::with_capacity(text.len());
@@ -138,6 +138,7 @@ fn forget_password_dates(tree: &mut Tree) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tree::Kind;
 
     fn installed() -> Tree {
         let mut tree = Tree::new();
@@ -186,6 +187,24 @@ mod tests {
         let shadow = tree.content(b"etc/shadow").unwrap().read_all().unwrap();
         assert_eq!(String::from_utf8(shadow).unwrap(), "root:!*:::::::\nbin:*::0:99999:7:::\n");
         assert_eq!(tree.get(b"etc/shadow").unwrap().permissions, 0);
+    }
+
+    #[test]
+    fn the_user_database_and_the_release_may_be_links() {
+        let mut tree = installed();
+        let shadow = tree.remove(b"etc/shadow").unwrap();
+        tree.add_directory(b"usr/share/accounts", 0o755, 77).unwrap();
+        tree.insert(b"usr/share/accounts/shadow".to_vec(), shadow);
+        tree.add_symlink(b"etc/shadow", b"../usr/share/accounts/shadow", 77).unwrap();
+        tree.add_symlink(b"etc/machine-id", b"/usr/share/accounts/machine-id", 77).unwrap();
+        tree.add_symlink(b"etc/os-release", b"/usr/lib/release/../os-release", 77).unwrap();
+        tree.add_directory(b"usr/lib/release", 0o755, 77).unwrap();
+        finish(&mut tree, &Selection::default(), 5).unwrap();
+        let text = |path: &[u8]| tree.content(&tree.resolve(path).unwrap()).unwrap().read_all().unwrap();
+        assert!(text(b"etc/shadow").starts_with(b"root:!*:::"));
+        assert_eq!(tree.get(b"usr/share/accounts/shadow").unwrap().permissions, 0);
+        assert_eq!(text(b"etc/machine-id"), b"uninitialized\n");
+        assert_eq!(text(b"etc/initrd-release"), b"ID=test");
     }
 
     #[test]

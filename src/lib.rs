@@ -30,7 +30,7 @@
 //! | [`tree`] | file system trees: metadata in memory, bytes in their spool |
 //! | [`finish`] | an installed tree to one that boots as an initrd |
 //! | [`presets`] | the units that presets of a definition enable and a tree lacks |
-//! | [`trim`] | the programs, libraries and units of it that nothing reaches, left out |
+//! | [`trim`] | the programs, libraries and units of it that nothing reaches, left out with the data that only they read |
 //! | [`modules`] | which kernel modules and firmware an initrd needs, and their index |
 //! | [`microcode`] | the processors' microcode of a tree, as the kernel finds it early |
 //! | [`segment`] | trees to cpio segments to an initrd |
@@ -45,6 +45,7 @@
 //! | [`boot`] | the result, started in QEMU against a root device |
 //! | [`mod@format`] | cpio, compression, digests, OpenPGP, PE, RSA keys, times, text from outside: know nothing of initrds |
 //! | [`names`] | names, patterns and places from outside, each with its grammar |
+//! | [`vconsole`] | what `/etc/vconsole.conf` names, and where it is looked for |
 //! | [`process`], [`progress`], [`parallel`] | the one place that spawns programs; the one that narrates; the same work on many items |
 //! | [`exhausted`] | what this machine has run out of: files, memory, room |
 //! | [`regular_file`] | opens and reads files that somebody else may have put there |
@@ -107,4 +108,5 @@ pub mod tree;
 pub mod trim;
 pub mod uefi;
 pub mod uki;
+pub mod vconsole;
 pub mod workshop;

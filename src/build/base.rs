@@ -176,10 +176,11 @@ fn trim(tree: &mut Tree, build: &Build<'_>) -> Result<()> {
     let progress = build.workshop.progress;
     let stage = progress.stage("leaving out what nothing reaches", None);
     let trimmed = trim::trim(tree, &build.plan.selection)?;
-    stage.finish(&format!("{} programs, libraries and units, {}", trimmed.files, DecimalBytes(trimmed.size_bytes)));
+    stage.finish(&format!("{} files, {}", trimmed.files, DecimalBytes(trimmed.size_bytes)));
     for program in trimmed.unknown_programs {
         progress.warn(&format!("no package brings {program:?}, which the definition names in programs"));
     }
+    trimmed.remarks.iter().for_each(|remark| progress.warn(remark));
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::locking::Needs;
 use crate::manifest::Manifest;
 use crate::modules::{FirmwarePatterns, Patterns};
 use crate::tree::Globs;
-use crate::trim::Features;
+use crate::trim::{Features, readers_glob};
 
 /// Of an EFI program.
 const EFI_EXTENSION: &str = ".efi";
@@ -309,6 +309,8 @@ fn check_patterns(selection: &Selection) -> Result<()> {
     Globs::new(&selection.keep_files).context("in keep_files")?;
     Globs::new(&selection.programs).context("in programs")?;
     Features::parse(&selection.dlopen).context("in dlopen")?;
+    Globs::new(selection.read_by.keys()).context("in read_by")?;
+    selection.read_by.values().try_for_each(|readers| readers_glob(readers).map(drop)).context("in read_by")?;
     Ok(())
 }
 

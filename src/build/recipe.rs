@@ -137,8 +137,8 @@ impl Recipe {
 
 /// What decides about what is left out, if anything is.
 fn trim_inputs(selection: &Selection) -> Option<Value> {
-    let Selection { programs, dlopen, .. } = selection;
-    selection.trim.then(|| json!({ "programs": programs, "dlopen": dlopen }))
+    let Selection { programs, dlopen, read_by, .. } = selection;
+    selection.trim.then(|| json!({ "programs": programs, "dlopen": dlopen, "read_by": read_by }))
 }
 
 fn layer_inputs(

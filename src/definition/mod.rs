@@ -341,6 +341,24 @@ modules = ["dm-thin-pool"]
     }
 
     #[test]
+    fn readers_of_the_same_data_are_joined_over_files_and_profiles() {
+        let lists = |list: &str| format!("[packages.read_by]\n\"/etc/a\" = [\"{list}\"]\n");
+        let profile = "[profiles.one.read_by]\n\"/etc/a\" = [\"three\"]\n\"/etc/b\" = []\n";
+        let directory = images(&[
+            ("a.toml", &format!("{MINIMAL}{}", lists("one"))),
+            ("b.toml", &format!("include = [\"a.toml\"]\n{}{profile}", lists("two"))),
+        ]);
+        let definition = Definition::load("b", directory.path()).unwrap();
+        let read_by = definition.select(&["one".to_owned()]).unwrap().read_by;
+        assert_eq!(
+            (&read_by["/etc/a"][..], read_by["/etc/b"].len()),
+            (&["one", "two", "three"].map(str::to_owned)[..], 0)
+        );
+        let error = error_of(&[("a.toml", &format!("{MINIMAL}{}", lists("a\\nb")))], "a");
+        assert!(error.contains("has a control character"), "{error}");
+    }
+
+    #[test]
     fn profiles_add_to_the_image_and_unknown_ones_are_refused() {
         let directory = images(&[("a.toml", MINIMAL)]);
         let definition = Definition::load("a", directory.path()).unwrap();

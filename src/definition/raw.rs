@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
 
+use super::selection::extend_lists;
 use super::{BUILDER_FILE, Definition, Repository, Selection, Uki};
 use crate::names::{
     FileGlob, PackageGlob, PackageName, PackageSpec, ProfileName, ReleaseVersion, RepositoryId, UnitName,
-    check_image_name, check_line, lines,
+    check_image_name, check_line, line_lists, lines,
 };
 use crate::regular_file;
 
@@ -65,6 +66,8 @@ struct RawPackages {
     programs: Vec<String>,
     #[serde(deserialize_with = "lines")]
     keep_files: Vec<String>,
+    #[serde(deserialize_with = "line_lists")]
+    read_by: BTreeMap<String, Vec<String>>,
     #[serde(deserialize_with = "lines")]
     dlopen: Vec<String>,
     hwdb_exclude: Vec<FileGlob>,
@@ -79,6 +82,7 @@ impl RawPackages {
         self.trim = later.trim.or(self.trim);
         self.programs.extend(later.programs);
         self.keep_files.extend(later.keep_files);
+        extend_lists(&mut self.read_by, later.read_by);
         self.dlopen.extend(later.dlopen);
         self.hwdb_exclude.extend(later.hwdb_exclude);
     }
@@ -212,6 +216,7 @@ impl RawDefinition {
                 trim: self.packages.trim.unwrap_or(false),
                 programs: self.packages.programs,
                 keep_files: self.packages.keep_files,
+                read_by: self.packages.read_by,
                 dlopen: self.packages.dlopen,
                 hwdb_exclude: self.packages.hwdb_exclude,
                 mask_units: self.mask_units,

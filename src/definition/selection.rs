@@ -1,10 +1,11 @@
 //! What an image or one of its profiles adds.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::names::{FileGlob, PackageGlob, PackageSpec, RepositoryId, UnitName, lines};
+use crate::names::{FileGlob, PackageGlob, PackageSpec, RepositoryId, UnitName, line_lists, lines};
 
 /// What an image or one of its profiles adds.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -34,6 +35,10 @@ pub struct Selection {
     /// Glob patterns of files that stay, also those that `remove_files` names, and those that nothing leads to.
     #[serde(deserialize_with = "lines")]
     pub keep_files: Vec<String>,
+    /// Data and its only readers: globs of files, each with globs of the names of programs and libraries. Where none of these
+    /// is reached the data is left out.
+    #[serde(deserialize_with = "line_lists")]
+    pub read_by: BTreeMap<String, Vec<String>>,
     /// Patterns of the features for which programs load libraries if they are there; the last that matches decides, `-`
     /// excludes.
     #[serde(deserialize_with = "lines")]
@@ -65,6 +70,7 @@ impl Selection {
         self.remove_files.extend(other.remove_files);
         self.programs.extend(other.programs);
         self.keep_files.extend(other.keep_files);
+        extend_lists(&mut self.read_by, other.read_by);
         self.dlopen.extend(other.dlopen);
         self.hwdb_exclude.extend(other.hwdb_exclude);
         self.mask_units.extend(other.mask_units);
@@ -77,5 +83,12 @@ impl Selection {
         for tree in &mut self.extra_trees {
             *tree = directory.join(&*tree);
         }
+    }
+}
+
+/// Joins lists of the same name.
+pub(super) fn extend_lists(lists: &mut BTreeMap<String, Vec<String>>, later: BTreeMap<String, Vec<String>>) {
+    for (name, list) in later {
+        lists.entry(name).or_default().extend(list);
     }
 }

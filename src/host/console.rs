@@ -1,8 +1,5 @@
-//! The keymap and the font that `/etc/vconsole.conf` names: the settings in, the files that systemd-vconsole-setup(8) has
+//! The keymap and the font that `/etc/vconsole.conf` of a machine names ([`crate::vconsole`]): the settings in, the files that
 //! loadkeys(1) and setfont(8) read out.
-//!
-//! Files are looked for as those programs do it: keymaps in a whole directory tree, what keymaps include by its name, the rest
-//! in one directory, each with the endings that it may have.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,40 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::format::compress::Members;
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
-
-const CONFIGURATION: &str = "etc/vconsole.conf";
-/// Where what belongs to kbd is: with Fedora, with SUSE and Arch, and with Debian.
-const DATA: [&str; 3] = ["usr/lib/kbd", "usr/share/kbd", "usr/share"];
-/// What the files are compressed with; nothing first.
-const COMPRESSIONS: [&str; 5] = ["", ".gz", ".bz2", ".xz", ".zst"];
-/// The keymap that the kernel has built in.
-const KERNEL_KEYMAP: &str = "@kernel";
-const LOADKEYS: &str = "usr/bin/loadkeys";
-const SETFONT: &str = "usr/bin/setfont";
-
-/// The settings, in which directory their files are, what those end in, and which program reads them.
-const SETTINGS: [Kind; 5] = [
-    Kind { key: "KEYMAP", directory: KEYMAPS, endings: &["", ".kmap", ".map"], program: LOADKEYS },
-    Kind { key: "KEYMAP_TOGGLE", directory: KEYMAPS, endings: &["", ".kmap", ".map"], program: LOADKEYS },
-    Kind { key: "FONT", directory: "consolefonts", endings: &["", ".psfu", ".psf", ".cp", ".fnt"], program: SETFONT },
-    Kind {
-        key: "FONT_MAP",
-        directory: "consoletrans",
-        endings: &["", ".trans", "_to_uni.trans", ".acm"],
-        program: SETFONT,
-    },
-    Kind { key: "FONT_UNIMAP", directory: "unimaps", endings: &["", ".uni", ".sfm"], program: SETFONT },
-];
-const KEYMAPS: &str = "keymaps";
-/// What files end in that keymaps include.
-const INCLUDED: [&str; 4] = ["", ".inc", ".kmap", ".map"];
-
-struct Kind {
-    key: &'static str,
-    directory: &'static str,
-    endings: &'static [&'static str],
-    program: &'static str,
-}
+use crate::vconsole::{self, CONFIGURATION, DATA, INCLUDED, KEYMAPS, KINDS};
 
 /// What is set.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -85,8 +49,8 @@ impl Console {
         };
         let mut console = Console::default();
         let mut seen = BTreeSet::new();
-        for kind in &SETTINGS {
-            let Some(value) = value(&text, kind.key).filter(|value| value != KERNEL_KEYMAP) else { continue };
+        for kind in &KINDS {
+            let Some(value) = kind.value(&text) else { continue };
             let found = find(root, kind.directory, &value, kind.endings)?;
             console.settings.push(Setting {
                 text: format!("{}={value}", kind.key),
@@ -96,7 +60,7 @@ impl Console {
                 is_there: !found.is_empty(),
             });
             for path in found {
-                console.add(root, path, kind.directory == KEYMAPS, &mut seen)?;
+                console.add(root, path, kind.is_keymap(), &mut seen)?;
             }
         }
         Ok(console)
@@ -113,7 +77,7 @@ impl Console {
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let inside = path.strip_prefix(root).with_context(reading)?;
         self.files.push((uncompressed_name(inside), bytes));
-        for name in text.lines().filter_map(included).filter(|_| is_keymap) {
+        for name in vconsole::included(&text).filter(|_| is_keymap) {
             for path in find(root, KEYMAPS, name, &INCLUDED)? {
                 self.add(root, path, is_keymap, seen)?;
             }
@@ -122,25 +86,11 @@ impl Console {
     }
 }
 
-/// What the last line sets that key to, if that is anything.
-fn value(text: &str, key: &str) -> Option<String> {
-    let mut values = text.lines().filter_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
-    values.next_back().map(|value| value.trim_matches(['"', '\'']).to_owned()).filter(|value| !value.is_empty())
-}
-
-/// The name of the file that a line of a keymap includes: `include "linux-keys-bare"`.
-fn included(line: &str) -> Option<&str> {
-    line.trim_start().strip_prefix("include")?.trim().strip_prefix('"')?.strip_suffix('"')
-}
-
 /// All files of that name: which of several is taken is the program's to decide.
 fn find(root: &Path, directory: &str, name: &str, endings: &[&str]) -> Result<Vec<PathBuf>> {
     let fits = |path: &Path| {
-        let rest = path.file_name().and_then(|name| name.to_str()).and_then(|file| file.strip_prefix(name));
-        rest.is_some_and(|rest| {
-            let ending = COMPRESSIONS.iter().rev().find_map(|compression| rest.strip_suffix(compression));
-            endings.contains(&ending.unwrap_or(rest))
-        })
+        let file = path.file_name().and_then(|name| name.to_str());
+        file.is_some_and(|file| vconsole::fits(file, name, endings))
     };
     let mut found = Vec::new();
     if let Some(inside) = name.strip_prefix('/') {
@@ -173,11 +123,7 @@ fn walk(directory: &Path, is_deep: bool, each: &mut impl FnMut(PathBuf)) -> Resu
 
 fn uncompressed_name(path: &Path) -> PathBuf {
     let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
-    if COMPRESSIONS[1..].iter().any(|compression| compression[1..] == *extension) {
-        path.with_extension("")
-    } else {
-        path.to_owned()
-    }
+    if vconsole::is_compression(extension) { path.with_extension("") } else { path.to_owned() }
 }
 
 #[cfg(test)]

@@ -127,6 +127,8 @@ impl Inputs {
         self.content(&format!("{packages} programs"), &json!(sorted(&selection.programs)));
         self.content(&format!("{packages} keep_files"), &json!(sorted(&selection.keep_files)));
         self.content(&format!("{packages} hwdb_exclude"), &json!(sorted(&selection.hwdb_exclude)));
+        let read_by: BTreeMap<_, _> = selection.read_by.iter().map(|(data, readers)| (data, sorted(readers))).collect();
+        self.content(&format!("{packages} read_by"), &json!(read_by));
         // The order of patterns counts.
         self.content(&format!("{packages} dlopen"), &json!(selection.dlopen));
         self.content(&format!("{kernel} modules"), &json!(selection.modules));

@@ -12,7 +12,8 @@ pub use nevra::Nevra;
 pub use package::{PackageGlob, PackageName, PackageSpec};
 pub use place::{Place, check_address, is_below};
 pub use text::{
-    FileGlob, KernelVersion, ProfileName, ReleaseVersion, RepositoryId, UnitName, check_image_name, check_line, lines,
+    FileGlob, KernelVersion, ProfileName, ReleaseVersion, RepositoryId, UnitName, check_image_name, check_line,
+    line_lists, lines,
 };
 
 use anyhow::{Result, ensure};

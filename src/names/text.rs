@@ -1,5 +1,7 @@
 //! Names of what is no package: repositories, profiles, kernels, units, images, and patterns of files.
 
+use std::collections::BTreeMap;
+
 use anyhow::{Result, bail, ensure};
 use serde::de::{Deserialize, Deserializer, Error};
 
@@ -88,6 +90,16 @@ pub fn lines<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, 
     let lines = Vec::<String>::deserialize(deserializer)?;
     lines.iter().try_for_each(|line| check_line(line)).map_err(D::Error::custom)?;
     Ok(lines)
+}
+
+/// Reads lists by names, all of them texts of one line each.
+///
+/// # Errors
+/// As [`check_line`].
+pub fn line_lists<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<String, Vec<String>>, D::Error> {
+    let lists = BTreeMap::<String, Vec<String>>::deserialize(deserializer)?;
+    lists.keys().chain(lists.values().flatten()).try_for_each(|line| check_line(line)).map_err(D::Error::custom)?;
+    Ok(lists)
 }
 
 /// Refuses what is no name for an image: it becomes the name of its lock, and stands in commands that messages recommend.

@@ -36,6 +36,23 @@ impl Tree {
         self.walk(path, Walk::Place)
     }
 
+    /// The places that `path` leads through: where it lies itself, then what each symlink at its end says. The last may be
+    /// missing. They end early where symlinks run in a circle.
+    pub fn chain(&self, path: &[u8]) -> Vec<TreePath> {
+        let mut places = Vec::new();
+        let mut next = self.place(path);
+        while let Some(place) = next {
+            next = match self.get(&place).map(|entry| &entry.kind) {
+                Some(Kind::Symlink { target }) if places.len() < MOST_SYMLINKS => {
+                    self.place(&pointed_at(&place, target))
+                }
+                _ => None,
+            };
+            places.push(place);
+        }
+        places
+    }
+
     fn walk(&self, path: &[u8], walk: Walk) -> Option<TreePath> {
         let mut ahead: VecDeque<Vec<u8>> = components(path).collect();
         let mut reached = TreePath::new();
@@ -143,6 +160,11 @@ impl TreeHasher {
     }
 }
 
+/// The path that a symlink at `place` says, from the root.
+fn pointed_at(place: &[u8], target: &[u8]) -> TreePath {
+    if target.starts_with(b"/") { target.to_vec() } else { join(parent(place), target) }
+}
+
 fn components(path: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     path.split(|byte| *byte == b'/').filter(|component| !matches!(*component, b"" | b".")).map(<[u8]>::to_vec)
 }
@@ -219,6 +241,20 @@ mod tests {
         assert_eq!(tree.place(b"lib").unwrap(), b"lib");
         assert_eq!(tree.place(b"nowhere/x").unwrap(), b"gone/far/x");
         assert_eq!(tree.place(b"circle/x"), None);
+    }
+
+    #[test]
+    fn the_links_at_the_end_of_a_path_are_told_one_by_one() {
+        let mut tree = merged_usr();
+        tree.insert(b"usr/lib/a".to_vec(), symlink(b"../b"));
+        tree.insert(b"usr/b".to_vec(), symlink(b"/lib/c"));
+        tree.insert(b"usr/lib/c".to_vec(), symlink(b"../../dev/null"));
+        let chain = tree.chain(b"/lib/a");
+        let chain: Vec<_> = chain.iter().map(|place| String::from_utf8_lossy(place)).collect();
+        assert_eq!(chain, ["usr/lib/a", "usr/b", "usr/lib/c", "dev/null"]);
+        assert_eq!(tree.chain(b"lib/systemd/systemd"), [b"usr/lib/systemd/systemd"]);
+        assert_eq!(tree.chain(b"circle").len(), MOST_SYMLINKS + 1);
+        assert!(tree.chain(b"circle/x").is_empty());
     }
 
     #[test]

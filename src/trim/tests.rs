@@ -1,3 +1,5 @@
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::tree::{Content, Entry};
 
@@ -242,8 +244,251 @@ fn chains_of_units_are_followed_to_their_end() {
         let next = format!("{}.wants/u{}.service", unit(number), number + 1);
         tree.add_symlink(next.as_bytes(), b"nowhere", EPOCH).unwrap();
     }
-    tree.add_file(b"usr/lib/systemd/system/unused.service", Content::from_bytes(*b""), 0o644, EPOCH).unwrap();
+    tree.add_file(b"usr/lib/systemd/system/unused.service", Content::from_bytes(*b"[Unit]\n"), 0o644, EPOCH).unwrap();
     trim(&mut tree, &selection()).unwrap();
     let (last, unused) = (unit(UNITS - 1), "usr/lib/systemd/system/unused.service");
     assert_eq!(left(&tree, &[&last, unused]), [&last]);
+}
+
+/// What a distribution may make of a directory or a file that is looked for by its name: where it lies then.
+const LAYOUTS: [(&str, &[(&str, &str)]); 4] = [
+    ("plain", &[]),
+    ("the file is a link", &[("{file}", "/usr/share/elsewhere/{name}")]),
+    ("links to links", &[("{file}", "../../usr/share/first"), ("usr/share/first", "elsewhere/{name}")]),
+    ("the directory is a link", &[("{directory}", "/usr/share/elsewhere")]),
+];
+
+/// A tree in which `path` has that text and lies as the layout says, with further files.
+fn laid_out(links: &[(&str, &str)], path: &str, content: &str, files: &[(&str, Vec<u8>)]) -> Tree {
+    let (directory, name) = path.rsplit_once('/').unwrap();
+    let fill = |text: &str| text.replace("{file}", path).replace("{directory}", directory).replace("{name}", name);
+    let mut tree = tree(files);
+    for (link, target) in links {
+        // The link `../../` is that of a file two directories deep.
+        let target = if target.starts_with("../../") && *link == "{file}" {
+            format!("{}{}", "../".repeat(directory.split('/').count()), target.trim_start_matches("../"))
+        } else {
+            fill(target)
+        };
+        tree.add_symlink(fill(link).as_bytes(), fill(&target).as_bytes(), EPOCH).unwrap();
+    }
+    let place = if links.is_empty() { path.to_owned() } else { format!("usr/share/elsewhere/{name}") };
+    tree.add_file(place.as_bytes(), Content::from_bytes(text(content)), 0o644, EPOCH).unwrap();
+    tree
+}
+
+/// authselect's link in place of /etc/nsswitch.conf is one of these: what is looked for by a name may lie anywhere.
+#[test]
+fn what_is_looked_for_by_its_name_is_found_behind_links() {
+    let program = |name: &'static str| (name, elf(&[], "", None));
+    let unit = ("usr/lib/systemd/system/other.service", text("[Service]\nExecStart=/usr/bin/wanted\n"));
+    for (path, content, needed) in [
+        ("etc/nsswitch.conf", "hosts: files resolve dns\n", vec![program("usr/lib64/libnss_resolve.so.2")]),
+        ("etc/udev/rules.d/60-x.rules", "RUN+=\"wanted -x\"\n", vec![program("usr/bin/wanted")]),
+        (
+            "usr/lib/udev/rules.d/60-x.rules",
+            "ENV{SYSTEMD_WANTS}=\"other.service\"\n",
+            vec![unit, program("usr/bin/wanted")],
+        ),
+        ("usr/local/lib/udev/rules.d/60-x.rules", "IMPORT{program}=\"wanted\"\n", vec![program("usr/lib/udev/wanted")]),
+        ("etc/modprobe.d/x.conf", "install x /usr/bin/wanted\n", vec![program("usr/bin/wanted")]),
+        ("etc/systemd/system/initrd.target", "[Service]\nExecStart=/usr/bin/wanted\n", vec![program("usr/bin/wanted")]),
+        ("usr/local/lib/systemd/system/initrd.target", "ExecStart=wanted\n", vec![program("usr/local/bin/wanted")]),
+        ("usr/lib/systemd/system/initrd.target.d/x.conf", "ExecStart=wanted\n", vec![program("usr/sbin/wanted")]),
+        (
+            "usr/lib/systemd/system-generators/x",
+            "#!/usr/bin/sh\nwanted\n",
+            vec![program("usr/bin/sh"), program("usr/bin/wanted")],
+        ),
+    ] {
+        for (layout, links) in LAYOUTS {
+            let mut tree = laid_out(links, path, content, &[&needed[..], &[program("usr/bin/lost")]].concat());
+            let before = tree.resolve(path.as_bytes()).expect(layout);
+            trim(&mut tree, &selection()).unwrap();
+            let needed: Vec<&str> = needed.iter().map(|(path, _)| *path).collect();
+            assert_eq!(left(&tree, &needed), needed, "{path}: {layout}");
+            assert_eq!(tree.resolve(path.as_bytes()), Some(before), "{path}: {layout}");
+            assert!(tree.get(b"usr/bin/lost").is_none());
+        }
+    }
+}
+
+#[test]
+fn directories_of_programs_and_of_wanted_units_may_be_links() {
+    let files = [
+        ("usr/share/wants/alias.service", text("")),
+        ("usr/lib/systemd/system/a.service", text("[Service]\nExecStart=called\n")),
+        ("usr/lib/systemd/system/alias.service.d/b.conf", text("[Service]\nExecStartPre=/lib/called-too\n")),
+        ("usr/lib/systemd/system/second.service.d/b.conf", text("[Service]\nExecStartPre=/usr/sbin/called-last\n")),
+        ("opt/bin/called", elf(&[], "", None)),
+        ("opt/bin/called-last", elf(&[], "", None)),
+        ("opt/bin/named", elf(&[], "", None)),
+        ("usr/lib/called-too", elf(&[], "", None)),
+    ];
+    let mut tree = tree(&files);
+    for (link, target) in [
+        ("usr/lib/systemd/system/initrd.target.wants", "../../../share/wants"),
+        ("usr/sbin", "/opt/bin"),
+        ("lib", "usr/lib"),
+        ("usr/lib/systemd/system/alias.service", "second.service"),
+        ("usr/lib/systemd/system/second.service", "a.service"),
+    ] {
+        tree.add_symlink(link.as_bytes(), target.as_bytes(), EPOCH).unwrap();
+    }
+    trim(&mut tree, &Selection { programs: vec!["named".to_owned()], ..selection() }).unwrap();
+    let paths = files.map(|(path, _)| path);
+    assert_eq!(left(&tree, &paths), paths);
+    let names = ["usr/lib/systemd/system/alias.service", "usr/lib/systemd/system/second.service"];
+    assert_eq!(left(&tree, &names), names);
+}
+
+#[test]
+fn units_are_masked_by_any_link_to_null_and_by_an_empty_file() {
+    for mask in ["/dev/null", "../../../dev/null", "/usr/lib/null", ""] {
+        let files = [
+            ("usr/lib/systemd/system/initrd.target", text("[Unit]\nWants=a.service\n")),
+            ("usr/lib/systemd/system/a.service", text("[Service]\nExecStart=/usr/bin/a\n")),
+            ("usr/bin/a", elf(&[], "", None)),
+        ];
+        let mut tree = tree(&files);
+        tree.add_symlink(b"usr/lib/null", b"../../dev/null", EPOCH).unwrap();
+        let path = b"etc/systemd/system/a.service";
+        if mask.is_empty() {
+            tree.add_file(path, Content::from_bytes(*b""), 0o644, EPOCH).unwrap();
+        } else {
+            tree.add_symlink(path, mask.as_bytes(), EPOCH).unwrap();
+        }
+        trim(&mut tree, &selection()).unwrap();
+        assert_eq!(left(&tree, &["usr/bin/a", "usr/lib/systemd/system/a.service"]), [] as [&str; 0], "{mask:?}");
+        assert!(tree.get(path).is_some(), "the mask {mask:?} stays");
+    }
+}
+
+fn reading(lists: &[(&str, &[&str])]) -> BTreeMap<String, Vec<String>> {
+    let list = |(data, readers): &(&str, &[&str])| {
+        ((*data).to_owned(), readers.iter().map(|reader| (*reader).to_owned()).collect())
+    };
+    lists.iter().map(list).collect()
+}
+
+#[test]
+fn data_goes_where_none_of_its_readers_is_reached() {
+    let files = [
+        ("usr/bin/kept", elf(&["libread.so.1"], "", None)),
+        ("usr/lib64/libread.so.1.2", elf(&[], "", None)),
+        ("usr/lib64/libunread.so.1", elf(&[], "", None)),
+        ("etc/read/a", text("a")),
+        ("etc/other/b", text("b")),
+        ("etc/unread/deep/c", text("c")),
+        ("etc/unread/deep/kept", text("d")),
+        ("etc/gone/e", text("e")),
+        ("usr/share/x/one.txt", text("f")),
+        ("usr/share/x/two.txt", text("g")),
+    ];
+    let mut tree = tree(&files);
+    tree.add_symlink(b"usr/lib64/libread.so.1", b"libread.so.1.2", EPOCH).unwrap();
+    tree.add_symlink(b"usr/bin/alias", b"kept", EPOCH).unwrap();
+    tree.add_symlink(b"etc/link", b"/usr/share/x/two.txt", EPOCH).unwrap();
+    tree.add_hard_link(b"usr/share/y".to_vec(), b"etc/gone/e").unwrap();
+    tree.add_directory(b"etc/gone/empty", 0o755, EPOCH).unwrap();
+    let selection = Selection {
+        programs: vec!["kept".to_owned()],
+        keep_files: vec!["/etc/unread/**/kept".to_owned()],
+        read_by: reading(&[
+            ("/etc/read", &["libnone.so", "libread.so.1"]),
+            ("/etc/other", &["alias"]),
+            ("/etc/unread", &["libunread.so*"]),
+            ("/etc/gone", &["nobody"]),
+            ("/usr/share/*/two.txt", &["libunread.so*"]),
+        ]),
+        ..selection()
+    };
+    let trimmed = trim(&mut tree, &selection).unwrap();
+    let paths = ["etc/read/a", "etc/other/b", "etc/unread/deep/kept", "usr/share/x/one.txt", "usr/share/y"];
+    assert_eq!(left(&tree, &paths), paths);
+    let gone = ["etc/unread/deep/c", "etc/gone/e", "etc/gone/empty", "etc/gone", "usr/share/x/two.txt", "etc/link"];
+    assert_eq!(left(&tree, &gone), [] as [&str; 0]);
+    assert_eq!(trimmed.files, 4, "a library and three files");
+    assert_eq!(tree.content(b"usr/share/y").unwrap().read_all().unwrap(), b"e");
+}
+
+#[test]
+fn a_malformed_pattern_of_readers_is_named() {
+    let selection = Selection { read_by: reading(&[("/etc/x", &["a["])]), ..selection() };
+    let error = trim(&mut tree(&[]), &selection).unwrap_err();
+    assert!(format!("{error:#}").starts_with("in read_by of \"/etc/x\": reading the pattern \"a[\""), "{error:#}");
+}
+
+/// What kbd brings, where Fedora has it: a keymap that includes others, a link to it, fonts.
+fn keyboard(configuration: &str, programs: &[&str]) -> (Tree, Trimmed) {
+    let keymaps = "usr/lib/kbd/keymaps/legacy";
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    std::io::Write::write_all(&mut gzip, b"include \"qwertz\"\nkeycode 1 = Escape\n").unwrap();
+    let files = [
+        (format!("{keymaps}/i386/qwertz/de.map.gz"), gzip.finish().unwrap()),
+        (format!("{keymaps}/i386/include/qwertz.inc"), text("include \"bare\"\n")),
+        (format!("{keymaps}/include/bare.inc"), text("keycode 2 = one\n")),
+        (format!("{keymaps}/i386/qwerty/us.map.gz"), text("keycode 3 = two\n")),
+        ("usr/lib/kbd/consolefonts/eurlatgr.psfu.gz".to_owned(), text("font")),
+        ("usr/lib/kbd/consolefonts/other.psfu.gz".to_owned(), text("font")),
+        ("usr/lib/kbd/consoletrans/8859-1.trans".to_owned(), text("table")),
+        ("usr/share/settings".to_owned(), text(configuration)),
+        ("usr/lib/systemd/systemd-vconsole-setup".to_owned(), elf(&[], "", None)),
+        ("usr/bin/loadkeys".to_owned(), elf(&[], "", None)),
+        ("usr/bin/setfont".to_owned(), elf(&[], "", None)),
+    ];
+    let mut tree = tree(&[]);
+    for (path, bytes) in files {
+        tree.add_file(path.as_bytes(), Content::from_bytes(bytes), 0o755, EPOCH).unwrap();
+    }
+    tree.add_symlink(b"usr/lib/kbd/keymaps/legacy/i386/qwertz/de-alias.map.gz", b"de.map.gz", EPOCH).unwrap();
+    tree.add_symlink(b"usr/share/keymaps", b"../lib/kbd/keymaps", EPOCH).unwrap();
+    tree.add_symlink(b"etc/vconsole.conf", b"../usr/share/settings", EPOCH).unwrap();
+    let keep_files = programs.iter().map(|path| (*path).to_owned()).collect();
+    let trimmed = trim(&mut tree, &Selection { keep_files, ..selection() }).unwrap();
+    (tree, trimmed)
+}
+
+/// What is left of kbd's data.
+fn data_of(tree: &Tree) -> Vec<String> {
+    let files = tree.below(b"usr/lib/kbd").filter(|(_, entry)| !matches!(entry.kind, Kind::Directory));
+    files.map(|(path, _)| String::from_utf8_lossy(path).replace("usr/lib/kbd/", "")).collect()
+}
+
+#[test]
+fn the_console_keeps_the_keymap_and_the_font_that_are_named_and_no_other() {
+    let programs = ["/usr/lib/systemd/systemd-vconsole-setup", "/usr/bin/{loadkeys,setfont}"];
+    for name in ["de", "de-alias"] {
+        let (tree, trimmed) = keyboard(&format!("KEYMAP={name}\nFONT=\"eurlatgr\"\n"), &programs);
+        let mut expected = vec![
+            "consolefonts/eurlatgr.psfu.gz",
+            "keymaps/legacy/i386/include/qwertz.inc",
+            "keymaps/legacy/i386/qwertz/de-alias.map.gz",
+            "keymaps/legacy/i386/qwertz/de.map.gz",
+            "keymaps/legacy/include/bare.inc",
+        ];
+        expected.retain(|path| name == "de-alias" || !path.contains("alias"));
+        assert_eq!(data_of(&tree), expected);
+        assert_eq!(trimmed.remarks, [] as [&str; 0]);
+    }
+    let (tree, trimmed) = keyboard("", &programs);
+    assert_eq!((data_of(&tree), trimmed.remarks), (vec![], vec![]));
+    assert!(!tree.contains_dir(b"usr/lib/kbd") && tree.get(b"usr/share/keymaps").is_none());
+    let (tree, _) = keyboard("", &[&programs[..], &["/usr/lib/kbd/keymaps/**/us.*"]].concat());
+    assert_eq!(data_of(&tree), ["keymaps/legacy/i386/qwerty/us.map.gz"]);
+}
+
+#[test]
+fn settings_of_the_console_that_do_not_count_are_told() {
+    let programs = ["/usr/lib/systemd/systemd-vconsole-setup", "/usr/bin/loadkeys"];
+    let (_, trimmed) = keyboard("KEYMAP=none-such\nFONT=eurlatgr\n", &programs);
+    assert_eq!(
+        trimmed.remarks,
+        [
+            "KEYMAP=none-such of /etc/vconsole.conf is in no directory keymaps: install the package that has it, kbd-misc or \
+             kbd-legacy",
+            "FONT=eurlatgr of /etc/vconsole.conf does not count in the initrd, which has no /usr/bin/setfont: build it with \
+             --profile vconsole",
+        ]
+    );
 }

@@ -7,25 +7,13 @@ use anyhow::{Context, Result};
 use globset::Glob;
 
 use super::features::Features;
+use super::places::{Places, Role, listed};
 use super::references::References;
-use super::{elf, script, udev, unit};
+use super::{elf, modprobe, script, udev, unit};
 use crate::format::text::quoted;
 use crate::parallel;
-use crate::tree::{Content, Entry, Globs, Kind, Tree, TreePath, file_name, parent};
+use crate::tree::{Content, Entry, Globs, Kind, Tree, TreePath, file_name, join};
 
-/// Where systemd looks for units, the first that has one wins.
-const UNIT_DIRECTORIES: [&str; 2] = ["etc/systemd/system", "usr/lib/systemd/system"];
-/// Where programs are called by their names.
-const PROGRAM_DIRECTORIES: [&str; 3] = ["usr/bin", "usr/sbin", "usr/lib/udev"];
-/// Directories whose programs systemd runs, all of them.
-const HOOK_DIRECTORIES: [&str; 5] = [
-    "usr/lib/systemd/system-environment-generators",
-    "usr/lib/systemd/system-generators",
-    "usr/lib/systemd/system-shutdown",
-    "etc/systemd/system-generators",
-    "etc/systemd/system-shutdown",
-];
-const RULES_DIRECTORIES: [&str; 2] = ["etc/udev/rules.d", "usr/lib/udev/rules.d"];
 /// What systemd starts by itself in an initrd, on a signal, or when it is told to end (systemd.special(7), bootup(7)).
 const STARTED_UNITS: &[&str] = &[
     "initrd.target",
@@ -45,20 +33,25 @@ const STARTED_UNITS: &[&str] = &[
     "soft-reboot.target",
     "umount.target",
 ];
-const NSSWITCH: &[u8] = b"etc/nsswitch.conf";
 
 /// What is reached so far, and what of it has not been looked into.
 pub struct Reached<'a> {
     tree: &'a Tree,
     features: &'a Features,
+    places: Places,
     /// Programs and libraries, each by the first of its names.
     code: BTreeSet<&'a TreePath>,
     /// Where a library lies that is loaded by a name.
     libraries: BTreeMap<&'a [u8], Vec<&'a TreePath>>,
     reached: BTreeSet<TreePath>,
     reached_units: BTreeSet<String>,
-    waiting: Vec<TreePath>,
+    /// What was looked into or waits for it: a file counts as each thing that it is.
+    seen: BTreeSet<Sight>,
+    waiting: Vec<Sight>,
 }
+
+/// A file, and what it is because of its place.
+type Sight = (TreePath, Option<Role>);
 
 impl<'a> Reached<'a> {
     /// Nothing is reached yet.
@@ -76,8 +69,9 @@ impl<'a> Reached<'a> {
                 libraries.entry(file_name(path)).or_default().push(path);
             }
         }
-        let (reached, reached_units, waiting) = Default::default();
-        Ok(Reached { tree, features, code, libraries, reached, reached_units, waiting })
+        let (reached, reached_units, seen, waiting) = Default::default();
+        let places = Places::new(tree);
+        Ok(Reached { tree, features, places, code, libraries, reached, reached_units, seen, waiting })
     }
 
     /// Reaches what every initrd starts with.
@@ -85,16 +79,17 @@ impl<'a> Reached<'a> {
         self.reach_path(b"init");
         STARTED_UNITS.iter().for_each(|name| self.reach_unit(name));
         let tree = self.tree;
-        for directory in HOOK_DIRECTORIES.iter().chain(&RULES_DIRECTORIES) {
-            tree.children(directory.as_bytes()).for_each(|(path, _)| self.reach_path(path));
+        for directory in self.places.hooks.clone() {
+            tree.children(&directory).for_each(|(path, _)| self.reach_path(path));
         }
-        self.reach_path(NSSWITCH);
+        let settings: Vec<_> = self.places.settings(tree).collect();
+        settings.iter().for_each(|(path, role)| self.reach_as(path, Some(*role)));
         self.tell("an initrd", 0);
     }
 
     /// Logs what `from` led to: what waits from that place on.
     fn tell(&self, from: &str, before: usize) {
-        for path in &self.waiting[before..] {
+        for (path, _) in &self.waiting[before..] {
             tracing::debug!("{from} leads to {}", quoted(path));
         }
     }
@@ -105,12 +100,14 @@ impl<'a> Reached<'a> {
     /// # Errors
     /// Fails on a malformed pattern.
     pub fn start_programs(&mut self, patterns: &[String]) -> Result<Vec<String>> {
+        let (tree, directories) = (self.tree, self.places.programs.clone());
         let mut unknown = Vec::new();
         for pattern in patterns {
             let glob = Glob::new(pattern).with_context(|| format!("reading the pattern {pattern:?}"))?;
             let glob = glob.compile_matcher();
-            let directories = PROGRAM_DIRECTORIES.iter().flat_map(|directory| self.tree.children(directory.as_bytes()));
             let found: Vec<&TreePath> = directories
+                .iter()
+                .flat_map(|directory| tree.children(directory))
                 .map(|(path, _)| path)
                 .filter(|path| glob.is_match(String::from_utf8_lossy(file_name(path)).as_ref()))
                 .collect();
@@ -138,8 +135,9 @@ impl<'a> Reached<'a> {
     pub fn explore(&mut self) -> Result<()> {
         let (tree, features) = (self.tree, self.features);
         let first = std::mem::take(&mut self.waiting);
-        let look_into = |path: &TreePath| {
-            let references = look_into(tree, path, features).with_context(|| format!("reading {}", quoted(path)))?;
+        let look_into = |(path, role): &Sight| {
+            let references =
+                look_into(tree, path, *role, features).with_context(|| format!("reading {}", quoted(path)))?;
             Ok((path.clone(), references))
         };
         parallel::explore(first, look_into, |(path, references)| {
@@ -151,7 +149,7 @@ impl<'a> Reached<'a> {
     /// The programs, libraries and units that were not reached.
     pub fn unreached(&self) -> BTreeSet<TreePath> {
         let code = self.code.iter().map(|path| (*path).clone());
-        let units = UNIT_DIRECTORIES.iter().flat_map(|directory| self.tree.children(directory.as_bytes()));
+        let units = self.places.units.iter().flat_map(|directory| self.tree.children(directory));
         let units = units.filter(|(path, entry)| {
             let is_unit = std::str::from_utf8(file_name(path)).is_ok_and(unit::is_unit);
             is_unit && !matches!(entry.kind, Kind::Directory) && !self.is_masked(path)
@@ -160,11 +158,21 @@ impl<'a> Reached<'a> {
         paths.filter(|path| !self.reached.contains(path)).collect()
     }
 
+    /// Whether the file at exactly that path was reached.
+    pub fn has(&self, path: &[u8]) -> bool {
+        match self.tree.get(path).map(|entry| &entry.kind) {
+            Some(Kind::HardLink { target }) => self.reached.contains(target),
+            _ => self.reached.contains(path),
+        }
+    }
+
     fn follow(&mut self, from: &[u8], references: &References) {
         let before = self.waiting.len();
         references.paths.iter().for_each(|path| self.reach_path(path.as_bytes()));
         for program in &references.programs {
-            PROGRAM_DIRECTORIES.iter().for_each(|one| self.reach_path(format!("{one}/{program}").as_bytes()));
+            let places: Vec<_> =
+                self.places.programs.iter().map(|directory| join(directory, program.as_bytes())).collect();
+            places.iter().for_each(|path| self.reach_path(path));
         }
         for library in &references.libraries {
             let found = self.libraries.get(library.as_bytes()).cloned().unwrap_or_default();
@@ -174,16 +182,31 @@ impl<'a> Reached<'a> {
         self.tell(&quoted(from).to_string(), before);
     }
 
-    /// Reaches what a path leads to, if that is a file.
+    /// Reaches what a path leads to, if that is a file. It is what its places make of it.
     fn reach_path(&mut self, path: &[u8]) {
-        let Some(resolved) = self.tree.resolve(path) else { return };
-        let resolved = match self.tree.get(&resolved).map(|entry| &entry.kind) {
-            Some(Kind::File(_)) => resolved,
+        self.reach_as(path, None);
+    }
+
+    /// Reaches what a path leads to, if that is a file, as what somebody reads who looks there.
+    fn reach_as(&mut self, path: &[u8], role: Option<Role>) {
+        let chain = self.tree.chain(path);
+        let Some(end) = chain.last() else { return };
+        let file = match self.tree.get(end).map(|entry| &entry.kind) {
+            Some(Kind::File(_)) => end.clone(),
             Some(Kind::HardLink { target }) => target.clone(),
             _ => return,
         };
-        if self.reached.insert(resolved.clone()) {
-            self.waiting.push(resolved);
+        self.reached.insert(file.clone());
+        let mut roles: BTreeSet<_> =
+            chain.iter().filter_map(|place| self.places.role(place)).chain(role).map(Some).collect();
+        if roles.is_empty() {
+            roles.insert(None);
+        }
+        for role in roles {
+            let sight = (file.clone(), role);
+            if self.seen.insert(sight.clone()) {
+                self.waiting.push(sight);
+            }
         }
     }
 
@@ -197,7 +220,8 @@ impl<'a> Reached<'a> {
 
     /// Reaches one unit; those that it leads to are added to `further`.
     fn reach_one_unit(&mut self, name: &str, further: &mut Vec<String>) {
-        let paths: Vec<TreePath> = unit_paths(name).filter(|path| self.tree.get(path).is_some()).collect();
+        let mut paths = self.unit_paths(name);
+        paths.retain(|path| self.tree.get(path).is_some());
         let masked = paths.first().is_some_and(|path| self.is_masked(path));
         if masked || !self.reached_units.insert(name.to_owned()) {
             return;
@@ -210,40 +234,36 @@ impl<'a> Reached<'a> {
         further.extend(unit::started_by_name(name).filter(|_| !paths.is_empty()));
     }
 
-    /// Reaches the file of a unit. Where that is another name of a unit, this is returned.
-    fn reach_unit_file(&mut self, path: &[u8]) -> Option<String> {
-        self.reach_path(path);
-        if !matches!(self.tree.get(path).map(|entry| &entry.kind), Some(Kind::Symlink { .. })) {
-            return None;
-        }
-        self.reached.insert(path.to_vec());
-        let resolved = self.tree.resolve(path)?;
-        Some(String::from_utf8_lossy(file_name(&resolved)).into_owned())
+    /// Reaches the file of a unit. Where links lead to it, returns the further names of the unit.
+    fn reach_unit_file(&mut self, path: &[u8]) -> Vec<String> {
+        self.reach_as(path, Some(Role::Unit));
+        let chain = self.tree.chain(path);
+        self.reached.extend(chain.iter().rev().skip(1).cloned());
+        chain.iter().skip(1).map(|place| String::from_utf8_lossy(file_name(place)).into_owned()).collect()
     }
 
     fn reach_beside(&mut self, name: &str, further: &mut Vec<String>) {
-        let tree = self.tree;
-        for directory in unit_paths(name) {
-            let drop_ins = [&directory[..], b".d"].concat();
-            tree.children(&drop_ins).for_each(|(path, _)| self.reach_path(path));
+        for unit in self.unit_paths(name) {
+            let drop_ins = [&unit[..], b".d"].concat();
+            listed(self.tree, &drop_ins).iter().for_each(|path| self.reach_as(path, Some(Role::Unit)));
             for suffix in unit::DEPENDENCIES {
-                let links = [&directory[..], suffix.as_bytes()].concat();
-                let names =
-                    tree.children(&links).map(|(path, _)| String::from_utf8_lossy(file_name(path)).into_owned());
-                further.extend(names);
+                let links = listed(self.tree, &[&unit[..], suffix.as_bytes()].concat());
+                further.extend(links.iter().map(|path| String::from_utf8_lossy(file_name(path)).into_owned()));
             }
         }
     }
 
-    /// Whether there is a link to nothing in place of the unit.
-    fn is_masked(&self, path: &[u8]) -> bool {
-        matches!(self.tree.get(path).map(|entry| &entry.kind), Some(Kind::Symlink { target }) if target == b"/dev/null")
+    /// Where a unit of that name may lie, the place that wins first.
+    fn unit_paths(&self, name: &str) -> Vec<TreePath> {
+        self.places.units.iter().map(|directory| join(directory, name.as_bytes())).collect()
     }
-}
 
-/// Where a unit of that name may lie.
-fn unit_paths(name: &str) -> impl Iterator<Item = TreePath> {
-    UNIT_DIRECTORIES.iter().map(move |directory| format!("{directory}/{name}").into_bytes())
+    /// Whether there is a link to `/dev/null`, or an empty file, in place of the unit.
+    fn is_masked(&self, path: &[u8]) -> bool {
+        let chain = self.tree.chain(path);
+        let Some(end) = chain.last() else { return false };
+        end == b"dev/null" || self.tree.content(end).is_some_and(|content| content.size_bytes() == 0)
+    }
 }
 
 /// Whether a file is a program or a library: what may be left out.
@@ -268,25 +288,22 @@ fn read_start(content: &Content, start: &mut [u8; 4]) -> Result<usize> {
 }
 
 /// The references of a file of the tree.
-fn look_into(tree: &Tree, path: &TreePath, features: &Features) -> Result<References> {
+fn look_into(tree: &Tree, path: &TreePath, role: Option<Role>, features: &Features) -> Result<References> {
     let Some(content) = tree.content(path) else { return Ok(References::default()) };
     let bytes = content.read_all()?;
     if bytes.starts_with(elf::MAGIC) {
         return elf::references(&bytes, features);
     }
     let text = String::from_utf8_lossy(&bytes);
-    let directory = parent(path);
-    let lies_in = |directories: &[&str]| directories.iter().any(|one| directory == one.as_bytes());
-    Ok(if text.starts_with("#!") {
-        script::references(&text)
-    } else if lies_in(&RULES_DIRECTORIES) {
-        udev::references(&text)
-    } else if path == NSSWITCH {
-        name_services(&text)
-    } else if UNIT_DIRECTORIES.iter().any(|one| path.starts_with(one.as_bytes())) {
-        unit::references(&text)
-    } else {
-        References::default()
+    if text.starts_with("#!") {
+        return Ok(script::references(&text));
+    }
+    Ok(match role {
+        Some(Role::Unit) => unit::references(&text),
+        Some(Role::Rules) => udev::references(&text),
+        Some(Role::Modprobe) => modprobe::references(&text),
+        Some(Role::NameServices) => name_services(&text),
+        None => References::default(),
     })
 }
 

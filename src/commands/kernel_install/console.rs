@@ -2,9 +2,7 @@
 
 use crate::host::Setting;
 use crate::needs::Holdings;
-
-/// What makes the console so in an initrd with systemd, without the leading slash.
-const SETUP: &str = "usr/lib/systemd/systemd-vconsole-setup";
+use crate::vconsole::SETUP;
 
 /// What a person should know of settings that an initrd with these files does not follow, a line each.
 pub fn remarks(settings: &[Setting], holdings: &Holdings) -> Vec<String> {
