@@ -59,6 +59,13 @@ pub const NEEDS: &[Need] = &[
     module("squashfs", "a squashfs image", &[&["squashfs"]]),
     module("iso9660", "an optical disk, or an image of one", &[&["isofs"]]),
     module("overlay", "an overlay of file systems", &[&["overlay"]]),
+    need(
+        "sysext",
+        "extensions of the root file system, merged before it is switched to",
+        &[&["overlay"]],
+        &[&["usr/bin/systemd-sysext"], &["usr/lib/systemd/system/systemd-sysext-sysroot.service"]],
+        "systemd 258 or newer, its unit enabled, and the module pattern overlay",
+    ),
     module("loop", "files as devices", &[&["loop"]]),
     lvm("lvm", "logical volumes", &[&["dm_mod"]]),
     lvm("lvm-thin", "thin logical volumes", &[&["dm_thin_pool"]]),

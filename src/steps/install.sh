@@ -96,7 +96,7 @@ spread_presets() {
                 [ -e "$preset" ] || [ -L "$preset" ] || continue
                 [ ! -e "extra/$directory/$to/${preset##*/}" ] || continue
                 mkdir -p "$root/$directory/$to"
-                cp -P --no-preserve=ownership "$preset" "$root/$directory/$to/"
+                cp -P --remove-destination --no-preserve=ownership "$preset" "$root/$directory/$to/"
             done
         done
     done
@@ -113,7 +113,8 @@ apply_presets() {
 
 # The programs of the tree run in the tree, so that what they record (paths in hwdb.bin, owners) is the tree's own.
 finish() {
-    cp -R --no-preserve=ownership extra/. "$root/"
+    # In the place of links, not through them: those would lead into the builder, or nowhere.
+    cp -R --remove-destination --no-preserve=ownership extra/. "$root/"
     chroot "$root" systemd-sysusers
     everything_is_roots tmpfiles --boot --create --remove --exclude-prefix={/tmp,/run,/proc,/sys,/dev}
     local pattern

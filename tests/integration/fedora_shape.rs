@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::fixture::{self, container, names, ocinitrd, offline_directory, stderr, stdout, succeed};
 use crate::images::manifest;
+use crate::units;
 
 /// For a busy machine without KVM.
 const LONG: &str = "600";
@@ -53,20 +54,26 @@ fn assert_lines(expected: &[&str]) {
 
 /// Builds the image with these arguments and a lock of its own: the repository may have been made again.
 fn built(name: &str, arguments: &[&str]) -> PathBuf {
+    let directory = definition(name, "");
+    let output = directory.join("out");
+    let file = directory.join(format!("{name}.toml"));
+    succeed(ocinitrd().arg("build").arg(file).args(arguments).arg("-O").arg(&output));
+    output
+}
+
+/// A directory of its own with a definition of that name: the image's with further lines.
+fn definition(name: &str, lines: &str) -> PathBuf {
     let directory = fixture::checkout().join("target/test-output").join(name);
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).unwrap();
-    let definition = directory.join(format!("{name}.toml"));
     let included = "include = [\"../../../images/offline-44.toml\"]\ndefault_profiles = [\"lvm\", \"raid\"]\n";
-    fs::write(&definition, included).unwrap();
-    let output = directory.join("out");
-    succeed(ocinitrd().arg("build").arg(&definition).args(arguments).arg("-O").arg(&output));
-    output
+    fs::write(directory.join(format!("{name}.toml")), format!("{included}{lines}")).unwrap();
+    directory
 }
 
 fn image() -> PathBuf {
     static OUTPUT: OnceLock<PathBuf> = OnceLock::new();
-    OUTPUT.get_or_init(|| built("shaped", &[])).clone()
+    OUTPUT.get_or_init(|| built("shaped", &["-t", "cpio,directory"])).clone()
 }
 
 fn disk_maker() -> PathBuf {
@@ -128,6 +135,9 @@ fn the_repository_is_divided_into_packages_as_fedora_divides_them() {
 fn the_packages_have_the_weight_of_fedoras() {
     assert_lines(&[
         "systemd-udev requires kbd",
+        "plymouth requires plymouth-scripts",
+        "plymouth-scripts requires dracut",
+        "dracut file /usr/lib/systemd/system/initrd.target.wants/dracut-mount.service  ../dracut-mount.service",
         "kbd requires kbd-misc",
         "kbd requires kbd-legacy",
         "openssl-libs requires ca-certificates",
@@ -241,9 +251,131 @@ fn the_image_has_what_scriptlets_and_accounts_of_fedoras_kind_make() {
     assert!(release.ends_with(".1"), "bash is not that of updates: its release is {release}");
 }
 
+/// Fedora's packages are made for systems; each of these weighs more than it is worth, or opens what nobody asked for.
 #[test]
-fn roots_on_ext4_and_on_luks_with_a_tpm_boot() {
-    assert_eq!(boots(&image(), "ext4-uuid,luks-tpm2", Some(&disk_maker())), 2);
+fn the_image_has_nothing_of_what_only_systems_read() {
+    let listing = succeed(ocinitrd().args(["inspect", "--list"]).arg(image().join("initrd")));
+    let paths: Vec<&str> =
+        listing.lines().filter_map(|line| line.split(" -> ").next()?.split_whitespace().last()).collect();
+    let below = |directory: &str| paths.iter().filter(|path| path.starts_with(directory)).count();
+    for directory in [
+        // Keymaps and fonts, also those for graphics.
+        "usr/lib/kbd",
+        "usr/share/X11",
+        "usr/share/consolefonts",
+        "usr/share/keymaps",
+        "usr/share/xkeyboard-config",
+        // Certificates.
+        "etc/pki/ca-trust",
+        "etc/pki/java",
+        "etc/pki/tls/cert",
+        "usr/share/p11-kit",
+        "usr/share/pki",
+        // Repositories and their keys.
+        "etc/dnf",
+        "etc/pki/rpm-gpg",
+        "etc/yum.repos.d",
+        "usr/share/dnf5",
+        // Who may log in.
+        "etc/pam.d",
+        "etc/security",
+        "usr/lib64/security",
+        "usr/share/authselect",
+        "var/lib/authselect",
+        // Others.
+        "etc/keys/ima",
+        "etc/swid",
+        "usr/lib/.build-id",
+        "usr/lib/kernel",
+        "usr/lib/pcrlock.d",
+        "usr/lib/systemd/initrd-preset",
+        "usr/lib/systemd/system-preset",
+        "usr/share/factory",
+        "usr/share/crypto-policies/DEFAULT/gnutls.txt",
+        "etc/crypto-policies/back-ends/openssh.config",
+        // Libraries for what an initrd does not do.
+        "usr/lib64/libcurl",
+        "usr/lib64/libpam",
+        "usr/lib64/libssl",
+    ] {
+        assert_eq!(below(directory), 0, "{directory} is in the initrd");
+    }
+    for kept in [
+        // The sources of names, behind authselect's link.
+        "etc/authselect/nsswitch.conf",
+        "usr/lib64/libnss_systemd.so.2",
+        // What libcrypto reads: openssl.cnf of Fedora's includes it.
+        "etc/crypto-policies/back-ends/opensslcnf.config",
+        "usr/share/crypto-policies/DEFAULT/opensslcnf.txt",
+        // Of util-linux, since util-linux-core lacks it.
+        "usr/bin/lsblk",
+        // Of systemd 258 and newer: extensions of the root file system, and places to stop at.
+        "usr/lib/systemd/system/breakpoint-pre-switch-root.service",
+        "usr/lib/systemd/system/systemd-validatefs@.service",
+        "etc/systemd/system/initrd.target.wants/systemd-sysext-sysroot.service",
+    ] {
+        assert!(paths.contains(&kept), "{kept} is not in the initrd");
+    }
+}
+
+#[test]
+fn the_units_of_the_newest_systemd_are_those_that_were_reviewed() {
+    units::assert_reviewed(&image());
+}
+
+/// kbd is there, and in the test repository no systemd-vconsole-setup.
+#[test]
+fn the_console_of_a_definition_keeps_its_keymap_and_presets_without_units_are_named() {
+    let directory = definition("shaped-console", "extra_trees = [\"tree\"]\n[packages]\nprograms = [\"loadkeys\"]\n");
+    let tree = directory.join("tree");
+    for (path, text) in [
+        // These two are links in the packages: that of the console leads nowhere, the other where authselect wants it.
+        ("etc/vconsole.conf", "KEYMAP=de-latin1\n"),
+        ("etc/nsswitch.conf", "passwd: files systemd\ngroup: compat\n"),
+        // Debian's would make that link again.
+        ("etc/tmpfiles.d/debian.conf", "# Nothing.\n"),
+        // In the directory that systemd before 258 reads: it counts all the same.
+        ("etc/systemd/system-preset/10-mine.preset", "enable debug-shell.service\nenable no-such.service\n"),
+    ] {
+        fs::create_dir_all(tree.join(path).parent().unwrap()).unwrap();
+        fs::write(tree.join(path), text).unwrap();
+    }
+    let output = directory.join("out");
+    let mut build = ocinitrd();
+    build.arg("build").arg(directory.join("shaped-console.toml")).args(["--profile", "network", "-O"]).arg(&output);
+    let result = build.output().unwrap();
+    let told = stderr(&result);
+    assert_eq!(result.status.code(), Some(0), "{told}");
+    let remark = "10-mine.preset enables no-such.service, and no package and no extra tree brings that unit\n";
+    assert!(told.contains(remark), "{told}");
+    assert_eq!(told.matches(" enables ").count(), 1, "{told}");
+    let remark = "warning: KEYMAP=de-latin1 of /etc/vconsole.conf does not count in the initrd, which has no \
+                  /usr/lib/systemd/systemd-vconsole-setup: build it with --profile vconsole\n";
+    assert!(told.contains(remark), "{told}");
+    let listing = succeed(ocinitrd().args(["inspect", "--list"]).arg(output.join("initrd")));
+    for path in [
+        "etc/systemd/system/sysinit.target.wants/debug-shell.service -> ",
+        "qwertz/de-latin1.kmap.gz\n",
+        "bin/loadkeys\n",
+        // In the place of the packages' links, and read.
+        " etc/vconsole.conf\n",
+        " etc/nsswitch.conf\n",
+        "usr/lib64/libnss_compat.so.2\n",
+        // By the profile's own presets.
+        "network-online.target.wants/systemd-networkd-wait-online.service -> ",
+        "sysinit.target.wants/systemd-resolved.service -> ",
+        "wants/systemd-networkd.service -> ",
+    ] {
+        assert!(listing.contains(path), "{path} is not in the initrd");
+    }
+    let keymaps = listing.lines().filter(|line| line.contains("/kbd/keymaps/") && line.contains(".gz")).count();
+    assert!((2..10).contains(&keymaps), "the keymap and what it includes, and no other: {keymaps}");
+    assert!(!listing.contains("consolefonts"));
+}
+
+#[test]
+fn roots_on_ext4_with_an_extension_and_on_luks_with_a_tpm_boot() {
+    assert_eq!(boots(&image(), "ext4-extension,luks-tpm2", Some(&disk_maker())), 2);
 }
 
 #[test]

@@ -49,6 +49,7 @@ mod store;
 mod streams;
 mod uki;
 mod uki_tools;
+mod units;
 mod unpacking;
 mod verify;
 mod workflows;

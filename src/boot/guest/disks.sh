@@ -99,6 +99,15 @@ make_root() {
     umount $target
 }
 
+# add_extension DEVICE TYPE: gives the root of that file system an extension of /usr, as systemd-sysext(8) takes them.
+add_extension() {
+    local extension=$target/var/lib/extensions/added
+    mount_target "$@"
+    mkdir -p $extension/usr/lib/extension-release.d
+    echo ID=_any >$extension/usr/lib/extension-release.d/extension-release.added
+    umount $target
+}
+
 # make_luks DEVICE NUMBER: a LUKS volume, opened as /dev/mapper/luksNUMBER, with $luks_options.
 make_luks() {
     local volume=(--batch-mode --key-file $key $luks_options "$1")

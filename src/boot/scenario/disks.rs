@@ -56,6 +56,9 @@ pub const NONE: DiskSet = set("none", &[], "");
 
 pub const EXT4: DiskSet = set("ext4", &[partitioned(64)], "make_root /dev/vda1 ext4");
 
+pub const EXT4_EXTENSION: DiskSet =
+    set("ext4-extension", &[partitioned(64)], "make_root /dev/vda1 ext4\nadd_extension /dev/vda1 ext4");
+
 /// `mkfs.xfs` makes none below 300 MB.
 pub const XFS: DiskSet = set("xfs", &[partitioned(320)], "make_root /dev/vda1 xfs");
 

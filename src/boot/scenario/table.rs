@@ -1,9 +1,9 @@
 //! The table of scenarios.
 
 use super::disks::{
-    BTRFS, BTRFS_RAID1, BTRFS_RAID1_LUKS, EXT4, GPT_AUTO, GPT_AUTO_ELSEWHERE, GPT_AUTO_LUKS, LUKS, LUKS_KEY,
-    LUKS_ON_LVM, LUKS_ON_MD, LUKS_SIGNED_POLICY, LUKS_TPM2, LVM, LVM_ON_LUKS, LVM_ON_MD_ON_LUKS, LVM_THIN, MD_RAID1,
-    MD_RAID5, MD_RAID10, MEASURED, SWAP, SWAP_ON_LUKS, SWAP_ON_LVM, USR_EXT4, USR_SUBVOLUME, XFS,
+    BTRFS, BTRFS_RAID1, BTRFS_RAID1_LUKS, EXT4, EXT4_EXTENSION, GPT_AUTO, GPT_AUTO_ELSEWHERE, GPT_AUTO_LUKS, LUKS,
+    LUKS_KEY, LUKS_ON_LVM, LUKS_ON_MD, LUKS_SIGNED_POLICY, LUKS_TPM2, LVM, LVM_ON_LUKS, LVM_ON_MD_ON_LUKS, LVM_THIN,
+    MD_RAID1, MD_RAID5, MD_RAID10, MEASURED, SWAP, SWAP_ON_LUKS, SWAP_ON_LVM, USR_EXT4, USR_SUBVOLUME, XFS,
 };
 use super::remote::{NFS_DEAD_SERVER, NFS3_DHCP, NFS3_STATIC, NFS4_DHCP, NFS4_STATIC};
 use super::{Exchange, Expectation, Firmware, Scenario};
@@ -85,6 +85,16 @@ pub const SCENARIOS: &[Scenario] = &[
         "root=PARTLABEL=ocinitrd-part rw",
         EXT4_IS_ROOT,
     ),
+    Scenario {
+        needs: &["sysext"],
+        ..Scenario::new(
+            "ext4-extension",
+            "ext4 with an extension of /usr in /var/lib/extensions",
+            &EXT4_EXTENSION,
+            "root=LABEL=ocinitrdroot rw",
+            target(&[("root", "/dev/vda1 / ext4 "), ("usr", "sysext /usr overlay ")]),
+        )
+    },
     Scenario::new(
         "xfs",
         "XFS in a GPT partition, root=UUID=",

@@ -44,6 +44,7 @@ pub fn shape(package: &mut Package) -> Result<()> {
         "ca-certificates" => trust::extract(package).context("making ca-certificates")?,
         "p11-kit-trust" => trust::configure(package),
         "authselect-libs" => own_selected_files(package),
+        "plymouth" => package.requires.extend(["plymouth-scripts", "xkeyboard-config"].map(Dependency::any)),
         _ => {}
     }
     package.scriptlets = scriptlets::of(&package.name);

@@ -50,6 +50,8 @@ pub fn packages(public_key: &str, others: &[(String, String)]) -> anyhow::Result
         repositories(),
         keys(public_key, others),
         crypto_policies(),
+        dracut(),
+        plymouth_scripts(),
     ]);
     packages.iter_mut().try_for_each(super::shape)?;
     Ok(packages)
@@ -89,6 +91,41 @@ fn add_settings_of_setup(setup: &mut Package) {
         add_directory(setup, path);
     }
     add_file(setup, "/usr/share/dnf5/libdnf.conf.d/protect-setup.conf", "[main]\nprotected_packages = setup\n", 0o644);
+}
+
+/// Of dracut that which counts in an initrd of another tool: its units, which packages install where those of systemd are, and the
+/// data that they are about.
+fn dracut() -> Package {
+    const PHASES: [&str; 7] = ["cmdline", "initqueue", "mount", "pre-mount", "pre-pivot", "pre-trigger", "pre-udev"];
+    let mut package = noarch(
+        "dracut",
+        "The shape of an initramfs generator",
+        &[
+            ("/etc/dracut.conf", "# dracut.conf(5)\n", 0o644),
+            ("/usr/bin/dracut", "#!/bin/bash\nexit 1\n", 0o755),
+            ("/usr/bin/lsinitrd", "#!/bin/bash\nexit 1\n", 0o755),
+            ("/usr/lib/dracut/dracut-functions.sh", "#!/bin/bash\n", 0o755),
+            ("/usr/lib/dracut/dracut.conf.d/01-dist.conf", "i18n_vars=\"\"\n", 0o644),
+            ("/usr/lib/dracut/modules.d/99base/module-setup.sh", "#!/bin/bash\ncheck() { return 0; }\n", 0o755),
+            ("/usr/lib/kernel/install.d/50-dracut.install", "#!/bin/bash\nexit 1\n", 0o755),
+        ],
+    );
+    for phase in PHASES {
+        let text = format!("[Unit]\nDefaultDependencies=no\n[Service]\nType=oneshot\nExecStart=-/bin/dracut-{phase}\n");
+        add_file(&mut package, &format!("/usr/lib/systemd/system/dracut-{phase}.service"), text, 0o644);
+        let link = format!("/usr/lib/systemd/system/initrd.target.wants/dracut-{phase}.service");
+        add_link(&mut package, &link, &format!("../dracut-{phase}.service"));
+    }
+    package.requires =
+        ["bash", "coreutils", "kmod", "procps-ng", "systemd", "systemd-udev", "util-linux"].map(Dependency::any).into();
+    package
+}
+
+/// What makes plymouth require dracut.
+fn plymouth_scripts() -> Package {
+    let mut package = noarch("plymouth-scripts", "Scripts that go with plymouth", &[]);
+    package.requires = ["coreutils", "dracut", "gzip", "plymouth", "xkeyboard-config"].map(Dependency::any).into();
+    package
 }
 
 /// What names the variant of the distribution.
