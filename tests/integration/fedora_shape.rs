@@ -342,7 +342,11 @@ fn the_console_of_a_definition_keeps_its_keymap_and_presets_without_units_are_na
     }
     let output = directory.join("out");
     let mut build = ocinitrd();
-    build.arg("build").arg(directory.join("shaped-console.toml")).args(["--profile", "network", "-O"]).arg(&output);
+    build
+        .arg("build")
+        .arg(directory.join("shaped-console.toml"))
+        .args(["--profile", "network,plymouth", "-O"])
+        .arg(&output);
     let result = build.output().unwrap();
     let told = stderr(&result);
     assert_eq!(result.status.code(), Some(0), "{told}");
@@ -371,6 +375,10 @@ fn the_console_of_a_definition_keeps_its_keymap_and_presets_without_units_are_na
     let keymaps = listing.lines().filter(|line| line.contains("/kbd/keymaps/") && line.contains(".gz")).count();
     assert!((2..10).contains(&keymaps), "the keymap and what it includes, and no other: {keymaps}");
     assert!(!listing.contains("consolefonts"));
+    // Fedora's plymouth requires dracut, whose units would run.
+    let packages = manifest(&output)["packages"].to_string();
+    assert!(packages.contains("\"dracut\"") && listing.contains("bin/plymouthd\n"));
+    assert!(!listing.contains("dracut"), "{listing}");
 }
 
 #[test]
