@@ -44,7 +44,8 @@ fn every_scenario_comes_out_as_it_must_and_every_file_is_unpacked_as_it_is_in_th
     assert!(answer["contents"]["files"].as_u64().unwrap() > 100, "{answer}");
     assert!(answer["contents"]["failure"].is_null(), "{answer}");
     let listed = stdout(&run(ocinitrd().args(["boot", "--list"]), 0));
-    let is_needy = |line: &&str| line.ends_with(" (needs nfs)") || line.ends_with(" (needs a unified kernel image)");
+    let needs = ["nfs", "sysext", "a unified kernel image"];
+    let is_needy = |line: &&str| needs.iter().any(|need| line.ends_with(&format!(" (needs {need})")));
     let needy = listed.lines().filter(is_needy).count();
     assert_eq!(boots.len(), listed.lines().count() - needy - 2, "two of the names are short ones");
     let left_out = "left out: nfs3-dhcp, nfs3-static, nfs4-dhcp, nfs4-static, nfs-dead-server; this initrd lacks what comes with the profile nfs";
