@@ -297,7 +297,7 @@ pub fn additions(workshop: &Workshop<'_>, section: &Section, lacks: &Lacks) -> R
 fn lacking(asked_for: &BTreeSet<String>, packages: &[&LockedPackage]) -> Option<BTreeSet<String>> {
     let is_name = |text: &String| text.parse::<PackageName>().is_ok();
     let is_left = |package: &&LockedPackage| package.reason == Reason::User && !asked_for.contains(&package.name);
-    if !asked_for.iter().all(is_name) || packages.iter().any(|package| is_left(&package)) {
+    if !asked_for.iter().all(is_name) || packages.iter().any(is_left) {
         return None;
     }
     let there: BTreeSet<&str> = packages.iter().map(|package| package.name.as_str()).collect();
