@@ -17,10 +17,10 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, X
 use crate::format::digest::Digest;
 use crate::format::text::quoted;
 use crate::regular_file;
-use crate::tree::{Content, Entry, Kind, Tree, TreeHasher, TreePath, join};
+use crate::tree::{Content, Entry, Kind, Tree, TreeHasher, TreePath, attributes, join};
 
-/// What the security module of this host puts on every file, whatever the tree had.
-const ATTRIBUTE_OF_THE_HOST: &[u8] = b"security.selinux";
+/// What access control lists are kept in. No tree has any, so one in a directory is a difference: it lets others in.
+const ACCESS_CONTROL_LISTS: &[u8] = b"system.posix_acl_";
 
 /// Fills the empty `directory` with `tree`, whose paths run through no symlink of its own (as [`Tree`] warrants).
 /// Returns how many owners, devices and attributes could not be set.
@@ -101,7 +101,8 @@ fn finish_entry(place: &Path, entry: &Entry) -> io::Result<()> {
 }
 
 /// The digest ([`Tree::digest`]) of the tree that `directory` holds, and the sum of its files' sizes in bytes. It is that of
-/// the tree that [`write()`] was given if all could be set; SELinux labels are left out of account.
+/// the tree that [`write()`] was given if all could be set; what else this host adds to files, such as labels, is left out of
+/// account.
 ///
 /// # Errors
 /// Fails when something cannot be read, and on a socket, which no tree holds.
@@ -181,7 +182,8 @@ fn read_attributes(place: &Path) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
         result => result.context("listing its extended attributes")?,
     };
     let mut attributes = BTreeMap::new();
-    for name in names.split(|byte| *byte == 0).filter(|name| !name.is_empty() && *name != ATTRIBUTE_OF_THE_HOST) {
+    let counts = |name: &&[u8]| attributes::is_of_a_package(name) || name.starts_with(ACCESS_CONTROL_LISTS);
+    for name in names.split(|byte| *byte == 0).filter(counts) {
         let mut value = Vec::with_capacity(LONGEST_BYTES);
         rustix::fs::lgetxattr(place, name, rustix::buffer::spare_capacity(&mut value))
             .context("reading its extended attributes")?;
@@ -247,6 +249,35 @@ mod tests {
         assert_eq!(digest(directory.path()).unwrap().0, expected);
         fs::remove_file(place("z")).unwrap();
         assert_ne!(digest(directory.path()).unwrap().0, expected);
+    }
+
+    /// Not below a directory for temporary files, which may be in memory and then has no attributes.
+    #[test]
+    fn what_the_host_adds_to_files_is_not_in_the_digest() {
+        let tree = own_tree();
+        let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+        write(&tree, directory.path()).unwrap();
+        let set = |path: &str, name: &str, value: &[u8]| {
+            rustix::fs::lsetxattr(directory.path().join(path), name, value, XattrFlags::empty())
+        };
+        set("a", "user.label", b"one").unwrap();
+        set("a/one", "user.overlay.origin", b"two").unwrap();
+        assert_eq!(digest(directory.path()).unwrap().0, tree.digest().unwrap());
+        // ACL_USER_OBJ rwx, ACL_USER 1 rwx, ACL_GROUP_OBJ -, ACL_MASK rwx, ACL_OTHER -.
+        let entries: [(u16, u16, u32); 5] =
+            [(1, 7, u32::MAX), (2, 7, 1), (4, 0, u32::MAX), (0x10, 7, u32::MAX), (0x20, 0, u32::MAX)];
+        let mut list = 2_u32.to_le_bytes().to_vec();
+        for (tag, permissions, id) in entries {
+            list.extend([tag.to_le_bytes(), permissions.to_le_bytes()].concat());
+            list.extend(id.to_le_bytes());
+        }
+        set("a", "system.posix_acl_access", &list).unwrap();
+        fs::set_permissions(directory.path().join("a"), Permissions::from_mode(0o755)).unwrap();
+        assert_ne!(
+            digest(directory.path()).unwrap().0,
+            tree.digest().unwrap(),
+            "an access control list lets others in"
+        );
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
+pub mod attributes;
 mod edit;
 mod merge;
 mod query;
@@ -213,7 +214,7 @@ pub struct Entry {
     pub gid: u32,
     /// Modification time in seconds since 1970-01-01 UTC.
     pub mtime: u64,
-    /// Extended attributes by name (`security.capability`, ...). cpio cannot hold them, OCI layers can.
+    /// Extended attributes by name: those of [`attributes::is_of_a_package`]. cpio cannot hold them, OCI layers can.
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
     /// What the entry is.
     pub kind: Kind,

@@ -16,6 +16,7 @@ use super::number::{self, Number};
 use super::pax;
 use crate::format::tally::Tally;
 use crate::format::text::quoted;
+use crate::tree::attributes;
 
 /// tar counts in blocks of so many bytes.
 pub(super) const BLOCK_BYTES: usize = 512;
@@ -188,6 +189,7 @@ impl<R: Source> Archive<R> {
             let applied = if twice { Err(anyhow!(NAMED_TWICE)) } else { apply(&mut member, &mut fields, &key, value) };
             applied.with_context(|| format!("reading the entry {}", quoted(&member.path)))?;
         }
+        self.leave_out_attributes(&mut member);
         ensure!(!member.path.is_empty(), "the entry before byte {} of the archive has an empty path", self.position);
         let read = fields.read_into(&mut member);
         read.map_err(|(field, reason)| {
@@ -197,6 +199,18 @@ impl<R: Source> Archive<R> {
         self.pending = member.content_bytes().checked_next_multiple_of(BLOCK_BYTES as u64).unwrap_or(u64::MAX);
         self.last_path.clone_from(&member.path);
         Ok(member)
+    }
+
+    /// The machine that made an archive is none of what the archive is for.
+    fn leave_out_attributes(&mut self, member: &mut Member) {
+        let warnings = &mut self.warnings;
+        member.xattrs.retain(|name, _| {
+            let stays = attributes::is_of_a_package(name);
+            if !stays {
+                warnings.add(ATTRIBUTES_LEFT_OUT, &quoted(name));
+            }
+            stays
+        });
     }
 
     fn header(&mut self) -> Result<Option<Box<tar::Header>>> {
@@ -317,6 +331,9 @@ impl<R: Source> Archive<R> {
         anyhow!("reading the tar header before byte {}: its {field} {reason}", self.position)
     }
 }
+
+const ATTRIBUTES_LEFT_OUT: &str =
+    "extended attributes that are of the machine where the archive was made, such as labels, are left out";
 
 const NAMED_TWICE: &str =
     "it has a name in a GNU header and another in a pax header; make the archive anew in one format";

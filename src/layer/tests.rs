@@ -424,6 +424,31 @@ fn extension_headers_that_readers_disagree_on_are_refused() {
 }
 
 #[test]
+fn of_extended_attributes_capabilities_stay_and_those_of_the_machine_are_named() {
+    let label: (&str, &[u8]) = ("SCHILY.xattr.security.selinux", b"system_u:object_r:container_file_t:s0:c1,c2\0");
+    let tar = Tar::default()
+        .pax(&[label])
+        .directory("d")
+        .pax(&[label, ("SCHILY.xattr.security.capability", b"c"), ("SCHILY.xattr.security.ima", b"\x03\x02")])
+        .file("d/f", "")
+        .pax(&[("SCHILY.xattr.trusted.overlay.opaque", b"y"), ("SCHILY.xattr.user.a", b"")])
+        .file("d/g", "")
+        .pax(&[("SCHILY.xattr.security.capability.x", b""), ("RHT.security.selinux", b"label")])
+        .link(b'2', "d/l", "f");
+    let layer = tar.read().unwrap();
+    let found = |path: &[u8]| layer.tree.get(path).unwrap().xattrs.clone();
+    assert_eq!(found(b"d/f"), [(b"security.capability".to_vec(), b"c".to_vec())].into());
+    for path in [&b"d"[..], b"d/g", b"d/l"] {
+        assert_eq!(found(path), [].into());
+    }
+    assert_eq!(
+        layer.warnings.lines().collect::<Vec<_>>(),
+        ["extended attributes that are of the machine where the archive was made, such as labels, are left out: \
+          \"security.selinux\", \"security.ima\", \"trusted.overlay.opaque\", ... (6 in all)"]
+    );
+}
+
+#[test]
 fn odd_attributes_and_devices_are_refused() {
     for name in ["", "a\0b"] {
         let error = Tar::default().pax(&[(&format!("SCHILY.xattr.{name}"), b"v")]).file("f", "").refusal();
@@ -455,7 +480,7 @@ fn what_is_unpacked_and_what_is_kept_in_memory_have_a_limit() {
         let error = read(bytes, limit_bytes, 1000).unwrap_err();
         assert!(error.contains(&format!("it unpacks to more than {limit_bytes} bytes")), "{error}");
     }
-    let attribute: &[(&str, &[u8])] = &[("SCHILY.xattr.user.a", &[b'v'; 10_000])];
+    let attribute: &[(&str, &[u8])] = &[("SCHILY.xattr.security.capability", &[b'v'; 10_000])];
     let linked = |count: usize| {
         let tar = Tar::default().pax(attribute).file("f", "");
         (0..count).fold(tar, |tar, number| tar.link(b'1', &format!("link{number}"), "f")).end()
@@ -471,14 +496,16 @@ fn what_is_unpacked_and_what_is_kept_in_memory_have_a_limit() {
 
 #[test]
 fn the_canonical_archive_has_pinned_bytes() {
-    let tar =
-        Tar::default().pax(&[("SCHILY.xattr.user.k", b"v"), ("mtime", b"5.5")]).file("b", "1").link(b'1', "a", "b");
+    let tar = Tar::default()
+        .pax(&[("SCHILY.xattr.security.capability", b"v"), ("mtime", b"5.5")])
+        .file("b", "1")
+        .link(b'1', "a", "b");
     let mut canonical = Vec::new();
     write_tar(&tar.read().unwrap().tree, &mut canonical).unwrap();
     assert_eq!(canonical.len(), 512 * 7);
     assert_eq!(
         Digest::of(&canonical).to_string(),
-        "sha256:7fb66e6a0fcfffaa130cfc01bf9d32b6951aea13f144ba6a11019b34f7872ca9"
+        "sha256:4942d157ae9dfbff5e4b260372a7faf83a208937eab0a8f6c17293ced870778b"
     );
 }
 

@@ -131,10 +131,11 @@ write_inventory() {
         | { grep -v '^gpg-pubkey' || true; } | LC_ALL=C sort > out/inventory
 }
 
-# ARGUMENTS...: archives what they name; access control lists are nothing that an initrd could hold.
+# ARGUMENTS...: archives what they name. Of extended attributes with the capabilities alone: the others are of the machine that
+# this runs on, such as labels of SELinux (tree/attributes.rs).
 archive() {
-    tar --file=out/base.tar --directory="$root" --format=posix --sort=name --numeric-owner --xattrs --xattrs-include='*' \
-        --xattrs-exclude='system.posix_acl_*' --pax-option=delete=atime,delete=ctime "$@"
+    tar --file=out/base.tar --directory="$root" --format=posix --sort=name --numeric-owner \
+        --xattrs --xattrs-include='security.capability' --pax-option=delete=atime,delete=ctime "$@"
 }
 
 export_tree() {

@@ -3,7 +3,7 @@
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use super::{Content, Entry, Kind, Tree, join};
+use super::{Content, Entry, Kind, Tree, attributes, join};
 
 /// A tree of a few dozen entries of all kinds: long names, names that are not UTF-8, hard links, attributes.
 pub(crate) fn tree() -> impl Strategy<Value = Tree> {
@@ -48,7 +48,7 @@ fn path() -> impl Strategy<Value = Vec<Vec<u8>>> {
 fn entry() -> impl Strategy<Value = Entry> {
     let number = || prop_oneof![Just(0), Just(0o7777777), Just(0o10000000), 0..u32::MAX];
     let mtime = prop_oneof![Just(0), Just(1_700_000_000), any::<u32>().prop_map(u64::from)];
-    let xattrs = btree_map("[a-z]{1,8}\\.[a-z]{1,8}".prop_map(String::into_bytes), vec(any::<u8>(), 0..8), 0..2);
+    let xattrs = btree_map(Just(attributes::CAPABILITIES.to_vec()), vec(any::<u8>(), 0..8), 0..2);
     let fields = (0_u32..=0o7777, number(), number(), mtime, xattrs, kind());
     fields.prop_map(|(permissions, uid, gid, mtime, xattrs, kind)| Entry { permissions, uid, gid, mtime, xattrs, kind })
 }

@@ -200,11 +200,13 @@ fn the_result_is_printed_and_private() {
 }
 
 #[test]
-fn attributes_that_cpio_cannot_hold_are_warned_of_once_with_their_count() {
+fn attributes_that_are_lost_are_warned_of_once_with_their_count() {
     let place = Place::new();
     let members = [
         pax("SCHILY.xattr.security.capability", "\u{1}\n"),
         file("a", ""),
+        pax("SCHILY.xattr.security.selinux", "system_u:object_r:container_file_t:s0:c1,c2"),
+        file("b", ""),
         pax("SCHILY.xattr.user.b", "c"),
         file("init", ""),
     ];
@@ -215,7 +217,11 @@ fn attributes_that_cpio_cannot_hold_are_warned_of_once_with_their_count() {
         stderr(&output).lines().filter(|line| line.starts_with("warning")).map(str::to_owned).collect();
     assert_eq!(
         warnings,
-        ["warning: 2 extended attributes left out (file capabilities, labels): cpio cannot hold them"]
+        [
+            "warning: extended attributes that are of the machine where the archive was made, such as labels, are left out: \
+             \"security.selinux\", \"user.b\"",
+            "warning: the capabilities of 1 files are left out: cpio cannot hold them"
+        ]
     );
 }
 

@@ -33,6 +33,7 @@ mod kernel_install;
 mod kernel_install_base;
 mod kernel_install_failures;
 mod kernel_install_uki;
+mod labels;
 mod local_users;
 mod lock;
 mod machine;
