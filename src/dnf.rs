@@ -107,6 +107,16 @@ pub fn key_file_name(repository: &str, position: usize) -> String {
     format!("{repository}-{position}.asc")
 }
 
+/// Lines `REPOSITORY NAME...` with the files of each repository's keys.
+pub fn repository_keys(repositories: &BTreeMap<String, Repository>) -> String {
+    let mut text = String::new();
+    for (id, repository) in repositories {
+        let names: Vec<String> = (0..repository.gpg_keys.len()).map(|position| key_file_name(id, position)).collect();
+        let _ = writeln!(text, "{id} {}", names.join(" "));
+    }
+    text
+}
+
 /// Lines `NAME PATH` for the keys that are files of the builder image.
 pub fn builder_keys(repositories: &BTreeMap<String, Repository>) -> String {
     let mut text = String::new();
@@ -320,6 +330,7 @@ mod tests {
         gpgkey=file:///ocinitrd/keys/a-0.asc file:///ocinitrd/keys/a-1.asc
         ");
         assert_eq!(builder_keys(&repositories), "a-1.asc /etc/k\n");
+        assert_eq!(repository_keys(&repositories), "a a-0.asc a-1.asc\n");
     }
 
     #[test]

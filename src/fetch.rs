@@ -12,7 +12,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use crate::download::{Downloader, Meter, Unobtainable};
 use crate::format::checksum::Checksum;
 use crate::format::digest::Digest;
-use crate::format::openpgp::Fingerprint;
+use crate::format::openpgp::{Fingerprint, PublicKey};
 use crate::format::text::Escaped;
 use crate::names::Place;
 use crate::parallel;
@@ -57,12 +57,12 @@ pub struct Archives {
 impl Places {
     /// Where `package` may be. An archive has the package under `$name`, `$version`, `$release`, `$arch`, `$source_name`,
     /// `$source_version`, `$source_release` (of the source rpm), `$file` (the rpm file's name), `$location` (where it is in the
-    /// repository), `$releasever`, `$basearch` and `$keyid` (the last eight hex digits of the fingerprint of the key that signed
-    /// it, as koji keeps signed packages). Where it is not known yet which `key` did, it may be any of the repository's.
+    /// repository), `$releasever`, `$basearch` and `$keyid` (the last eight hex digits of the id of the key that signed it, or of
+    /// a subkey, as koji keeps signed packages). Where it is not known yet which `key` did, it may be any of the repository's.
     ///
     /// # Errors
     /// Fails when the package's repository is not known, or is a server's and names a file of this machine; and on an unknown variable.
-    pub fn of(&self, package: &Package, key: Option<&Fingerprint>) -> Result<Vec<String>> {
+    pub fn of(&self, package: &Package, key: Option<&PublicKey>) -> Result<Vec<String>> {
         let mut locations = self.files(package);
         let base_urls = self.base_urls.get(&package.repository);
         let place = Place::of(&package.location);
@@ -83,15 +83,20 @@ impl Places {
             Some(base_urls) => locations.extend(base_urls.iter().map(|base_url| join(base_url, &package.location))),
         }
         if let Some(archives) = self.archives.get(&package.repository) {
-            let archived = self.archived(package, archives, key.map_or(&archives.keys[..], std::slice::from_ref));
+            // Which of a key's subkeys made the signature is not in the lock.
+            let keys: Vec<&Fingerprint> = match key {
+                Some(key) => key.fingerprints().collect(),
+                None => archives.keys.iter().collect(),
+            };
+            let archived = self.archived(package, &archives.addresses, &keys);
             locations.extend(archived.with_context(|| format!("in archive of [repos.{}]", package.repository))?);
         }
         Ok(locations)
     }
 
-    fn archived(&self, package: &Package, archives: &Archives, keys: &[Fingerprint]) -> Result<Vec<String>> {
+    fn archived(&self, package: &Package, addresses: &[String], keys: &[&Fingerprint]) -> Result<Vec<String>> {
         let mut locations = Vec::new();
-        for address in &archives.addresses {
+        for address in addresses {
             for key in keys {
                 let variables = archive_variables(package, key).into_iter().chain(self.variables.clone()).collect();
                 let location = substitute(address, &variables)?;
@@ -127,8 +132,8 @@ fn archive_variables(package: &Package, key: &Fingerprint) -> Variables {
     let mut source = source.rsplitn(3, '-');
     let mut part = || source.next().unwrap_or_default().to_owned();
     let (source_release, source_version, source_name) = (part(), part(), part());
-    let fingerprint = key.to_string();
-    let keyid = fingerprint[fingerprint.len().saturating_sub(8)..].to_owned();
+    let [.., third, second, last, end] = key.key_id();
+    let keyid = format!("{third:02x}{second:02x}{last:02x}{end:02x}");
     let values = [
         ("name", package.name.clone()),
         ("version", package.version.clone()),
@@ -380,16 +385,34 @@ mod tests {
         };
         let package = Package { source_rpm: "al-pha-1.0-2.fc44.src.rpm".into(), ..package(b"", "a/alpha.rpm") };
         let file = directory.path().join("alpha-1-1.noarch.rpm");
-        let of_key =
-            |key| format!("https://koji.example/al-pha/1.0/2.fc44/data/signed/{key}/noarch/alpha-1-1.noarch.rpm");
-        let before =
-            [file.to_str().unwrap(), "/srv/repo/a/alpha.rpm", "https://updates.example/44/x86_64/alpha-1-1.noarch.rpm"];
-        let with = |of_keys: &[String]| -> Vec<String> {
-            let archived = of_keys.iter().map(String::as_str).chain(["https://copy.example/a/alpha.rpm"]);
-            before.into_iter().chain(archived).map(str::to_owned).collect()
+        let archived = |directories: &[&str]| -> Vec<String> {
+            let of_key = |directory: &&str| {
+                format!("https://koji.example/al-pha/1.0/2.fc44/data/signed/{directory}/noarch/alpha-1-1.noarch.rpm")
+            };
+            let before = [
+                file.to_str().unwrap(),
+                "/srv/repo/a/alpha.rpm",
+                "https://updates.example/44/x86_64/alpha-1-1.noarch.rpm",
+            ];
+            let locations = before.into_iter().map(str::to_owned).chain(directories.iter().map(of_key));
+            locations.chain(["https://copy.example/a/alpha.rpm".to_owned()]).collect()
         };
-        assert_eq!(places.of(&package, Some(&keys[0])).unwrap(), with(&[of_key("6d9f90a6")]));
+        // The id of a key of version 6 is the beginning of its fingerprint, and each key may sign.
+        let key = |fingerprint: &str, subkeys: &[&str]| PublicKey {
+            fingerprint: fingerprint.parse().unwrap(),
+            subkeys: subkeys.iter().map(|subkey| subkey.parse().unwrap()).collect(),
+            user_ids: Vec::new(),
+            armored: String::new(),
+        };
+        let six = "cb186c4f0609a697e4d52dfa6c722b0c1f1e27c18a56708f6525ec27bad9acc9";
+        let subkey = "12c83f1e706f6308fe151a417743a1f033790e93e9978488d1db378da9930885";
+        for (key, directories) in [
+            (key("36f612dcf27f7d1a48a835e4dbfcf71c6d9f90a6", &[]), &["6d9f90a6"][..]),
+            (key(six, &[subkey]), &["0609a697", "706f6308"]),
+        ] {
+            assert_eq!(places.of(&package, Some(&key)).unwrap(), archived(directories));
+        }
         // Before its signature was looked at.
-        assert_eq!(places.of(&package, None).unwrap(), with(&[of_key("6d9f90a6"), of_key("00000001")]));
+        assert_eq!(places.of(&package, None).unwrap(), archived(&["6d9f90a6", "00000001"]));
     }
 }

@@ -1,9 +1,11 @@
 //! Rpms in the store to the certainty who signed them.
 //!
-//! Which key signed an rpm is read from it here; that the signature is right is verified by rpm's own verifier in the
-//! builder image, against the locked keys and no other. It is verified once: the cache remembers rpm and keys.
+//! Which keys say to have signed an rpm is read from it here; whether that is true is verified by rpm's own verifier in the
+//! builder image, one signature at a time and with no key at hand but the one that is to have made it. A package counts when
+//! one key that may sign it did, and that rpm knows such keys and signatures; what could not be checked beside that is said.
+//! It is verified once: the cache remembers rpm and key.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -13,55 +15,65 @@ use crate::cache::{self, Cache, Kind};
 use crate::engine::Builder;
 use crate::format::digest::Digest;
 use crate::format::openpgp::{Fingerprint, PublicKey};
+use crate::format::tally::Tally;
 use crate::lock::Key;
 use crate::progress::Progress;
 use crate::repository::Package;
-use crate::rpm_package;
-use crate::steps::verify;
+use crate::rpm_package::{self, Author, Signature};
+use crate::steps::verify::{self, Check, Verdict};
 use crate::store::Store;
 
-/// The keys that signed `packages`, by `NAME-[EPOCH:]VERSION-RELEASE.ARCH`; `keys` has those of each repository, by its id.
+/// The keys that signed `packages`, by `NAME-[EPOCH:]VERSION-RELEASE.ARCH`; `keys` has those of each repository, by its id. Of
+/// several keys that signed a package, it is the first of its repository's.
 ///
 /// # Errors
-/// Fails on an rpm that is not signed, or not by a key of its repository.
-pub fn signers<'p>(
+/// Fails on rpms that are not signed, not by a key of their repository, in ways that the builder's rpm does not know, or
+/// damaged, naming each.
+pub async fn signers<'p>(
+    builder: &Builder,
     packages: impl Iterator<Item = &'p Package>,
     keys: &BTreeMap<String, Vec<PublicKey>>,
     store: &Store,
+    progress: &Progress,
 ) -> Result<BTreeMap<String, Fingerprint>> {
-    packages.map(|package| Ok((package.nevra(), signer(package, &keys[&package.repository], store)?))).collect()
+    let cache = Cache::of(store);
+    let (mut signers, mut unverified) = (BTreeMap::new(), Vec::new());
+    for package in packages {
+        let signed = Signed::read(package, &keys[&package.repository].iter().collect::<Vec<_>>(), store)?;
+        let first = &signed.claims[0].key;
+        if cache.record::<bool>(Kind::Signature, &record_key(package.checksum, first)) == Some(true) {
+            signers.insert(package.nevra(), first.fingerprint.clone());
+        } else {
+            unverified.push(signed);
+        }
+    }
+    signers.extend(check(builder, &unverified, &cache, progress).await?);
+    Ok(signers)
 }
 
-fn signer(package: &Package, keys: &[PublicKey], store: &Store) -> Result<Fingerprint> {
-    let nevra = package.nevra();
-    let issuer = rpm_package::signer(&store.path(&package.checksum)).with_context(|| format!("reading {nevra}"))?;
-    let refused = || format!("not using the package {nevra} of the repository {}", package.repository);
-    let Some(issuer) = issuer else {
-        bail!("{}: it is not signed; only packages that a key of gpg_keys signed are installed", refused());
-    };
-    let key = keys.iter().find(|key| key.made(&issuer)).with_context(|| {
-        format!("{}: it is signed by the key {issuer}, which is none of gpg_keys of that repository", refused())
-    })?;
-    Ok(key.fingerprint.clone())
-}
-
-/// The packages whose signature was not verified yet with these keys.
+/// The packages of which it was not verified yet that the key signed them.
 pub fn unverified<'p>(
     keys: &BTreeMap<Fingerprint, Key>,
     packages: &[(&'p Package, &'p Fingerprint)],
     store: &Store,
-) -> Vec<(&'p Package, &'p Fingerprint)> {
+) -> Result<Vec<(&'p Package, &'p Fingerprint)>> {
     let cache = Cache::of(store);
-    let is_known = |package: &Package, key: &Fingerprint| {
-        cache.record::<bool>(Kind::Signature, &record_key(keys, package.checksum, key)) == Some(true)
-    };
-    packages.iter().copied().filter(|(package, key)| !is_known(package, key)).collect()
+    let mut unverified = Vec::new();
+    for (package, fingerprint) in packages {
+        let key =
+            locked_key(keys, fingerprint).with_context(|| format!("looking for the key of {}", package.nevra()))?;
+        if cache.record::<bool>(Kind::Signature, &record_key(package.checksum, &key)) != Some(true) {
+            unverified.push((*package, *fingerprint));
+        }
+    }
+    Ok(unverified)
 }
 
-/// Verifies the signatures of `packages` (with the key that is to have made each), as far as that was not done before.
+/// Verifies that of each package the key which the lock names signed it. The signatures of the other locked keys are verified
+/// too: one of them that is wrong does not become right by another.
 ///
 /// # Errors
-/// Fails when an rpm is unsigned, signed by another key or damaged, naming each such rpm.
+/// Fails when an rpm is not signed by that key, in a way that the builder's rpm does not know, or damaged, naming each.
 pub async fn verify(
     builder: &Builder,
     keys: &BTreeMap<Fingerprint, Key>,
@@ -69,22 +81,15 @@ pub async fn verify(
     store: &Store,
     progress: &Progress,
 ) -> Result<()> {
-    let unverified = unverified(keys, packages, store);
-    if unverified.is_empty() {
-        return Ok(());
+    let locked = keys.keys().map(|fingerprint| locked_key(keys, fingerprint)).collect::<Result<Vec<_>>>()?;
+    let mut signed = Vec::new();
+    for (package, fingerprint) in packages {
+        let is_signer = |key: &&PublicKey| key.fingerprint == **fingerprint;
+        let others = locked.iter().filter(|key| !is_signer(key));
+        let first: Vec<&PublicKey> = locked.iter().filter(is_signer).chain(others).collect();
+        signed.push(Signed::read(package, &first, store)?.by(fingerprint)?);
     }
-    let stage = progress.stage("verifying signatures", None);
-    for (package, key) in &unverified {
-        check_signer(keys, package, key, store)?;
-    }
-    let armored = keys.iter().map(|(fingerprint, key)| (fingerprint.to_string(), key.armored.clone())).collect();
-    let rpms: Vec<(String, PathBuf)> = unverified.iter().map(|(package, _)| rpm_file(package, store)).collect();
-    verify::verify(builder, &armored, &rpms, progress).await?;
-    let cache = Cache::of(store);
-    for (package, key) in &unverified {
-        cache.keep(Kind::Signature, &record_key(keys, package.checksum, key), &true)?;
-    }
-    stage.finish(&format!("{} packages", unverified.len()));
+    check(builder, &signed, &Cache::of(store), progress).await?;
     Ok(())
 }
 
@@ -93,18 +98,313 @@ pub fn rpm_file(package: &Package, store: &Store) -> (String, PathBuf) {
     (format!("{}.rpm", package.nevra()), store.path(&package.checksum))
 }
 
-/// That one key vouches for it does not make up for another having signed it.
-fn check_signer(keys: &BTreeMap<Fingerprint, Key>, package: &Package, key: &Fingerprint, store: &Store) -> Result<()> {
-    let nevra = package.nevra();
-    let armored = &keys.get(key).with_context(|| format!("the key {key} of {nevra} is not in the lock"))?.armored;
-    let found =
-        PublicKey::parse_all(armored.as_bytes()).with_context(|| format!("reading the key {key} of the lock"))?;
-    let signer = signer(package, &found, store)?;
-    ensure!(signer == *key, "{nevra} is signed by {signer}, the lock says by {key}");
-    Ok(())
+/// A package with what its rpm says of who signed it.
+struct Signed<'p> {
+    package: &'p Package,
+    rpm: PathBuf,
+    /// Signatures by keys that are at hand, those of the preferred key first; at least one.
+    claims: Vec<Claim>,
+    /// Who made the others.
+    others: Vec<Author>,
+    /// How many of the claims are enough, if they are right: the others are verified, too.
+    sufficient: usize,
 }
 
-fn record_key(keys: &BTreeMap<Fingerprint, Key>, rpm: Digest, key: &Fingerprint) -> Digest {
-    let armored: Vec<&String> = keys.values().map(|key| &key.armored).collect();
-    cache::key(Kind::Signature, &json!({ "rpm": rpm, "key": key, "keys": armored }))
+/// A signature that names a key.
+struct Claim {
+    key: PublicKey,
+    signature: Signature,
+}
+
+impl<'p> Signed<'p> {
+    fn read(package: &'p Package, keys: &[&PublicKey], store: &Store) -> Result<Self> {
+        let (nevra, rpm) = (package.nevra(), store.path(&package.checksum));
+        let signatures = rpm_package::signatures(&rpm).with_context(|| format!("reading {nevra}"))?;
+        let is_by = |key: &PublicKey, signature: &Signature| match &signature.author {
+            Author::Key(issuer) => key.made(issuer),
+            Author::Unknown(_) => false,
+        };
+        let mut claims = Vec::new();
+        for key in keys {
+            let own = signatures.iter().filter(|signature| is_by(key, signature));
+            claims.extend(own.map(|signature| Claim { key: (*key).clone(), signature: signature.clone() }));
+        }
+        let is_claimed = |signature: &Signature| claims.iter().any(|claim| claim.signature == *signature);
+        let others: Vec<Author> = signatures.into_iter().filter(|one| !is_claimed(one)).map(|one| one.author).collect();
+        let Some(reason) = claims.is_empty().then(|| refusal(&others)) else {
+            return Ok(Signed { package, rpm, sufficient: claims.len(), claims, others });
+        };
+        bail!("not using the package {nevra} of the repository {}: {reason}", package.repository)
+    }
+
+    /// Only this key will do.
+    fn by(mut self, key: &Fingerprint) -> Result<Self> {
+        self.sufficient = self.claims.iter().filter(|claim| claim.key.fingerprint == *key).count();
+        let signer = &self.claims[0].key.fingerprint;
+        ensure!(self.sufficient > 0, "{} is signed by {signer}, the lock says by {key}", self.package.nevra());
+        Ok(self)
+    }
+}
+
+/// Why a package with these signatures, none of which is by a key that is at hand, is not used.
+fn refusal(authors: &[Author]) -> String {
+    let of_keys = authors.iter().filter_map(|author| match author {
+        Author::Key(issuer) => Some(issuer.to_string()),
+        Author::Unknown(_) => None,
+    });
+    let issuers: BTreeSet<String> = of_keys.collect();
+    let issuers: Vec<String> = issuers.into_iter().collect();
+    match (issuers.as_slice(), authors.first()) {
+        (_, None) => "it is not signed; only packages that a key of gpg_keys signed are installed".to_owned(),
+        ([], Some(Author::Unknown(reason))) => format!(
+            "it has only signatures of a kind that is not known here ({reason}); only packages that a key of gpg_keys signed \
+             are installed"
+        ),
+        ([one], _) => format!("it is signed by the key {one}, which is none of gpg_keys of that repository"),
+        (several, _) => {
+            format!(
+                "it is signed by the keys {}, none of which is in gpg_keys of that repository",
+                several.join(" and ")
+            )
+        }
+    }
+}
+
+/// Has rpm verify what is claimed; returns the key of the first claim of each package that is right.
+async fn check(
+    builder: &Builder,
+    signed: &[Signed<'_>],
+    cache: &Cache,
+    progress: &Progress,
+) -> Result<BTreeMap<String, Fingerprint>> {
+    if signed.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let stage = progress.stage("verifying signatures", None);
+    let claims = signed.iter().flat_map(|one| one.claims.iter().map(|claim| (&one.rpm, claim)));
+    let checks: Vec<Check<'_>> = claims
+        .map(|(rpm, Claim { key, signature })| Check {
+            key: &key.fingerprint,
+            armored: &key.armored,
+            rpm: rpm.as_path(),
+            signature,
+        })
+        .collect();
+    let verdicts = verify::verify(builder, &checks, progress).await?;
+    let judgement = judge(signed, &verdicts)?;
+    judgement.unchecked.lines().for_each(|line| progress.warn(&line));
+    let mut signers = BTreeMap::new();
+    for (signed, key) in signed.iter().zip(judgement.keys) {
+        cache.keep(Kind::Signature, &record_key(signed.package.checksum, key), &true)?;
+        signers.insert(signed.package.nevra(), key.fingerprint.clone());
+    }
+    stage.finish(&format!("{} packages", signed.len()));
+    Ok(signers)
+}
+
+/// What the verdicts on all claims come to.
+struct Judgement<'s> {
+    /// The key that signed each package.
+    keys: Vec<&'s PublicKey>,
+    /// The signatures beside that which could not be checked.
+    unchecked: Tally,
+}
+
+fn judge<'s>(signed: &'s [Signed<'_>], verdicts: &[Verdict]) -> Result<Judgement<'s>> {
+    let (mut keys, mut unchecked) = (Vec::new(), Tally::default());
+    let (mut wrong, mut unknown) = (Vec::new(), Vec::new());
+    let mut rest = verdicts;
+    for one in signed {
+        let (own, others) = rest.split_at(one.claims.len());
+        rest = others;
+        let nevra = one.package.nevra();
+        let told = |verdict: &Verdict| match verdict {
+            Verdict::Wrong(words) => Some(format!("{nevra}: {words}")),
+            _ => None,
+        };
+        wrong.extend(own.iter().filter_map(told));
+        match own[..one.sufficient].iter().position(|verdict| *verdict == Verdict::Right) {
+            Some(position) => keys.push(&one.claims[position].key),
+            None => unknown.extend(own[..one.sufficient].iter().zip(&one.claims).map(|(verdict, claim)| {
+                format!("{nevra}: signed by the key {}: {}", claim.key.fingerprint, verdict.words())
+            })),
+        }
+        one.tally(own, &mut unchecked);
+    }
+    ensure!(
+        wrong.is_empty(),
+        "not installing packages whose signature does not verify with the keys of the definition:\n{}\n\
+         check gpg_keys of the repository they come from, or the repository itself",
+        wrong.join("\n")
+    );
+    ensure!(
+        unknown.is_empty(),
+        "not installing packages whose signatures the rpm of the builder image cannot check:\n{}\n\
+         use a builder image with an rpm that knows them, or have them signed by a key that it knows",
+        unknown.join("\n")
+    );
+    Ok(Judgement { keys, unchecked })
+}
+
+impl Signed<'_> {
+    /// Counts the signatures that were not checked.
+    fn tally(&self, verdicts: &[Verdict], tally: &mut Tally) {
+        let nevra = self.package.nevra();
+        for (verdict, Claim { key, .. }) in verdicts.iter().zip(&self.claims) {
+            if let Verdict::Unknown(words) = verdict {
+                let key = &key.fingerprint;
+                tally.add(
+                    &format!("signatures by the key {key} were not checked ({words}), beside one that was"),
+                    &nevra,
+                );
+            }
+        }
+        for author in &self.others {
+            let who = match author {
+                Author::Key(issuer) => {
+                    format!("by the key {issuer}, which is none of the repository {},", self.package.repository)
+                }
+                Author::Unknown(reason) => format!("of a kind that is not known here ({reason})"),
+            };
+            tally.add(&format!("signatures {who} were not checked, beside one that was"), &nevra);
+        }
+    }
+}
+
+/// The key of a lock by its fingerprint.
+///
+/// # Errors
+/// Fails when the lock does not have it, or has another by its name.
+pub fn locked_key(keys: &BTreeMap<Fingerprint, Key>, fingerprint: &Fingerprint) -> Result<PublicKey> {
+    let key = keys.get(fingerprint).with_context(|| format!("the key {fingerprint} is not in the lock"))?;
+    let mut found = PublicKey::parse_all(key.armored.as_bytes())
+        .with_context(|| format!("reading the key {fingerprint} of the lock"))?;
+    let position = found.iter().position(|key| key.fingerprint == *fingerprint);
+    Ok(found.swap_remove(position.with_context(|| format!("what the lock calls the key {fingerprint} is another"))?))
+}
+
+fn record_key(rpm: Digest, key: &PublicKey) -> Digest {
+    cache::key(Kind::Signature, &json!({ "rpm": rpm, "key": key.fingerprint, "armored": key.armored }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::openpgp::Issuer;
+    use crate::format::time::Timestamp;
+
+    fn package() -> Package {
+        Package {
+            name: "alpha".into(),
+            epoch: 0,
+            version: "1".into(),
+            release: "1".into(),
+            arch: "noarch".into(),
+            repository: "r".into(),
+            location: "alpha.rpm".into(),
+            checksum: Digest::of(b""),
+            size_bytes: 0,
+            installed_size_bytes: 0,
+            build_time: Timestamp::default(),
+            source_rpm: String::new(),
+            license: String::new(),
+        }
+    }
+
+    fn key(digits: &str) -> PublicKey {
+        let fingerprint = digits.repeat(20).parse().unwrap();
+        PublicKey { fingerprint, subkeys: Vec::new(), user_ids: Vec::new(), armored: String::new() }
+    }
+
+    /// What comes of these verdicts on a signature by each of the keys 01, 02, ..., of which the first `sufficient` are enough: the
+    /// key and what was not checked.
+    fn judged(verdicts: &[Verdict], sufficient: usize, others: &[Author]) -> Result<(String, Vec<String>)> {
+        let package = package();
+        let claim = |number: usize| {
+            let key = key(&format!("{number:02}"));
+            let author = Author::Key(Issuer::Fingerprint(key.fingerprint.clone()));
+            Claim { key, signature: Signature::made_up(author, &[]) }
+        };
+        let claims = (1..=verdicts.len()).map(claim).collect();
+        let signed = [Signed { package: &package, rpm: PathBuf::new(), claims, others: others.to_vec(), sufficient }];
+        let judgement = judge(&signed, verdicts)?;
+        let key = judgement.keys[0].fingerprint.to_string()[..2].to_owned();
+        Ok((key, judgement.unchecked.lines().collect()))
+    }
+
+    fn unknown() -> Verdict {
+        Verdict::Unknown("rpm says: NOKEY".to_owned())
+    }
+
+    fn wrong() -> Verdict {
+        Verdict::Wrong("BAD".to_owned())
+    }
+
+    #[test]
+    fn first_signature_that_is_right_counts_and_the_unchecked_are_told() {
+        let right = || Verdict::Right;
+        assert_eq!(judged(&[right(), right()], 2, &[]).unwrap(), ("01".to_owned(), vec![]));
+        assert_eq!(judged(&[unknown(), right()], 2, &[]).unwrap().0, "02");
+        let others = [Author::Key(Issuer::KeyId([9; 8])), Author::Unknown("it has version 9".to_owned())];
+        let (key, told) = judged(&[right(), unknown()], 2, &others).unwrap();
+        assert_eq!(key, "01");
+        let end = "were not checked, beside one that was: alpha-1-1.noarch";
+        assert_eq!(
+            told,
+            [
+                format!(
+                    "signatures by the key {} were not checked (rpm says: NOKEY), beside one that was: alpha-1-1.noarch",
+                    "02".repeat(20)
+                ),
+                format!("signatures by the key 0909090909090909, which is none of the repository r, {end}"),
+                format!("signatures of a kind that is not known here (it has version 9) {end}"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_signature_that_is_wrong_is_not_made_up_for_by_another_nor_one_that_the_lock_does_not_name() {
+        let message = |verdicts: &[Verdict], sufficient| judged(verdicts, sufficient, &[]).unwrap_err().to_string();
+        for verdicts in [[Verdict::Right, wrong()], [wrong(), Verdict::Right]] {
+            for sufficient in [1, 2] {
+                let error = message(&verdicts, sufficient);
+                assert!(
+                    error.contains("does not verify with the keys of the definition:\nalpha-1-1.noarch: BAD"),
+                    "{error}"
+                );
+            }
+        }
+        let error = message(&[unknown(), Verdict::Right], 1);
+        assert!(
+            error.starts_with("not installing packages whose signatures the rpm of the builder image cannot check")
+        );
+        assert!(error.contains(&format!("alpha-1-1.noarch: signed by the key {}: rpm says: NOKEY", "01".repeat(20))));
+        assert!(!error.contains(&"02".repeat(20)), "{error}");
+    }
+
+    #[test]
+    fn packages_that_nobody_at_hand_signed_are_refused_by_what_they_have() {
+        let [one, two] = [[1; 8], [2; 8]].map(|id| Author::Key(Issuer::KeyId(id)));
+        let unknown = Author::Unknown("it is no base64".to_owned());
+        let none = "which is none of gpg_keys of that repository";
+        let expected = [
+            (vec![], "it is not signed; only packages that a key of gpg_keys signed are installed".to_owned()),
+            (vec![one.clone(), unknown.clone()], format!("it is signed by the key 0101010101010101, {none}")),
+            (
+                vec![two, one],
+                "it is signed by the keys 0101010101010101 and 0202020202020202, none of which is in gpg_keys of that \
+                 repository"
+                    .to_owned(),
+            ),
+            (
+                vec![unknown],
+                "it has only signatures of a kind that is not known here (it is no base64); only packages that a key of \
+                 gpg_keys signed are installed"
+                    .to_owned(),
+            ),
+        ];
+        for (authors, message) in expected {
+            assert_eq!(refusal(&authors), message);
+        }
+    }
 }

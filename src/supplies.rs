@@ -1,6 +1,6 @@
 //! Locked packages to rpms in the store whose signatures were verified.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use crate::fetch::{self, Wanted};
 use crate::format::openpgp::Fingerprint;
@@ -20,15 +20,18 @@ pub async fn provide(workshop: &Workshop<'_>, section: &Section, packages: &[Loc
     let places = resolution::places(definition, &section.repos, &workshop.supply.rpm_directories);
     let wanted = |locked: &LockedPackage| {
         let package = locked.package();
-        Ok(Wanted { locations: places.of(&package, Some(&locked.key))?, package })
+        let key = signatures::locked_key(&section.keys, &locked.key)
+            .with_context(|| format!("looking for the key of {}", locked.nevra()))?;
+        Ok(Wanted { locations: places.of(&package, Some(&key))?, package })
     };
     let wanted = packages.iter().map(wanted).collect::<Result<Vec<_>>>()?;
     workshop.cancellation.unless(fetch::fetch(&wanted, &definition.argument, store, downloader, progress)).await?;
     let signed: Vec<(&Package, &Fingerprint)> =
         wanted.iter().zip(packages).map(|(wanted, locked)| (&wanted.package, &locked.key)).collect();
-    if !signatures::unverified(&section.keys, &signed, store).is_empty() {
+    let unverified = signatures::unverified(&section.keys, &signed, store)?;
+    if !unverified.is_empty() {
         let builder = workshop.builder().await?;
-        signatures::verify(builder, &section.keys, &signed, store, progress).await?;
+        signatures::verify(builder, &section.keys, &unverified, store, progress).await?;
     }
     identity::check_locked(&wanted.iter().map(|wanted| &wanted.package).collect::<Vec<_>>(), store)
 }

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use ocinitrd::format::digest::Digest;
-use ocinitrd::rpm_package::{RpmPackage, signer};
+use ocinitrd::rpm_package::{RpmPackage, signatures, with_one_signature};
 use ocinitrd_fuzz::with_file;
 
 const LEAD_BYTES: usize = 96;
@@ -36,7 +36,9 @@ fn with_signatures(bytes: &[u8]) -> Option<Vec<u8>> {
 
 fn read(bytes: &[u8]) {
     with_file(bytes, |path| {
-        let _ = signer(path);
+        for signature in signatures(path).unwrap_or_default() {
+            let _ = with_one_signature(path, &signature);
+        }
         let Ok(package) = RpmPackage::open(path) else { return };
         let Ok(mut payload) = package.payload() else { return };
         while let Ok(Some(_)) = payload.next_file() {

@@ -114,13 +114,11 @@ async fn acquire(
     solution: &solve::Solution,
 ) -> Result<Acquired> {
     let packages = look_up(metadata, solution, site.store)?;
-    let keys = sources::keys(repositories, &solution.keys)?;
+    let keys = sources::keys(repositories, &solution.keys, site.progress)?;
     let repos = sources::locked_repositories(site.definition, repositories, metadata, &keys);
     fetch(site, &repos, packages.values()).await?;
-    let signers = signatures::signers(packages.values(), &keys, site.store)?;
+    let signers = signatures::signers(site.builder, packages.values(), &keys, site.store, site.progress).await?;
     let keys = sources::locked_keys(&keys);
-    let signed: Vec<(&Package, &Fingerprint)> = packages.values().zip(signers.values()).collect();
-    signatures::verify(site.builder, &keys, &signed, site.store, site.progress).await?;
     let packages = identity::described_by_headers(&packages.values().collect::<Vec<_>>(), site.store)?;
     let packages: Packages = packages.into_iter().map(|package| (package.nevra(), package)).collect();
     Ok(Acquired { packages, repos, keys, signers })
@@ -167,6 +165,7 @@ async fn solve(
     };
     let stage = site.progress.stage("solving", None);
     let solution = solve::solve(site.builder, &solved, site.progress).await?;
+    sources::warn_of_refused_keys(&repositories, &solution.refused_keys, site.progress);
     let packages: BTreeSet<&Chosen> = solution.sets.iter().flat_map(|set| &set.packages).collect();
     let of_kernels: BTreeSet<&Chosen> = solution.kernels.iter().flatten().collect();
     stage.finish(&format!("{} packages, {} of the kernel", packages.len(), of_kernels.len()));

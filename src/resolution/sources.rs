@@ -12,6 +12,7 @@ use crate::download::Unobtainable;
 use crate::fetch::{Archives, Places};
 use crate::format::openpgp::{Fingerprint, PublicKey};
 use crate::lock::{self, Key};
+use crate::progress::Progress;
 use crate::repository::{self, Location, Metadata, Source, Variables, substitute};
 
 /// The keys of each repository, by its id.
@@ -117,18 +118,51 @@ fn copies(archives: &[String], variables: &Variables) -> Vec<String> {
     archives.iter().filter_map(directory).collect()
 }
 
-/// The keys of each repository, in the files that its definition names.
-pub(super) fn keys(repositories: &BTreeMap<String, Repository>, files: &BTreeMap<String, Vec<u8>>) -> Result<Keys> {
+/// The keys of each repository, in the files that its definition names. One that cannot be read is an error if the repository
+/// has no other, else a warning.
+pub(super) fn keys(
+    repositories: &BTreeMap<String, Repository>,
+    files: &BTreeMap<String, Vec<u8>>,
+    progress: &Progress,
+) -> Result<Keys> {
     let mut keys = Keys::new();
     for (id, repository) in repositories {
         let found: &mut Vec<PublicKey> = keys.entry(id.clone()).or_default();
+        let mut unreadable = Vec::new();
         for (position, name) in repository.gpg_keys.iter().enumerate() {
             let reading = || format!("reading the key {name} of [repos.{id}]");
             let text = files.get(&dnf::key_file_name(id, position)).with_context(reading)?;
-            found.extend(PublicKey::parse_all(text).with_context(reading)?);
+            let (readable, errors) = PublicKey::parse_readable(text).with_context(reading)?;
+            found.extend(readable);
+            unreadable.extend(errors.into_iter().map(|error| error.context(reading())));
+        }
+        match unreadable.pop() {
+            Some(error) if found.is_empty() => return Err(error),
+            last => unreadable.extend(last),
+        }
+        for error in unreadable {
+            progress.warn(&format!("{error:#}; signatures by it do not count"));
         }
     }
     Ok(keys)
+}
+
+/// `refused` are rpm's words on files of keys, by their names in the container.
+pub(super) fn warn_of_refused_keys(
+    repositories: &BTreeMap<String, Repository>,
+    refused: &BTreeMap<String, String>,
+    progress: &Progress,
+) {
+    for (id, repository) in repositories {
+        for (position, name) in repository.gpg_keys.iter().enumerate() {
+            if let Some(words) = refused.get(&dnf::key_file_name(id, position)) {
+                progress.warn(&format!(
+                    "the rpm of the builder image does not take a key in {name} of [repos.{id}], so signatures by it do not \
+                     count: {words}"
+                ));
+            }
+        }
+    }
 }
 
 pub(super) fn locked_keys(keys: &Keys) -> BTreeMap<Fingerprint, Key> {

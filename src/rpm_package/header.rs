@@ -35,12 +35,28 @@ struct Value {
     kind: u32,
     offset: usize,
     count: usize,
+    length: usize,
+}
+
+/// A tag as it is in a header.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry<'h> {
+    /// Its number.
+    pub tag: u32,
+    /// The number of its type.
+    pub kind: u32,
+    /// How many values it has.
+    pub count: usize,
+    /// The values.
+    pub data: &'h [u8],
 }
 
 /// One header: that of signatures, or that of the package.
 pub(super) struct Header {
     values: BTreeMap<u32, Value>,
     data: Vec<u8>,
+    /// Whether a tag is there more than once; the one whose data lie last counts.
+    pub repeats_a_tag: bool,
     /// Of the header as it is in the file.
     pub digest: Digest,
     /// Its length in the file.
@@ -77,10 +93,22 @@ impl Header {
             let (tag, kind) = (u32::try_from(field(0))?, u32::try_from(field(4))?);
             let (offset, count) = (usize::try_from(field(8))?, usize::try_from(field(12))?);
             ensure!(offset <= data.len() && count <= data.len(), "the header's tag {tag} is outside of its data");
-            values.push((tag, Value { kind, offset, count }));
+            values.push((tag, Value { kind, offset, count, length: 0 }));
         }
         check_extents(&mut values, &data)?;
-        Ok(Header { values: values.into_iter().collect(), data, digest, length_bytes })
+        let entries = values.len();
+        let values: BTreeMap<u32, Value> = values.into_iter().collect();
+        Ok(Header { repeats_a_tag: values.len() < entries, values, data, digest, length_bytes })
+    }
+
+    /// All tags, by their numbers.
+    pub(super) fn entries(&self) -> impl Iterator<Item = Entry<'_>> {
+        self.values.iter().map(|(tag, Value { kind, offset, count, length })| Entry {
+            tag: *tag,
+            kind: *kind,
+            count: *count,
+            data: &self.data[*offset..*offset + *length],
+        })
     }
 
     /// The strings of a tag, not necessarily UTF-8; none if the header does not have it.
@@ -157,7 +185,7 @@ fn width(kind: u32) -> Option<usize> {
 fn check_extents(values: &mut [(u32, Value)], data: &[u8]) -> Result<()> {
     values.sort_by_key(|(_, value)| value.offset);
     let mut end = 0;
-    for (tag, value) in values.iter().filter(|(_, value)| value.kind != TYPE_NULL && value.count > 0) {
+    for (tag, value) in values.iter_mut().filter(|(_, value)| value.kind != TYPE_NULL && value.count > 0) {
         ensure!(value.offset >= end, "the header's tag {tag} shares its data with another");
         let rest = &data[value.offset..];
         let length = match width(value.kind) {
@@ -168,9 +196,37 @@ fn check_extents(values: &mut [(u32, Value)], data: &[u8]) -> Result<()> {
             }
             None => bail!("the header's tag {tag} has the unknown type {}", value.kind),
         };
-        end = value.offset + length.with_context(|| format!("the header's tag {tag} is cut off"))?;
+        value.length = length.with_context(|| format!("the header's tag {tag} is cut off"))?;
+        end = value.offset + value.length;
     }
     Ok(())
+}
+
+/// A header that has these entries, in the one region that rpm wants, whose tag is `region`.
+pub(super) fn write(region: u32, entries: &[Entry<'_>]) -> Vec<u8> {
+    let (mut index, mut data) = (Vec::new(), Vec::new());
+    for entry in entries {
+        data.resize(data.len().next_multiple_of(width(entry.kind).unwrap_or(1)), 0);
+        index.extend(index_entry(entry.tag, entry.kind, data.len(), entry.count));
+        data.extend_from_slice(entry.data);
+    }
+    let entries = entries.len() + 1;
+    let region_entry = index_entry(region, TYPE_BINARY, data.len(), INTRODUCTION_BYTES);
+    // The region's own data are an entry, too: it leads back to the start of the index.
+    let back = (entries * INTRODUCTION_BYTES).wrapping_neg();
+    data.extend(index_entry(region, TYPE_BINARY, back, INTRODUCTION_BYTES));
+    let counts = [field(entries), field(data.len())].concat();
+    [&MAGIC[..], &[0; 4], &counts, &region_entry, &index, &data].concat()
+}
+
+fn index_entry(tag: u32, kind: u32, offset: usize, count: usize) -> [u8; INTRODUCTION_BYTES] {
+    let fields = [tag.to_be_bytes(), kind.to_be_bytes(), field(offset), field(count)].concat();
+    fields.try_into().expect("an entry has four fields of four bytes")
+}
+
+/// A header has at most 64 MiB; of an offset backwards the lower half counts.
+fn field(number: usize) -> [u8; 4] {
+    (number as u32).to_be_bytes()
 }
 
 /// A big-endian integer of up to eight bytes.

@@ -1,8 +1,8 @@
 //! An rpm file: what its header says, and its payload as a stream. No scriptlet is run, no signature verified: that is
 //! rpm's, in the container.
 //!
-//! Enters: the path of a file. Leaves: [`RpmPackage`] and [`Payload`], each with its digest verified; and which key the
-//! package says it was signed with ([`signer`]). See <https://rpm-software-management.github.io/rpm/manual/format_v4.html>;
+//! Enters: the path of a file. Leaves: [`RpmPackage`] and [`Payload`], each with its digest verified; and which keys the
+//! package says it was signed with ([`signatures()`]). See <https://rpm-software-management.github.io/rpm/manual/format_v4.html>;
 //! version 6 of the format has the same structure.
 
 #[cfg(test)]
@@ -25,7 +25,7 @@ use crate::names::Nevra;
 use crate::regular_file;
 
 pub use payload::Payload;
-pub use signature::signer;
+pub use signature::{Author, Excerpt, Signature, signatures, with_one_signature, without_several_signatures};
 
 const LEAD_BYTES: u64 = 96;
 /// How every rpm file begins.
@@ -33,6 +33,8 @@ pub const LEAD_MAGIC: [u8; 4] = [0xed, 0xab, 0xee, 0xdb];
 
 /// Tags of the signature header.
 mod signature_tag {
+    /// What a header's entries are one region by.
+    pub const REGION: u32 = 62;
     /// Signature of the package header, of any algorithm but RSA.
     pub const DSA: u32 = 267;
     /// Signature of the package header.
@@ -41,6 +43,10 @@ mod signature_tag {
     pub const SHA256: u32 = 273;
     /// Signatures of the package header, in base64: of rpm 6.
     pub const OPENPGP: u32 = 278;
+    /// Signature of header and payload, as rpm made them before its version 4.14.
+    pub const LEGACY_RSA: u32 = 1002;
+    /// The same, of any algorithm but RSA.
+    pub const LEGACY_DSA: u32 = 1005;
 }
 
 /// Tags of the package header.
@@ -226,7 +232,7 @@ pub fn identity(path: &Path) -> Result<Identity> {
 
 /// The header of the package, verified, and where its payload begins.
 fn package_header(reader: &mut impl Read) -> Result<(Header, u64)> {
-    let signatures = signature_header(reader)?;
+    let (_, signatures) = lead_and_signatures(reader)?;
     let padding_bytes = signatures.length_bytes.next_multiple_of(8) - signatures.length_bytes;
     std::io::copy(&mut reader.take(padding_bytes), &mut std::io::sink())?;
     let header = Header::read(reader)?;
@@ -237,12 +243,12 @@ fn package_header(reader: &mut impl Read) -> Result<(Header, u64)> {
     Ok((header, payload_offset))
 }
 
-/// The header of signatures, behind the lead.
-fn signature_header(reader: &mut impl Read) -> Result<Header> {
+/// The lead and the header of signatures behind it.
+fn lead_and_signatures(reader: &mut impl Read) -> Result<([u8; LEAD_BYTES as usize], Header)> {
     let mut lead = [0; LEAD_BYTES as usize];
     reader.read_exact(&mut lead).context("it is no rpm file: it is too short")?;
     ensure!(lead[..4] == LEAD_MAGIC, "it is no rpm file");
-    Header::read(reader)
+    Ok((lead, Header::read(reader)?))
 }
 
 fn identity_of(header: &Header) -> Result<Identity> {

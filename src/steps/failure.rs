@@ -6,8 +6,8 @@ use crate::dnf;
 use crate::engine::JobResult;
 use crate::exhausted::Exhausted;
 
-/// The exit code by which a script says that it did what it was asked, and the answer is no: dnf found no solution, rpm did
-/// not verify a signature. Nothing else that the scripts run ends with it.
+/// The exit code by which a script says that it did what it was asked, and the answer is no: dnf found no solution, rpm takes
+/// no key of a repository. Nothing else that the scripts run ends with it.
 const ANSWERED: i64 = 90;
 
 /// How much of the narration of a step that failed is shown.

@@ -1,6 +1,6 @@
 //! The files that a step finds in its container, as one tar stream.
 
-use std::io::{self, Read, Write};
+use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use crate::dnf::CONTAINER_DIRECTORY;
 use crate::extra_tree::{self, Content};
 use crate::regular_file;
+use crate::rpm_package::Excerpt;
 
 /// Files and directories below `/ocinitrd`, in the order in which they were added.
 #[derive(Debug, Default)]
@@ -29,6 +30,7 @@ enum Source {
     Directory,
     Bytes(Vec<u8>),
     File(PathBuf),
+    Excerpt(Excerpt, PathBuf),
     Symlink(PathBuf),
 }
 
@@ -54,6 +56,17 @@ impl Input {
     /// Adds a file of this host below `/ocinitrd`.
     pub fn file(&mut self, path: &str, host_path: &Path) {
         self.add(&format!("{CONTAINER_DIRECTORY}/{path}"), 0o644, Source::File(host_path.to_owned()));
+    }
+
+    /// Adds an rpm of this host below `/ocinitrd`: as it is, or as the excerpt of it.
+    pub fn rpm(&mut self, path: &str, host_path: &Path, excerpt: Option<Excerpt>) {
+        match excerpt {
+            None => self.file(path, host_path),
+            Some(excerpt) => {
+                let source = Source::Excerpt(excerpt, host_path.to_owned());
+                self.add(&format!("{CONTAINER_DIRECTORY}/{path}"), 0o644, source);
+            }
+        }
     }
 
     /// Adds an extra tree as `path` below `/ocinitrd`.
@@ -109,6 +122,12 @@ fn append(archive: &mut tar::Builder<&mut dyn Write>, mut header: tar::Header, m
             let mut file = regular_file::open(path)?;
             let size = file.metadata()?.len();
             data(tar::EntryType::Regular, size, &mut file)
+        }
+        Source::Excerpt(Excerpt { head, rest_offset }, path) => {
+            let mut file = regular_file::open(path)?;
+            file.seek(SeekFrom::Start(*rest_offset))?;
+            let rest_bytes = file.metadata()?.len().saturating_sub(*rest_offset);
+            data(tar::EntryType::Regular, head.len() as u64 + rest_bytes, &mut head.chain(file))
         }
         Source::Symlink(target) => {
             header.set_entry_type(tar::EntryType::Symlink);

@@ -102,7 +102,7 @@ fn input(request: &Request<'_>) -> Result<Input> {
     for tree in trees {
         input.tree("extra", tree)?;
     }
-    super::add_rpms(&mut input, request.rpms);
+    super::add_rpms(&mut input, request.rpms)?;
     Ok(input)
 }
 

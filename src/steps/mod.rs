@@ -23,6 +23,7 @@ use crate::dnf;
 use crate::engine::Output;
 use crate::format::time::Timestamp;
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::rpm_package;
 
 use input::Input;
 
@@ -79,7 +80,9 @@ fn add_definition_keys(
     repositories: &BTreeMap<String, Repository>,
 ) -> Result<()> {
     input.directory("keys");
+    input.bytes("keys.sh", include_str!("keys.sh"));
     input.bytes("builder-keys", dnf::builder_keys(repositories));
+    input.bytes("repository-keys", dnf::repository_keys(repositories));
     for (id, repository) in repositories {
         for (position, key) in repository.gpg_keys.iter().enumerate() {
             if !key.starts_with(BUILDER_FILE) {
@@ -90,6 +93,16 @@ fn add_definition_keys(
         }
     }
     Ok(())
+}
+
+/// The error of a step that has ended in `keys.sh`, by its log: a repository has no key that the builder's rpm takes.
+fn no_usable_key(log: &str) -> Option<String> {
+    let (words, repository) = log.trim_end().rsplit_once("no usable key of ")?;
+    Some(format!(
+        "the rpm of the builder image takes none of gpg_keys of [repos.{repository}]:\n{}\n\
+         use a builder image with an rpm that knows such keys, or name another key of the repository in gpg_keys",
+        words.trim_end()
+    ))
 }
 
 /// Adds repositories with their metadata (repository id, path below it, where it lies on this host) and keys.
@@ -134,10 +147,11 @@ fn lines(words: &BTreeSet<String>) -> String {
     words.iter().map(|word| format!("{word}\n")).collect()
 }
 
-/// Adds rpms below `rpms`: file name in the container, path on this host.
-fn add_rpms(input: &mut Input, rpms: &[(String, PathBuf)]) {
+/// Adds rpms below `rpms`: file name in the container, path on this host. Their signatures were verified before.
+fn add_rpms(input: &mut Input, rpms: &[(String, PathBuf)]) -> Result<()> {
     input.directory("rpms");
     for (name, path) in rpms {
-        input.file(&format!("rpms/{name}"), path);
+        input.rpm(&format!("rpms/{name}"), path, rpm_package::without_several_signatures(path)?);
     }
+    Ok(())
 }

@@ -62,8 +62,11 @@ pub async fn renew(builder: &Builder, request: &Request<'_>, progress: &Progress
     };
     let result = builder.run(job, progress).await?;
     if result.exit_code != 0 {
-        let answer =
-            |log: &str| format!("dnf found no solution that renews or adds the packages:\n{}", dnf::complaints(log));
+        let answer = |log: &str| {
+            super::no_usable_key(log).unwrap_or_else(|| {
+                format!("dnf found no solution that renews or adds the packages:\n{}", dnf::complaints(log))
+            })
+        };
         return Err(super::failure::error(&result, "looking for newer packages", answer));
     }
     let read = |solution: Vec<u8>| dnf::parse_change(&super::text(solution)?);
@@ -86,6 +89,6 @@ fn input(request: &Request<'_>) -> Result<Input> {
         input.bytes(&format!("sets/{position}/added"), super::lines(&set.added));
     }
     super::add_repositories(&mut input, definition, repositories, request.metadata)?;
-    super::add_rpms(&mut input, request.rpms);
+    super::add_rpms(&mut input, request.rpms)?;
     Ok(input)
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Renews some packages of solved sets, adds others, and what that forces, from the repository metadata below /ocinitrd/repos. Runs in the
 # builder image, without network.
-# Enters: repos.d, repos, keys, builder-keys, rpms, sets/N/{dnf.conf,repos.d,installed,names,added}.
+# Enters: repos.d, repos, keys, builder-keys, repository-keys, rpms, sets/N/{dnf.conf,repos.d,installed,names,added}.
 # Leaves: out/N.solution of each set, empty where nothing changes. Exits with 90 if there is no solution; every other exit
 # code says that it could not be told.
 set -eu
@@ -13,9 +13,10 @@ ulimit -n 4096 2> /dev/null || {
 }
 mkdir out
 dnf=$(command -v dnf5 || command -v dnf)
-while read -r name path; do
-    cp "$path" "keys/$name"
-done < builder-keys
+# shellcheck source=keys.sh
+. ./keys.sh
+add_builder_keys
+leave_out_unusable_keys
 
 run_dnf() {
     "$dnf" --config="$configuration" --setopt=reposdir="$repositories" --installroot="$root" \

@@ -38,6 +38,8 @@ pub struct Solution {
     pub kernels: Vec<BTreeSet<Chosen>>,
     /// What the builder's rpm and dnf say of their versions, a line each.
     pub builder_tools: Vec<String>,
+    /// Files of keys with one that the builder's rpm does not take, by [`dnf::key_file_name`]: its words.
+    pub refused_keys: BTreeMap<String, String>,
     /// The keys of the repositories, those of the builder image too, by [`dnf::key_file_name`].
     pub keys: BTreeMap<String, Vec<u8>>,
 }
@@ -57,12 +59,14 @@ pub struct Set {
 /// Fails with dnf's own words when it finds no solution, and when the container cannot be run.
 pub async fn solve(builder: &Builder, request: &Request<'_>, progress: &Progress) -> Result<Solution> {
     let input = input(request)?;
-    let (mut kernel, mut tools, mut keys) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut kernel, mut tools) = (Vec::new(), Vec::new());
+    let (mut keys, mut refused_keys) = (Vec::new(), Vec::new());
     let mut sets: Vec<(Vec<u8>, Vec<u8>)> = vec![(Vec::new(), Vec::new()); request.selections.len()];
     let mut outputs = vec![
         super::output("kernel", &mut kernel),
         super::output("builder", &mut tools),
         super::output("keys.tar", &mut keys),
+        super::output("refused-keys", &mut refused_keys),
     ];
     for (position, (solution, log)) in sets.iter_mut().enumerate() {
         outputs.push(super::output(&format!("{position}.solution"), solution));
@@ -79,16 +83,24 @@ pub async fn solve(builder: &Builder, request: &Request<'_>, progress: &Progress
     };
     let result = builder.run(job, progress).await?;
     if result.exit_code != 0 {
-        let answer =
-            |log: &str| format!("dnf found no solution for the packages of the image:\n{}", dnf::complaints(log));
+        let answer = |log: &str| {
+            super::no_usable_key(log).unwrap_or_else(|| {
+                format!("dnf found no solution for the packages of the image:\n{}", dnf::complaints(log))
+            })
+        };
         return Err(super::failure::error(&result, "solving for the packages of the image", answer));
     }
     Ok(Solution {
         sets: sets.into_iter().map(set).collect::<Result<_>>()?,
         kernels: dnf::parse_kernel_packages(&super::text(kernel)?, request.kernels.len())?,
         builder_tools: super::text(tools)?.lines().map(str::to_owned).collect(),
+        refused_keys: super::text(refused_keys)?.lines().filter_map(|line| line.split_once(' ')).map(owned).collect(),
         keys: read_keys(&keys).context("reading the keys of the repositories")?,
     })
+}
+
+fn owned((name, words): (&str, &str)) -> (String, String) {
+    (name.to_owned(), words.trim().to_owned())
 }
 
 fn set((solution, log): (Vec<u8>, Vec<u8>)) -> Result<Set> {

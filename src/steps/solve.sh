@@ -1,8 +1,8 @@
 #!/bin/sh
 # Solves package sets from the repository metadata below /ocinitrd/repos. Runs in the builder image, without network.
-# Enters: tools.sh, repos.d of all repositories, repos, keys, builder-keys, sets/N/{dnf.conf,repos.d,packages}, image-repos.d of
-# those of kernels, kernel-packages.
-# Leaves: out/N.solution and out/N.log of each set, out/kernel, out/builder, out/keys.tar. Exits with 90 if there is no
+# Enters: tools.sh, repos.d of all repositories, repos, keys, builder-keys, repository-keys, sets/N/{dnf.conf,repos.d,packages},
+# image-repos.d of those of kernels, kernel-packages.
+# Leaves: out/N.solution and out/N.log of each set, out/kernel, out/builder, out/keys.tar, out/refused-keys. Exits with 90 if there is no
 # solution; every other exit code says that it could not be told.
 set -eu
 cd /ocinitrd
@@ -15,11 +15,11 @@ ulimit -n 4096 2> /dev/null || {
 mkdir out
 print_versions > out/builder
 
-# Keys that the image itself carries are named by their path in it.
-while read -r name path; do
-    cp "$path" "keys/$name"
-done < builder-keys
+# shellcheck source=keys.sh
+. ./keys.sh
+add_builder_keys
 tar --create --file=out/keys.tar --directory=keys .
+leave_out_unusable_keys
 
 run_dnf() {
     # dnf5 takes a reposdir of the configuration file for one below the installroot.

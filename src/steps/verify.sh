@@ -1,7 +1,8 @@
 #!/bin/sh
-# Verifies the signatures of rpms with rpm's own verifier. Runs in the builder image, without network.
-# Enters: keys, rpms. Prints a line for each rpm that does not verify and then exits with 90; every other exit code says
-# that it could not be told.
+# Verifies signatures of rpms with rpm's own verifier. Runs in the builder image, without network.
+# Enters: keys/KEY, and in rpms/KEY the rpms that the key is to have signed, each with that signature alone.
+# Leaves: out/verdicts, a line for each rpm; out/details, what there is to say of those that do not verify; out/refused, what
+# rpm says of keys that it does not take. An exit code other than 0 says that it could not be told.
 set -eu
 cd "$(dirname "$0")"
 # Some programs close every possible file before they start another, and a rootless engine may set no limit.
@@ -9,18 +10,32 @@ ulimit -n 4096 2> /dev/null || {
     ulimit -n "$(ulimit -Hn)"
     echo "at most $(ulimit -n) files may be open where this runs" >&2
 }
-mkdir keydb
-# Only these keys count: the builder's own database is not looked at.
-rpmkeys --dbpath "$PWD/keydb" --import keys/* || exit 1
-status=0
-rpmkeys --dbpath "$PWD/keydb" --define '_pkgverify_level all' --checksig rpms/*.rpm > log 2>&1 || status=$?
-[ "$status" -ne 0 ] || exit 0
-# The exit code may be a number of rpms or that of a signal: there is an answer if there is a verdict on each of them.
-set -- rpms/*.rpm
-if [ "$(grep -c '^rpms/.* OK$' log)" -ne $# ]; then
-    cat log >&2
-    [ "$status" -lt 128 ] || exit "$status"
-    exit 1
-fi
-grep -v ': digests signatures OK$' log >&2
-exit 90
+mkdir keydb out
+: > out/refused
+: > out/verdicts
+: > out/details
+
+for key in keys/*; do
+    key=${key#keys/}
+    # With this key alone: the builder's own database is not looked at.
+    database=$PWD/keydb/$key
+    mkdir "$database"
+    if ! rpmkeys --dbpath "$database" --import "keys/$key" > words 2>&1; then
+        # Also for whoever looks for a machine that has run out of something.
+        cat words >&2
+        { echo "$key:"; sed 's/^/    /' words; } >> out/refused
+        continue
+    fi
+    status=0
+    rpmkeys --dbpath "$database" --define '_pkgverify_level all' --checksig "rpms/$key"/*.rpm > lines || status=$?
+    cat lines >> out/verdicts
+    # The exit code may be a number of rpms or that of a signal: there is an answer if there is a verdict on each of them.
+    set -- "rpms/$key"/*.rpm
+    if [ "$(grep -c '^rpms/.* OK$' lines)" -ne $# ]; then
+        [ "$status" -lt 128 ] || exit "$status"
+        exit 1
+    fi
+    sed -n 's/^\(rpms[^:]*\): .*NOT OK$/\1/p' lines | while read -r rpm; do
+        rpmkeys --dbpath "$database" --define '_pkgverify_level all' -v --checksig "$rpm" >> out/details || true
+    done
+done

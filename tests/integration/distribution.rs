@@ -19,11 +19,7 @@ impl Distribution {
     /// A container of it without a network, in which nothing is kept but what these pairs mount there: the place here, and the place
     /// there with podman's options of it.
     pub fn container(self, mounts: &[(&Path, &str)]) -> Container {
-        let mut command = container();
-        for (here, there) in mounts {
-            command.arg("-v").arg(format!("{}:{there}", here.display()));
-        }
-        Container { command, image: self.image() }
+        Container::of(self.image(), mounts)
     }
 
     /// The name of the image, which is made if it is not there.
@@ -34,20 +30,36 @@ impl Distribution {
             Distribution::Trixie => (&TRIXIE, "host-trixie"),
             Distribution::Sid => (&SID, "host-sid"),
         };
-        image.get_or_init(|| {
-            let script = checkout().join("tests/distributions/image.sh");
-            succeed(Command::new(script).arg(recipe)).trim().to_owned()
-        })
+        image.get_or_init(|| image_of(recipe))
     }
+}
+
+/// The name of the image of a recipe, which is made if it is not there.
+fn image_of(recipe: &str) -> String {
+    let script = checkout().join("tests/distributions/image.sh");
+    succeed(Command::new(script).arg(recipe)).trim().to_owned()
+}
+
+/// As [`Distribution::container`], of rpm 6 and what signs packages with it.
+pub fn signing_container(mounts: &[(&Path, &str)]) -> Container {
+    Container::of(&image_of("rpm-sid"), mounts)
 }
 
 /// A container that is to be run.
 pub struct Container {
     command: Command,
-    image: &'static str,
+    image: String,
 }
 
 impl Container {
+    fn of(image: &str, mounts: &[(&Path, &str)]) -> Self {
+        let mut command = container();
+        for (here, there) in mounts {
+            command.arg("-v").arg(format!("{}:{there}", here.display()));
+        }
+        Container { command, image: image.to_owned() }
+    }
+
     /// Sets a variable of its environment.
     pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.arg("-e").arg(format!("{name}={value}"));

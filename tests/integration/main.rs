@@ -45,6 +45,7 @@ mod parents;
 mod real_registry;
 mod registry;
 mod repository;
+mod signatures;
 mod signers;
 mod store;
 mod streams;

@@ -10,7 +10,7 @@ mod packet;
 use std::fmt;
 use std::str::FromStr;
 
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Error, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
@@ -243,15 +243,30 @@ impl PublicKey {
     /// # Errors
     /// Fails when there is none, when a block holds anything else, and on what is malformed or of another version.
     pub fn parse_all(text: &[u8]) -> Result<Vec<Self>> {
-        let mut keys = Vec::new();
+        let (keys, unreadable) = PublicKey::parse_readable(text)?;
+        unreadable.into_iter().next().map_or(Ok(keys), Err)
+    }
+
+    /// As [`PublicKey::parse_all`], but keys of other versions are passed over: why each cannot be read is told.
+    ///
+    /// # Errors
+    /// Fails when there is no key, when a block holds anything else, and on what is malformed.
+    pub fn parse_readable(text: &[u8]) -> Result<(Vec<Self>, Vec<Error>)> {
+        let (mut keys, mut unreadable) = (Vec::new(), Vec::new());
         for block in armor::decode_all(text)? {
             ensure!(block.kind == PUBLIC_KEY_BLOCK, "there is a {} instead of a public key", block.kind);
             for packets in split_keys(&block.bytes)? {
-                keys.push(PublicKey::of(&packets)?);
+                match PublicKey::of(&packets) {
+                    Ok(key) => keys.push(key),
+                    Err(error) => unreadable.push(error),
+                }
             }
         }
-        ensure!(!keys.is_empty(), "there is no armored public key (-----BEGIN PGP {PUBLIC_KEY_BLOCK}-----)");
-        Ok(keys)
+        ensure!(
+            !keys.is_empty() || !unreadable.is_empty(),
+            "there is no armored public key (-----BEGIN PGP {PUBLIC_KEY_BLOCK}-----)"
+        );
+        Ok((keys, unreadable))
     }
 
     fn of(packets: &[Packet<'_>]) -> Result<Self> {
@@ -270,9 +285,14 @@ impl PublicKey {
         Ok(PublicKey { fingerprint, subkeys, user_ids, armored: armor::encode(PUBLIC_KEY_BLOCK, &bytes) })
     }
 
+    /// Those of the primary key and of the subkeys.
+    pub fn fingerprints(&self) -> impl Iterator<Item = &Fingerprint> {
+        std::iter::once(&self.fingerprint).chain(&self.subkeys)
+    }
+
     /// Whether the primary key or a subkey is `issuer`.
     pub fn made(&self, issuer: &Issuer) -> bool {
-        let mut all = std::iter::once(&self.fingerprint).chain(&self.subkeys);
+        let mut all = self.fingerprints();
         match issuer {
             Issuer::Fingerprint(fingerprint) => all.any(|own| own == fingerprint),
             Issuer::KeyId(id) => all.any(|own| own.key_id() == *id),
@@ -400,6 +420,18 @@ mod tests {
             let message = text.parse::<Fingerprint>().unwrap_err().to_string();
             assert_eq!(message, format!("{text:?} is not a fingerprint of 40 or 64 hexadecimal digits"));
         }
+    }
+
+    #[test]
+    fn a_key_of_another_version_is_told_beside_the_others() {
+        let keys = PublicKey::parse_all(KEYS).unwrap();
+        let other = armor::encode(PUBLIC_KEY_BLOCK, &[0xc6, 2, 5, 0]);
+        let (found, unreadable) = PublicKey::parse_readable(&[other.as_bytes(), KEYS].concat()).unwrap();
+        assert_eq!((found, unreadable.len()), (keys, 1));
+        let expected = "reading a public key: it has version 5, which is not supported, only 4 and 6";
+        assert_eq!(format!("{:#}", unreadable[0]), expected);
+        let (found, unreadable) = PublicKey::parse_readable(other.as_bytes()).unwrap();
+        assert_eq!((found.len(), unreadable.len()), (0, 1));
     }
 
     #[test]
