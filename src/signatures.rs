@@ -1,9 +1,9 @@
 //! Rpms in the store to the certainty who signed them.
 //!
-//! Which keys say to have signed an rpm is read from it here; whether that is true is verified by rpm's own verifier in the
-//! builder image, one signature at a time and with no key at hand but the one that is to have made it. A package counts when
-//! one key that may sign it did, and that rpm knows such keys and signatures; what could not be checked beside that is said.
-//! It is verified once: the cache remembers rpm and key.
+//! The rpm itself says which keys signed it. Whether that is true is verified by rpm's own verifier in the builder image, one
+//! signature at a time and with only the key that is supposed to have made it. A package counts if a key that may sign it did,
+//! in a way that the builder's rpm can check. Signatures beside that one which could not be checked are named in a warning.
+//! Each rpm and key is verified once: the cache remembers them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -27,8 +27,8 @@ use crate::store::Store;
 /// several keys that signed a package, it is the first of its repository's.
 ///
 /// # Errors
-/// Fails on rpms that are not signed, not by a key of their repository, in ways that the builder's rpm does not know, or
-/// damaged, naming each.
+/// Fails on rpms that are unsigned, signed only by other keys or in ways that the builder's rpm cannot check, or damaged, naming
+/// each.
 pub async fn signers<'p>(
     builder: &Builder,
     packages: impl Iterator<Item = &'p Package>,
@@ -69,11 +69,11 @@ pub fn unverified<'p>(
     Ok(unverified)
 }
 
-/// Verifies that of each package the key which the lock names signed it. The signatures of the other locked keys are verified
-/// too: one of them that is wrong does not become right by another.
+/// Verifies that each package is signed by the key that the lock names for it. Signatures by other locked keys are verified too: a
+/// package with one that is wrong is refused.
 ///
 /// # Errors
-/// Fails when an rpm is not signed by that key, in a way that the builder's rpm does not know, or damaged, naming each.
+/// Fails if an rpm is not signed by that key, if the builder's rpm cannot check it, or if it is damaged, naming each.
 pub async fn verify(
     builder: &Builder,
     keys: &BTreeMap<Fingerprint, Key>,
@@ -98,15 +98,15 @@ pub fn rpm_file(package: &Package, store: &Store) -> (String, PathBuf) {
     (format!("{}.rpm", package.nevra()), store.path(&package.checksum))
 }
 
-/// A package with what its rpm says of who signed it.
+/// A package and its signatures.
 struct Signed<'p> {
     package: &'p Package,
     rpm: PathBuf,
-    /// Signatures by keys that are at hand, those of the preferred key first; at least one.
+    /// Signatures by known keys, those of the preferred key first; at least one.
     claims: Vec<Claim>,
-    /// Who made the others.
+    /// The authors of all other signatures.
     others: Vec<Author>,
-    /// How many of the claims are enough, if they are right: the others are verified, too.
+    /// How many of the claims, from the first, make the package count if they are right. The others are verified too.
     sufficient: usize,
 }
 
@@ -137,7 +137,7 @@ impl<'p> Signed<'p> {
         bail!("not using the package {nevra} of the repository {}: {reason}", package.repository)
     }
 
-    /// Only this key will do.
+    /// Requires the package to be signed by this key.
     fn by(mut self, key: &Fingerprint) -> Result<Self> {
         self.sufficient = self.claims.iter().filter(|claim| claim.key.fingerprint == *key).count();
         let signer = &self.claims[0].key.fingerprint;
@@ -146,7 +146,7 @@ impl<'p> Signed<'p> {
     }
 }
 
-/// Why a package with these signatures, none of which is by a key that is at hand, is not used.
+/// Why a package whose signatures are all by these authors, none of them a known key, is not used.
 fn refusal(authors: &[Author]) -> String {
     let of_keys = authors.iter().filter_map(|author| match author {
         Author::Key(issuer) => Some(issuer.to_string()),
@@ -157,8 +157,7 @@ fn refusal(authors: &[Author]) -> String {
     match (issuers.as_slice(), authors.first()) {
         (_, None) => "it is not signed; only packages that a key of gpg_keys signed are installed".to_owned(),
         ([], Some(Author::Unknown(reason))) => format!(
-            "it has only signatures of a kind that is not known here ({reason}); only packages that a key of gpg_keys signed \
-             are installed"
+            "it has only signatures of an unknown kind ({reason}); only packages that a key of gpg_keys signed are installed"
         ),
         ([one], _) => format!("it is signed by the key {one}, which is none of gpg_keys of that repository"),
         (several, _) => {
@@ -170,7 +169,7 @@ fn refusal(authors: &[Author]) -> String {
     }
 }
 
-/// Has rpm verify what is claimed; returns the key of the first claim of each package that is right.
+/// Lets rpm verify all claims; returns the key of each package's first claim that is right.
 async fn check(
     builder: &Builder,
     signed: &[Signed<'_>],
@@ -202,11 +201,11 @@ async fn check(
     Ok(signers)
 }
 
-/// What the verdicts on all claims come to.
+/// The result of all verdicts.
 struct Judgement<'s> {
     /// The key that signed each package.
     keys: Vec<&'s PublicKey>,
-    /// The signatures beside that which could not be checked.
+    /// Further signatures, which could not be checked.
     unchecked: Tally,
 }
 
@@ -239,34 +238,34 @@ fn judge<'s>(signed: &'s [Signed<'_>], verdicts: &[Verdict]) -> Result<Judgement
     );
     ensure!(
         unknown.is_empty(),
-        "not installing packages whose signatures the rpm of the builder image cannot check:\n{}\n\
-         use a builder image with an rpm that knows them, or have them signed by a key that it knows",
+        "not installing packages whose signatures the builder image's rpm cannot check:\n{}\n\
+         use a builder image with a newer rpm",
         unknown.join("\n")
     );
     Ok(Judgement { keys, unchecked })
 }
 
 impl Signed<'_> {
-    /// Counts the signatures that were not checked.
+    /// Adds the signatures that were not checked.
     fn tally(&self, verdicts: &[Verdict], tally: &mut Tally) {
         let nevra = self.package.nevra();
         for (verdict, Claim { key, .. }) in verdicts.iter().zip(&self.claims) {
             if let Verdict::Unknown(words) = verdict {
                 let key = &key.fingerprint;
                 tally.add(
-                    &format!("signatures by the key {key} were not checked ({words}), beside one that was"),
+                    &format!("could not check a signature by the key {key} ({words}), but another one verifies"),
                     &nevra,
                 );
             }
         }
         for author in &self.others {
-            let who = match author {
+            let unchecked = match author {
                 Author::Key(issuer) => {
-                    format!("by the key {issuer}, which is none of the repository {},", self.package.repository)
+                    format!("a signature by the key {issuer}, which is not in the repository's gpg_keys")
                 }
-                Author::Unknown(reason) => format!("of a kind that is not known here ({reason})"),
+                Author::Unknown(reason) => format!("a signature of an unknown kind ({reason})"),
             };
-            tally.add(&format!("signatures {who} were not checked, beside one that was"), &nevra);
+            tally.add(&format!("could not check {unchecked}, but another one verifies"), &nevra);
         }
     }
 }
@@ -348,18 +347,15 @@ mod tests {
         let others = [Author::Key(Issuer::KeyId([9; 8])), Author::Unknown("it has version 9".to_owned())];
         let (key, told) = judged(&[right(), unknown()], 2, &others).unwrap();
         assert_eq!(key, "01");
-        let end = "were not checked, beside one that was: alpha-1-1.noarch";
-        assert_eq!(
-            told,
-            [
-                format!(
-                    "signatures by the key {} were not checked (rpm says: NOKEY), beside one that was: alpha-1-1.noarch",
-                    "02".repeat(20)
-                ),
-                format!("signatures by the key 0909090909090909, which is none of the repository r, {end}"),
-                format!("signatures of a kind that is not known here (it has version 9) {end}"),
-            ]
-        );
+        let end = "but another one verifies: alpha-1-1.noarch";
+        let expected = [
+            format!("could not check a signature by the key {} (rpm says: NOKEY), {end}", "02".repeat(20)),
+            format!(
+                "could not check a signature by the key 0909090909090909, which is not in the repository's gpg_keys, {end}"
+            ),
+            format!("could not check a signature of an unknown kind (it has version 9), {end}"),
+        ];
+        assert_eq!(told, expected);
     }
 
     #[test]
@@ -375,9 +371,7 @@ mod tests {
             }
         }
         let error = message(&[unknown(), Verdict::Right], 1);
-        assert!(
-            error.starts_with("not installing packages whose signatures the rpm of the builder image cannot check")
-        );
+        assert!(error.starts_with("not installing packages whose signatures the builder image's rpm cannot check"));
         assert!(error.contains(&format!("alpha-1-1.noarch: signed by the key {}: rpm says: NOKEY", "01".repeat(20))));
         assert!(!error.contains(&"02".repeat(20)), "{error}");
     }
@@ -398,8 +392,8 @@ mod tests {
             ),
             (
                 vec![unknown],
-                "it has only signatures of a kind that is not known here (it is no base64); only packages that a key of \
-                 gpg_keys signed are installed"
+                "it has only signatures of an unknown kind (it is no base64); only packages that a key of gpg_keys signed \
+                 are installed"
                     .to_owned(),
             ),
         ];

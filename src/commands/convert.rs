@@ -89,7 +89,7 @@ pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let facts = write(&input.tree, arguments.compress, output, progress)?;
     if facts.dropped_xattrs > 0 {
         let count = facts.dropped_xattrs;
-        progress.warn(&format!("the capabilities of {count} files are left out: cpio cannot hold them"));
+        progress.warn(&format!("{count} file capabilities left out: cpio cannot hold them"));
     }
     report(arguments, &facts)?;
     Ok(ExitCode::SUCCESS)

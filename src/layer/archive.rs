@@ -201,7 +201,7 @@ impl<R: Source> Archive<R> {
         Ok(member)
     }
 
-    /// The machine that made an archive is none of what the archive is for.
+    /// Leaves out the attributes of the machine that made the archive.
     fn leave_out_attributes(&mut self, member: &mut Member) {
         let warnings = &mut self.warnings;
         member.xattrs.retain(|name, _| {
@@ -333,7 +333,7 @@ impl<R: Source> Archive<R> {
 }
 
 const ATTRIBUTES_LEFT_OUT: &str =
-    "extended attributes that are of the machine where the archive was made, such as labels, are left out";
+    "left out extended attributes that belong to the machine where the archive was made, such as labels";
 
 const NAMED_TWICE: &str =
     "it has a name in a GNU header and another in a pax header; make the archive anew in one format";

@@ -443,7 +443,7 @@ fn of_extended_attributes_capabilities_stay_and_those_of_the_machine_are_named()
     }
     assert_eq!(
         layer.warnings.lines().collect::<Vec<_>>(),
-        ["extended attributes that are of the machine where the archive was made, such as labels, are left out: \
+        ["left out extended attributes that belong to the machine where the archive was made, such as labels: \
           \"security.selinux\", \"security.ima\", \"trusted.overlay.opaque\", ... (6 in all)"]
     );
 }

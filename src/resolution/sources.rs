@@ -118,8 +118,8 @@ fn copies(archives: &[String], variables: &Variables) -> Vec<String> {
     archives.iter().filter_map(directory).collect()
 }
 
-/// The keys of each repository, in the files that its definition names. One that cannot be read is an error if the repository
-/// has no other, else a warning.
+/// Returns the keys of each repository, from the files that its definition names. A key that cannot be read is a warning, or an
+/// error if the repository has no other.
 pub(super) fn keys(
     repositories: &BTreeMap<String, Repository>,
     files: &BTreeMap<String, Vec<u8>>,
@@ -147,7 +147,7 @@ pub(super) fn keys(
     Ok(keys)
 }
 
-/// `refused` are rpm's words on files of keys, by their names in the container.
+/// Warns of keys that the builder's rpm cannot import; `refused` has its words, by the name of the key file in the container.
 pub(super) fn warn_of_refused_keys(
     repositories: &BTreeMap<String, Repository>,
     refused: &BTreeMap<String, String>,
@@ -157,8 +157,8 @@ pub(super) fn warn_of_refused_keys(
         for (position, name) in repository.gpg_keys.iter().enumerate() {
             if let Some(words) = refused.get(&dnf::key_file_name(id, position)) {
                 progress.warn(&format!(
-                    "the rpm of the builder image does not take a key in {name} of [repos.{id}], so signatures by it do not \
-                     count: {words}"
+                    "the builder image's rpm cannot import a key in {name} of [repos.{id}], so signatures by it do not count: \
+                     {words}"
                 ));
             }
         }

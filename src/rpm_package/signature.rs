@@ -1,8 +1,8 @@
-//! Who says to have signed an rpm file, and the file with one of its signatures alone. Nothing is verified here.
+//! The signatures of an rpm file, and copies of the file with only one of them. Nothing is verified here.
 //!
 //! Enters: the path of a file. Leaves: its [`Signature`]s, and [`Excerpt`]s. rpm passes a file only if it can verify every
-//! signature that it sees; a package that several keys signed, some of which are not at hand or of a kind that this rpm does
-//! not know, is therefore shown to it with one signature at a time.
+//! signature that it finds. A package may be signed by several keys, not all of them at hand, or in a way that this rpm does not
+//! know: so it is shown to rpm with one signature at a time.
 
 use std::io::BufReader;
 use std::path::Path;
@@ -19,18 +19,18 @@ use crate::regular_file;
 /// A signature of a package's header.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Signature {
-    /// Who made it, as it says itself.
+    /// Its author, by its own words.
     pub author: Author,
     /// The signature packet.
     bytes: Vec<u8>,
 }
 
-/// Who made a signature, as it says itself.
+/// The author of a signature, by its own words.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Author {
     /// A key.
     Key(Issuer),
-    /// The signature is of a kind that is not known here, or malformed: why it cannot be read.
+    /// The signature is malformed or of an unknown kind: why it cannot be read.
     Unknown(String),
 }
 
@@ -42,7 +42,7 @@ impl Signature {
     }
 }
 
-/// The beginning of a file with one of its signatures alone, and where in the file the rest begins.
+/// The beginning of a copy of a file with fewer signatures, and where in the file the rest begins.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Excerpt {
     /// The lead and the header of signatures.
@@ -51,8 +51,7 @@ pub struct Excerpt {
     pub rest_offset: u64,
 }
 
-/// The signatures of the package's header, each once; none of a package that is not signed. Reads no further than the header
-/// of signatures.
+/// Returns the signatures of the package's header, each once. Reads no further than the header of signatures.
 ///
 /// # Errors
 /// Fails when the file cannot be read or is no rpm file.
@@ -61,7 +60,7 @@ pub fn signatures(path: &Path) -> Result<Vec<Signature>> {
     read(path).with_context(|| format!("reading who signed {}", path.display()))
 }
 
-/// The file at `path` with `signature` and no other; none if it has no other.
+/// Returns the file at `path` with only `signature`, or `None` if it has no other.
 ///
 /// # Errors
 /// As [`signatures`].
@@ -70,8 +69,8 @@ pub fn with_one_signature(path: &Path, signature: &Signature) -> Result<Option<E
     read(path).with_context(|| format!("reading the signatures of {}", path.display()))
 }
 
-/// The file at `path` without signatures, if it has several: rpm installs no file with one that it cannot read, also when it
-/// is not to verify any.
+/// Returns the file at `path` without signatures if it has several, else `None`: rpm does not install a file with a signature that
+/// it cannot read, even if it is told to verify none.
 ///
 /// # Errors
 /// As [`signatures`].
@@ -86,7 +85,7 @@ fn signature_header(path: &Path) -> Result<SignatureHeader> {
     lead_and_signatures(&mut BufReader::new(regular_file::open(path)?)).and_then(checked)
 }
 
-/// Of two tags of one number, rpm might look at another than this does.
+/// Refuses a tag that occurs twice: rpm might use the other one.
 fn checked((lead, header): SignatureHeader) -> Result<SignatureHeader> {
     ensure!(!header.repeats_a_tag, "a tag is in its header of signatures twice");
     Ok((lead, header))
@@ -95,7 +94,7 @@ fn checked((lead, header): SignatureHeader) -> Result<SignatureHeader> {
 fn signatures_of(header: &Header) -> Result<Vec<Signature>> {
     let mut signatures: Vec<Signature> = Vec::new();
     let mut add = |signature: Signature| {
-        // rpm 6 keeps one that rpm 4 understands under the tags of both.
+        // rpm 6 stores a signature that rpm 4 understands under the tags of both.
         if !signatures.iter().any(|known| known.bytes == signature.bytes) {
             signatures.push(signature);
         }
@@ -134,7 +133,7 @@ fn excerpt((lead, header): SignatureHeader, signature: Option<&Signature>) -> Re
     Ok(Some(Excerpt { head, rest_offset: LEAD_BYTES + header.length_bytes.next_multiple_of(8) }))
 }
 
-/// What is left of an entry when `signature`, or none, is the only one.
+/// The entry with no other signature than `signature`.
 fn only<'h>(entry: Entry<'h>, signature: Option<&Signature>) -> Option<Entry<'h>> {
     let wanted = signature.map(|signature| signature.bytes.as_slice());
     match entry.tag {

@@ -1,16 +1,16 @@
 # shellcheck shell=sh
-# The keys of repositories, as far as the rpm of the builder image takes them. Part of solve.sh and renew.sh.
+# The keys of repositories that the builder image's rpm can import. Part of solve.sh and renew.sh.
 # Enters: keys, builder-keys, repository-keys. Leaves: out/refused-keys.
 
-# Keys that the image itself carries are named by their path in it.
+# Adds keys that are files of the image itself.
 add_builder_keys() {
     while read -r name path; do
         cp "$path" "keys/$name"
     done < builder-keys
 }
 
-# dnf takes none of the keys in a file that has one which rpm does not take: such a file is left with the others alone. Prints
-# and exits with 90 if a repository has none then.
+# Removes keys that rpm cannot import from the files: dnf would not import the other keys of such a file. Exits with 90 if a
+# repository has no key left.
 leave_out_unusable_keys() {
     : > out/refused-keys
     for key in keys/*; do

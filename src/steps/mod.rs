@@ -95,12 +95,12 @@ fn add_definition_keys(
     Ok(())
 }
 
-/// The error of a step that has ended in `keys.sh`, by its log: a repository has no key that the builder's rpm takes.
+/// The error of a step that ended in `keys.sh`, by its log: a repository has no key that the builder's rpm can import.
 fn no_usable_key(log: &str) -> Option<String> {
     let (words, repository) = log.trim_end().rsplit_once("no usable key of ")?;
     Some(format!(
-        "the rpm of the builder image takes none of gpg_keys of [repos.{repository}]:\n{}\n\
-         use a builder image with an rpm that knows such keys, or name another key of the repository in gpg_keys",
+        "the builder image's rpm cannot import any key in gpg_keys of [repos.{repository}]:\n{}\n\
+         use a builder image with a newer rpm, or add another key of the repository to gpg_keys",
         words.trim_end()
     ))
 }

@@ -38,7 +38,7 @@ pub struct Solution {
     pub kernels: Vec<BTreeSet<Chosen>>,
     /// What the builder's rpm and dnf say of their versions, a line each.
     pub builder_tools: Vec<String>,
-    /// Files of keys with one that the builder's rpm does not take, by [`dnf::key_file_name`]: its words.
+    /// Key files, by [`dnf::key_file_name`], with a key that the builder's rpm cannot import, and its words.
     pub refused_keys: BTreeMap<String, String>,
     /// The keys of the repositories, those of the builder image too, by [`dnf::key_file_name`].
     pub keys: BTreeMap<String, Vec<u8>>,

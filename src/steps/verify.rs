@@ -1,4 +1,4 @@
-//! Rpms and keys to the certainty that the keys signed them.
+//! Verifies signatures of rpms with the rpm of the builder image.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::rpm_package::{self, Signature};
 
 use super::input::Input;
 
-/// Whether a key made a signature of an rpm.
+/// A question: did this key make this signature of this rpm?
 #[derive(Clone, Copy, Debug)]
 pub struct Check<'a> {
     /// The key.
@@ -26,14 +26,14 @@ pub struct Check<'a> {
     pub signature: &'a Signature,
 }
 
-/// What rpm says of a signature.
+/// What rpm says about a signature.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Verdict {
     /// The key made it, of exactly this package.
     Right,
-    /// It is of another package, or the package is damaged: rpm's words.
+    /// The signature is wrong or the package is damaged: rpm's words.
     Wrong(String),
-    /// rpm does not know the key or the kind of signature: its words.
+    /// rpm cannot import the key or check this kind of signature: its words.
     Unknown(String),
 }
 
@@ -47,15 +47,15 @@ impl Verdict {
     }
 }
 
-/// What rpm says of a package that it verified in full.
+/// How rpm's line ends for a package that it verified in full.
 const VERIFIED: &str = ": digests signatures OK";
-/// And of others.
+/// How it ends for others.
 const NOT_VERIFIED: &str = " NOT OK";
 
-/// Lets rpm's own verifier carry out `checks`, each with that key alone and with that signature alone.
+/// Lets rpm's own verifier answer `checks`. Each rpm is shown to it with only that signature, and only that key.
 ///
 /// # Errors
-/// Fails when an rpm cannot be read, and when it could not be told of each whether it verifies.
+/// Fails if an rpm cannot be read, or if rpm does not come to a verdict on each.
 pub async fn verify(builder: &Builder, checks: &[Check<'_>], progress: &Progress) -> Result<Vec<Verdict>> {
     let input = input(checks)?;
     let (mut refused, mut verdicts, mut details) = (Vec::new(), Vec::new(), Vec::new());
@@ -77,10 +77,10 @@ pub async fn verify(builder: &Builder, checks: &[Check<'_>], progress: &Progress
     if result.exit_code != 0 {
         return Err(failure());
     }
-    // What rpm quotes of damaged packages may be anything.
+    // rpm quotes damaged packages, which may hold any bytes.
     let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let answer = Answer { refused: lossy(&refused), verdicts: lossy(&verdicts), details: lossy(&details) };
-    // A machine that has run out of something has not answered.
+    // On a machine that has run out of files or room, this is not an answer.
     if !answer.refused.is_empty() && Exhausted::in_log(&result.log).is_some() {
         return Err(failure());
     }
@@ -109,8 +109,8 @@ fn path(number: usize, check: &Check<'_>) -> String {
     format!("rpms/{}/{number}.rpm", check.key)
 }
 
-/// What the script leaves: rpm's words on keys that it does not take, a line for each rpm, and what there is to say of those
-/// that do not verify.
+/// What the script leaves: rpm's words on keys that it cannot import, a line for each rpm, and the details of those that do not
+/// verify.
 struct Answer {
     refused: String,
     verdicts: String,
@@ -121,7 +121,7 @@ impl Answer {
     /// None if rpm came to no verdict.
     fn verdict(&self, path: &str, key: &Fingerprint) -> Option<Verdict> {
         if let Some(words) = section(&self.refused, &format!("{key}:")) {
-            return Some(Verdict::Unknown(format!("rpm does not take the key: {}", words.join("; "))));
+            return Some(Verdict::Unknown(format!("rpm cannot import the key: {}", words.join("; "))));
         }
         let said = self.verdicts.lines().find_map(|line| line.strip_prefix(path))?;
         match said {
@@ -139,7 +139,7 @@ fn section<'t>(text: &'t str, heading: &str) -> Option<Vec<&'t str>> {
     Some(lines.take_while(|line| line.starts_with(' ')).map(str::trim).collect())
 }
 
-/// Of a package that does not verify. What is there and wrong tells more than what is not there.
+/// The verdict on a package that does not verify, by rpm's lines on each of its digests and signatures.
 fn judge(lines: &[&str]) -> Verdict {
     let bad: Vec<&str> = lines.iter().copied().filter(|line| line.contains(": BAD")).collect();
     let words =
@@ -150,12 +150,12 @@ fn judge(lines: &[&str]) -> Verdict {
     let is_telling = |line: &&str| !line.ends_with(": OK") && !line.ends_with(": NOTFOUND") && line.contains(": ");
     let telling: Vec<&str> = lines.iter().copied().filter(is_telling).collect();
     match telling.is_empty() {
-        true => Verdict::Unknown("rpm sees no signature of a kind that it knows".to_owned()),
+        true => Verdict::Unknown("rpm does not recognize the signature".to_owned()),
         false => Verdict::Unknown(format!("rpm says: {}", words(&telling))),
     }
 }
 
-/// Whether a line on a signature says that rpm cannot make anything of it, though it calls that bad.
+/// Whether the line is about a signature that rpm cannot read, which it calls bad, too.
 fn is_unknown(line: &str) -> bool {
     let is_signature = line.contains("ignature");
     let names_a_key = line.contains("key ID") || line.contains("key fingerprint");
@@ -223,15 +223,15 @@ mod tests {
         ];
         assert!(matches!(told(&long), Verdict::Unknown(words) if words.contains("unknown version")));
         let nothing = told(&["    Header RSA signature: NOTFOUND", "    Header SHA256 digest: OK"]);
-        assert_eq!(nothing, Verdict::Unknown("rpm sees no signature of a kind that it knows".to_owned()));
+        assert_eq!(nothing, Verdict::Unknown("rpm does not recognize the signature".to_owned()));
     }
 
     #[test]
-    fn a_key_that_rpm_does_not_take_is_told_with_its_words() {
+    fn a_key_that_rpm_cannot_import_is_reported_in_its_words() {
         let key: Fingerprint = "06".repeat(20).parse().unwrap();
         let refused = format!("{key}:\n    error: Certificate 06:\n      No binding signature\n");
         let answer = Answer { refused, verdicts: String::new(), details: String::new() };
-        let words = "rpm does not take the key: error: Certificate 06:; No binding signature";
+        let words = "rpm cannot import the key: error: Certificate 06:; No binding signature";
         assert_eq!(answer.verdict(PATH, &key), Some(Verdict::Unknown(words.to_owned())));
     }
 }

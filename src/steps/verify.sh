@@ -1,8 +1,8 @@
 #!/bin/sh
 # Verifies signatures of rpms with rpm's own verifier. Runs in the builder image, without network.
-# Enters: keys/KEY, and in rpms/KEY the rpms that the key is to have signed, each with that signature alone.
-# Leaves: out/verdicts, a line for each rpm; out/details, what there is to say of those that do not verify; out/refused, what
-# rpm says of keys that it does not take. An exit code other than 0 says that it could not be told.
+# Enters: keys/KEY, and in rpms/KEY the rpms that this key is supposed to have signed, each with only that signature.
+# Leaves: out/verdicts, a line for each rpm; out/details, on those that do not verify; out/refused, rpm's words on keys that it
+# cannot import. Any exit code but 0 means that there is no answer.
 set -eu
 cd "$(dirname "$0")"
 # Some programs close every possible file before they start another, and a rootless engine may set no limit.
@@ -17,11 +17,11 @@ mkdir keydb out
 
 for key in keys/*; do
     key=${key#keys/}
-    # With this key alone: the builder's own database is not looked at.
+    # Only with this key: the builder's own database is not used.
     database=$PWD/keydb/$key
     mkdir "$database"
     if ! rpmkeys --dbpath "$database" --import "keys/$key" > words 2>&1; then
-        # Also for whoever looks for a machine that has run out of something.
+        # Also into the log, where messages of a machine that has run out of something are looked for.
         cat words >&2
         { echo "$key:"; sed 's/^/    /' words; } >> out/refused
         continue

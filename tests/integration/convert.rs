@@ -218,9 +218,9 @@ fn attributes_that_are_lost_are_warned_of_once_with_their_count() {
     assert_eq!(
         warnings,
         [
-            "warning: extended attributes that are of the machine where the archive was made, such as labels, are left out: \
+            "warning: left out extended attributes that belong to the machine where the archive was made, such as labels: \
              \"security.selinux\", \"user.b\"",
-            "warning: the capabilities of 1 files are left out: cpio cannot hold them"
+            "warning: 1 file capabilities left out: cpio cannot hold them"
         ]
     );
 }

@@ -18,7 +18,7 @@ use crate::images::{SMALL, build_test, change, command_test, small_image};
 const LABELLING_TAR: &str = r#"#!/usr/bin/perl
 use strict;
 my %count;
-my %labels = map { $_ => 'made up ' . rand() } qw(security.selinux security.ima security.evm security.SMACK64 security.apparmor
+my %labels = map { $_ => 'labelled-by-tests ' . rand() } qw(security.selinux security.ima security.evm security.SMACK64 security.apparmor
     trusted.overlay.origin trusted.madeup user.overlay.origin user.madeup);
 sub label {
     my ($path) = @_;
@@ -144,10 +144,13 @@ fn builds_whose_containers_label_every_file_give_the_bytes_of_those_without() {
             }
         }
         assert_eq!(outputs(&image), expected, "{name}");
-        let said = narration.contains("extended attributes that are of the machine where the archive was made");
+        let said = narration.contains("extended attributes that belong to the machine where the archive was made");
         assert_eq!(said, warns, "{narration}");
         let layer = layer(&image);
-        assert!(contains(&layer, "SCHILY.xattr.security.capability=") && !contains(&layer, "made up"), "{name}");
+        assert!(
+            contains(&layer, "SCHILY.xattr.security.capability=") && !contains(&layer, "labelled-by-tests"),
+            "{name}"
+        );
         // Of what was installed with labels of their own again.
         let said = succeed(command_test(image.path(), "verify").args(["--rebuild"]));
         assert!(said.contains("test"), "{said}");

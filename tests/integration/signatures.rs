@@ -200,11 +200,11 @@ fn one_of_several_signatures_counts_and_what_was_not_checked_is_said() {
         let (locked, warnings) = Image::with_keys(builder, &rpm("both"), &["four"]).locked();
         assert_eq!(locked, four);
         let [warning] = &warnings[..] else { panic!("{warnings:?}") };
-        assert!(warning.starts_with("warning: signatures by the key "), "{warning}");
-        let end =
-            ", which is none of the repository second, were not checked, beside one that was: update-other-1-1.noarch";
+        let start = "warning: could not check a signature by the key ";
+        assert!(warning.starts_with(start), "{warning}");
+        let end = ", which is not in the repository's gpg_keys, but another one verifies: update-other-1-1.noarch";
         assert!(warning.ends_with(end), "{warning}");
-        let issuer = warning["warning: signatures by the key ".len()..].split(',').next().unwrap().parse().unwrap();
+        let issuer = warning[start.len()..].split(',').next().unwrap().parse().unwrap();
         assert!(six.made(&ocinitrd::format::openpgp::Issuer::Fingerprint(issuer)), "{warning}");
     }
     // Of the keys that rpm knows, it is the first of gpg_keys.
@@ -213,8 +213,8 @@ fn one_of_several_signatures_counts_and_what_was_not_checked_is_said() {
     let (locked, warnings) = Image::with_keys("dnf4", &rpm("both"), &["six", "four"]).locked();
     assert_eq!(locked, four);
     let expected = format!(
-        "warning: signatures by the key {} were not checked (rpm sees no signature of a kind that it knows), beside one that \
-         was: update-other-1-1.noarch",
+        "warning: could not check a signature by the key {} (rpm does not recognize the signature), but another one verifies: \
+         update-other-1-1.noarch",
         six.fingerprint
     );
     assert_eq!(warnings, [expected]);
@@ -227,23 +227,23 @@ fn what_the_builder_or_nobody_knows_is_said_beside_a_good_signature_and_refused_
         let (locked, warnings) =
             Image::with_keys(builder, &changed("both", 6, OTHER_ALGORITHM), &["six", "four"]).locked();
         assert_eq!((locked, warnings.len()), (four.clone(), 1));
-        assert!(warnings[0].contains(&format!("signatures by the key {six} were not checked (rpm ")), "{warnings:?}");
+        assert!(warnings[0].contains(&format!("could not check a signature by the key {six} (rpm ")), "{warnings:?}");
         let (locked, warnings) = Image::with_keys(builder, &changed("both", 6, OTHER_VERSION), &["four"]).locked();
         assert_eq!((locked, warnings.len()), (four.clone(), 1));
-        let unknown = "signatures of a kind that is not known here (reading the signature: it has version 9";
+        let unknown = "could not check a signature of an unknown kind (reading the signature: it has version 9";
         assert!(warnings[0].contains(unknown), "{warnings:?}");
 
-        let cannot = "not installing packages whose signatures the rpm of the builder image cannot check:";
+        let cannot = "not installing packages whose signatures the builder image's rpm cannot check:";
         let by = format!("update-other-1-1.noarch: signed by the key {four}: rpm ");
-        let hint = "use a builder image with an rpm that knows them";
+        let hint = "use a builder image with a newer rpm";
         Image::with_keys(builder, &changed("four", 4, OTHER_ALGORITHM), &["four"]).refused(&[cannot, &by, hint]);
     }
-    let hint = "rpm sees no signature of a kind that it knows";
-    Image::with_keys("dnf4", &rpm("six"), &["six"]).refused(&["the rpm of the builder image cannot check", hint]);
+    let hint = "rpm does not recognize the signature";
+    Image::with_keys("dnf4", &rpm("six"), &["six"]).refused(&["the builder image's rpm cannot check", hint]);
     assert_eq!(Image::with_keys("dnf5", &rpm("six"), &["six"]).locked(), (six, Vec::new()));
     Image::with_keys("dnf5", &changed("four", 4, OTHER_VERSION), &["four"]).refused(&[
-        "not using the package update-other-1-1.noarch of the repository second: it has only signatures of a kind that is \
-         not known here (reading the signature: it has version 9",
+        "not using the package update-other-1-1.noarch of the repository second: it has only signatures of an unknown kind \
+         (reading the signature: it has version 9",
     ]);
 }
 
@@ -289,16 +289,13 @@ fn a_key_that_nobody_knows_is_a_warning_beside_others_and_an_error_alone() {
         let (locked, warnings) = Image::new(builder, &rpm("four"), &keys).locked();
         assert_eq!((locked, warnings.len()), (four.fingerprint.clone(), 1));
         let expected = "0.asc of [repos.second], so signatures by it do not count: error: ";
-        assert!(
-            warnings[0].starts_with("warning: the rpm of the builder image does not take a key in "),
-            "{warnings:?}"
-        );
+        assert!(warnings[0].starts_with("warning: the builder image's rpm cannot import a key in "), "{warnings:?}");
         assert!(warnings[0].contains(expected), "{warnings:?}");
 
         let alone = Image::new(builder, &rpm("four"), &[unknown_key(6)]);
         alone.refused(&[
-            "the rpm of the builder image takes none of gpg_keys of [repos.second]:",
-            "use a builder image with an rpm that knows such keys, or name another key of the repository in gpg_keys",
+            "the builder image's rpm cannot import any key in gpg_keys of [repos.second]:",
+            "use a builder image with a newer rpm, or add another key of the repository to gpg_keys",
         ]);
 
         // In one file with the key that signed the metadata: dnf takes none of them then.
@@ -308,7 +305,7 @@ fn a_key_that_nobody_knows_is_a_warning_beside_others_and_an_error_alone() {
         fs::write(image.0.path().join("images/mixed.asc"), mixed).unwrap();
         change(&image.0, offline.to_str().unwrap(), "mixed.asc");
         let (_, warnings) = image.locked();
-        assert!(warnings[0].contains("does not take a key in ") && warnings[0].contains("mixed.asc"), "{warnings:?}");
+        assert!(warnings[0].contains("cannot import a key in ") && warnings[0].contains("mixed.asc"), "{warnings:?}");
     }
     // Of a version that is not read here.
     let keys = [unknown_key(5), four.armored.clone()];
