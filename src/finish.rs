@@ -66,7 +66,7 @@ const SYSTEMD: &[u8] = b"usr/lib/systemd/systemd";
 pub fn finish(tree: &mut Tree, selection: &Selection, epoch: u64) -> Result<()> {
     require(tree, SYSTEMD, "systemd")?;
     require(tree, b"etc/os-release", "the distribution's release package, such as fedora-release")?;
-    tree.remove_matching(&Globs::new(INSTALLATION_STATE)?);
+    tree.remove_matching(&Globs::within(tree, INSTALLATION_STATE)?);
     remove_files(tree, selection)?;
     mask(tree, &selection.mask_units, epoch)?;
     mark_as_initrd(tree, epoch)?;
@@ -85,7 +85,7 @@ fn require(tree: &Tree, path: &[u8], package: &str) -> Result<()> {
 
 /// What is to be kept wins: so a profile can have what the image goes without.
 fn remove_files(tree: &mut Tree, selection: &Selection) -> Result<()> {
-    let (removed, kept) = (Globs::new(&selection.remove_files)?, Globs::new(&selection.keep_files)?);
+    let (removed, kept) = (Globs::within(tree, &selection.remove_files)?, Globs::within(tree, &selection.keep_files)?);
     tree.remove_trees(|path| removed.matches(path) && !kept.matches(path));
     Ok(())
 }

@@ -36,9 +36,35 @@ impl Globs {
         Ok(Globs { set: builder.build().context("compiling the patterns")? })
     }
 
+    /// Compiles patterns of paths in `tree` that may lead through its symlinks: those in front of the first wildcard are followed,
+    /// so that `/sbin/fsck*` means the same whether `/sbin` is a directory or a symlink.
+    ///
+    /// # Errors
+    /// As [`Globs::new`].
+    pub fn within<P: AsRef<str>>(tree: &Tree, patterns: impl IntoIterator<Item = P>) -> Result<Self> {
+        Globs::new(patterns.into_iter().map(|pattern| placed(tree, pattern.as_ref())))
+    }
+
     /// Whether a pattern matches exactly `path`.
     pub fn matches(&self, path: &[u8]) -> bool {
         self.set.is_match(OsStr::from_bytes(path))
+    }
+}
+
+/// A pattern of where in `tree` the paths lie that `pattern` leads to.
+fn placed(tree: &Tree, pattern: &str) -> String {
+    let components: Vec<&str> = pattern.split('/').filter(|component| !component.is_empty()).collect();
+    let is_wild = |component: &&str| component.contains(['*', '?', '[', ']', '{', '}', '\\', '!']);
+    let literals = components.iter().position(is_wild).unwrap_or(components.len());
+    let (literal, wild) = components.split_at(literals);
+    let literal = literal.join("/");
+    // A symlink that a pattern names is meant itself.
+    let place = if wild.is_empty() { tree.place(literal.as_bytes()) } else { tree.resolve(literal.as_bytes()) };
+    match place.map(String::from_utf8) {
+        Some(Ok(place)) => [&[globset::escape(&place)][..], &wild.iter().map(ToString::to_string).collect::<Vec<_>>()]
+            .concat()
+            .join("/"),
+        _ => pattern.to_owned(),
     }
 }
 
@@ -316,6 +342,33 @@ mod tests {
             }
         };
         tree.iter().map(line).collect()
+    }
+
+    #[test]
+    fn patterns_lead_through_symlinks_before_their_first_wildcard() {
+        let mut tree = Tree::new();
+        for path in ["usr/bin/fsck", "usr/bin/fsck.ext4", "usr/bin/bash", "etc/authselect/nsswitch.conf"] {
+            tree.add_file(path.as_bytes(), Content::from_bytes(*b""), 0o755, 7).unwrap();
+        }
+        for (path, target) in
+            [("sbin", "usr/sbin"), ("usr/sbin", "bin"), ("etc/nsswitch.conf", "authselect/nsswitch.conf")]
+        {
+            tree.add_symlink(path.as_bytes(), target.as_bytes(), 7).unwrap();
+        }
+        for (pattern, matching, others) in [
+            ("/sbin/fsck*", &["usr/bin/fsck", "usr/bin/fsck.ext4"][..], &["usr/bin/bash"][..]),
+            ("/sbin/bash", &["usr/bin/bash"], &["usr/bin/fsck"]),
+            ("/usr/s*/bash", &[], &["usr/bin/bash"]),
+            ("/sbin", &["sbin"], &["usr/bin"]),
+            ("/etc/nsswitch.conf", &["etc/nsswitch.conf"], &["etc/authselect/nsswitch.conf"]),
+            ("/absent/*", &["absent/a"], &[]),
+            ("*/bash", &[], &["usr/bin/bash"]),
+        ] {
+            let globs = Globs::within(&tree, [pattern]).unwrap();
+            let matches = |path: &&&str| globs.matches(path.as_bytes());
+            assert_eq!(matching.iter().filter(matches).count(), matching.len(), "{pattern}");
+            assert_eq!(others.iter().filter(matches).count(), 0, "{pattern}");
+        }
     }
 
     #[test]

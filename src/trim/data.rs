@@ -42,7 +42,7 @@ pub fn unread(tree: &Tree, read_by: &BTreeMap<String, Vec<String>>, names: &Name
             unread.push(data);
         }
     }
-    let globs = Globs::new(unread)?;
+    let globs = Globs::within(tree, unread)?;
     let matched = tree.iter().map(|(path, _)| path).filter(|path| globs.matches(path));
     Ok(matched.flat_map(|path| tree.below(path).map(|(below, _)| below).chain([path])).cloned().collect())
 }

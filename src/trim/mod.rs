@@ -65,7 +65,7 @@ pub struct Trimmed {
 /// Fails on a malformed pattern of the definition, and when a file of the tree cannot be read.
 pub fn trim(tree: &mut Tree, selection: &Selection) -> Result<Trimmed> {
     let features = Features::parse(&selection.dlopen)?;
-    let kept = Globs::new(&selection.keep_files)?;
+    let kept = Globs::within(tree, &selection.keep_files)?;
     let mut reached = Reached::new(tree, &features)?;
     reached.start_as_initrd();
     let unknown_programs = reached.start_programs(&selection.programs)?;

@@ -24,6 +24,12 @@ names_of() {
     done
 }
 
+# A splash screen of the initrd keeps the kernel from printing and prints for it, until the system ends it.
+for process in /proc/[0-9]*; do
+    read -r program 2>/dev/null <"$process/comm" || continue
+    [[ $program != plymouthd ]] || { kill -KILL "${process##*/}" && echo 4 >/proc/sys/kernel/printk; }
+done
+
 read -r uptime _ </proc/uptime
 say fact uptime "$uptime"
 while read -r source point rest; do
