@@ -16,6 +16,9 @@ echo
 echo "## Stages of a build"
 "$here/stages.sh" "$ocinitrd"
 echo
+echo "## The images"
+"$here/images.sh" "$ocinitrd"
+echo
 echo "## What is in the base"
 "$here/contents.sh" "$ocinitrd"
 echo
