@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use yaml_rust2::{Yaml, YamlLoader};
 
-use crate::fixture::{checkout, is_root, stderr, stdout, succeed};
+use crate::fixture::{self, checkout, is_root, stderr, stdout, succeed};
 
 /// Actions of others, by the tags of their major versions: what is behind these is known here.
 const ACTIONS: [&str; 3] = ["actions/cache@v4", "actions/checkout@v4", "actions/upload-artifact@v4"];
@@ -205,7 +205,7 @@ fn check_own_command(words: &[String]) {
 fn workflows_name_what_there_is_and_call_the_program_as_it_takes_it() {
     let workflows = workflows();
     let files: Vec<PathBuf> = workflows.keys().map(PathBuf::from).collect();
-    assert_eq!(workflows.keys().collect::<Vec<_>>(), ["builder.yml", "ci.yml", "fedora.yml"]);
+    assert_eq!(workflows.keys().collect::<Vec<_>>(), ["builder.yml", "ci.yml", "fedora.yml", "fuzz.yml"]);
     for (file, workflow) in &workflows {
         assert_eq!(file.strip_suffix(".yml"), Some(workflow.name.as_str()));
         for (name, job) in &workflow.jobs {
@@ -229,6 +229,17 @@ fn workflows_name_what_there_is_and_call_the_program_as_it_takes_it() {
             }
         }
     }
+}
+
+#[test]
+fn each_reader_of_foreign_bytes_is_fuzzed() {
+    let targets = |combinations: Vec<Combination>| -> Vec<String> {
+        combinations.into_iter().map(|mut combination| combination.remove("target").unwrap()).collect()
+    };
+    let fuzzed = targets(workflows()["fuzz.yml"].jobs["fuzz"].combinations());
+    let files = fixture::names(&checkout().join("fuzz/fuzz_targets"));
+    let there: Vec<&str> = files.iter().map(|name| name.trim_end_matches(".rs")).collect();
+    assert_eq!(fuzzed, there);
 }
 
 /// A place where a job runs.
