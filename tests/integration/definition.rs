@@ -63,7 +63,8 @@ fn builder_that_is_not_pinned_is_refused() {
     let rest = image.split_once("\"\n\n[repos.fedora]").unwrap().1;
     let image = format!("{unpinned}\"\n\n[repos.fedora]{rest}");
     let error = build_error(&[("a.toml", &image)], &["a"]);
-    assert!(error.contains("registry.fedoraproject.org/fedora:44") && error.contains("sha256"), "{error}");
+    assert!(error.contains("registry.fedoraproject.org/fedora:44 is not pinned by digest"), "{error}");
+    assert!(error.contains("hint: `ocinitrd update IMAGE --builder`"), "{error}");
 }
 
 #[test]
