@@ -398,3 +398,10 @@ fn roots_on_servers_boot_from_the_image_too() {
     let output = built("shaped-nfs", &["--profile", "nfs"]);
     assert_eq!(boots(&output, "nfs3-dhcp,nfs3-static,nfs4-dhcp,nfs4-static,nfs-dead-server", Some(&disk_maker())), 5);
 }
+
+#[test]
+#[ignore = "boots two guests: part of make test-matrix"]
+fn a_boot_splash_keeps_no_root_from_being_found_and_takes_passphrases() {
+    let output = built("shaped-plymouth", &["--profile", "plymouth"]);
+    assert_eq!(boots(&output, "ext4-uuid,luks-passphrase", Some(&disk_maker())), 2);
+}
