@@ -13,6 +13,8 @@ pub enum Kind {
     Gone,
     /// No registry answers.
     Unreachable,
+    /// A registry wants to be asked later.
+    Busy,
     /// A registry wants credentials, or others.
     Unauthorized,
     /// The image is for other processors.
@@ -61,18 +63,25 @@ impl Unavailable {
 
     /// `gone` is the summary and the hint for what is not there.
     fn new(kind: Kind, doing: &str, registry: &str, gone: (&str, &str), refusals: &Refusals) -> Self {
-        let login;
+        let advice;
         let (summary, hint) = match kind {
             Kind::Gone => gone,
             Kind::Unreachable => (
                 "no registry answers",
                 "check the network, the proxy (https_proxy, no_proxy) and the certificates (SSL_CERT_FILE, certs.d)",
             ),
+            Kind::Busy => {
+                advice = format!(
+                    "try again later; after `podman login {registry}` many registries allow more, and [builder] mirrors can name \
+                     another place"
+                );
+                ("the registry answers that it has been asked too often", advice.as_str())
+            }
             Kind::Unauthorized => {
-                login = format!(
+                advice = format!(
                     "log in with `podman login {registry}`; of an image that does not exist some registries say the same"
                 );
-                ("credentials are wanted, or others than those in auth.json", login.as_str())
+                ("credentials are wanted, or others than those in auth.json", advice.as_str())
             }
             Kind::Offline => (
                 "it is neither in the engine's storage nor whole in the store, and --offline forbids to ask a registry",
@@ -94,6 +103,8 @@ fn kind_of(reasons: &[Reason]) -> Kind {
         Kind::Unreachable
     } else if any(Reason::Unauthorized) {
         Kind::Unauthorized
+    } else if any(Reason::Busy) {
+        Kind::Busy
     } else if any(Reason::Other) || !any(Reason::Missing) {
         Kind::Refused
     } else {
@@ -120,6 +131,7 @@ mod tests {
             (&[Reason::Missing], Kind::Gone),
             (&[Reason::Missing, Reason::Unreachable], Kind::Gone),
             (&[Reason::Missing, Reason::Unauthorized], Kind::Unauthorized),
+            (&[Reason::Missing, Reason::Busy], Kind::Busy),
             (&[Reason::Missing, Reason::Other], Kind::Refused),
             (&[Reason::NotAsked, Reason::NotAsked], Kind::Offline),
         ] {
@@ -140,6 +152,7 @@ mod tests {
             (Reason::Missing, "update IMAGE --builder"),
             (Reason::Unreachable, "no registry answers"),
             (Reason::Unauthorized, "podman login quay.io"),
+            (Reason::Busy, "try again later"),
             (Reason::NotAsked, "ocinitrd fetch IMAGE"),
             (Reason::Other, "check the name"),
         ] {

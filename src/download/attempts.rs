@@ -122,6 +122,8 @@ pub enum Reason {
     Unauthorized,
     /// The server could not be reached, is overloaded, or stopped sending.
     Unreachable,
+    /// The server has been asked too often, or says after which time to come back (429, `Retry-After`).
+    Busy,
     /// The server was not asked, because of `--offline`.
     NotAsked,
     /// The server has other bytes, or refuses for another reason.
@@ -137,7 +139,8 @@ impl Reason {
             (Some(StatusCode::NOT_FOUND | StatusCode::GONE), _) => Reason::Missing,
             (Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN), _) => Reason::Unauthorized,
             _ if error.is::<NotAsked>() => Reason::NotAsked,
-            (_, Failure::Passing(_) | Failure::Busy(..)) => Reason::Unreachable,
+            (Some(StatusCode::TOO_MANY_REQUESTS), _) | (_, Failure::Busy(..)) => Reason::Busy,
+            (_, Failure::Passing(_)) => Reason::Unreachable,
             _ => Reason::Other,
         }
     }

@@ -209,7 +209,7 @@ fn what_is_wrong_with_a_registry_is_told_apart() {
         (Fault::Status(404), "this digest is gone"),
         (Fault::Status(401), "credentials are wanted"),
         (Fault::Status(500), "no registry answers"),
-        (Fault::StatusWith(429, "Retry-After: 86400\r\n".to_owned()), "no registry answers"),
+        (Fault::StatusWith(429, "Retry-After: 86400\r\n".to_owned()), "has been asked too often"),
         (Fault::Html, "an HTML page instead of the file"),
     ] {
         registry.server.fail_always(&manifest, fault);
