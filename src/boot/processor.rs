@@ -6,8 +6,8 @@
 //!
 //! From the second level on a processor has cmpxchg16b, and that is what QEMU's translation gets wrong (7.2: flags are corrupted
 //! after it, and the kernel panics at random, since its allocator uses it). A guest whose programs do not ask for it is given a
-//! processor without; where they do, the kernel is told not to use it. The cost is a line of the kernel's that it is tainted, and
-//! that nothing is known of programs that use it themselves, which glibc does not.
+//! processor without; where they do, a kernel option disables it. The cost: the kernel marks itself as tainted, and programs that
+//! use the instruction themselves may still be translated wrongly; glibc does not use it.
 
 use std::fmt;
 use std::path::Path;
@@ -61,7 +61,7 @@ impl fmt::Display for Level {
 }
 
 impl Level {
-    /// What the programs of an initrd need. One that cannot be read, which boots will tell, needs nothing.
+    /// Returns the level that the programs of an initrd need. An initrd that cannot be read counts as the lowest: its boot shows why.
     pub fn of_initrd(initrd: &Path) -> Level {
         let read = regular_file::open(initrd)
             .map_err(Into::into)

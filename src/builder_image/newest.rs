@@ -13,8 +13,8 @@ use crate::registry::{Refusals, Registries, Settings};
 /// definition are not asked: they have the image that is pinned.
 ///
 /// # Errors
-/// Fails with [`Unavailable`] when no registry gives it, and when what it gives is no image for `architecture`, in OCI's word for
-/// it.
+/// Fails with [`Unavailable`] when no registry has the tag, and when the tag names no image for `architecture` (OCI's name for the
+/// processor).
 pub async fn newest(
     image: &TaggedImage,
     architecture: &str,

@@ -247,7 +247,7 @@ impl PublicKey {
         unreadable.into_iter().next().map_or(Ok(keys), Err)
     }
 
-    /// As [`PublicKey::parse_all`], but keys of other versions are passed over: why each cannot be read is told.
+    /// As [`PublicKey::parse_all`], but skips keys of other versions and returns the reason for each.
     ///
     /// # Errors
     /// Fails when there is no key, when a block holds anything else, and on what is malformed.
