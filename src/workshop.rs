@@ -151,14 +151,21 @@ impl<'a> Workshop<'a> {
         self.definition.builder_image.parse().context("in [builder] image")
     }
 
+    /// The builder image by its tag, whether or not the definition pins it.
+    ///
+    /// # Errors
+    /// Fails when the definition names no tag, or an image that is made on this machine.
+    pub fn tagged_builder(&self) -> Result<TaggedImage> {
+        let file = self.definition.builder_file.display();
+        self.definition.builder_image.parse().with_context(|| format!("in [builder] image of {file}"))
+    }
+
     /// The builder image pinned to the digest that its tag has now. None if that is the pinned one.
     ///
     /// # Errors
     /// As [`builder_image::newest`]; and when the definition names no tag.
     pub async fn newest_builder(&self) -> Result<Option<ImageReference>> {
-        let file = self.definition.builder_file.display();
-        let image: TaggedImage =
-            self.definition.builder_image.parse().with_context(|| format!("in [builder] image of {file}"))?;
+        let image = self.tagged_builder()?;
         let architecture = oci::architecture(architecture());
         let digest = builder_image::newest(&image, architecture, &self.supply.registries, &self.downloader).await?;
         Ok((image.digest() != Some(digest)).then(|| image.pinned_to(digest)))

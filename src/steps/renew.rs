@@ -12,6 +12,7 @@ use crate::engine::{Builder, Job};
 use crate::progress::Progress;
 
 use super::input::Input;
+use super::versions;
 
 /// What is to be renewed.
 #[derive(Debug)]
@@ -76,6 +77,7 @@ pub async fn renew(builder: &Builder, request: &Request<'_>, progress: &Progress
 fn input(request: &Request<'_>) -> Result<Input> {
     let Request { definition, repositories, .. } = request;
     let mut input = Input::with_script("renew.sh", include_str!("renew.sh"));
+    versions::add_tools(&mut input);
     super::add_rpm_settings(&mut input);
     input.bytes("releasever", definition.releasever.as_str());
     input.directory("sets");

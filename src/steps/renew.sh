@@ -1,7 +1,7 @@
 #!/bin/sh
 # Renews some packages of solved sets, adds others, and what that forces, from the repository metadata below /ocinitrd/repos. Runs in the
 # builder image, without network.
-# Enters: repos.d, repos, keys, builder-keys, repository-keys, rpms, sets/N/{dnf.conf,repos.d,installed,names,added}.
+# Enters: tools.sh, repos.d, repos, keys, builder-keys, repository-keys, rpms, sets/N/{dnf.conf,repos.d,installed,names,added}.
 # Leaves: out/N.solution of each set, empty where nothing changes. Exits with 90 if there is no solution; every other exit
 # code says that it could not be told.
 set -eu
@@ -11,8 +11,8 @@ ulimit -n 4096 2> /dev/null || {
     ulimit -n "$(ulimit -Hn)"
     echo "at most $(ulimit -n) files may be open where this runs" >&2
 }
+. ./tools.sh
 mkdir out
-dnf=$(command -v dnf5 || command -v dnf)
 # shellcheck source=keys.sh
 . ./keys.sh
 add_builder_keys

@@ -5,7 +5,7 @@ use anyhow::Result;
 use crate::commands::supply::load_definition;
 use crate::commands::surroundings;
 use crate::engine::doctor::{Finding, State};
-use crate::engine::{Engine, ImageReference, Surroundings};
+use crate::engine::{Engine, Surroundings};
 use crate::progress::Progress;
 use crate::workshop::{Supply, Workshop};
 
@@ -41,34 +41,22 @@ async fn judge(workshop: &Workshop<'_>, engine: Option<&Engine>) -> Result<Findi
     } else {
         workshop.builder_sources(&reference)?.probe().await?
     };
-    Ok(match newest(workshop, &reference).await {
-        Newest::Same => finding(State::Ok, format!("{reference}: {place}, and its tag names no other"), None),
-        Newest::Unknown(reason) => finding(State::Ok, format!("{reference}: {place}; {reason}"), None),
-        Newest::Other(newest) => finding(
+    if reference.is_local() {
+        return Ok(finding(State::Ok, format!("{reference}: {place}; it is made on this machine"), None));
+    }
+    Ok(match workshop.newest_builder().await {
+        Ok(None) => finding(State::Ok, format!("{reference}: {place}, and its tag names no other"), None),
+        Ok(Some(newest)) => finding(
             State::Warning,
             format!("{reference}: {place}, but its tag names {} now", newest.digest()),
             Some(format!("ocinitrd update {} --builder", workshop.definition.argument)),
         ),
+        // A build does not depend on the tag.
+        Err(error) => {
+            let detail = format!("{reference}: {place}; whether its tag names another is not known: {error:#}");
+            finding(State::Ok, detail, None)
+        }
     })
-}
-
-/// What is known of the tag's image.
-enum Newest {
-    Same,
-    Other(ImageReference),
-    Unknown(String),
-}
-
-/// A build does not need to know it, so that it cannot be told is no failure.
-async fn newest(workshop: &Workshop<'_>, reference: &ImageReference) -> Newest {
-    if reference.is_local() {
-        return Newest::Unknown("it is made on this machine".to_owned());
-    }
-    match workshop.newest_builder().await {
-        Ok(None) => Newest::Same,
-        Ok(Some(newest)) => Newest::Other(newest),
-        Err(error) => Newest::Unknown(format!("whether its tag names another is not known: {error:#}")),
-    }
 }
 
 /// A problem whose hint, if the text has one, becomes the cure.

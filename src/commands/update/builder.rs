@@ -7,7 +7,6 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use crate::commands::answer;
-use crate::commands::supply::load_definition;
 use crate::commands::surroundings;
 use crate::definition::{Definition, Pin};
 use crate::format::digest::Digest;
@@ -47,23 +46,22 @@ struct Version {
 /// written.
 pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     ensure!(!arguments.supply.offline, "--builder asks a registry, which --offline forbids");
-    let definition = load_definition(&arguments.image)?;
-    let pin = Pin::find(&definition.builder_file)?;
+    let workshop = arguments.supply.open_workshop(&arguments.image, progress)?;
+    let pin = Pin::find(&workshop.definition.builder_file)?;
     if !arguments.dry_run {
         check_editable(&pin)?;
     }
-    let workshop = arguments.supply.open_workshop(&arguments.image, progress)?;
     let Some(newest) = workshop.newest_builder().await? else {
         progress.note(&format!("{}: the builder image is the newest, it stays as it is", pin.file().display()));
         return Ok(ExitCode::SUCCESS);
     };
-    let image = definition.builder_image.clone();
-    let renewed = Definition { builder_image: newest.to_string(), ..definition };
+    let image = workshop.tagged_builder()?;
+    let renewed = Definition { builder_image: newest.to_string(), ..workshop.definition.clone() };
     let after = try_out(Workshop::open(renewed, arguments.supply.supply()?, progress)?, newest.digest()).await?;
     let difference = Difference {
-        image: image.split('@').next().unwrap_or_default().to_owned(),
+        image: image.to_string(),
         file: pin.file().display().to_string(),
-        before: Version { digest: digest_of(&image), tools: tools_before(&workshop).await? },
+        before: Version { digest: image.digest(), tools: tools_before(&workshop).await? },
         after,
     };
     if arguments.dry_run {
@@ -116,10 +114,6 @@ fn tell_of_the_lock(workshop: &Workshop<'_>) {
         let (lock, image) = (workshop.lock_name(), &workshop.definition.argument);
         workshop.progress.note(&format!("{lock} names the earlier builder image: ocinitrd lock {image} renews it"));
     }
-}
-
-fn digest_of(image: &str) -> Option<Digest> {
-    image.split_once('@')?.1.parse().ok()
 }
 
 impl fmt::Display for Difference {
