@@ -61,9 +61,10 @@ fn placed(tree: &Tree, pattern: &str) -> String {
     // A symlink that a pattern names is meant itself.
     let place = if wild.is_empty() { tree.place(literal.as_bytes()) } else { tree.resolve(literal.as_bytes()) };
     match place.map(String::from_utf8) {
-        Some(Ok(place)) => [&[globset::escape(&place)][..], &wild.iter().map(ToString::to_string).collect::<Vec<_>>()]
-            .concat()
-            .join("/"),
+        Some(Ok(place)) => {
+            let place = globset::escape(&place);
+            std::iter::once(place.as_str()).chain(wild.iter().copied()).collect::<Vec<_>>().join("/")
+        }
         _ => pattern.to_owned(),
     }
 }
