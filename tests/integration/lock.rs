@@ -1,12 +1,14 @@
 //! `ocinitrd lock`, `update`, `fetch` and locked builds, for real: dnf in podman, from the offline repository.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
+use ocinitrd::format::digest::Digest;
 use serde_json::Value;
 
-use crate::fixture::{self, fail, names, succeed};
+use crate::fixture::{self, fail, names, ocinitrd, succeed};
 use crate::images::{
     SMALL, build_test, change, command_test, image_with_samples, manifest, serve, small_image, varied,
 };
@@ -20,6 +22,18 @@ fn lock_text(image: &Path) -> String {
 fn lock_value(image: &Path) -> Value {
     let table: toml::Table = toml::from_str(&lock_text(image)).unwrap();
     serde_json::to_value(table).unwrap()["arch"]["x86_64"].take()
+}
+
+/// Makes everything in the store of an image look unused for two months, and adds a file that nothing names; returns its digest.
+fn age_store(image: &Path) -> String {
+    let blobs = image.join(fixture::CACHE).join("ocinitrd/blobs/sha256");
+    let unused = Digest::of(b"unused");
+    fs::write(blobs.join(unused.hex()), b"unused").unwrap();
+    for name in names(&blobs) {
+        let blob = File::open(blobs.join(name)).unwrap();
+        blob.set_modified(SystemTime::now() - Duration::from_secs(60 * 24 * 60 * 60)).unwrap();
+    }
+    unused.to_string()
 }
 
 /// What a run narrates.
@@ -271,6 +285,11 @@ fn nothing_is_added_to_a_lock_from_another_state_of_the_repository() {
     succeed(&mut command_test(image.path(), "lock"));
     let before = lock_text(image.path());
     serve(&image.path().join("second"), "repo-update-2");
+    // Each use of the lock keeps what it names from being removed.
+    let unused = age_store(image.path());
+    succeed(&mut command_test(image.path(), "lock"));
+    let removed = succeed(ocinitrd().args(["store", "gc"]).env("XDG_CACHE_HOME", image.path().join(fixture::CACHE)));
+    assert!(removed.contains(&unused), "{removed}");
     change(&image, "\"bash\"", "\"bash\", \"less\"");
     // The state of the repositories that was locked is in the store.
     let said = narration(&mut command_test(image.path(), "lock"));

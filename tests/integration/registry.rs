@@ -342,6 +342,10 @@ fn the_pin_of_the_builder_image_is_renewed_to_what_its_tag_names() {
     assert!(checked.status.success() && stdout(&checked).contains(": the newest"), "{}", stdout(&checked));
     let told = stderr(registry.run(image.path(), "update").arg("--builder").output().as_ref().unwrap());
     assert!(told.contains("the builder image is the newest"), "{told}");
+    let unchanged = succeed(registry.run(image.path(), "update").args(["--builder", "--json"]));
+    let unchanged: Value = serde_json::from_str(&unchanged).unwrap();
+    assert_eq!(unchanged["after"]["digest"], registry.digest.to_string());
+    assert_eq!(unchanged["before"], unchanged["after"]);
     assert!(stdout(&doctor()).contains("its tag names no other"), "{}", stdout(&doctor()));
 
     let newer = registry.publish("the second");

@@ -31,7 +31,7 @@ struct Difference {
 }
 
 /// A version of the builder image.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 struct Version {
     /// None if the definition did not pin it.
     digest: Option<Digest>,
@@ -53,6 +53,9 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
     }
     let Some(newest) = workshop.newest_builder().await? else {
         progress.note(&format!("{}: the builder image is the newest, it stays as it is", pin.file().display()));
+        if arguments.json {
+            print(&unchanged(&workshop, &pin).await?, true)?;
+        }
         return Ok(ExitCode::SUCCESS);
     };
     let image = workshop.tagged_builder()?;
@@ -71,11 +74,25 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
         progress.note(&format!("{}: written", difference.file));
         tell_of_the_lock(&workshop);
     }
-    answer::print_line(&match arguments.json {
-        true => json::to_string(&difference).context("writing the difference as JSON")?,
-        false => difference.to_string(),
-    })?;
+    print(&difference, arguments.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn print(difference: &Difference, as_json: bool) -> Result<()> {
+    let text = if as_json {
+        json::to_string(difference).context("writing the difference as JSON")?
+    } else {
+        difference.to_string()
+    };
+    answer::print_line(&text)
+}
+
+/// The difference of an image that is still the newest, so that whoever reads JSON finds the same members either way.
+async fn unchanged(workshop: &Workshop<'_>, pin: &Pin) -> Result<Difference> {
+    let image = workshop.tagged_builder()?;
+    let version = Version { digest: image.digest(), tools: tools_before(workshop).await? };
+    let file = pin.file().display().to_string();
+    Ok(Difference { image: image.to_string(), file, before: version.clone(), after: version })
 }
 
 /// Refuses files that are not the user's to edit.
