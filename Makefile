@@ -64,7 +64,7 @@ test: rust test-programs check ## all tests: needs podman and QEMU, installs wha
 	cargo build --quiet --locked --package offline-repo
 	target/debug/offline-repo setup --builder all
 	@tests/offline/test-user.sh target/debug/offline-repo target/offline
-	@for recipe in host-trixie rpm-sid; do tests/distributions/image.sh $$recipe > /dev/null || exit 1; done
+	@for recipe in host-trixie rpm-sid stubs-bookworm; do tests/distributions/image.sh $$recipe > /dev/null || exit 1; done
 	@[ -z "$(SKIP)" ] || echo "left out, because they take root or what this distribution does not have: $(SKIP)"
 	cargo test --locked --test integration -- $(SKIP)
 

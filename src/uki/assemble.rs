@@ -5,7 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use super::command_line;
 use super::measure::{self, Bank, Measured, Predictions};
+use super::stub::Stub;
 use super::{
     COMMAND_LINE, Content, DEVICE_TREE, INITRD, KernelImage, LINUX, MICROCODE, NamedContent, OS_RELEASE,
     PCR_PUBLIC_KEY, PCR_SIGNATURES, PROFILE, SBAT, SPLASH, UNAME, sbat,
@@ -63,12 +65,11 @@ impl Profile {
 struct Planned {
     name: &'static str,
     content: Content,
-    memory_bytes: u64,
 }
 
 impl Planned {
     fn new(name: &'static str, content: Content) -> Self {
-        Planned { name, memory_bytes: content.size_bytes(), content }
+        Planned { name, content }
     }
 }
 
@@ -86,8 +87,8 @@ impl<'a> Plan<'a> {
     /// Checks the parts against each other.
     ///
     /// # Errors
-    /// Fails on a stub that cannot be read, that is signed, or that is for another machine than the kernel, and on a name of a
-    /// kernel that is not its own.
+    /// Fails on a stub that cannot be read, that is signed or too old, or that is for another machine than the kernel, on a name
+    /// of a kernel that is not its own, and on a command line that would not reach the kernel as it is.
     pub fn new(parts: &'a Parts) -> Result<Self> {
         let (stub, own_sbat) = read_stub(&parts.stub)?;
         let (of_stub, of_kernel) = (stub.machine, parts.kernel.pe.machine);
@@ -100,6 +101,7 @@ impl<'a> Plan<'a> {
             let kernel = parts.kernel.file.name.display();
             ensure!(given == own, "the kernel {kernel} calls itself {own}, and not {given}");
         }
+        check_command_lines(parts)?;
         let default = [sbat::DEFAULT.to_owned()];
         let lines = if parts.sbat.is_empty() { &default[..] } else { &parts.sbat };
         let texts = [own_sbat.as_deref(), parts.kernel.sbat.as_deref()].into_iter().flatten();
@@ -107,7 +109,22 @@ impl<'a> Plan<'a> {
         let mut plan = Plan { parts, stub, sbat, base: Vec::new(), profiles: Vec::new() };
         plan.base = plan.base_sections(own_sbat.is_some());
         plan.profiles = parts.profiles.iter().map(profile_sections).collect();
+        plan.check_stub()?;
         Ok(plan)
+    }
+
+    /// Refuses a stub that would not do what this image is made for.
+    fn check_stub(&self) -> Result<()> {
+        let NamedContent { name, content } = &self.parts.stub;
+        let check = || -> Result<()> {
+            let stub = Stub::of(&self.stub, content.reader())?;
+            stub.check()?;
+            self.base
+                .iter()
+                .chain(self.profiles.iter().flatten())
+                .try_for_each(|section| stub.check_section(section.name))
+        };
+        check().with_context(|| format!("the stub {}", name.display()))
     }
 
     /// In the order in which ukify writes them.
@@ -119,7 +136,7 @@ impl<'a> Plan<'a> {
         let sbat = (!stub_has_sbat).then(|| Content::text(&self.sbat));
         let contents = [
             (OS_RELEASE, text(&parts.os_release)),
-            (COMMAND_LINE, text(&parts.command_line)),
+            (COMMAND_LINE, parts.command_line.as_deref().map(command_line::content)),
             (DEVICE_TREE, parts.device_tree.clone()),
             (UNAME, uname),
             (SPLASH, parts.splash.clone()),
@@ -129,12 +146,11 @@ impl<'a> Plan<'a> {
             (LINUX, Some(kernel)),
             (SBAT, sbat),
         ];
-        let planned = |(name, content): (&'static str, Option<Content>)| Some(Planned::new(name, content?));
-        let mut sections: Vec<Planned> = contents.into_iter().filter_map(planned).collect();
-        for section in sections.iter_mut().filter(|section| section.name == LINUX) {
-            section.memory_bytes = self.parts.kernel.memory_bytes();
-        }
-        sections
+        // What is empty has no section: shim takes one without memory for a damaged one.
+        let planned = |(name, content): (&'static str, Option<Content>)| {
+            content.filter(|content| content.size_bytes() > 0).map(|content| Planned::new(name, content))
+        };
+        contents.into_iter().filter_map(planned).collect()
     }
 
     /// How many signatures [`Plan::write`] may be given: one for each profile, or one for an image without.
@@ -179,7 +195,11 @@ impl<'a> Plan<'a> {
             sections.extend(signatures.get(number));
         }
         let stub = &self.parts.stub;
-        let new = sections.into_iter().map(new_section).collect();
+        let mut new: Vec<NewSection<'_>> = sections.into_iter().map(new_section).collect();
+        for kernel in new.iter_mut().filter(|section| section.name == LINUX) {
+            // Not as memory of the section: shim and firmware would take that for a part of a signed kernel.
+            kernel.reserved_bytes = self.parts.kernel.reserved_bytes();
+        }
         let in_stub = || format!("adding to the stub {}", stub.name.display());
         let copy = Copy::new(&self.stub, replaced, new).with_context(in_stub)?;
         copy.write(&mut stub.content.reader(), writer).context("writing the unified kernel image")
@@ -204,12 +224,13 @@ pub fn attach(path: &Path, signatures: &str, writer: &mut impl Write) -> Result<
 }
 
 fn profile_sections(profile: &Profile) -> Vec<Planned> {
-    let command_line = profile.command_line.as_deref().map(|text| Planned::new(COMMAND_LINE, Content::text(text)));
+    let command_line =
+        profile.command_line.as_deref().map(|text| Planned::new(COMMAND_LINE, command_line::content(text)));
     [Planned::new(PROFILE, Content::text(&profile.text()))].into_iter().chain(command_line).collect()
 }
 
 fn measured(section: &Planned) -> Measured<'_> {
-    Measured::new(section.name, section.content.clone(), section.memory_bytes)
+    Measured::new(section.name, section.content.clone(), section.content.size_bytes())
 }
 
 fn new_section(section: &Planned) -> NewSection<'_> {
@@ -217,9 +238,22 @@ fn new_section(section: &Planned) -> NewSection<'_> {
         name: section.name,
         content: section.content.reader(),
         content_bytes: section.content.size_bytes(),
-        memory_bytes: section.memory_bytes,
+        reserved_bytes: 0,
         is_code: section.name == LINUX,
     }
+}
+
+fn check_command_lines(parts: &Parts) -> Result<()> {
+    let most = parts.kernel.most_command_line_bytes;
+    if let Some(text) = &parts.command_line {
+        command_line::check(text, most).context("the command line")?;
+    }
+    for profile in &parts.profiles {
+        let text = profile.command_line.as_deref().unwrap_or_default();
+        command_line::check(text, most)
+            .with_context(|| format!("the command line of the boot profile {}", profile.id))?;
+    }
+    Ok(())
 }
 
 /// The stub, and the text of its own `.sbat`.

@@ -7,16 +7,17 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use super::findings::Findings;
 use super::measure::{self, Bank, Measured, Predictions};
 use super::policy::{self, Signatures};
+use super::stub::Stub;
 use super::{
-    COMMAND_LINE, Content, LINUX, MEASURED, NamedContent, OS_RELEASE, PCR_PUBLIC_KEY, PCR_SIGNATURES, PROFILE, SBAT,
-    UNAME, kernel,
+    COMMAND_LINE, Content, MEASURED, NamedContent, OS_RELEASE, PCR_PUBLIC_KEY, PCR_SIGNATURES, PROFILE, SBAT, UNAME,
 };
 use crate::format::digest::Digest;
 use crate::format::pe::{self, Image, Section};
 use crate::format::rsa::PublicKey;
-use crate::format::text::{escaped_error, quoted};
+use crate::format::text::escaped_error;
 use crate::tree;
 
 /// The sections that hold text.
@@ -100,7 +101,7 @@ pub fn inspect(path: &Path, banks: &[Bank]) -> Result<Inspection> {
     let mut contradictions = image.contradictions();
     contradictions.extend(too_much(&image, &owners));
     problems.extend(too_much(&image, &owners));
-    let reader = Reader::new(&file, &image);
+    let reader = Reader::new(&file, &image).with_context(of_file)?;
     let is_readable = contradictions.is_empty();
     let sections = image.sections.iter().zip(&owners);
     let sections = sections.map(|(section, owner)| reader.section(section, *owner, is_readable));
@@ -108,7 +109,9 @@ pub fn inspect(path: &Path, banks: &[Bank]) -> Result<Inspection> {
     let (mut pcr11, mut remarks) = (Vec::new(), Vec::new());
     if is_readable {
         pcr11 = reader.profiles(&owners, &sections, banks, &mut problems)?;
-        remarks = reader.kernel_findings(&mut problems)?;
+        let findings = Findings::of(&image, &file, reader.stub).with_context(of_file)?;
+        problems.extend(findings.problems);
+        remarks = findings.remarks;
     }
     Ok(Inspection {
         machine: pe::machine_name(image.machine).map_or_else(|| format!("{:#x}", image.machine), str::to_owned),
@@ -129,8 +132,7 @@ pub fn section(path: &Path, name: &str) -> Result<Option<Content>> {
     let of_file = || format!("reading {}", path.display());
     let file = NamedContent::open(path)?.content;
     let image = Image::read(&mut file.reader()).with_context(of_file)?;
-    let reader = Reader::new(&file, &image);
-    Ok(image.section(name).map(|section| reader.content(section)))
+    Ok(image.section(name).map(|section| content(&file, section)))
 }
 
 /// To which profile each section belongs: from a `.profile` to the next.
@@ -180,38 +182,39 @@ fn too_much(image: &Image, owners: &[Option<usize>]) -> Vec<String> {
     faults
 }
 
+/// What the file has of a section.
+pub(super) fn content(file: &tree::Content, section: &Section) -> Content {
+    file.part(section.file_offset.into(), section.content_bytes().into()).into()
+}
+
+/// The start of that as text.
+pub(super) fn text(file: &tree::Content, section: &Section) -> Result<String> {
+    let mut bytes = Vec::new();
+    content(file, section).reader().take(MOST_TEXT_BYTES).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned())
+}
+
 struct Reader<'a> {
     file: &'a tree::Content,
-    image: &'a Image,
+    stub: Stub,
     /// All sections of the image, in its order.
     measured: Vec<Measured<'a>>,
 }
 
 impl<'a> Reader<'a> {
-    fn new(file: &'a tree::Content, image: &'a Image) -> Self {
-        let mut reader = Reader { file, image, measured: Vec::new() };
+    fn new(file: &'a tree::Content, image: &'a Image) -> Result<Self> {
+        let stub = Stub::of(image, file.reader())?;
         let measured =
-            |section: &'a Section| Measured::new(&section.name, reader.content(section), section.memory_bytes.into());
-        reader.measured = image.sections.iter().map(measured).collect();
-        reader
-    }
-
-    fn content(&self, section: &Section) -> Content {
-        self.file.part(section.file_offset.into(), section.content_bytes().into()).into()
-    }
-
-    fn text(&self, section: &Section) -> Result<String> {
-        let mut bytes = Vec::new();
-        self.content(section).reader().take(MOST_TEXT_BYTES).read_to_end(&mut bytes)?;
-        Ok(String::from_utf8_lossy(&bytes).trim_end_matches('\0').to_owned())
+            |section: &'a Section| Measured::new(&section.name, content(file, section), section.memory_bytes.into());
+        Ok(Reader { file, stub, measured: image.sections.iter().map(measured).collect() })
     }
 
     fn section(&self, section: &Section, profile: Option<usize>, is_readable: bool) -> Result<InspectedSection> {
-        let digest = || Digest::of_reader(self.content(section).reader()).map(|(digest, _)| digest);
+        let digest = || Digest::of_reader(content(self.file, section).reader()).map(|(digest, _)| digest);
         let sha256 = is_readable.then(digest).transpose();
         let sha256 = sha256.with_context(|| format!("reading the section {}", section.name))?;
         let has_text = is_readable && TEXTS.contains(&section.name.as_str());
-        let text = has_text.then(|| self.text(section)).transpose()?;
+        let text = has_text.then(|| text(self.file, section)).transpose()?;
         Ok(InspectedSection {
             name: section.name.clone(),
             profile,
@@ -251,41 +254,8 @@ impl<'a> Reader<'a> {
     fn measured(&self, owners: &[Option<usize>], number: Option<usize>) -> Vec<&Measured<'a>> {
         let owned = |owner: Option<usize>| self.measured.iter().zip(owners).filter(move |(_, one)| **one == owner);
         let own = if number.is_some() { Some(owned(number)) } else { None };
-        own.into_iter().flatten().chain(owned(None)).map(|(section, _)| section).collect()
-    }
-
-    /// Adds what is wrong with the kernel to `problems`, and returns what may be meant so.
-    fn kernel_findings(&self, problems: &mut Vec<String>) -> Result<Vec<String>> {
-        let Some(section) = self.image.section(LINUX) else {
-            problems.push(format!("it has no section {LINUX}: it is no unified kernel image"));
-            return Ok(Vec::new());
-        };
-        let mut remarks = Vec::new();
-        if self.image.section(OS_RELEASE).is_none() {
-            remarks.push(format!("it has no section {OS_RELEASE}: boot loaders do not list it"));
-        }
-        let headers = kernel::headers(self.content(section).reader()).context("reading the kernel in it")?;
-        match headers.size_of_image {
-            None => problems.push("its kernel is no EFI program".to_owned()),
-            // A stub that copies the kernel before it starts it does not mind: that of systemd up to 257.
-            Some(needed) if needed > section.memory_bytes => remarks.push(format!(
-                "its kernel takes {needed} bytes of memory and has {}: a stub that starts it in place would let it \
-                 overwrite what follows",
-                section.memory_bytes
-            )),
-            Some(_) => {}
-        }
-        let named = self.image.section(UNAME).map(|section| self.text(section)).transpose()?;
-        if let (Some(named), Some(version)) = (named, headers.version)
-            && named.trim() != version
-        {
-            problems.push(format!(
-                "{UNAME} says {}, and its kernel calls itself {}",
-                quoted(named.trim().as_bytes()),
-                quoted(version.as_bytes())
-            ));
-        }
-        Ok(remarks)
+        let sections = own.into_iter().flatten().chain(owned(None)).map(|(section, _)| section);
+        sections.filter(|section| self.stub.looks_for(section.name)).collect()
     }
 }
 
@@ -406,7 +376,7 @@ mod tests {
         let image = fixture::image(&[(".initrd", &[1; 5000], 5000), (PROFILE, b"ID=a", 4), (PROFILE, b"ID=b", 4)], 0);
         let content = tree::Content::from_bytes(image.as_slice());
         let parsed = Image::read(&mut content.reader()).unwrap();
-        let reader = Reader::new(&content, &parsed);
+        let reader = Reader::new(&content, &parsed).unwrap();
         let owners = owners(&parsed.sections);
         let shared = |number: usize| {
             let measured = reader.measured(&owners, Some(number));

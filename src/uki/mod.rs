@@ -5,7 +5,9 @@
 //! <https://uapi-group.org/specifications/specs/unified_kernel_image/>; the stub is systemd-stub(7).
 
 mod assemble;
+mod command_line;
 mod content;
+mod findings;
 mod image;
 mod kernel;
 mod keys;
@@ -13,6 +15,7 @@ mod measure;
 mod policy;
 mod sbat;
 mod secure_boot;
+mod stub;
 mod token;
 
 pub use assemble::{Parts, Plan, Profile, attach};

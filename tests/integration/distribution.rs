@@ -40,6 +40,11 @@ fn image_of(recipe: &str) -> String {
     succeed(Command::new(script).arg(recipe)).trim().to_owned()
 }
 
+/// As [`Distribution::container`], of the stubs of old systemds: `/stubs/252` and `/stubs/254` for x86-64.
+pub fn old_stubs_container(mounts: &[(&Path, &str)]) -> Container {
+    Container::of(&image_of("stubs-bookworm"), mounts)
+}
+
 /// As [`Distribution::container`], of rpm 6 and what signs packages with it.
 pub fn signing_container(mounts: &[(&Path, &str)]) -> Container {
     Container::of(&image_of("rpm-sid"), mounts)

@@ -65,9 +65,40 @@ fn it_has_the_machine_s_options_and_the_initrd_that_was_made() {
     machine.write("proc/cmdline", "BOOT_IMAGE=/vmlinuz root=/dev/vda ro\n");
     let output = machine.plugin_for_uki("60-ocinitrd.install", &staging).output().unwrap();
     assert!(stderr(&output).contains("the options of the running kernel, root=/dev/vda ro"), "{}", stderr(&output));
-    machine.write("proc/cmdline", "\n");
-    let error = fail(&mut machine.plugin_for_uki("60-ocinitrd.install", &staging));
-    assert!(error.contains("etc/kernel/cmdline"), "{error}");
+}
+
+#[test]
+fn no_options_are_enough_and_such_as_the_kernel_would_not_get_are_refused() {
+    let (machine, staging) = staged();
+    let plugin = || machine.plugin_for_uki("60-ocinitrd.install", &staging);
+    let options = || section(&inspected(&staging.join("uki.efi")), ".cmdline")["text"].as_str().unwrap().to_owned();
+    let machine_id = format!("systemd.machine_id={TOKEN}");
+    // The root of a machine that runs so is found by the type of its partition.
+    fs::remove_file(machine.path("etc/kernel/cmdline")).unwrap();
+    machine.write("proc/cmdline", "BOOT_IMAGE=/vmlinuz\n");
+    let output = plugin().output().unwrap();
+    let told = "etc/kernel/cmdline: the image gets no options, as the running kernel has none";
+    assert!(output.status.success() && stderr(&output).contains(told), "{}", stderr(&output));
+    assert_eq!(options(), machine_id);
+    fs::remove_file(staging.join("uki.efi")).unwrap();
+    machine.write("etc/kernel/cmdline", "# none\n");
+    let output = plugin().output().unwrap();
+    assert!(output.status.success() && !stderr(&output).contains("etc/kernel/cmdline"), "{}", stderr(&output));
+    assert_eq!(options(), machine_id);
+
+    fs::remove_file(staging.join("uki.efi")).unwrap();
+    let longest = 2047 - " ".len() - machine_id.len();
+    for (text, expected) in [
+        ("rw\0quiet\n".to_owned(), "the command line: it has a NUL as its byte 3"),
+        ("a".repeat(longest + 1), "the command line: it has 2048 bytes, and the kernel takes 2047"),
+    ] {
+        machine.write("etc/kernel/cmdline", &text);
+        let error = fail(&mut plugin());
+        assert!(error.contains(expected) && !staging.join("uki.efi").exists(), "{error}");
+    }
+    machine.write("etc/kernel/cmdline", &"a".repeat(longest));
+    succeed(&mut plugin());
+    assert_eq!(options().len(), 2047);
 }
 
 #[test]

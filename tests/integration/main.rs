@@ -50,6 +50,7 @@ mod signers;
 mod store;
 mod streams;
 mod uki;
+mod uki_stubs;
 mod uki_tools;
 mod units;
 mod unpacking;

@@ -50,8 +50,12 @@ pub fn build(place: &Path, output: &str) -> Command {
 }
 
 fn build_with(place: &Path, output: &str, command_line: &str) -> Command {
+    build_of(place, &offline_output().join("vmlinuz"), output, command_line)
+}
+
+fn build_of(place: &Path, kernel: &Path, output: &str, command_line: &str) -> Command {
     let mut command = uki("build");
-    command.arg("--linux").arg(offline_output().join("vmlinuz")).arg("--initrd").arg(offline_output().join("initrd"));
+    command.arg("--linux").arg(kernel).arg("--initrd").arg(offline_output().join("initrd"));
     command.arg("--stub").arg(place.join("linuxx64.efi.stub")).args(["--cmdline", command_line]);
     command.arg("--os-release").arg(format!("@{}", place.join("os-release").display()));
     command.arg("-o").arg(place.join(output));
@@ -89,8 +93,9 @@ fn an_image_holds_its_parts_and_is_the_same_each_time() {
         sbat.starts_with("sbat,1,") && sbat.contains("\nsystemd-stub,1,") && sbat.contains("\nuki,1,UKI,"),
         "{sbat}"
     );
-    let kernel = fs::read(offline_output().join("vmlinuz")).unwrap();
-    assert!(section(".linux")["size_bytes"].as_u64().unwrap() >= kernel.len() as u64);
+    let kernel = offline_output().join("vmlinuz");
+    assert_eq!(section(".linux")["size_bytes"], fs::metadata(&kernel).unwrap().len());
+    assert_eq!(section(".linux")["sha256"], sha256(&kernel));
     // What others read of it.
     let dumped = succeed(Command::new("objdump").arg("-h").arg(file("a.efi")));
     for name in [".osrel", ".cmdline", ".uname", ".initrd", ".linux", ".sbat"] {
@@ -132,6 +137,73 @@ fn picture_device_tree_microcode_and_sbat_are_the_files_that_were_given() {
     let sbat = section(&image, ".sbat");
     assert!(sbat["text"].as_str().unwrap().contains("\nmine,1,Mine,"), "{sbat}");
     assert!(fail(build(place.path(), "a.efi").arg("--splash").arg(file("none"))).contains("none: No such file"));
+}
+
+#[test]
+fn a_command_line_may_be_empty_and_is_refused_where_the_kernel_would_not_get_all_of_it() {
+    let place = bench();
+    let file = |name: &str| place.path().join(name);
+    let command_line = |output: &str| {
+        let image = inspected(&file(output));
+        let sections = image["sections"].as_array().unwrap().clone();
+        sections.into_iter().find(|section| section["name"] == ".cmdline").map(|section| section["text"].clone())
+    };
+    // None at all, so that nobody else gives it some, or none that it would be given.
+    succeed(&mut build_with(place.path(), "empty.efi", ""));
+    assert_eq!(command_line("empty.efi"), Some(" ".into()));
+    let mut none = uki("build");
+    none.arg("--linux").arg(offline_output().join("vmlinuz")).arg("--initrd").arg(offline_output().join("initrd"));
+    none.arg("--stub").arg(file("linuxx64.efi.stub")).args(["--os-release", "", "-o"]).arg(file("none.efi"));
+    succeed(&mut none);
+    assert_eq!(command_line("none.efi"), None);
+    succeed(&mut build_with(place.path(), "longest.efi", &"a".repeat(2047)));
+    for name in ["empty.efi", "none.efi", "longest.efi"] {
+        succeed(uki("verify").arg(file(name)));
+    }
+
+    fs::write(file("nul"), "rw\0init=/bin/sh\n").unwrap();
+    let too_long = "a".repeat(2048);
+    let profile = format!("one=One={too_long}");
+    for (text, profile, expected) in [
+        (format!("@{}", file("nul").display()).as_str(), "a=A", "the command line: it has a NUL as its byte 3"),
+        (&too_long, "a=A", "the command line: it has 2048 bytes, and the kernel takes 2047"),
+        ("rw", &profile, "the command line of the boot profile one: it has 2048 bytes"),
+    ] {
+        let error = fail(build_with(place.path(), "a.efi", text).args(["--boot-profile", profile]));
+        assert!(error.contains(expected) && !file("a.efi").exists(), "{error}");
+    }
+}
+
+/// The kernel as it lies in memory is the file, so that whoever checks its signature finds nothing behind it.
+#[test]
+fn a_signed_kernel_stays_so_in_the_image_and_in_memory() {
+    let place = bench();
+    let file = |name: &str| place.path().join(name);
+    certificate(place.path(), "own", "1");
+    sign_kernel(&file("own.key"), &file("own.crt"), &file("vmlinuz"));
+    succeed(&mut build_of(place.path(), &file("vmlinuz"), "a.efi", "rw"));
+    let verified = uki("verify").arg(file("a.efi")).output().unwrap();
+    assert!(verified.status.success() && !stderr(&verified).contains("warning"), "{}", stderr(&verified));
+    let mut copy = Command::new("objcopy");
+    copy.args(["-O", "binary", "--only-section=.linux"]).arg(file("a.efi")).arg(file("copy"));
+    succeed(&mut copy);
+    assert!(fs::read(file("copy")).unwrap() == fs::read(file("vmlinuz")).unwrap());
+    // Where the file ends what is in memory is zeros.
+    let in_memory = section(&inspected(&file("a.efi")), ".linux")["size_bytes"].as_u64().unwrap();
+    let verify = |size: u64| {
+        fs::OpenOptions::new().write(true).open(file("copy")).unwrap().set_len(size).unwrap();
+        let mut verify = Command::new("sbverify");
+        verify.arg("--cert").arg(file("own.crt")).arg(file("copy")).output().unwrap().status.success()
+    };
+    assert!(verify(in_memory));
+    assert!(!verify(in_memory + 4096), "zeros behind it make the signature false");
+}
+
+/// Signs the offline image's kernel by itself, as distributions do.
+fn sign_kernel(key: &Path, certificate: &Path, signed: &Path) {
+    let mut sign = Command::new("sbsign");
+    sign.arg("--key").arg(key).arg("--cert").arg(certificate).arg("--output").arg(signed);
+    succeed(sign.arg(offline_output().join("vmlinuz")));
 }
 
 #[test]
@@ -383,7 +455,7 @@ fn an_image_without_a_stub_cannot_be_joined_and_the_package_is_named() {
 }
 
 /// `boot` of an image with the disks of the offline one.
-fn boot(image: &Path, roots: &str) -> Command {
+pub fn boot(image: &Path, roots: &str) -> Command {
     let mut command = ocinitrd();
     command.arg("boot").arg(format!("--uki={}", image.display())).arg("--disks-by").arg(disk_maker_output());
     command.arg("--log-dir").arg(image.with_extension("log")).args(["--root", roots, "--timeout", "600"]);
@@ -396,7 +468,7 @@ fn an_image_boots_by_uefi_and_a_tpm_measures_what_was_predicted_and_opens_what_i
     let file = |name: &str| place.path().join(name);
     let key = file("pcr.key");
     // Whatever the scenario says of its root, or nothing.
-    let image = |name: &str| build_with(place.path(), name, "quiet");
+    let image = |name: &str| build_with(place.path(), name, "");
     succeed(image("signed.efi").arg("--pcr-private-key").arg(&key));
     succeed(&mut boot(&file("signed.efi"), "plain,gpt-auto,measured,luks-signed-policy"));
     // As after an update: the volume knows nothing of this one but who signed it.
@@ -435,7 +507,8 @@ fn secure_boot_starts_what_is_signed_and_neither_what_is_not_nor_what_was_change
     let place = bench();
     let file = |name: &str| place.path().join(name);
     let (variables, key, certificate) = enrolled(place.path());
-    succeed(&mut build(place.path(), "plain.efi"));
+    sign_kernel(&key, &certificate, &file("vmlinuz"));
+    succeed(&mut build_of(place.path(), &file("vmlinuz"), "plain.efi", "root=LABEL=root rw"));
     let mut sign = uki("sign");
     sign.arg(file("plain.efi"))
         .arg("--secureboot-private-key")

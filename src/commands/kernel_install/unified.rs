@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::Installation;
 use crate::commands::given;
@@ -84,25 +84,26 @@ impl Installation<'_> {
     /// That of `/etc/kernel/cmdline`; where the one that the machine runs with is taken, that is said.
     fn command_line(&self) -> Result<String> {
         let configured = self.configured("cmdline");
-        let words = match &configured {
+        let mut words = match &configured {
             Some(path) => words(&given::read(path)?),
             None => words(&given::read(&self.arguments.root.join("proc/cmdline"))?)
                 .into_iter()
                 .filter(|word| !OF_BOOT_LOADER.iter().any(|key| word.starts_with(key)))
                 .collect(),
         };
-        let line = words.join(" ");
         if configured.is_none() {
             let place = self.configuration_places()[0].join("cmdline");
-            let place = place.display();
-            if line.is_empty() {
-                bail!("there is no {place}, and the running kernel has no options either");
-            }
-            self.progress
-                .warn(&format!("there is no {place}: the image gets the options of the running kernel, {line}"));
+            // None are enough where the root is found by the type of its partition.
+            let told = match words.join(" ") {
+                line if line.is_empty() => "gets no options, as the running kernel has none".to_owned(),
+                line => format!("gets the options of the running kernel, {line}"),
+            };
+            self.progress.warn(&format!("there is no {}: the image {told}", place.display()));
         }
-        let machine_id = self.environment.machine_id_option().filter(|_| !line.contains("systemd.machine_id="));
-        Ok([line].into_iter().chain(machine_id).collect::<Vec<_>>().join(" "))
+        if !words.iter().any(|word| word.starts_with("systemd.machine_id=")) {
+            words.extend(self.environment.machine_id_option());
+        }
+        Ok(words.join(" "))
     }
 }
 

@@ -30,13 +30,14 @@ pub struct Arguments {
     /// An initrd, or a segment of one; several are joined in the order given
     #[arg(long, value_name = "FILE")]
     initrd: Vec<PathBuf>,
-    /// A cpio archive with microcode, not compressed, which goes before the initrd
+    /// A cpio archive with microcode, not compressed, which goes before the initrd. Stubs before systemd 256 take it as the first
+    /// --initrd instead
     #[arg(long, value_name = "FILE")]
     microcode: Option<PathBuf>,
-    /// systemd-stub: linuxx64.efi.stub or the like
+    /// systemd-stub, of systemd 254 or later: linuxx64.efi.stub or the like
     #[arg(long, value_name = "FILE")]
     stub: PathBuf,
-    /// The kernel's command line
+    /// The kernel's command line, which may be empty; without it, the boot loader may give one
     #[arg(long, value_name = "TEXT|@FILE")]
     cmdline: Option<String>,
     /// The os-release(5) of the system that it starts: boot loaders show its name and order by its version
@@ -61,7 +62,8 @@ pub struct Arguments {
     /// key. For a key that is no file, see `ocinitrd uki policy-digest`
     #[arg(long, value_name = "FILE")]
     pcr_private_key: Option<PathBuf>,
-    /// One of several ways to boot it, with a command line of its own if wanted; the first is what is booted by default
+    /// One of several ways to boot it, with a command line of its own if wanted; the first is what is booted by default. The stub
+    /// has to be of systemd 257 or later
     #[arg(long, value_name = "ID=TITLE[=CMDLINE]", value_parser = profile)]
     boot_profile: Vec<Profile>,
     #[command(flatten)]
@@ -134,7 +136,7 @@ fn parts(arguments: &Arguments, keys: &PolicyKeys) -> Result<Parts> {
 }
 
 fn warn_of_omissions(parts: &Parts, progress: &Progress) {
-    if parts.os_release.is_none() {
+    if parts.os_release.as_deref().is_none_or(str::is_empty) {
         progress.warn("no --os-release is given: boot loaders do not list an image without a name");
     }
     if parts.command_line.is_none() && parts.profiles.iter().all(|profile| profile.command_line.is_none()) {

@@ -11,9 +11,10 @@ use crate::uki::{self, Bank};
 
 /// Check a unified kernel image, anyone's
 ///
-/// Checks that its sections neither overlap nor end beyond the file, that the kernel has the memory it writes to and the name that
-/// the image gives it, and that the signatures of PCR 11 are for the values that the image leads to. Who signed it for Secure
-/// Boot is for sbverify(1) to say. Exits with 1 if anything is wrong.
+/// Checks that its sections neither overlap nor end beyond the file, that the kernel has the memory it writes to, the name that
+/// the image gives it, and, if it is signed, nothing behind its signature, that the command line reaches it whole, that the stub
+/// looks for what is there, and that the signatures of PCR 11 are for the values that the image leads to. Who signed it for
+/// Secure Boot is for sbverify(1) to say. Exits with 1 if anything is wrong.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// The image

@@ -1,9 +1,12 @@
 //! Images for tests: no code in them, but headers and sections as linkers make them.
 
+use std::mem::offset_of;
+
 use object::LittleEndian as LE;
 use object::pe::{
     IMAGE_DIRECTORY_ENTRY_SECURITY, IMAGE_DOS_SIGNATURE, IMAGE_FILE_MACHINE_AMD64, IMAGE_NT_OPTIONAL_HDR64_MAGIC,
-    IMAGE_NT_SIGNATURE, ImageDataDirectory, ImageDosHeader, ImageNtHeaders64, ImageSectionHeader,
+    IMAGE_NT_SIGNATURE, ImageDataDirectory, ImageDosHeader, ImageNtHeaders64, ImageOptionalHeader64,
+    ImageSectionHeader,
 };
 use object::pod::{Pod, bytes_of};
 
@@ -67,6 +70,13 @@ pub fn image(sections: &[(&str, &[u8], u32)], spare: usize) -> Vec<u8> {
 pub fn table_line(number: usize) -> usize {
     let directories = DIRECTORIES * size_of::<ImageDataDirectory>();
     size_of::<ImageDosHeader>() + size_of::<ImageNtHeaders64>() + directories + number * size_of::<ImageSectionHeader>()
+}
+
+/// Gives an image of [`image`] the first number of a version.
+pub fn set_image_version(image: &mut [u8], version: u16) {
+    let optional = size_of::<ImageDosHeader>() + offset_of!(ImageNtHeaders64, optional_header);
+    let place = optional + offset_of!(ImageOptionalHeader64, major_image_version);
+    image[place..place + 2].copy_from_slice(&version.to_le_bytes());
 }
 
 /// Signs an image of [`image`], by nobody.

@@ -35,6 +35,8 @@ pub struct Image {
     pub file_alignment: u32,
     /// How much memory the image takes, in bytes.
     pub size_of_image: u32,
+    /// The first number of the version that it gives itself.
+    pub major_image_version: u16,
     /// How much of the file the headers take, in bytes.
     pub size_of_headers: u32,
     /// The place in the file and the size of the table of certificates; both are 0 where nothing is signed.
@@ -123,6 +125,7 @@ impl Image {
             section_alignment: optional.section_alignment.get(LE),
             file_alignment: optional.file_alignment.get(LE),
             size_of_image: optional.size_of_image.get(LE),
+            major_image_version: optional.major_image_version.get(LE),
             size_of_headers: optional.size_of_headers.get(LE),
             signatures: signatures.map_or((0, 0), |place| (place.virtual_address.get(LE), place.size.get(LE))),
             nt_offset: nt_offset as usize,
@@ -156,6 +159,13 @@ impl Image {
 
     fn table_end(&self) -> usize {
         self.table_offset + self.sections.len() * size_of::<object::pe::ImageSectionHeader>()
+    }
+
+    /// How much memory nobody else has from where that section begins, in bytes.
+    pub fn room_bytes(&self, section: &Section) -> u32 {
+        let others = self.sections.iter().filter(|other| other.memory_bytes > 0).map(|other| other.address);
+        let next = others.filter(|address| *address > section.address).min().unwrap_or(self.size_of_image);
+        next.saturating_sub(section.address)
     }
 
     /// The first section of that name.

@@ -20,8 +20,8 @@ pub struct NewSection<'a> {
     pub content: Box<dyn Read + 'a>,
     /// How many they are, in bytes.
     pub content_bytes: u64,
-    /// How much memory it takes; at least as much as its contents.
-    pub memory_bytes: u64,
+    /// How much memory is kept free from where it begins. The section is as large as its contents, whatever lies free behind it.
+    pub reserved_bytes: u64,
     /// Whether it is a program; else it is read only.
     pub is_code: bool,
 }
@@ -76,16 +76,17 @@ impl<'a> Copy<'a> {
 
     fn place_in_memory(&mut self, added: Vec<NewSection<'a>>) -> Result<()> {
         let alignment = u64::from(self.image.section_alignment);
-        let mut end = self.sections.iter().map(|(section, _)| section.memory_end()).max().unwrap_or(0);
+        let sections = self.sections.iter().map(|(section, _)| section.memory_end()).max().unwrap_or(0);
+        // Where the image ends behind its last section, that one has the memory reserved.
+        let mut end = sections.max(self.image.size_of_image.into());
         for new in added {
             ensure!(new.name.len() <= MOST_NAME_BYTES, "the name {:?} is too long for a section", new.name);
             let address = end.next_multiple_of(alignment);
-            let memory_bytes = new.memory_bytes.max(new.content_bytes);
-            end = address + memory_bytes;
+            end = address + new.reserved_bytes.max(new.content_bytes);
             let section = Section {
                 name: new.name.to_owned(),
                 address: small(address, new.name)?,
-                memory_bytes: small(memory_bytes, new.name)?,
+                memory_bytes: small(new.content_bytes, new.name)?,
                 file_offset: 0,
                 file_bytes: 0,
                 characteristics: if new.is_code { CODE.0 } else { DATA.0 },
@@ -239,9 +240,9 @@ mod tests {
     use super::super::fixture;
     use super::*;
 
-    fn new(name: &'static str, content: &'static [u8], memory_bytes: u64) -> NewSection<'static> {
+    fn new(name: &'static str, content: &'static [u8], reserved_bytes: u64) -> NewSection<'static> {
         let content_bytes = content.len() as u64;
-        NewSection { name, content: Box::new(content), content_bytes, memory_bytes, is_code: false }
+        NewSection { name, content: Box::new(content), content_bytes, reserved_bytes, is_code: false }
     }
 
     fn copied(bytes: &[u8], replaced: Vec<(&str, Vec<u8>)>, added: Vec<NewSection<'_>>) -> Result<Vec<u8>> {
@@ -272,7 +273,7 @@ mod tests {
             (".text", 0x1000, 0x800),
             (".sbat", 0x2000, 14),
             (".a", 0x3000, 5),
-            (".linux", 0x4000, 0x5000),
+            (".linux", 0x4000, 6),
             (".z", 0x9000, 4),
         ];
         assert_eq!((places.as_slice(), image.size_of_image), (expected.as_slice(), 0xa000));
@@ -280,9 +281,19 @@ mod tests {
             (content(&written, ".sbat"), content(&written, ".a")),
             (b"new and longer".to_vec(), b"first".to_vec())
         );
-        assert!(
-            content(&written, ".linux").starts_with(b"kernel\0") && content(&written, ".text").starts_with(b"code\0")
-        );
+        assert!(content(&written, ".linux") == b"kernel" && content(&written, ".text").starts_with(b"code\0"));
+    }
+
+    #[test]
+    fn memory_that_is_reserved_behind_the_last_section_stays_so_in_a_copy_of_the_copy() {
+        let stub = fixture::image(&[(".text", b"code", 4)], 4);
+        let first = copied(&stub, Vec::new(), vec![new(".linux", b"kernel", 0x5001)]).unwrap();
+        let second = copied(&first, Vec::new(), vec![new(".pcrsig", b"later", 0)]).unwrap();
+        let image = Image::read(&mut Cursor::new(&second)).unwrap();
+        let linux = image.section(".linux").unwrap();
+        assert_eq!((linux.memory_bytes, image.room_bytes(linux)), (6, 0x6000));
+        let at_once = vec![new(".linux", b"kernel", 0x5001), new(".pcrsig", b"later", 0)];
+        assert!(copied(&stub, Vec::new(), at_once).unwrap() == second);
     }
 
     /// Where the section table has no room left, contents move back in the file, and nothing in memory.
