@@ -9,6 +9,8 @@ use crate::format::pe::Image;
 
 /// The section in which systemd-stub says what it is.
 const MAGIC: &str = ".sdmagic";
+/// It takes some 50 bytes for that; anyone's image may have more there.
+const MOST_MAGIC_BYTES: u64 = 1 << 10;
 /// What its version stands behind there.
 const NAME: &str = "LoaderInfo: systemd-stub ";
 /// The first that was not made with gnu-efi. Earlier ones have no room for another line of `.sbat`, sections that are not aligned as
@@ -35,7 +37,7 @@ impl Stub {
     pub fn of(image: &Image, reader: impl Read + Seek) -> Result<Self> {
         let mut bytes = Vec::new();
         if let Some(section) = image.section(MAGIC) {
-            Image::content(section, reader)?.read_to_end(&mut bytes)?;
+            Image::content(section, reader)?.take(MOST_MAGIC_BYTES).read_to_end(&mut bytes)?;
         }
         Ok(Stub { version: version(&String::from_utf8_lossy(&bytes)) })
     }
