@@ -11,6 +11,7 @@ use crate::format::time::Timestamp;
 use crate::lock::{self, Changes, Difference, Inputs, Lock, LockedPackage, Reason, Section};
 use crate::names::PackageName;
 use crate::oci;
+use crate::regular_file;
 use crate::repository;
 use crate::resolution::{self, Request, State};
 use crate::workshop::{Workshop, architecture};
@@ -66,7 +67,7 @@ impl Lacks {
     /// What is wrong with the lock of `image`, for people.
     pub fn reasons(&self) -> String {
         if self.no_lock {
-            return format!("it does not exist for {}", architecture());
+            return format!("there is none for {}", architecture());
         }
         let mut reasons: Vec<String> = self.changes.names().iter().map(|name| format!("{name} changed")).collect();
         if let Some(profiles) = &self.profiles {
@@ -196,11 +197,7 @@ async fn find_or_make(workshop: &Workshop<'_>, needs: &Needs, renewal: Renewal) 
             progress.note(&format!("{path}: renewed without solving, since {}", lacks.reasons()));
             Section { inputs, ..section.clone() }
         }
-        _ => {
-            let section = solve(workshop, before.as_ref(), needs, &lacks).await?;
-            workshop.keep_builder_image().await?;
-            section
-        }
+        _ => solve(workshop, before.as_ref(), needs, &lacks).await?,
     };
     match save(workshop, lock, section.clone()) {
         Err(error) if renewal == Renewal::Used => progress.warn(&format!("the lock is used, but not kept: {error:#}")),
@@ -211,7 +208,6 @@ async fn find_or_make(workshop: &Workshop<'_>, needs: &Needs, renewal: Renewal) 
 
 /// Solves for what is needed and for what the lock has already, from the repositories as the lock has them.
 async fn solve(workshop: &Workshop<'_>, before: Option<&Section>, needs: &Needs, lacks: &Lacks) -> Result<Section> {
-    let builder = workshop.builder().await?;
     let request = request(workshop, before, needs);
     let repos = before.map(|before| unchanged_repositories(before, &lacks.changes));
     let remedy = match before {
@@ -219,7 +215,7 @@ async fn solve(workshop: &Workshop<'_>, before: Option<&Section>, needs: &Needs,
         None => String::new(),
     };
     let state = repos.as_ref().map(|repos| State { repos, remedy: &remedy });
-    let site = workshop.site(builder)?;
+    let site = workshop.site().await?;
     let section = resolution::resolve(&site, &request, state.as_ref()).await?;
     let path = workshop.lock_name();
     workshop.progress.note(&match before {
@@ -310,5 +306,9 @@ fn lacking(asked_for: &BTreeSet<String>, packages: &[&LockedPackage]) -> Option<
 /// Fails when the file cannot be written.
 pub fn save(workshop: &Workshop<'_>, mut lock: Lock, section: Section) -> Result<()> {
     lock.arch.insert(architecture().to_owned(), section);
-    lock.save(&workshop.definition.lock_path()).context("writing the lock")
+    let path = workshop.definition.lock_path();
+    if regular_file::is_read_only(&path).unwrap_or(false) {
+        bail!("writing the lock: {} is read-only\nhint: make it writable, or use it as it is with --locked", path.display());
+    }
+    lock.save(&path).context("writing the lock")
 }

@@ -5,10 +5,10 @@
 
 use std::fs::{self, File, FileType, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path};
 
-use rustix::fs::{AtFlags, CWD, FileType as FileKind, Mode, OFlags, openat, statat};
+use rustix::fs::{Access, AtFlags, CWD, FileType as FileKind, Mode, OFlags, access, openat, statat};
 
 /// Enough for any text that a person writes, a manifest or a lock: 16 MiB.
 pub const TEXT_LIMIT_BYTES: u64 = 16 << 20;
@@ -141,6 +141,15 @@ pub fn read_all(source: impl Read, limit_bytes: u64) -> io::Result<Vec<u8>> {
         return Err(io::Error::new(io::ErrorKind::FileTooLarge, message));
     }
     Ok(bytes)
+}
+
+/// Whether a file was made read-only, even for root, who could replace it.
+///
+/// # Errors
+/// Fails when it is not there or cannot be looked up.
+pub fn is_read_only(path: &Path) -> io::Result<bool> {
+    let mode = fs::metadata(path)?.permissions().mode();
+    Ok(mode & 0o222 == 0 || access(path, Access::WRITE_OK).is_err())
 }
 
 /// Whether what `metadata` is of belongs to this user or to root, and nobody else may write to it.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tokio::sync::OnceCell;
 
-use crate::builder_image;
+use crate::builder_image::{self, StoredImage};
 use crate::cache::Cache;
 use crate::definition::Definition;
 use crate::download::{Downloader, Patience};
@@ -106,15 +106,21 @@ impl<'a> Workshop<'a> {
         short.unwrap_or(path).display().to_string()
     }
 
-    /// What resolving works with.
+    /// What resolving works with. The builder image is in the store then, where a registry has it.
     ///
     /// # Errors
     /// Fails where no engine has the builder image.
-    pub fn site<'s>(&'s self, builder: &'s Builder) -> Result<Site<'s>> {
+    pub async fn site(&self) -> Result<Site<'_>> {
+        let builder = self.builder().await?;
+        let image = builder.image()?;
+        let kept = self.keep_builder_image().await?;
+        // The engine gives images that were made with it a manifest of its own: what a registry has counts where it is known.
+        let of_engine = image.platform_digest.unwrap_or(image.digest);
         Ok(Site {
             definition: &self.definition,
             builder,
-            image: builder.image()?,
+            image,
+            platform_digest: kept.map_or(of_engine, |stored| stored.manifest),
             store: &self.store,
             downloader: &self.downloader,
             rpm_directories: &self.supply.rpm_directories,
@@ -180,6 +186,7 @@ impl<'a> Workshop<'a> {
         mirrors.iter().try_for_each(|mirror| check_repository(mirror)).context("in [builder] mirrors")?;
         Ok(builder_image::Sources {
             reference,
+            definition: &self.definition.argument,
             mirrors,
             store: &self.store,
             settings: &self.supply.registries,
@@ -190,20 +197,20 @@ impl<'a> Workshop<'a> {
     }
 
     /// Brings the builder image into the store: its registry may have it no more when the lock is used again. That it cannot is
-    /// a warning if the engine has it.
+    /// a warning if the engine has it. None for images that are only in the engine's storage, and where steps run in place.
     ///
     /// # Errors
     /// Fails when the definition does not pin one, and when it is wanted and neither the store nor the engine has it.
-    pub async fn keep_builder_image(&self) -> Result<()> {
+    pub async fn keep_builder_image(&self) -> Result<Option<StoredImage>> {
         if self.supply.surroundings.in_place {
-            return Ok(());
+            return Ok(None);
         }
         let reference = self.builder_reference()?;
         match self.builder_sources(&reference)?.keep().await {
-            Ok(_) => Ok(()),
+            Ok(kept) => Ok(kept),
             Err(error) if self.builder.get().is_some() => {
                 self.progress.warn(&format!("the builder image is in the engine's storage only: {error:#}"));
-                Ok(())
+                Ok(None)
             }
             Err(error) => Err(error),
         }

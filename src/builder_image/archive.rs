@@ -13,7 +13,7 @@ use oci_spec::image::{ImageIndex, MediaType};
 use serde_json::json;
 
 use super::documents::{Document, Manifest};
-use super::{StoredImage, read, stored_document};
+use super::{StoredImage, read};
 use crate::format::digest::Digest;
 use crate::format::text::quoted;
 use crate::oci::canonical_json;
@@ -130,8 +130,8 @@ fn take_blob(digest: Digest, content: &mut impl Read, store: &Store) -> Result<b
 
 /// Of an index at least one image has to be there, with all its parts.
 fn check_whole(pinned: Digest, store: &Store) -> Result<()> {
-    let first = stored_document(store, pinned)?
-        .with_context(|| format!("{pinned}, which its index.json names, is not in it"))?;
+    ensure!(store.contains_whole(&pinned)?, "{pinned}, which its index.json names, is not in it");
+    let first = read(&store.path(&pinned))?;
     let (document, _) = Document::parse(&first)?;
     let manifests = match &document {
         Document::Index(index) => {

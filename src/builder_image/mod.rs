@@ -24,6 +24,7 @@ use anyhow::{Context, Result};
 
 use crate::format::digest::Digest;
 use crate::oci::document::LIMIT_BYTES;
+use crate::progress::Progress;
 use crate::regular_file;
 use crate::store::Store;
 
@@ -48,17 +49,19 @@ pub struct StoredImage {
 
 impl StoredImage {
     /// Looks for the image that is pinned to `pinned`, of it that for `architecture` in OCI's word for it (`amd64`). None if not
-    /// all of it is there and whole; what is damaged is removed.
+    /// all of it is there and whole; a damaged part is removed, with a warning.
     ///
     /// # Errors
     /// Fails when the stored document is not an image, has no image for the architecture, or cannot be read.
-    pub fn find(store: &Store, pinned: Digest, architecture: &str) -> Result<Option<Self>> {
-        let Some(first) = stored_document(store, pinned)? else { return Ok(None) };
+    pub fn find(store: &Store, pinned: Digest, architecture: &str, progress: &Progress) -> Result<Option<Self>> {
+        let parts = Parts { store, pinned, progress };
+        let Some(first) = parts.read(pinned)? else { return Ok(None) };
         let (document, media_type) = Document::parse(&first)?;
         let digest = document.manifest_for(architecture, pinned)?;
-        let Some(manifest) = stored_manifest(store, digest)? else { return Ok(None) };
+        let Some(bytes) = parts.read(digest)? else { return Ok(None) };
+        let manifest = Manifest::parse(&bytes)?;
         for blob in &manifest.blobs {
-            if !store.contains_whole(&blob.digest)? {
+            if !parts.contains_whole(blob.digest)? {
                 return Ok(None);
             }
         }
@@ -91,15 +94,33 @@ pub fn touch(store: &Store, pinned: Digest, architecture: &str) {
     digests().unwrap_or_default().iter().for_each(|digest| Store::touch(&store.path(digest)));
 }
 
-fn stored_document(store: &Store, digest: Digest) -> Result<Option<Vec<u8>>> {
-    match store.contains_whole(&digest)? {
-        true => Ok(Some(read(&store.path(&digest))?)),
-        false => Ok(None),
-    }
+/// The parts of an image in the store.
+struct Parts<'a> {
+    store: &'a Store,
+    /// The digest that the image is pinned to.
+    pinned: Digest,
+    progress: &'a Progress,
 }
 
-fn stored_manifest(store: &Store, digest: Digest) -> Result<Option<Manifest>> {
-    stored_document(store, digest)?.map(|bytes| Manifest::parse(&bytes)).transpose()
+impl Parts<'_> {
+    fn contains_whole(&self, digest: Digest) -> Result<bool> {
+        if self.store.discard_if_damaged(&digest)? {
+            let pinned = self.pinned;
+            self.progress.warn(&format!(
+                "the store's copy of {digest}, a part of the builder image {pinned}, was damaged: it is removed and has to be fetched \
+                 again"
+            ));
+        }
+        Ok(self.store.contains(&digest))
+    }
+
+    /// Returns an index or manifest, if it is there and whole.
+    fn read(&self, digest: Digest) -> Result<Option<Vec<u8>>> {
+        if !self.contains_whole(digest)? {
+            return Ok(None);
+        }
+        read(&self.store.path(&digest)).map(Some)
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {

@@ -3,7 +3,7 @@
 use anyhow::{Context, Error, Result, bail};
 
 use super::documents::{Document, Manifest};
-use super::{Kind, StoredImage, Unavailable, stored_document};
+use super::{Kind, StoredImage, Unavailable, read};
 use crate::download::{Downloader, Meter};
 use crate::engine::{Engine, Image, ImageReference};
 use crate::format::digest::Digest;
@@ -16,6 +16,8 @@ use crate::store::Store;
 pub struct Sources<'a> {
     /// The image, as the definition pins it.
     pub reference: &'a ImageReference,
+    /// The definition, as the user names it: hints have it.
+    pub definition: &'a str,
     /// Further places that have it: `registry/name`.
     pub mirrors: &'a [String],
     /// What is kept on this machine.
@@ -53,7 +55,7 @@ impl Sources<'_> {
     /// # Errors
     /// Fails with [`Unavailable`] when it cannot be had.
     pub async fn keep(&self) -> Result<Option<StoredImage>> {
-        if let Some(stored) = StoredImage::find(self.store, self.reference.digest(), self.architecture)? {
+        if let Some(stored) = self.stored()? {
             return Ok(Some(stored));
         }
         if self.reference.is_local() {
@@ -68,18 +70,23 @@ impl Sources<'_> {
     /// As [`Sources::keep`].
     pub async fn probe(&self) -> Result<&'static str> {
         let pinned = self.reference.digest();
-        if StoredImage::find(self.store, pinned, self.architecture)?.is_some() {
+        if self.stored()?.is_some() {
             return Ok("the store has it");
         }
-        let document = self.document(&self.registries()?, pinned).await.map_err(|error| self.explain(error))?;
+        // That the store has the manifest says nothing of the layers.
+        let document = self.registries()?.manifest(pinned).await.map_err(|error| self.explain(error))?;
         Document::parse(&document)?.0.manifest_for(self.architecture, pinned)?;
         Ok("its registry has it")
+    }
+
+    fn stored(&self) -> Result<Option<StoredImage>> {
+        StoredImage::find(self.store, self.reference.digest(), self.architecture, self.progress)
     }
 
     /// Tells of registries that do not have it what is the matter, and what to do.
     fn explain(&self, error: Error) -> Error {
         match error.downcast::<Refusals>() {
-            Ok(refusals) => Unavailable::by(self.reference, &refusals).into(),
+            Ok(refusals) => Unavailable::by(self.reference, self.definition, &refusals).into(),
             Err(error) => error.context(format!("fetching the builder image {}", self.reference)),
         }
     }
@@ -101,8 +108,8 @@ impl Sources<'_> {
 
     /// An index or manifest, from the store or into it.
     async fn document(&self, registries: &Registries, digest: Digest) -> Result<Vec<u8>> {
-        if let Some(bytes) = stored_document(self.store, digest)? {
-            return Ok(bytes);
+        if self.store.contains_whole(&digest)? {
+            return read(&self.store.path(&digest));
         }
         let bytes = registries.manifest(digest).await?;
         self.store.insert(&bytes)?;

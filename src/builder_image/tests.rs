@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::progress::Verbosity;
 
 const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_TYPES: [&str; 2] = [
@@ -47,7 +48,7 @@ impl Place {
     }
 
     fn find(&self, pinned: Digest) -> Result<Option<StoredImage>> {
-        StoredImage::find(&self.store, pinned, "amd64")
+        StoredImage::find(&self.store, pinned, "amd64", &Progress::new(Verbosity::Quiet))
     }
 
     fn export(&self, image: &StoredImage) -> std::path::PathBuf {
@@ -79,7 +80,7 @@ fn an_image_is_what_its_index_has_for_the_platform() {
 fn an_image_for_other_processors_is_told_with_those_it_is_for() {
     let place = Place::new();
     let (index, _) = place.index(oci_types());
-    let error = StoredImage::find(&place.store, index, "s390x").unwrap_err();
+    let error = StoredImage::find(&place.store, index, "s390x", &Progress::new(Verbosity::Quiet)).unwrap_err();
     assert_eq!(error.downcast_ref::<Unavailable>().unwrap().kind, Kind::OtherArchitecture);
     let message = error.to_string();
     assert!(

@@ -43,29 +43,44 @@ impl Unavailable {
         Unavailable { kind: Kind::OtherArchitecture, message }
     }
 
-    /// What the registries said together of an image that is pinned.
-    pub(super) fn by(reference: &ImageReference, refusals: &Refusals) -> Self {
+    /// What the registries said together of the image that `definition` pins.
+    pub(super) fn by(reference: &ImageReference, definition: &str, refusals: &Refusals) -> Self {
         let kind = kind_of(&refusals.reasons);
-        let gone = (
-            "this digest is gone: no registry has it any more",
-            "registries delete digests that no tag points to any more; `ocinitrd update IMAGE --builder` pins the digest that the tag has \
-             now; or name a place that has a copy in [builder] mirrors, or take one in with `ocinitrd store import`",
+        let hint = format!(
+            "registries delete digests that no tag points to any more; `ocinitrd update {definition} --builder` pins the digest that the \
+             tag has now; or name a place that has a copy in [builder] mirrors, or take one in with `ocinitrd store import`"
         );
-        Unavailable::new(kind, &format!("fetching the builder image {reference}"), reference.registry(), gone, refusals)
+        let offline = format!("run `ocinitrd fetch {definition}` where there is a network");
+        let texts = Texts {
+            doing: &format!("fetching the builder image {reference}"),
+            registry: reference.registry(),
+            gone: ("this digest is gone, or was never there: no registry has it", &hint),
+            offline: &offline,
+        };
+        Unavailable::new(kind, &texts, refusals)
     }
 
     /// What the registries said together of a tag.
     pub(super) fn of_tag(image: &TaggedImage, refusals: &Refusals) -> Self {
         let kind = kind_of(&refusals.reasons);
-        let gone = ("no registry has this tag any more", "name another tag in [builder] image");
-        Unavailable::new(kind, &format!("asking for the tag {image}"), image.registry(), gone, refusals)
+        let texts = Texts {
+            doing: &format!("asking for the tag {image}"),
+            registry: image.registry(),
+            gone: ("no registry has this tag", "name another tag in [builder] image"),
+            offline: "run it again without --offline",
+        };
+        Unavailable::new(kind, &texts, refusals)
     }
 
-    /// `gone` is the summary and the hint for what is not there.
-    fn new(kind: Kind, doing: &str, registry: &str, gone: (&str, &str), refusals: &Refusals) -> Self {
+    fn new(kind: Kind, texts: &Texts<'_>, refusals: &Refusals) -> Self {
+        let registry = texts.registry;
         let advice;
         let (summary, hint) = match kind {
-            Kind::Gone => gone,
+            Kind::Gone => texts.gone,
+            Kind::Unreachable if refusals.without_tls() => (
+                "the registry answers without TLS",
+                "if that is what you want, set insecure = true for it in registries.conf, as for podman",
+            ),
             Kind::Unreachable => (
                 "no registry answers",
                 "check the network, the proxy (https_proxy, no_proxy) and the certificates (SSL_CERT_FILE, certs.d)",
@@ -85,13 +100,27 @@ impl Unavailable {
             }
             Kind::Offline => (
                 "it is neither in the engine's storage nor whole in the store, and --offline forbids to ask a registry",
-                "run `ocinitrd fetch IMAGE` where there is a network",
+                texts.offline,
             ),
-            _ => ("no registry gives it", "check the name, the tag and the digest in [builder]"),
+            _ => (
+                "no registry gives it as it is named",
+                "check the name, the tag and the digest in [builder]; if they are right, the registry or a proxy serves it damaged",
+            ),
         };
         let causes: String = refusals.causes.iter().map(|cause| format!("\n  {cause}")).collect();
-        Unavailable { kind, message: format!("{doing}: {summary}{causes}\nhint: {hint}") }
+        Unavailable { kind, message: format!("{}: {summary}{causes}\nhint: {hint}", texts.doing) }
     }
+}
+
+/// The words for one object.
+struct Texts<'a> {
+    /// What was tried.
+    doing: &'a str,
+    registry: &'a str,
+    /// The summary and the hint for an object that is not there.
+    gone: (&'a str, &'a str),
+    /// The hint where `--offline` forbids asking.
+    offline: &'a str,
 }
 
 /// Failures that the user can do something about come first.
@@ -146,14 +175,14 @@ mod tests {
         let message = |reason| {
             let refusals =
                 Refusals { causes: vec!["https://quay.io/v2/: HTTP status 404".to_owned()], reasons: vec![reason] };
-            Unavailable::by(&reference, &refusals).to_string()
+            Unavailable::by(&reference, "mine.toml", &refusals).to_string()
         };
         for (reason, words) in [
-            (Reason::Missing, "update IMAGE --builder"),
+            (Reason::Missing, "update mine.toml --builder"),
             (Reason::Unreachable, "no registry answers"),
             (Reason::Unauthorized, "podman login quay.io"),
             (Reason::Busy, "try again later"),
-            (Reason::NotAsked, "ocinitrd fetch IMAGE"),
+            (Reason::NotAsked, "ocinitrd fetch mine.toml"),
             (Reason::Other, "check the name"),
         ] {
             let message = message(reason);

@@ -100,6 +100,10 @@ fn check(workshop: &Workshop<'_>, needs: &Needs) -> Result<bool> {
 /// Prints whether the builder image is what its tag names now, and returns it.
 async fn check_builder(workshop: &Workshop<'_>) -> Result<bool> {
     let image = &workshop.definition.builder_image;
+    if workshop.builder_reference()?.is_local() {
+        answer::print_line(&format!("{image}: made on this machine, no registry is asked"))?;
+        return Ok(true);
+    }
     let newest = workshop.newest_builder().await?;
     answer::print_line(&match &newest {
         None => format!("{image}: the newest"),

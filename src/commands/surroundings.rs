@@ -134,8 +134,7 @@ pub fn registries() -> Settings {
     let drop_ins = [system("/etc/containers/registries.conf.d"), home("containers/registries.conf.d")];
     let named = absolute("REGISTRY_AUTH_FILE");
     let runtime = absolute("XDG_RUNTIME_DIR").map(|directory| directory.join("containers/auth.json"));
-    // What root's podman has without a session.
-    let runtime = runtime.or_else(|| (geteuid().as_raw() == 0).then(|| PathBuf::from("/run/containers/0/auth.json")));
+    let runtime = runtime.or_else(credentials_without_session);
     let docker = absolute("HOME").map(|home| home.join(".docker/config.json"));
     let certificates = [
         home("containers/certs.d"),
@@ -151,6 +150,19 @@ pub fn registries() -> Settings {
         },
         certificates: certificates.into_iter().flatten().collect(),
     }
+}
+
+/// Where podman keeps credentials without a session: for root below `/run`, for others below a directory that podman makes itself
+/// where `XDG_RUNTIME_DIR` is not set. That lies among everybody's temporary files, so it counts only if it is this user's own.
+fn credentials_without_session() -> Option<PathBuf> {
+    let user_id = geteuid().as_raw();
+    if user_id == 0 {
+        return Some(PathBuf::from("/run/containers/0/auth.json"));
+    }
+    let session = PathBuf::from(format!("/run/user/{user_id}"));
+    let own = env::temp_dir().join(format!("podman-run-{user_id}"));
+    let directory = [session, own].into_iter().find(|directory| own_directory::check(directory).is_ok())?;
+    Some(directory.join("containers/auth.json"))
 }
 
 /// The specification has relative paths ignored.

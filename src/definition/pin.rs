@@ -3,14 +3,11 @@
 //! Enters: the file that has `[builder] image`. Leaves: the same file with another image between the same quotes; comments,
 //! order and every other byte stay.
 
-use std::fs;
 use std::io::Write;
 use std::ops::Range;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{Access, access};
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -64,15 +61,15 @@ impl Pin {
     /// Fails naming the file.
     pub fn check_writable(&self) -> Result<()> {
         let name = self.file.display();
-        let mode =
-            fs::metadata(&self.file).with_context(|| format!("reading the mode of {name}"))?.permissions().mode();
         let directory = self.file.parent().unwrap_or(Path::new("/"));
-        let may_write = access(&self.file, Access::WRITE_OK).is_ok() && access(directory, Access::WRITE_OK).is_ok();
-        if mode & 0o222 == 0 || !may_write {
-            bail!(
-                "{name} has the pin of the builder image and is read-only\n\
-                 hint: make the file and its directory writable, or edit [builder] image by hand"
-            );
+        for (path, what) in [(self.file.as_path(), "file"), (directory, "directory")] {
+            if regular_file::is_read_only(path).with_context(|| format!("reading the mode of {}", path.display()))? {
+                bail!(
+                    "{name} has the pin of the builder image, and the {what} {} is read-only\n\
+                     hint: make it writable, or edit [builder] image by hand",
+                    path.display()
+                );
+            }
         }
         Ok(())
     }
@@ -104,6 +101,9 @@ impl Pin {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
     use super::*;
 
     const OLD: &str = "quay.io/a/b:44@sha256:11";

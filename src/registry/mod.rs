@@ -179,6 +179,13 @@ impl Refusals {
     }
 }
 
+impl Refusals {
+    /// Whether something there answers, but not as TLS.
+    pub fn without_tls(&self) -> bool {
+        self.causes.iter().any(|cause| cause.contains("InvalidContentType"))
+    }
+}
+
 impl std::fmt::Display for Refusals {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str(&self.causes.join("\n  "))

@@ -17,6 +17,7 @@ use crate::dnf::Chosen;
 use crate::download::Downloader;
 use crate::engine::{self, Cancellation, Image};
 use crate::fetch::{self, Wanted};
+use crate::format::digest::Digest;
 use crate::format::openpgp::Fingerprint;
 use crate::identity;
 use crate::lock::{self, Builder, Inputs, Key, LockedPackage, Reason, Section, Solution};
@@ -37,6 +38,8 @@ pub struct Site<'a> {
     pub builder: &'a engine::Builder,
     /// The image whose containers do.
     pub image: &'a Image,
+    /// The digest of the manifest that its registry has for this platform.
+    pub platform_digest: Digest,
     /// The store.
     pub store: &'a Store,
     /// What fetches.
@@ -88,7 +91,7 @@ pub async fn resolve(site: &Site<'_>, request: &Request, state: Option<&State<'_
     let solution = solve(site, &repositories, &metadata, &selections, &request.kernels).await?;
     let acquired = acquire(site, &repositories, &metadata, &solution).await?;
     Ok(Section {
-        builder: builder(site.image, solution.builder_tools.clone()),
+        builder: builder(site, solution.builder_tools.clone()),
         inputs: Inputs::of(site.definition, &request.profiles.iter().flatten().cloned().collect())?,
         solutions: solutions(&solution, request, &acquired.packages),
         kernels: kernels::locked(&solution, request, &acquired.packages, site.store)?,
@@ -134,11 +137,11 @@ fn metadata_files(metadata: &[Metadata], store: &Store) -> Vec<(String, String, 
 /// The packages that dnf chose, by their `NAME-[EPOCH:]VERSION-RELEASE.ARCH`.
 type Packages = BTreeMap<String, Package>;
 
-fn builder(image: &Image, tools: Vec<String>) -> Builder {
+fn builder(site: &Site<'_>, tools: Vec<String>) -> Builder {
     Builder {
-        image: image.reference.clone(),
-        digest: image.digest,
-        platform_digest: image.platform_digest.unwrap_or(image.digest),
+        image: site.image.reference.clone(),
+        digest: site.image.digest,
+        platform_digest: site.platform_digest,
         tools,
     }
 }

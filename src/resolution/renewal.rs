@@ -48,7 +48,7 @@ pub async fn renew(site: &Site<'_>, before: &Section, renewal: &Renewal) -> Resu
     let acquired = acquire(site, &repositories, &metadata, &solution).await?;
     let mut after = before.clone();
     after.inputs = Inputs::of(site.definition, &before.profiles())?;
-    after.builder = builder(site.image, solution.builder_tools.clone());
+    after.builder = builder(site, solution.builder_tools.clone());
     if renews_kernel {
         after.kernels.retain(|kernel| kernel.by_version);
         after.kernels.extend(kernels::locked(&solution, &request, &acquired.packages, site.store)?);

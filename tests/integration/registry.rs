@@ -400,7 +400,7 @@ fn a_pin_that_cannot_be_renewed_stays_with_a_reason() {
         "digest": "sha256:0c9e3bd058489120cd8089a4a52f6ef4873af1d29b86744381ccec07094d7f61", "size": 2,
         "platform": {"os": "linux", "architecture": "s390x"}}]}"#;
     for (fault, words) in [
-        (Fault::Status(404), &["no registry has this tag any more", "hint: "][..]),
+        (Fault::Status(404), &["no registry has this tag", "hint: "][..]),
         (Fault::Status(401), &["credentials are wanted", "podman login"]),
         (Fault::Status(503), &["no registry answers"]),
         (Fault::Html, &["an HTML page instead of the file"]),

@@ -413,7 +413,7 @@ fn output_of_another_lock_is_told_with_the_packages_that_differ() {
     assert!(error.contains("building test anew: the lock ") && error.contains("[packages] install changed"), "{error}");
     fs::remove_file(image.path().join("images/test.lock")).unwrap();
     let error = fail(&mut rebuild(image.path()));
-    assert!(error.contains("does not serve: it does not exist") && error.contains("run ocinitrd lock test"), "{error}");
+    assert!(error.contains("does not serve: there is none") && error.contains("run ocinitrd lock test"), "{error}");
     let error = fail(rebuild(image.path()).args(["--image", "other"]));
     assert!(
         error.contains("building other anew; where its definition is a file elsewhere, give --image FILE.toml: "),

@@ -222,10 +222,11 @@ fn builder_images(
         for (arch, section) in &read_lock(path)?.arch {
             let builder = &section.builder;
             let reference: ImageReference = builder.image.parse().context("reading the builder image in the lock")?;
-            match StoredImage::find(store, builder.digest, oci::architecture(arch)) {
+            match StoredImage::find(store, builder.digest, oci::architecture(arch), progress) {
                 Ok(Some(image)) => drop(images.insert(builder.digest, image)),
                 Ok(None) if reference.is_local() => progress.warn(&format!(
-                    "the builder image {reference} was made on a machine and is not in the store: podman save exports it there"
+                    "the builder image {reference} was made on a machine and is not in the store, so it is not exported: carry it \
+                     over with `podman save` and `podman load`"
                 )),
                 Ok(None) => {
                     lacking.push(anyhow!("the builder image {reference} is not in the store: run ocinitrd fetch first"))

@@ -48,8 +48,9 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
     ensure!(!arguments.supply.offline, "--builder asks a registry, which --offline forbids");
     let workshop = arguments.supply.open_workshop(&arguments.image, progress)?;
     let pin = Pin::find(&workshop.definition.builder_file)?;
-    if !arguments.dry_run {
-        check_editable(&pin)?;
+    match check_editable(&pin) {
+        Err(error) if arguments.dry_run => progress.warn(&format!("without --dry-run this would fail: {error:#}")),
+        checked => checked?,
     }
     let Some(newest) = workshop.newest_builder().await? else {
         progress.note(&format!("{}: the builder image is the newest, it stays as it is", pin.file().display()));
@@ -101,7 +102,7 @@ fn check_editable(pin: &Pin) -> Result<()> {
     if shipped.is_some_and(|shipped| pin.file().starts_with(shipped)) {
         bail!(
             "{} came with ocinitrd, and its next version would overwrite it\n\
-             hint: copy it to images/ in a directory of your own, or include it in a definition that names another builder",
+             hint: include it in a definition of your own that names its builder in [builder] image, and update that one",
             pin.file().display()
         );
     }
@@ -135,9 +136,10 @@ fn tell_of_the_lock(workshop: &Workshop<'_>) {
 
 impl fmt::Display for Difference {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digest = |version: &Version| version.digest.map_or("none".to_owned(), |digest| digest.to_string());
+        let digest = |version: &Version| version.digest.map_or("not pinned".to_owned(), |digest| digest.to_string());
         let tools = |version: &Version| match &version.tools {
             Some(tools) => one_line(&tools.join(", ")).to_string(),
+            None if version.digest.is_none() => "not pinned".to_owned(),
             None => "unknown, since it cannot be had any more".to_owned(),
         };
         writeln!(formatter, "builder image {}", self.image)?;

@@ -104,7 +104,7 @@ async fn renew_all(workshop: &Workshop<'_>, before: Option<&Section>) -> Result<
     let profiles = BTreeSet::new();
     let Request { profiles, .. } = locking::request(workshop, before, &Needs { profiles, kernels: BTreeSet::new() });
     let kernels = if workshop.definition.kernel_packages.is_empty() { BTreeSet::new() } else { kernels };
-    let site = workshop.site(workshop.builder().await?)?;
+    let site = workshop.site().await?;
     let mut after = resolution::resolve(&site, &Request { profiles, kernels }, None).await?;
     if let Some(before) = before {
         after.keep_kernels_by_version(before)?;
@@ -131,7 +131,7 @@ async fn renew_some(workshop: &Workshop<'_>, before: Option<&Section>, names: &[
     }
     // dnf reads from the rpms what must not change.
     supplies::provide(workshop, before, &before.packages).await?;
-    let site = workshop.site(workshop.builder().await?)?;
+    let site = workshop.site().await?;
     resolution::renew(&site, before, &Renewal { names, added }).await
 }
 
