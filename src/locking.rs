@@ -14,6 +14,7 @@ use crate::oci;
 use crate::regular_file;
 use crate::repository;
 use crate::resolution::{self, Request, State};
+use crate::store::Store;
 use crate::workshop::{Workshop, architecture};
 
 /// What of a lock a command needs.
@@ -155,6 +156,7 @@ pub async fn provide(workshop: &Workshop<'_>, needs: &Needs, renewal: Renewal) -
     let section = find_or_make(workshop, needs, renewal).await?;
     builder_image::touch(&workshop.store, section.builder.digest, oci::architecture(architecture()));
     section.repos.values().for_each(|repository| repository::touch(&workshop.store, &repository.repomd));
+    section.packages.iter().for_each(|package| Store::touch(&workshop.store.path(&package.sha256)));
     warn_of_clock(workshop, &section)?;
     Ok(section)
 }
@@ -308,7 +310,10 @@ pub fn save(workshop: &Workshop<'_>, mut lock: Lock, section: Section) -> Result
     lock.arch.insert(architecture().to_owned(), section);
     let path = workshop.definition.lock_path();
     if regular_file::is_read_only(&path).unwrap_or(false) {
-        bail!("writing the lock: {} is read-only\nhint: make it writable, or use it as it is with --locked", path.display());
+        bail!(
+            "writing the lock: {} is read-only\nhint: make it writable, or use it as it is with --locked",
+            path.display()
+        );
     }
     lock.save(&path).context("writing the lock")
 }

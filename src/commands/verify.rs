@@ -89,7 +89,9 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
 async fn build_anew(arguments: &Arguments, recorded: &Recorded, progress: &Progress) -> Result<Rebuild> {
     let image = rebuild::image(&recorded.manifest, arguments.image.as_deref())?;
     let definition = load_definition(image).map_err(|error| {
-        anyhow!("building {image} anew: {error:#}\nhint: name its definition, if that is elsewhere, with --image FILE.toml")
+        anyhow!(
+            "building {image} anew: {error:#}\nhint: name its definition, if that is elsewhere, with --image FILE.toml"
+        )
     })?;
     let supply = SupplyOptions { engine: arguments.engine.clone(), offline: true, rpm_directories: Vec::new() };
     let rebuilt = rebuild::rebuild(recorded, definition, supply.supply()?, progress).await;

@@ -84,6 +84,31 @@ fn has(program: &str) -> bool {
     Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok()
 }
 
+/// The engine knows an image that it has pushed by the digest of its own copy, too.
+#[test]
+fn an_image_that_was_pushed_from_here_is_locked_by_what_the_registry_has() {
+    let registry = RealRegistry::start();
+    let repository = format!("{}/pushed", registry.name);
+    let certificates = registry.directory.path().join("containers/certs.d").join(&registry.name);
+    let digest_file = registry.directory.path().join("digest");
+    let mut push = Command::new("podman");
+    push.args(["push", "--quiet", "--creds=tester:secret", "--cert-dir"]).arg(certificates);
+    push.arg("--digestfile").arg(&digest_file).arg("localhost/ocinitrd/offline-dnf5:latest");
+    succeed(push.arg(format!("docker://{repository}:{TAG}")));
+    let digest = fs::read_to_string(digest_file).unwrap();
+    let pinned = format!("{repository}@{digest}");
+    succeed(Command::new("podman").args([
+        "tag",
+        "localhost/ocinitrd/offline-dnf5:latest",
+        &format!("{repository}:{TAG}"),
+    ]));
+    let image = changed_image(&fixture::builder("dnf5"), &format!("{repository}:{TAG}@{digest}"));
+    succeed(&mut registry.run(image.path(), "lock", Some(RIGHT), true));
+    let lock = fs::read_to_string(image.path().join("images/test.lock")).unwrap();
+    assert!(lock.contains(&format!("platform_digest = \"{digest}\"")), "{pinned}: {lock}");
+    succeed(Command::new("podman").args(["rmi", &format!("{repository}:{TAG}")]));
+}
+
 /// An authority, and a certificate of it for 127.0.0.1.
 fn make_certificates(directory: &Path) {
     let openssl = |words: &[&str]| {

@@ -4,7 +4,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use ocinitrd::engine::ImageReference;
 use ocinitrd::format::digest::Digest;
@@ -103,6 +103,13 @@ impl Registry {
     }
 
     /// A registries.conf by which it needs no TLS.
+    fn doctor(&self, directory: &Path) -> Output {
+        let mut command = ocinitrd();
+        command.args(["doctor", "--engine", "podman", "--image", "test"]).current_dir(directory);
+        command.env("CONTAINERS_REGISTRIES_CONF", self.configuration());
+        command.env("XDG_CACHE_HOME", directory.join(CACHE)).output().unwrap()
+    }
+
     fn configuration(&self) -> PathBuf {
         let configuration = self.directory.path().join("registries.conf");
         let text = format!("[[registry]]\nlocation = \"{}\"\ninsecure = true\n", self.name());
@@ -190,12 +197,23 @@ fn a_builder_image_that_is_gone_is_loaded_from_the_store() {
     drop(service);
 
     forget();
-    let manifest = image.path().join(CACHE).join("ocinitrd/blobs/sha256").join(registry.digest.hex());
-    fs::remove_file(&manifest).unwrap();
-    fs::write(&manifest, "damaged").unwrap();
-    fs::set_permissions(&manifest, PermissionsExt::from_mode(0o400)).unwrap();
-    let error = fail(&mut registry.run(image.path(), "fetch"));
-    assert!(error.contains("this digest is gone") && error.contains("[builder] mirrors"), "{error}");
+    let blobs = image.path().join(CACHE).join("ocinitrd/blobs/sha256");
+    let layer = json(&blobs.join(registry.digest.hex()))["layers"][0]["digest"].as_str().unwrap().to_owned();
+    for digest in [layer, registry.digest.to_string()] {
+        let blob = blobs.join(digest.trim_start_matches("sha256:"));
+        fs::remove_file(&blob).unwrap();
+        fs::write(&blob, "damaged").unwrap();
+        fs::set_permissions(&blob, PermissionsExt::from_mode(0o400)).unwrap();
+        let error = fail(&mut registry.run(image.path(), "fetch"));
+        let warning =
+            format!("the store's copy of {digest}, a part of the builder image {}, was damaged", registry.digest);
+        assert!(error.contains(&warning), "{error}");
+        assert!(error.contains("this digest is gone") && error.contains("[builder] mirrors"), "{error}");
+        assert!(error.contains("ocinitrd update test --builder"), "{error}");
+        // What a build would find: a manifest alone is no image.
+        let found = registry.doctor(image.path());
+        assert!(!found.status.success() && stdout(&found).contains("problem  builder"), "{}", stdout(&found));
+    }
     let error = fail(registry.run(image.path(), "fetch").arg("--offline"));
     assert!(error.contains("--offline forbids to ask a registry"), "{error}");
 }
@@ -330,13 +348,7 @@ fn the_pin_of_the_builder_image_is_renewed_to_what_its_tag_names() {
     let part = image.path().join("images/parts/builder.toml");
     let definition = fs::read(image.path().join("images/test.toml")).unwrap();
     succeed(&mut registry.run(image.path(), "lock"));
-    let doctor = || {
-        let mut command = ocinitrd();
-        command.args(["doctor", "--engine", "podman", "--image", "test"]).current_dir(image.path());
-        command.env("CONTAINERS_REGISTRIES_CONF", registry.configuration());
-        command.env("XDG_CACHE_HOME", image.path().join(CACHE));
-        command.output().unwrap()
-    };
+    let doctor = || registry.doctor(image.path());
     let check = || registry.run(image.path(), "lock").args(["--check", "--builder"]).output().unwrap();
     let checked = check();
     assert!(checked.status.success() && stdout(&checked).contains(": the newest"), "{}", stdout(&checked));

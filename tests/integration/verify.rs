@@ -416,7 +416,7 @@ fn output_of_another_lock_is_told_with_the_packages_that_differ() {
     assert!(error.contains("does not serve: there is none") && error.contains("run ocinitrd lock test"), "{error}");
     let error = fail(rebuild(image.path()).args(["--image", "other"]));
     assert!(
-        error.contains("building other anew; where its definition is a file elsewhere, give --image FILE.toml: "),
+        error.contains("building other anew: ") && error.contains("hint: name its definition, if that is elsewhere,"),
         "{error}"
     );
     assert_eq!(names(&image.path().join(fixture::CACHE).join("ocinitrd")), ["blobs", "cache", "lock", "partial"]);
