@@ -12,7 +12,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::configuration::Configuration;
 use super::console::Console;
-use super::files;
+use super::files::{self, Follow};
 use crate::machine::crypttab;
 use crate::needs::{Demand, Derived};
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
@@ -111,7 +111,7 @@ fn add(tree: &mut Tree, root: &Path, path: &Path) -> Result<()> {
     let metadata = fs::metadata(&file).with_context(|| format!("reading {}", file.display()))?;
     add_parents(tree, root, &inside)?;
     if metadata.is_dir() {
-        return files::add_directory(tree, root, inside.as_os_str().as_bytes(), |_| false);
+        return files::add_directory(tree, root, inside.as_os_str().as_bytes(), Follow::Never);
     }
     ensure!(metadata.is_file(), "{} is neither a file nor a directory", file.display());
     // It is read now: what cannot be is told before anything is written.

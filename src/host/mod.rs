@@ -5,7 +5,11 @@
 //! | [`configuration`] | what the administrator says in `/etc/ocinitrd` |
 //! | [`bases`] | the bases that are on the machine |
 //! | [`files`] | directories of the machine as trees |
+//! | [`links`] | where symlinks lead below the machine's root |
 //! | [`selection`] | which modules and which microcode |
+//! | [`module_settings`] | what the machine says of its modules in `depmod.d`, `modprobe.d` and `modules-load.d` |
+//! | [`kernel`] | the segment of modules |
+//! | [`record`] | the manifest of the initrd |
 //! | [`uki`] | what the administrator says of unified kernel images |
 //! | [`console`] | the keymap and the font that the machine's console has |
 //! | [`local`] | the machine's own files: crypttab, keys, and what the configuration names |
@@ -17,26 +21,31 @@ mod bases;
 mod configuration;
 mod console;
 mod files;
+mod kernel;
+mod links;
 mod local;
+mod module_settings;
+mod record;
 mod selection;
 mod uki;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::format::compress::Compression;
 use crate::machine::Machine;
 use crate::microcode;
-use crate::modules::{self, KernelModules};
 use crate::needs::{self, Derived};
 use crate::progress::Progress;
 use crate::segment::Assembler;
-use crate::tree::Tree;
+use crate::tree::{Content, Tree};
 use crate::workshop::architecture;
 
 use console::Console;
+use kernel::{MachineKernel, SelectedKernel};
+use record::Record;
 
 pub use bases::{Base, Search};
 pub use configuration::{Configuration, OnFailure, Scope};
@@ -97,20 +106,21 @@ pub fn write(request: &Request<'_>, base: &Base, writer: impl Write, progress: &
     let needs = needs(request, progress)?;
     let console = Console::read(root)?;
     let local = local::tree(root, configuration, &needs, &console, epoch)?;
-    let mut kernel = files::of_kernel(root, kernel_version)?;
+    let kernel = MachineKernel::open(root, kernel_version)?;
     let microcode = microcode::microcode(&selection::microcode(root, configuration.scope)?, architecture(), epoch)?;
-    let count = select(request, base, &needs, &mut kernel, progress)?;
+    let selected = select(request, base, &needs, kernel, progress)?;
+    let local = with_settings(local, &selected, epoch)?;
     let mut assembler = Assembler::new(writer);
     if let Some(microcode) = &microcode {
         assembler.add_tree("microcode", microcode, MICROCODE)?;
     }
     base.append(&mut assembler)?;
-    assembler.add_tree("modules", &kernel, configuration.compression.unwrap_or(Compression::None))?;
+    assembler.add_tree("modules", &selected.tree, configuration.compression.unwrap_or(Compression::None))?;
     if let Some(local) = &local {
         assembler.add_tree("local", local, LOCAL)?;
     }
     let (_, initrd) = assembler.finish();
-    Ok(Made { size_bytes: initrd.size_bytes, modules: count, needs, console: console.settings })
+    Ok(Made { size_bytes: initrd.size_bytes, modules: selected.count, needs, console: console.settings })
 }
 
 /// What the machine needs. Modules for any machine can be chosen where that cannot be told, as in a container that installs a system.
@@ -129,34 +139,33 @@ fn needs(request: &Request<'_>, progress: &Progress) -> Result<Derived> {
     }
 }
 
-/// Leaves of the kernel's tree what is selected of it, with its index. Returns how many modules that are.
+/// Selects of a kernel what goes in, says what that is, and adds the manifest.
 fn select(
     request: &Request<'_>,
     base: &Base,
     needs: &Derived,
-    kernel: &mut Tree,
+    kernel: MachineKernel,
     progress: &Progress,
-) -> Result<usize> {
+) -> Result<SelectedKernel> {
     let Request { root, kernel_version, configuration } = request;
-    let available = KernelModules::open(kernel, kernel_version)?;
-    let patterns = selection::patterns(root, &available, base, configuration, needs)?;
+    let epoch = base.manifest.epoch.seconds();
+    let patterns = selection::patterns(root, &kernel, base, configuration, needs)?;
     let firmware = selection::firmware_patterns(base, configuration)?;
-    let selected = modules::select(&available, kernel, &patterns, &firmware)?;
     let needed: Vec<&str> = needs.wants.iter().flat_map(|wanted| wanted.modules()).collect();
-    if let Some(missing) = modules::missing_below(&selected, &needed) {
-        bail!(
-            "the module {} of kernel {kernel_version}, which the machine needs, cannot be loaded: it needs {}, which is not there",
-            missing.module,
-            missing.dependency
-        );
+    let mut record = Record::new(kernel_version, &base.manifest.image, base.manifest.inputs);
+    let mut selected = kernel.select(&patterns, &firmware, &needed, (configuration.scope, epoch), &mut record)?;
+    selected.warnings.iter().for_each(|warning| progress.warn(warning));
+    record.tell(progress);
+    selected.tree.add_file(record::PATH.as_bytes(), Content::from_bytes(record.to_json()?), 0o644, epoch)?;
+    Ok(selected)
+}
+
+/// The machine's own segment with the configuration of its modules.
+fn with_settings(local: Option<Tree>, selected: &SelectedKernel, epoch: u64) -> Result<Option<Tree>> {
+    if selected.configured.files.is_empty() {
+        return Ok(local);
     }
-    modules::warnings(&selected, "install its package").iter().for_each(|warning| progress.warn(warning));
-    // A generic selection has hundreds, of devices that nobody has here.
-    if configuration.scope == Scope::Host {
-        modules::missing_firmware(&selected).iter().for_each(|warning| progress.warn(warning));
-    }
-    let index = modules::index(&available, &selected)?;
-    modules::prune(kernel, kernel_version, &selected, index, base.manifest.epoch.seconds())?;
-    kernel.set_times(base.manifest.epoch.seconds());
-    Ok(selected.modules.len())
+    let mut local = local.unwrap_or_default();
+    selected.configured.add_to(&mut local, epoch)?;
+    Ok(Some(local))
 }

@@ -1,7 +1,7 @@
 //! Which modules, firmware and microcode of the machine go in.
 //!
-//! For any machine they are what the base was built for. For this one they are those of them that are loaded now, and what its
-//! root, its volumes and its swap need.
+//! For any machine they are what the base was built for. For this one they are those of them that are loaded now or that
+//! `modules-load.d` names, and what its root, its volumes and its swap need.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,9 +10,10 @@ use anyhow::{Context, Result};
 
 use super::bases::Base;
 use super::configuration::{Configuration, Scope};
-use super::files;
+use super::files::{self, Follow};
+use super::kernel::MachineKernel;
 use crate::microcode;
-use crate::modules::{self, FirmwarePatterns, KernelModules, Patterns};
+use crate::modules::{self, FirmwarePatterns, Patterns};
 use crate::needs::Derived;
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::tree::{Kind, Tree, file_name};
@@ -20,7 +21,7 @@ use crate::tree::{Kind, Tree, file_name};
 /// The patterns that select the modules.
 pub(super) fn patterns(
     root: &Path,
-    available: &KernelModules,
+    kernel: &MachineKernel,
     base: &Base,
     configuration: &Configuration,
     needs: &Derived,
@@ -29,12 +30,13 @@ pub(super) fn patterns(
     let chosen = match configuration.scope {
         Scope::Generic => of_base,
         Scope::Host => {
-            let loaded = loaded(root)?;
-            let candidates = modules::chosen(available, &Patterns::parse(&of_base)?);
+            let mut loaded = loaded(root)?;
+            loaded.extend(kernel.loaded());
+            let candidates = modules::chosen(&kernel.available, &Patterns::parse(&of_base)?);
             let mut chosen: BTreeSet<String> = candidates.into_iter().filter(|name| loaded.contains(name)).collect();
             // Of alternatives, those that this kernel has.
             let needed = needs.wants.iter().flat_map(|wanted| wanted.modules());
-            chosen.extend(needed.filter(|name| available.get(name).is_some()).map(str::to_owned));
+            chosen.extend(needed.filter(|name| kernel.available.get(name).is_some()).map(str::to_owned));
             chosen.into_iter().collect()
         }
     };
@@ -63,8 +65,8 @@ fn loaded(root: &Path) -> Result<BTreeSet<String>> {
 /// A tree with the microcode of all processors, or of this machine's.
 pub(super) fn microcode(root: &Path, scope: Scope) -> Result<Tree> {
     let mut tree = Tree::new();
-    for directory in microcode::directories().filter(|directory| root.join(directory).is_dir()) {
-        files::add_directory(&mut tree, root, directory.as_bytes(), |_| true)?;
+    for directory in microcode::directories() {
+        files::add_directory(&mut tree, root, directory.as_bytes(), Follow::Files)?;
     }
     if scope == Scope::Host {
         let cpuinfo = root.join("proc/cpuinfo");

@@ -131,6 +131,15 @@ impl Machine {
     }
 }
 
+/// The values of an option of the kernel, of the machine as it was booted and of kernels that will be installed.
+///
+/// # Errors
+/// Fails when there is no such machine or its options cannot be read.
+pub fn kernel_option(root: &Path, name: &str) -> Result<Vec<String>> {
+    let options = KernelOptions::read(&Root::open(root)?)?;
+    Ok(options.values(name).map(str::to_owned).collect())
+}
+
 /// The root, `/usr`, and what `/etc/fstab` has the initrd mount.
 fn mounted(survey: &mut Survey<'_>) -> Result<Vec<Place>> {
     let root = survey.mounted("/")?.with_context(|| {

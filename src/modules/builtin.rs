@@ -37,6 +37,11 @@ impl Builtin {
         &self.paths
     }
 
+    /// The names of the modules that are built in, spelled with `_`.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().map(String::as_str)
+    }
+
     /// Whether the module of that name, spelled with `_`, is built in.
     pub(super) fn contains(&self, name: &str) -> bool {
         self.names.contains(name)

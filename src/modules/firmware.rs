@@ -1,8 +1,10 @@
-//! Firmware files in a tree, found as the kernel will find them: through symbolic links at any place of a path, and with
-//! the suffixes of the compressions that the kernel's firmware loader takes.
+//! Firmware files in a tree, found as the kernel will find them: in the directories of its search path, through symbolic links at
+//! any place of a path, and with the suffixes of the compressions that its firmware loader takes.
 //!
-//! In: a tree and what modules name in `firmware=`. Out: paths below `usr/lib/firmware`, and for each the links on the
-//! way and the file at the end (`Documentation/driver-api/firmware` of Linux).
+//! In: a tree and what modules name in `firmware=`. Out: paths of files, and for each the links on the way and the file at the
+//! end. The search path is that of `drivers/base/firmware_loader/main.c` of Linux: what `firmware_class.path=` names, then
+//! `updates/KVER`, `updates`, `KVER` and the plain directory. The loader looks for the plain file in all of them, then for
+//! `.zst`, then for `.xz`, so what is taken is in all of them too: which one counts is left to the loader.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -12,7 +14,8 @@ use anyhow::{Context, Result};
 use globset::{GlobSet, GlobSetBuilder};
 
 use super::globs::component;
-use crate::tree::{Kind, Tree, TreePath, file_name, join, parent};
+use super::kernel_modules::{external_path, is_merged};
+use crate::tree::{Kind, Tree, TreePath, file_name, is_within, join, parent};
 
 /// Where firmware lies in a tree.
 pub const FIRMWARE_DIRECTORY: &str = "usr/lib/firmware";
@@ -24,8 +27,19 @@ const MOST_LINKS: usize = 40;
 /// The firmware of a tree.
 pub(super) struct FirmwareTree<'a> {
     tree: &'a Tree,
-    /// The names in each directory at or below `usr/lib/firmware`.
+    /// The directories in which the kernel looks for a name.
+    search: Vec<TreePath>,
+    /// The names in each directory at or below one of these.
     names: BTreeMap<TreePath, BTreeSet<Vec<u8>>>,
+}
+
+/// What a name of firmware comes to.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Paths of files, each with the directory of the search path that it was found in.
+    pub files: BTreeSet<(TreePath, TreePath)>,
+    /// Symlinks that lead nowhere.
+    pub dangling: BTreeSet<TreePath>,
 }
 
 /// What a path leads to.
@@ -36,44 +50,64 @@ struct Trace {
     end: TreePath,
 }
 
+/// The directories in which a kernel looks for firmware, as paths in a tree; `paths` are values of `firmware_class.path=`.
+pub(super) fn search_path(kernel_version: &str, paths: &[String]) -> Vec<TreePath> {
+    let usual = [format!("updates/{kernel_version}"), "updates".to_owned(), kernel_version.to_owned()];
+    let usual = usual.iter().map(|directory| format!("{BELOW_FIRMWARE}{directory}").into_bytes());
+    let plain = FIRMWARE_DIRECTORY.as_bytes().to_vec();
+    paths.iter().map(|path| external_path(path)).chain(usual).chain([plain]).collect()
+}
+
 impl<'a> FirmwareTree<'a> {
-    /// Lists the firmware in `tree`.
-    pub(super) fn new(tree: &'a Tree) -> Self {
+    /// Lists the firmware in `tree` that is found in the directories `search`.
+    pub(super) fn new(tree: &'a Tree, search: Vec<TreePath>) -> Self {
         let mut names: BTreeMap<TreePath, BTreeSet<Vec<u8>>> = BTreeMap::new();
-        for (path, _) in tree.below(FIRMWARE_DIRECTORY.as_bytes()) {
-            let mut path = path.as_slice();
-            while path.len() > BELOW_FIRMWARE.len() {
-                names.entry(parent(path).to_vec()).or_default().insert(file_name(path).to_vec());
-                path = parent(path);
+        for directory in &search {
+            for (path, _) in tree.below(directory) {
+                let mut path = path.as_slice();
+                while path.len() > directory.len() {
+                    names.entry(parent(path).to_vec()).or_default().insert(file_name(path).to_vec());
+                    path = parent(path);
+                }
             }
         }
-        FirmwareTree { tree, names }
+        FirmwareTree { tree, search, names }
     }
 
-    /// All files and links, as paths below `usr/lib/firmware`.
-    pub(super) fn paths(&self) -> impl Iterator<Item = &'a [u8]> {
-        self.tree.iter().filter_map(|(path, entry)| {
+    /// All files and links below `usr/lib/firmware`.
+    pub(super) fn paths(&self) -> impl Iterator<Item = &'a TreePath> {
+        self.tree.below(FIRMWARE_DIRECTORY.as_bytes()).filter_map(|(path, entry)| {
             let wanted = matches!(entry.kind, Kind::File(_) | Kind::HardLink { .. } | Kind::Symlink { .. });
-            path.strip_prefix(BELOW_FIRMWARE.as_bytes()).filter(|_| wanted)
+            wanted.then_some(path)
         })
     }
 
-    /// The files that a module means by `name`, a path or a glob below `usr/lib/firmware`: the file itself, and those
+    /// The files that a module means by `name`, a path or a glob below a directory of the search path: the file itself, and those
     /// with a suffix after it.
-    pub(super) fn named(&self, name: &str) -> Result<BTreeSet<Vec<u8>>> {
-        let mut directories = BTreeSet::from([Vec::new()]);
+    pub(super) fn named(&self, name: &str) -> Result<Found> {
+        let reading = || format!("reading the firmware name {name:?}");
         let (parents, last) = name.rsplit_once('/').unwrap_or(("", name));
-        for directory in parents.split('/').filter(|directory| !directory.is_empty()) {
-            let pick = Pick::exactly(directory).with_context(|| format!("reading the firmware name {name:?}"))?;
-            directories = directories.iter().flat_map(|directory| self.pick(directory, &pick)).collect();
+        let parents = parents.split('/').filter(|directory| !directory.is_empty()).map(Pick::exactly);
+        let parents = parents.collect::<Result<Vec<_>>>().with_context(reading)?;
+        let last = Pick::with_suffix(last).with_context(reading)?;
+        let mut found = Found::default();
+        for directory in &self.search {
+            let mut directories = BTreeSet::from([directory.clone()]);
+            for pick in &parents {
+                directories = directories.iter().flat_map(|directory| self.pick(directory, pick)).collect();
+            }
+            for path in directories.iter().flat_map(|directory| self.pick(directory, &last)) {
+                if self.follow(&path).is_some() {
+                    found.files.insert((path, directory.clone()));
+                } else if self.leads_nowhere(&path) {
+                    found.dangling.insert(path);
+                }
+            }
         }
-        let pick = Pick::with_suffix(last).with_context(|| format!("reading the firmware name {name:?}"))?;
-        let found = directories.iter().flat_map(|directory| self.pick(directory, &pick));
-        Ok(found.filter(|path| self.follow(path).is_some()).collect())
+        Ok(found)
     }
 
-    /// The entries needed to reach the file at `path` below `usr/lib/firmware`: the links on the way, and the file.
-    /// Nothing if the way ends in nothing.
+    /// The entries needed to reach the file at `path`: the links on the way, and the file. Nothing if the way ends in nothing.
     pub(super) fn follow(&self, path: &[u8]) -> Option<BTreeSet<TreePath>> {
         let Trace { links: mut entries, end } = self.trace(path)?;
         match self.tree.get(&end)?.kind {
@@ -81,6 +115,16 @@ impl<'a> FirmwareTree<'a> {
             _ => return None,
         };
         Some(entries)
+    }
+
+    fn leads_nowhere(&self, path: &[u8]) -> bool {
+        let is_link = matches!(self.tree.get(path).map(|entry| &entry.kind), Some(Kind::Symlink { .. }));
+        is_link && self.trace(path).is_none_or(|trace| !self.is_there(&trace.end))
+    }
+
+    /// Whether there is a file or a directory; not every directory is an entry.
+    fn is_there(&self, path: &[u8]) -> bool {
+        self.tree.get(path).is_some() || self.tree.below(path).next().is_some()
     }
 
     /// The names in a directory that `pick` takes, with the directory in front.
@@ -95,14 +139,13 @@ impl<'a> FirmwareTree<'a> {
         let mut links = BTreeSet::new();
         let mut rest: Vec<Vec<u8>> = Vec::new();
         push_components(&mut rest, path);
-        push_components(&mut rest, FIRMWARE_DIRECTORY.as_bytes());
         let mut followed = 0;
         while let Some(name) = rest.pop() {
             if name == b".." {
                 end = parent(&end).to_vec();
                 continue;
             }
-            let next = join(&end, &name);
+            let next = self.child(&end, &name);
             let Some(Kind::Symlink { target }) = self.tree.get(&next).map(|entry| &entry.kind) else {
                 end = next;
                 continue;
@@ -119,6 +162,19 @@ impl<'a> FirmwareTree<'a> {
         }
         Some(Trace { links, end })
     }
+
+    /// The path of a name in a directory. A tree of packages has no `/lib`, which is a symlink wherever it is unpacked.
+    fn child(&self, directory: &[u8], name: &[u8]) -> TreePath {
+        if directory.is_empty() && is_merged(name) && self.tree.get(name).is_none() {
+            return join(b"usr", name);
+        }
+        join(directory, name)
+    }
+}
+
+/// The part of a path that patterns of firmware are about: that below the directory it was found in.
+pub(super) fn below<'p>(path: &'p [u8], directory: &[u8]) -> &'p [u8] {
+    if is_within(path, directory) { path.get(directory.len() + 1..).unwrap_or_default() } else { path }
 }
 
 /// Puts the components of `path` on a stack, the first on top.
@@ -182,15 +238,21 @@ mod tests {
         tree
     }
 
+    fn firmware(tree: &Tree) -> FirmwareTree<'_> {
+        FirmwareTree::new(tree, search_path("6.1", &["/lib/mine/".to_owned(), "/opt/fw".to_owned()]))
+    }
+
+    fn shown(path: &[u8]) -> String {
+        String::from_utf8(path.to_vec()).unwrap().replace(BELOW_FIRMWARE, "")
+    }
+
     fn named(tree: &Tree, name: &str) -> Vec<String> {
-        let found = FirmwareTree::new(tree).named(name).unwrap();
-        found.into_iter().map(|path| String::from_utf8(path).unwrap()).collect()
+        firmware(tree).named(name).unwrap().files.iter().map(|(path, _)| shown(path)).collect()
     }
 
     fn followed(tree: &Tree, path: &str) -> Option<Vec<String>> {
-        let entries = FirmwareTree::new(tree).follow(path.as_bytes())?;
-        let below = |path: TreePath| String::from_utf8(path).unwrap().replace(BELOW_FIRMWARE, "");
-        Some(entries.into_iter().map(below).collect())
+        let entries = firmware(tree).follow(format!("{BELOW_FIRMWARE}{path}").as_bytes())?;
+        Some(entries.iter().map(|path| shown(path)).collect())
     }
 
     #[test]
@@ -228,5 +290,28 @@ mod tests {
             assert_eq!(followed(&tree, path), None, "{path}");
             assert!(named(&tree, path).is_empty(), "{path}");
         }
+    }
+
+    #[test]
+    fn every_directory_of_the_search_path_counts_in_every_form() {
+        let files = ["updates/6.1/a.bin", "updates/a.bin.zst", "6.1/a.bin.xz", "a.bin", "6.2/a.bin", "updates/6.2/a.bin"];
+        let mut tree = tree(&files, &[]);
+        for path in ["opt/fw/a.bin.zst", "usr/lib/mine/a.bin", "opt/a.bin"] {
+            tree.insert(path.as_bytes().to_vec(), Entry::of_root(Kind::File(Content::from_bytes(*b"")), 0o644, 0));
+        }
+        let expected = ["6.1/a.bin.xz", "a.bin", "opt/fw/a.bin.zst", "updates/6.1/a.bin", "updates/a.bin.zst", "usr/lib/mine/a.bin"];
+        let mut found = named(&tree, "a.bin");
+        found.sort();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn links_below_lib_lead_to_usr_and_those_that_lead_nowhere_are_known() {
+        let tree = tree(&["b.bin"], &[("a.bin", "/lib/firmware/b.bin"), ("c.bin", "gone"), ("c.bin.xz", "b.bin"), ("d", ".")]);
+        assert_eq!(followed(&tree, "a.bin").unwrap(), ["a.bin", "b.bin"]);
+        let found = firmware(&tree).named("c.bin").unwrap();
+        assert_eq!(found.dangling.iter().map(|path| shown(path)).collect::<Vec<_>>(), ["c.bin"]);
+        assert_eq!(found.files.len(), 1);
+        assert!(firmware(&tree).named("d").unwrap().dangling.is_empty(), "it leads to a directory");
     }
 }

@@ -1,19 +1,25 @@
 //! The modules of one kernel in a tree: where they are and how they are called, without reading any.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, bail};
 
 use super::builtin::Builtin;
+use super::kmod::depmod::SearchOrder;
 use super::name::{Compression, base_name, module_name, split_suffix};
-use crate::tree::{Content, Tree, TreePath};
+use crate::tree::{Content, Tree, TreePath, is_within};
 
 const MODULES_DIRECTORY: &str = "usr/lib/modules/";
+/// What depmod wrote the last time, if it did.
+const DEPENDENCIES: &str = "modules.dep";
+/// Directories that are symlinks to those below `/usr`.
+const MERGED: [&[u8]; 4] = [b"bin", b"lib", b"lib64", b"sbin"];
 
 /// A module's file.
 #[derive(Clone, Debug)]
 pub struct ModuleFile {
-    /// Its path below `usr/lib/modules/KVER/`.
+    /// Its path below `usr/lib/modules/KVER/`; that of a module in an external directory (depmod.d(5)) is absolute.
     pub relative_path: String,
     /// The module's name as the kernel writes it, with `_`.
     pub name: String,
@@ -27,7 +33,11 @@ pub struct ModuleFile {
 #[derive(Clone, Debug)]
 pub struct KernelModules {
     directory: String,
+    /// Directories of modules beside that, as `depmod.d` writes them.
+    externals: Vec<String>,
     files: BTreeMap<String, ModuleFile>,
+    /// The paths of modules that do not count, by the name of the one that does.
+    replaced: BTreeMap<String, Vec<String>>,
     builtin: Builtin,
     order: BTreeMap<String, usize>,
 }
@@ -48,30 +58,52 @@ pub(super) fn module_directory(kernel_version: &str) -> String {
 }
 
 impl KernelModules {
-    /// Lists the modules of `kernel_version` in `tree`. Of two files of one name, the one depmod prefers is taken: from
-    /// `updates/`, then `extra/`, then the kernel's own, then `weak-updates/` (Fedora's depmod.d(5)), then by path.
-    /// Symbolic links are no modules.
+    /// Lists the modules of `kernel_version` in a tree of packages. Of two files of one name, the one that depmod prefers is taken,
+    /// by `depmod.d` in the tree or else by Fedora's order: from `updates/`, then `extra/`, then the kernel's own, then
+    /// `weak-updates/`, then by path. Symbolic links are no modules.
     ///
     /// # Errors
     /// Fails when that kernel has no modules (the message lists those there are), when a module's path is not ASCII,
     /// which no index can hold, and when the lists beside the modules cannot be read.
     pub fn open(tree: &Tree, kernel_version: &str) -> Result<Self> {
+        KernelModules::open_in_order(tree, kernel_version, &SearchOrder::of_packages(tree, kernel_version)?)
+    }
+
+    /// Lists the modules of `kernel_version` in `tree`, as depmod does with that configuration. Where that prefers none of several,
+    /// the one that an existing `modules.dep` names is taken, then the first by path.
+    ///
+    /// # Errors
+    /// As [`KernelModules::open`].
+    pub fn open_in_order(tree: &Tree, kernel_version: &str, order: &SearchOrder) -> Result<Self> {
         let directory = module_directory(kernel_version);
-        let mut files: BTreeMap<String, ModuleFile> = BTreeMap::new();
-        for file in module_files(tree, &directory)? {
-            match files.get(&file.name) {
-                Some(other) if precedence(&other.relative_path) <= precedence(&file.relative_path) => {}
-                _ => _ = files.insert(file.name.clone(), file),
+        let list = |name: &str| read_list(tree, &format!("{directory}{name}"));
+        let listed = listed(&String::from_utf8_lossy(&list(DEPENDENCIES)?.unwrap_or_default()));
+        let mut candidates: BTreeMap<String, Vec<ModuleFile>> = BTreeMap::new();
+        for file in module_files(tree, &directory, order)? {
+            candidates.entry(file.name.clone()).or_default().push(file);
+        }
+        let (mut files, mut replaced) = (BTreeMap::new(), BTreeMap::new());
+        for (name, mut of_name) in candidates {
+            // The preferred one comes first; of equals the first by path.
+            of_name.sort_by_cached_key(|file| {
+                let path = file.relative_path.as_str();
+                (Reverse((order.preference(path), listed.contains(path))), path.to_owned())
+            });
+            let mut of_name = of_name.into_iter();
+            files.extend(of_name.next().map(|file| (name.clone(), file)));
+            let others: Vec<String> = of_name.map(|file| file.relative_path).collect();
+            if !others.is_empty() {
+                replaced.insert(name, others);
             }
         }
         if files.is_empty() {
             bail!("no modules of kernel {kernel_version} in the tree; {}", describe_versions(&kernel_versions(tree)));
         }
-        let list = |name: &str| read_list(tree, &format!("{directory}{name}"));
         let builtin_paths = String::from_utf8_lossy(&list("modules.builtin")?.unwrap_or_default()).into_owned();
         let builtin = Builtin::parse(&builtin_paths, list("modules.builtin.modinfo")?.as_deref());
-        let order = String::from_utf8_lossy(&list("modules.order")?.unwrap_or_default()).into_owned();
-        Ok(KernelModules { directory, files, builtin, order: positions(&order) })
+        let positions_text = String::from_utf8_lossy(&list("modules.order")?.unwrap_or_default()).into_owned();
+        let externals = order.externals().to_vec();
+        Ok(KernelModules { directory, externals, files, replaced, builtin, order: positions(&positions_text) })
     }
 
     /// All modules in the order of their names.
@@ -86,13 +118,37 @@ impl KernelModules {
 
     /// The path of a module in the tree.
     pub fn tree_path(&self, file: &ModuleFile) -> TreePath {
+        if file.relative_path.starts_with('/') {
+            return external_path(&file.relative_path);
+        }
         [self.directory.as_bytes(), file.relative_path.as_bytes()].concat()
     }
 
-    /// The path of a module below the kernel's directory, from its path in the tree.
-    pub(super) fn relative_path<'a>(&self, path: &'a [u8]) -> Result<&'a str> {
-        let relative = path.strip_prefix(self.directory.as_bytes()).and_then(|path| std::str::from_utf8(path).ok());
-        relative.with_context(|| format!("{} does not lie in {}", String::from_utf8_lossy(path), self.directory))
+    /// The kernel's version.
+    pub(super) fn version(&self) -> &str {
+        self.directory.strip_prefix(MODULES_DIRECTORY).unwrap_or(&self.directory).trim_end_matches('/')
+    }
+
+    /// The directories beside the kernel's own that have modules, as paths in the tree.
+    pub(super) fn external_paths(&self) -> impl Iterator<Item = TreePath> {
+        self.externals.iter().map(|directory| external_path(directory))
+    }
+
+    /// The paths of modules that do not count because another of that name is preferred.
+    pub fn replaced(&self, name: &str) -> &[String] {
+        self.replaced.get(&module_name(name)).map(Vec::as_slice).unwrap_or_default()
+    }
+
+    /// The path of a module as the index has it: below the kernel's directory, or absolute, from its path in the tree.
+    pub(super) fn relative_path(&self, path: &[u8]) -> Result<String> {
+        let outside = || format!("{} does not lie in {}", String::from_utf8_lossy(path), self.directory);
+        let text = |path: &[u8]| std::str::from_utf8(path).map(str::to_owned).with_context(outside);
+        if let Some(relative) = path.strip_prefix(self.directory.as_bytes()) {
+            return text(relative);
+        }
+        let external = self.externals.iter().find(|directory| is_within(path, &external_path(directory)));
+        let external = external.with_context(outside)?;
+        Ok(format!("{external}{}", text(&path[external_path(external).len()..])?))
     }
 
     /// What is built into the kernel.
@@ -114,30 +170,59 @@ fn describe_versions(versions: &[String]) -> String {
     }
 }
 
-fn module_files(tree: &Tree, directory: &str) -> Result<Vec<ModuleFile>> {
+/// Where a directory or a module of an absolute path lies in a tree.
+pub fn external_path(path: &str) -> TreePath {
+    let path = path.trim_matches('/');
+    let first = path.split('/').next().unwrap_or(path);
+    if is_merged(first.as_bytes()) { format!("usr/{path}").into_bytes() } else { path.as_bytes().to_vec() }
+}
+
+/// Whether a directory of that name is a symlink to one below `/usr`.
+pub(super) fn is_merged(name: &[u8]) -> bool {
+    MERGED.contains(&name)
+}
+
+fn module_files(tree: &Tree, directory: &str, order: &SearchOrder) -> Result<Vec<ModuleFile>> {
     let mut files = Vec::new();
-    for (path, _) in tree.below(directory.trim_end_matches('/').as_bytes()) {
-        let below = &path[directory.len()..];
-        let Some(content) = tree.content(path) else { continue };
-        let text = String::from_utf8_lossy(below);
-        let Some((_, compression)) = split_suffix(&text) else { continue };
-        if !text.is_ascii() {
-            bail!("the module {:?} has a name that is not ASCII; kmod's index cannot hold it, remove it", text);
-        }
-        let name = module_name(base_name(&text));
-        let content = content.clone();
-        files.push(ModuleFile { relative_path: text.into_owned(), name, compression, content });
+    add_modules(&mut files, tree, directory.trim_end_matches('/').as_bytes(), "", order)?;
+    for external in order.externals() {
+        add_modules(&mut files, tree, &external_path(external), &format!("{external}/"), order)?;
     }
     Ok(files)
 }
 
-fn precedence(relative_path: &str) -> usize {
-    match relative_path.split('/').next() {
-        Some("updates") => 0,
-        Some("extra") => 1,
-        Some("weak-updates") => 3,
-        _ => 2,
+/// Adds the modules below a directory, whose paths in the index begin with `prefix`.
+fn add_modules(
+    files: &mut Vec<ModuleFile>,
+    tree: &Tree,
+    directory: &[u8],
+    prefix: &str,
+    order: &SearchOrder,
+) -> Result<()> {
+    for (path, _) in tree.below(directory) {
+        let Some(content) = tree.content(path) else { continue };
+        let text = String::from_utf8_lossy(&path[directory.len() + 1..]);
+        let Some((_, compression)) = split_suffix(&text) else { continue };
+        if text.split('/').any(|name| order.excludes(name)) {
+            continue;
+        }
+        if !text.is_ascii() {
+            bail!("the module {:?} has a name that is not ASCII; kmod's index cannot hold it, remove it", text);
+        }
+        let name = module_name(base_name(&text));
+        files.push(ModuleFile {
+            relative_path: format!("{prefix}{text}"),
+            name,
+            compression,
+            content: content.clone(),
+        });
     }
+    Ok(())
+}
+
+/// The paths of the modules in the text of `modules.dep`.
+fn listed(dependencies: &str) -> BTreeSet<String> {
+    dependencies.lines().filter_map(|line| line.split_once(':')).map(|(path, _)| path.to_owned()).collect()
 }
 
 fn read_list(tree: &Tree, path: &str) -> Result<Option<Vec<u8>>> {

@@ -18,18 +18,26 @@ mod fixture;
 mod globs;
 mod index;
 mod kernel_modules;
+mod kmod;
 mod module_info;
 mod name;
 mod patterns;
 mod prune;
 mod selection;
+mod soft_circles;
 
 pub use decompress::decompress;
 pub use firmware::FIRMWARE_DIRECTORY;
 pub use index::index;
-pub use kernel_modules::{KernelModules, ModuleFile, kernel_versions};
+pub use kernel_modules::{KernelModules, ModuleFile, external_path, kernel_versions};
+pub use kmod::depmod::{DEPMOD_DIRECTORIES, SearchOrder};
+pub use kmod::files::{ConfigurationFile, Origin, configuration_files};
+pub use kmod::modprobe::{InstallCommand, MODPROBE_DIRECTORIES, ModprobeConfiguration};
 pub use module_info::ModuleInfo;
 pub use name::{Compression, is_module};
 pub use patterns::{FirmwarePatterns, Patterns, UnmatchedPattern, chosen};
 pub use prune::prune;
-pub use selection::{MissingDependency, Selection, missing_below, missing_firmware, select, warnings};
+pub use soft_circles::soft_circles;
+pub use selection::{
+    MissingDependency, Selection, Settings, dangling_firmware, missing_below, missing_firmware, select, select_with, warnings,
+};

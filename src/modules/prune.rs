@@ -10,7 +10,7 @@ use super::firmware::BELOW_FIRMWARE;
 use super::kernel_modules::module_directory;
 use super::name::split_suffix;
 use super::selection::Selection;
-use crate::tree::{Content, Entry, Kind, Tree, TreePath, parent};
+use crate::tree::{Content, Entry, Kind, Tree, TreePath, is_within, parent};
 
 /// What a kernel package ships beside its modules and modprobe or depmod still read.
 const KEPT_LISTS: [&str; 2] = ["modules.builtin", "modules.builtin.modinfo"];
@@ -18,8 +18,8 @@ const ORDER: &str = "modules.order";
 
 /// Removes from `usr/lib/modules/KVER` all but the selected modules, `modules.builtin`, `modules.builtin.modinfo` and
 /// the lines of `modules.order` that still have a module; adds the index with the time `epoch`. Removes from
-/// `usr/lib/firmware` all but the selected firmware, microcode too: take that out before. Directories that are left
-/// empty go; nothing outside of these two directories changes.
+/// `usr/lib/firmware` all but the selected firmware, microcode too: take that out before; the same with other directories
+/// that the selection looked through. Directories that are left empty go; nothing outside of these directories changes.
 ///
 /// # Errors
 /// Fails when `modules.order` cannot be read.
@@ -34,7 +34,10 @@ pub fn prune(
     let order = filtered_order(tree, &directory, selection)?;
     let lists = KEPT_LISTS.map(|name| format!("{directory}{name}").into_bytes());
     let kept = with_parents(selection.modules.keys().chain(&selection.firmware).chain(&lists));
-    let pruned = |path: &[u8]| path.starts_with(directory.as_bytes()) || path.starts_with(BELOW_FIRMWARE.as_bytes());
+    let is_other = |path: &[u8]| selection.others.iter().any(|other| is_within(path, other));
+    let pruned = |path: &[u8]| {
+        path.starts_with(directory.as_bytes()) || path.starts_with(BELOW_FIRMWARE.as_bytes()) || is_other(path)
+    };
     tree.retain(|path, _| !pruned(path) || kept.contains(path));
     let order = order.map(|order| (ORDER.to_owned(), order));
     for (name, bytes) in index.into_iter().chain(order) {

@@ -1,20 +1,23 @@
 //! The closure: from the modules that patterns select to all that they need.
 //!
 //! A module brings its `depends`, what its `softdep` (before and after) and `weakdep` name, and the firmware it may ask
-//! for; drivers built into the kernel bring their soft dependencies and firmware too. An exclusion keeps a module out of
+//! for; so do lines of `modprobe.d`, where a machine has them. Drivers built into the kernel bring their soft dependencies and
+//! firmware too. An exclusion keeps a module out of
 //! the patterns' choice, not out of the closure. Only modules that are reached are decoded.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
-use super::firmware::FirmwareTree;
+use super::firmware::{self, FirmwareTree};
 use super::kernel_modules::{KernelModules, ModuleFile};
+use super::kmod::modprobe::ModprobeConfiguration;
 use super::module_info::{self, ModuleInfo, dependency_words};
 use super::name::{module_name, normalize_alias};
 use super::patterns::{FirmwarePatterns, Patterns, UnmatchedPattern};
+use crate::format::text::quoted;
 use crate::parallel;
-use crate::tree::{Tree, TreePath};
+use crate::tree::{Kind, Tree, TreePath, is_within};
 
 /// What an initrd needs of a kernel.
 #[derive(Clone, Debug, Default)]
@@ -29,6 +32,21 @@ pub struct Selection {
     pub missing_firmware: BTreeSet<String>,
     /// Modules that a selected module cannot be loaded without and that the tree lacks.
     pub missing_dependencies: BTreeSet<MissingDependency>,
+    /// Symlinks in the place of firmware that lead nowhere, by the name of the firmware.
+    pub dangling_firmware: BTreeSet<(String, TreePath)>,
+    /// The lines of `modprobe.d` that brought modules, by the name of the module.
+    pub brought_by: BTreeMap<String, String>,
+    /// Directories outside of those of kernel and firmware that were looked through.
+    pub others: BTreeSet<TreePath>,
+}
+
+/// The settings of a machine that decide with the kernel's own files.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Its configuration of modprobe.
+    pub modprobe: ModprobeConfiguration,
+    /// Values of the kernel's option `firmware_class.path=`.
+    pub firmware_paths: Vec<String>,
 }
 
 /// A dependency that the tree lacks.
@@ -51,26 +69,44 @@ pub fn select(
     patterns: &Patterns,
     firmware_files: &FirmwarePatterns,
 ) -> Result<Selection> {
+    select_with(modules, firmware_tree, patterns, firmware_files, &Settings::default())
+}
+
+/// Selects as [`select`] does, by the settings of a machine too.
+///
+/// # Errors
+/// Fails when a module that is reached cannot be read.
+pub fn select_with(
+    modules: &KernelModules,
+    firmware_tree: &Tree,
+    patterns: &Patterns,
+    firmware_files: &FirmwarePatterns,
+    settings: &Settings,
+) -> Result<Selection> {
     let (selected, unmatched) = patterns.apply(modules);
-    let mut closure = Closure::new(modules);
+    let mut closure = Closure::new(modules, &settings.modprobe);
     selected.into_iter().for_each(|file| closure.want(file));
-    for value in modules.builtin().values("softdep").chain(modules.builtin().values("weakdep")) {
-        dependency_words(value).for_each(|word| closure.want_softly(word));
-    }
+    closure.want_of_builtin();
     closure.run()?;
     let builtin = modules.builtin().values("firmware").map(str::to_owned);
     let named: BTreeSet<String> =
         closure.infos.values().flat_map(|info| info.firmware.iter().cloned()).chain(builtin).collect();
-    let (firmware, missing_firmware) = select_firmware(firmware_tree, &named, firmware_files)?;
-    let missing_dependencies = closure.missing;
+    let mut selection = Selection { unmatched, missing_dependencies: closure.missing, ..Selection::default() };
+    let search = firmware::search_path(modules.version(), &settings.firmware_paths);
+    let is_other = |path: &TreePath| !is_within(path, firmware::FIRMWARE_DIRECTORY.as_bytes());
+    selection.others = modules.external_paths().chain(search.iter().cloned()).filter(is_other).collect();
+    select_firmware(&FirmwareTree::new(firmware_tree, search), &named, firmware_files, &mut selection)?;
+    selection.brought_by = closure.brought_by;
     let paths = |(name, info): (String, ModuleInfo)| modules.get(&name).map(|file| (modules.tree_path(file), info));
-    let modules = closure.infos.into_iter().filter_map(paths).collect();
-    Ok(Selection { modules, firmware, unmatched, missing_firmware, missing_dependencies })
+    selection.modules = closure.infos.into_iter().filter_map(paths).collect();
+    selection.brought_by.retain(|name, _| selection.modules.values().any(|info| info.name == *name));
+    Ok(selection)
 }
 
 /// A search that decodes the modules it reaches.
 struct Closure<'a> {
     modules: &'a KernelModules,
+    modprobe: &'a ModprobeConfiguration,
     /// What is reached.
     wanted: BTreeSet<&'a str>,
     /// What is decoded: also modules that provide algorithms, reached or not.
@@ -84,6 +120,8 @@ struct Closure<'a> {
     /// The aliases of algorithms that were asked for, normalised.
     aliases: BTreeSet<String>,
     missing: BTreeSet<MissingDependency>,
+    /// The line that asked for a module first.
+    brought_by: BTreeMap<String, String>,
 }
 
 /// A module to be decoded. What is greatest comes first: what is surely needed, since it tells what else is, and what takes
@@ -96,9 +134,11 @@ struct Reached<'a> {
 }
 
 impl<'a> Closure<'a> {
-    fn new(modules: &'a KernelModules) -> Self {
+    fn new(modules: &'a KernelModules, modprobe: &'a ModprobeConfiguration) -> Self {
         Closure {
             modules,
+            modprobe,
+            brought_by: BTreeMap::new(),
             wanted: BTreeSet::new(),
             infos: BTreeMap::new(),
             begun: BTreeSet::new(),
@@ -107,6 +147,15 @@ impl<'a> Closure<'a> {
             aliases: BTreeSet::new(),
             missing: BTreeSet::new(),
         }
+    }
+
+    /// Wants what drivers that are built into the kernel need.
+    fn want_of_builtin(&mut self) {
+        let builtin = self.modules.builtin();
+        for value in builtin.values("softdep").chain(builtin.values("weakdep")) {
+            dependency_words(value).for_each(|word| self.want_softly(word));
+        }
+        builtin.names().for_each(|name| self.want_configured(name));
     }
 
     fn run(&mut self) -> Result<()> {
@@ -156,6 +205,25 @@ impl<'a> Closure<'a> {
             }
         }
         info.soft_dependencies().for_each(|word| self.want_softly(word));
+        self.want_configured(&info.name);
+    }
+
+    /// Wants what lines of `modprobe.d` say that a module needs.
+    fn want_configured(&mut self, name: &str) {
+        let modprobe = self.modprobe;
+        let words: Vec<(String, String)> = modprobe
+            .dependencies(name)
+            .map(|(origin, word)| (word.to_owned(), format!("{origin} for {name}")))
+            .collect();
+        for (word, line) in words {
+            for module in modprobe.aliased(&word).chain([word.as_str()]) {
+                let name = module_name(module);
+                if !self.wanted.contains(name.as_str()) {
+                    self.brought_by.entry(name).or_insert_with(|| line.clone());
+                }
+                self.want_softly(module);
+            }
+        }
     }
 
     fn want(&mut self, file: &'a ModuleFile) {
@@ -218,25 +286,28 @@ fn provides_algorithms(relative_path: &str) -> bool {
     of_arch || ["kernel/crypto/", "kernel/lib/"].iter().any(|directory| relative_path.starts_with(directory))
 }
 
-/// The firmware that is named or asked for, with the links that lead to it, and the names that no file has.
+/// Selects the firmware that is named or asked for, with the links that lead to it, and notes the names that no file has.
 fn select_firmware(
-    tree: &Tree,
+    firmware: &FirmwareTree<'_>,
     named: &BTreeSet<String>,
     patterns: &FirmwarePatterns,
-) -> Result<(BTreeSet<TreePath>, BTreeSet<String>)> {
-    let firmware = FirmwareTree::new(tree);
-    let mut missing = BTreeSet::new();
-    let mut wanted: BTreeSet<Vec<u8>> = BTreeSet::new();
+    selection: &mut Selection,
+) -> Result<()> {
+    let mut wanted: BTreeSet<TreePath> = BTreeSet::new();
     for name in named {
         let found = firmware.named(name)?;
-        if found.is_empty() {
-            missing.insert(name.clone());
+        if found.files.is_empty() {
+            selection.missing_firmware.insert(name.clone());
         }
-        wanted.extend(found.into_iter().filter(|path| patterns.verdict(path) != Some(false)));
+        selection.dangling_firmware.extend(found.dangling.into_iter().map(|link| (name.clone(), link)));
+        let is_wanted = |path: &[u8], directory: &[u8]| patterns.verdict(firmware::below(path, directory)) != Some(false);
+        let files = found.files.into_iter().filter(|(path, directory)| is_wanted(path, directory));
+        wanted.extend(files.map(|(path, _)| path));
     }
-    wanted.extend(firmware.paths().filter(|path| patterns.verdict(path) == Some(true)).map(<[u8]>::to_vec));
-    let entries = wanted.iter().filter_map(|path| firmware.follow(path)).flatten().collect();
-    Ok((entries, missing))
+    let plain = firmware::FIRMWARE_DIRECTORY.as_bytes();
+    wanted.extend(firmware.paths().filter(|path| patterns.verdict(firmware::below(path, plain)) == Some(true)).cloned());
+    selection.firmware = wanted.iter().filter_map(|path| firmware.follow(path)).flatten().collect();
+    Ok(())
 }
 
 /// What one of these modules, or one that they depend on, cannot be loaded without.
@@ -266,6 +337,26 @@ pub fn missing_firmware(selection: &Selection) -> Vec<String> {
     lines.collect()
 }
 
+/// The symlinks in the place of firmware that lead nowhere, a line for each module that may ask for it.
+pub fn dangling_firmware(selection: &Selection, tree: &Tree) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (name, link) in &selection.dangling_firmware {
+        let target = match tree.get(link).map(|entry| &entry.kind) {
+            Some(Kind::Symlink { target }) => quoted(target),
+            _ => continue,
+        };
+        let askers = selection.modules.values().filter(|info| info.firmware.contains(name));
+        let askers = askers.map(|info| format!("the module {}", info.name)).collect::<Vec<_>>().join(", ");
+        let askers = if askers.is_empty() { "the kernel".to_owned() } else { askers };
+        lines.push(format!(
+            "the firmware /{} is a symlink that leads nowhere, to {target}; {askers} may ask for it: install its package again, or \
+             remove the link",
+            String::from_utf8_lossy(link)
+        ));
+    }
+    lines
+}
+
 /// What a person should know of how modules were selected, a line each; `remedy` brings a module that is not there.
 pub fn warnings(selection: &Selection, remedy: &str) -> Vec<String> {
     let mut warnings = Vec::new();
@@ -287,7 +378,7 @@ mod tests {
     use super::super::fixture::{self, VERSION, add_builtin, add_file, module_path};
     use super::super::name::{base_name, split_suffix};
     use super::*;
-    use crate::tree::{Entry, Kind};
+    use crate::tree::Entry;
 
     fn patterns(patterns: &[&str]) -> Vec<String> {
         patterns.iter().map(|pattern| (*pattern).to_owned()).collect()

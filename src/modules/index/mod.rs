@@ -24,9 +24,8 @@ use super::name::{base_name, module_name, normalize_alias};
 use super::selection::Selection;
 
 /// A module as the index has it: its place in a list of these is its priority.
-#[derive(Clone, Copy)]
 struct IndexedModule<'a> {
-    relative_path: &'a str,
+    relative_path: String,
     info: &'a ModuleInfo,
 }
 
@@ -61,7 +60,7 @@ fn in_order<'a>(modules: &KernelModules, selection: &'a Selection) -> Result<Vec
     for (path, info) in &selection.modules {
         indexed.push(IndexedModule { relative_path: modules.relative_path(path)?, info });
     }
-    indexed.sort_by_key(|module| modules.position(module.relative_path));
+    indexed.sort_by(|one, other| modules.position(&one.relative_path).cmp(&modules.position(&other.relative_path)));
     Ok(indexed)
 }
 
@@ -71,7 +70,7 @@ fn dependency_lines(modules: &[IndexedModule], graph: &Graph) -> Vec<String> {
         let mut line = format!("{}:", module.relative_path);
         for dependency in graph.dependencies(number) {
             line.push(' ');
-            line.push_str(modules[dependency].relative_path);
+            line.push_str(&modules[dependency].relative_path);
         }
         line
     };

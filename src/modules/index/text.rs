@@ -98,7 +98,7 @@ mod tests {
     fn devnames(aliases: &[&str]) -> String {
         let aliases = aliases.iter().map(|alias| (*alias).to_owned()).collect();
         let info = ModuleInfo { name: "m".to_owned(), aliases, ..ModuleInfo::default() };
-        let module = IndexedModule { relative_path: "kernel/m.ko", info: &info };
+        let module = IndexedModule { relative_path: "kernel/m.ko".to_owned(), info: &info };
         device_name(&module).into_iter().fold(String::new(), device_line)
     }
 
