@@ -286,6 +286,7 @@ fn select(build: &Build<'_>, mut kernel: Tree, version: &str) -> Result<(Tree, V
     let stage = progress.stage("selecting modules", None);
     let available = KernelModules::open(&kernel, version)?;
     let mut selection = modules::select(&available, &kernel, &plan.patterns, &plan.firmware)?;
+    let dangling = modules::dangling_firmware(&selection, &kernel);
     if !plan.keep_module_compression {
         modules::decompress(&mut kernel, &available, &mut selection, workshop.store.root())?;
     }
@@ -296,5 +297,7 @@ fn select(build: &Build<'_>, mut kernel: Tree, version: &str) -> Result<(Tree, V
     kernel.retain(|path, _| kept.iter().any(|directory| is_on_the_way(path, directory.as_bytes())));
     stage.finish(&format!("{} of {}", selection.modules.len(), available.files().count()));
     selection.missing_firmware.iter().for_each(|one| progress.detail(&format!("firmware {one} is in no package")));
-    Ok((kernel, modules::warnings(&selection, "name its package in [kernel] packages")))
+    dangling.iter().for_each(|line| progress.detail(line));
+    let warnings = modules::warnings(&selection, "name its package in [kernel] packages");
+    Ok((kernel, available.ignored_lines().iter().cloned().chain(warnings).collect()))
 }

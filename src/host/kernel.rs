@@ -42,8 +42,7 @@ impl MachineKernel {
     /// Fails when it is not installed as a whole, and when the configuration of modules cannot be read.
     pub(super) fn open(root: &Path, version: &str) -> Result<Self> {
         let settings = ModuleSettings::read(root, version)?;
-        let elsewhere =
-            Elsewhere { modules: settings.order.externals(), firmware: &settings.settings.firmware_paths };
+        let elsewhere = Elsewhere { modules: settings.order.externals(), firmware: &settings.settings.firmware_paths };
         let tree = files::of_kernel(root, version, elsewhere)?;
         let available = KernelModules::open_in_order(&tree, version, &settings.order)?;
         Ok(MachineKernel { tree, available, version: version.to_owned(), settings })
@@ -66,8 +65,7 @@ impl MachineKernel {
         (scope, epoch): (Scope, u64),
         record: &mut Record,
     ) -> Result<SelectedKernel> {
-        let selected =
-            modules::select_with(&self.available, &self.tree, patterns, firmware, &self.settings.settings)?;
+        let selected = modules::select_with(&self.available, &self.tree, patterns, firmware, &self.settings.settings)?;
         let kernel_version = &self.version;
         if let Some(missing) = modules::missing_below(&selected, needed) {
             bail!(
@@ -78,6 +76,7 @@ impl MachineKernel {
         }
         let modprobe = &self.settings.settings.modprobe;
         let mut warnings = std::mem::take(&mut self.settings.warnings);
+        warnings.extend(self.available.ignored_lines().iter().cloned());
         warnings.extend(modules::warnings(&selected, "install its package"));
         warnings.extend(settings_warnings(&selected, modprobe, needed));
         warnings.extend(modules::dangling_firmware(&selected, &self.tree));

@@ -24,7 +24,9 @@ pub(super) fn resolve(root: &Path, path: &Path) -> io::Result<Option<PathBuf>> {
         }
         let next = reached.join(&name);
         let metadata = match fs::symlink_metadata(root.join(&next)) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => return Ok(None),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
             found => found?,
         };
         if !metadata.is_symlink() {
@@ -62,7 +64,10 @@ mod tests {
     #[test]
     fn absolute_links_begin_at_the_machine_s_root_and_none_leads_out() {
         let root = Fixture::new();
-        root.write("srv/m/a.ko", "").link("lib", "/usr/lib").link("usr/lib/x", "/../../srv/./m").link("b", "lib/x/a.ko");
+        root.write("srv/m/a.ko", "")
+            .link("lib", "/usr/lib")
+            .link("usr/lib/x", "/../../srv/./m")
+            .link("b", "lib/x/a.ko");
         root.link("round", "about").link("about", "round").link("gone", "/etc/none").link("file", "b/c");
         let leads = |path: &str| resolve(root.path(), Path::new(path)).unwrap();
         assert_eq!(leads("/b").unwrap(), Path::new("srv/m/a.ko"));

@@ -22,6 +22,8 @@ mod configuration;
 mod console;
 mod files;
 mod kernel;
+#[cfg(test)]
+mod kmod_tests;
 mod links;
 mod local;
 mod module_settings;

@@ -69,7 +69,7 @@ impl ModuleSettings {
         let tree = configuration_tree(root, &mut warnings)?;
         let order = SearchOrder::of_machine(&tree, kernel_version)?;
         let modprobe = ModprobeConfiguration::read(&tree)?;
-        warnings.extend(order.ignored().iter().chain(modprobe.ignored()).cloned());
+        warnings.extend(modprobe.ignored().iter().cloned());
         let firmware_paths = firmware_paths(root, &mut warnings)?;
         let load = configuration_files(&tree, &LOAD_DIRECTORIES)?.into_iter().map(LoadFile::new).collect();
         Ok(ModuleSettings { order, settings: Settings { modprobe, firmware_paths }, load, warnings })
@@ -94,7 +94,10 @@ impl ModuleSettings {
         for LoadFile { file, lines } in &self.load {
             let is_there = |word: &str| self.meant(word).any(|name| infos.contains_key(name.as_str()));
             let kept: Vec<&(Origin, String)> = lines.iter().filter(|(_, word)| is_there(word)).collect();
-            if kept.is_empty() && !file.hides_another && file.content.as_ref().is_some_and(|content| !content.is_empty()) {
+            if kept.is_empty()
+                && !file.hides_another
+                && file.content.as_ref().is_some_and(|content| !content.is_empty())
+            {
                 continue;
             }
             let path = place(&file.path);

@@ -101,7 +101,10 @@ impl Record {
     pub(super) fn tell(&self, progress: &Progress) {
         for (name, module) in &self.modules {
             for other in &module.in_place_of {
-                progress.detail(&format!("the module {name} is {}, in place of {other}, as depmod prefers it", module.path));
+                progress.detail(&format!(
+                    "the module {name} is {}, in place of {other}, as depmod prefers it",
+                    module.path
+                ));
             }
             if let Some(line) = &module.brought_by {
                 progress.detail(&format!("the module {name} comes by {line}"));
@@ -111,11 +114,16 @@ impl Record {
             }
         }
         for ModprobeFile { path, modules } in &self.modprobe {
-            let about = if modules.is_empty() { "hides another".to_owned() } else { format!("is about {}", modules.join(", ")) };
+            let about = if modules.is_empty() {
+                "hides another".to_owned()
+            } else {
+                format!("is about {}", modules.join(", "))
+            };
             progress.detail(&format!("{path} goes in: it {about}"));
         }
         for LoadedFile { path, modules, .. } in &self.modules_load {
-            let what = if modules.is_empty() { "hides another".to_owned() } else { format!("loads {}", modules.join(", ")) };
+            let what =
+                if modules.is_empty() { "hides another".to_owned() } else { format!("loads {}", modules.join(", ")) };
             progress.detail(&format!("{path} goes in: it {what}"));
         }
         for path in self.firmware.iter() {

@@ -35,13 +35,13 @@ impl Fixture {
     }
 
     pub fn write(&self, path: &str, text: &str) -> &Self {
-        self.directory(path.rsplit_once('/').unwrap().0);
+        self.directory(path.rsplit_once('/').map_or("", |(directory, _)| directory));
         fs::write(self.path().join(path), text).unwrap();
         self
     }
 
     pub fn link(&self, path: &str, target: &str) -> &Self {
-        self.directory(path.rsplit_once('/').unwrap().0);
+        self.directory(path.rsplit_once('/').map_or("", |(directory, _)| directory));
         symlink(target, self.path().join(path)).unwrap();
         self
     }

@@ -294,12 +294,20 @@ mod tests {
 
     #[test]
     fn every_directory_of_the_search_path_counts_in_every_form() {
-        let files = ["updates/6.1/a.bin", "updates/a.bin.zst", "6.1/a.bin.xz", "a.bin", "6.2/a.bin", "updates/6.2/a.bin"];
+        let files =
+            ["updates/6.1/a.bin", "updates/a.bin.zst", "6.1/a.bin.xz", "a.bin", "6.2/a.bin", "updates/6.2/a.bin"];
         let mut tree = tree(&files, &[]);
         for path in ["opt/fw/a.bin.zst", "usr/lib/mine/a.bin", "opt/a.bin"] {
             tree.insert(path.as_bytes().to_vec(), Entry::of_root(Kind::File(Content::from_bytes(*b"")), 0o644, 0));
         }
-        let expected = ["6.1/a.bin.xz", "a.bin", "opt/fw/a.bin.zst", "updates/6.1/a.bin", "updates/a.bin.zst", "usr/lib/mine/a.bin"];
+        let expected = [
+            "6.1/a.bin.xz",
+            "a.bin",
+            "opt/fw/a.bin.zst",
+            "updates/6.1/a.bin",
+            "updates/a.bin.zst",
+            "usr/lib/mine/a.bin",
+        ];
         let mut found = named(&tree, "a.bin");
         found.sort();
         assert_eq!(found, expected);
@@ -307,7 +315,8 @@ mod tests {
 
     #[test]
     fn links_below_lib_lead_to_usr_and_those_that_lead_nowhere_are_known() {
-        let tree = tree(&["b.bin"], &[("a.bin", "/lib/firmware/b.bin"), ("c.bin", "gone"), ("c.bin.xz", "b.bin"), ("d", ".")]);
+        let tree =
+            tree(&["b.bin"], &[("a.bin", "/lib/firmware/b.bin"), ("c.bin", "gone"), ("c.bin.xz", "b.bin"), ("d", ".")]);
         assert_eq!(followed(&tree, "a.bin").unwrap(), ["a.bin", "b.bin"]);
         let found = firmware(&tree).named("c.bin").unwrap();
         assert_eq!(found.dangling.iter().map(|path| shown(path)).collect::<Vec<_>>(), ["c.bin"]);

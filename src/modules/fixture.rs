@@ -50,8 +50,23 @@ pub(super) fn module_path(relative_path: &str) -> String {
 }
 
 fn add_module(tree: &mut Tree, path: &str, fields: &[&str]) {
+    add_file(tree, &module_path(path), module(path, fields, &Symbols::default()));
+}
+
+/// The symbols of a module.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Symbols {
+    /// What others may use.
+    pub exported: Vec<String>,
+    /// What it needs of others.
+    pub needed: Vec<String>,
+}
+
+/// The bytes of a module, compressed as its path says.
+pub(crate) fn module(path: &str, fields: &[&str], symbols: &Symbols) -> Vec<u8> {
     let (_, compression) = split_suffix(path).unwrap();
-    add_file(tree, &module_path(path), compressed(&elf(&(fields.join("\0") + "\0")), compression));
+    let fields: String = fields.iter().map(|field| format!("{field}\0")).collect();
+    compressed(&elf(&fields, symbols), compression)
 }
 
 fn compressed(bytes: &[u8], compression: Compression) -> Vec<u8> {
@@ -71,27 +86,54 @@ fn compressed(bytes: &[u8], compression: Compression) -> Vec<u8> {
     }
 }
 
-/// A 64-bit little-endian relocatable object with one section, `.modinfo` (elf(5)).
-fn elf(modinfo: &str) -> Vec<u8> {
+/// A section of an object: its name, its type and its bytes.
+struct Section {
+    name: &'static str,
+    kind: u32,
+    bytes: Vec<u8>,
+    /// The number of the section with its names, and the size of its entries.
+    link_and_size: (u32, u64),
+}
+
+/// A 64-bit little-endian relocatable object with the sections that kmod reads (elf(5)).
+fn elf(modinfo: &str, symbols: &Symbols) -> Vec<u8> {
     const HEADER_BYTES: u64 = 64;
-    const NAMES: &[u8] = b"\0.modinfo\0.shstrtab\0";
-    let names_offset = HEADER_BYTES + modinfo.len() as u64;
-    let sections_offset = names_offset + NAMES.len() as u64;
+    let section = |name, kind, bytes| Section { name, kind, bytes, link_and_size: (0, 0) };
+    let mut sections = vec![section("", 0, Vec::new()), section(".modinfo", 1, modinfo.as_bytes().to_vec())];
+    if !symbols.exported.is_empty() {
+        let names: String = symbols.exported.iter().map(|symbol| format!("{symbol}\0")).collect();
+        sections.push(section("__ksymtab_strings", 1, names.into_bytes()));
+    }
+    if !symbols.needed.is_empty() {
+        // The table begins with a symbol without a name; those that are needed are global and belong to no section.
+        let (mut table, mut names) = (vec![0; 24], b"\0".to_vec());
+        for symbol in &symbols.needed {
+            table.extend(u32::try_from(names.len()).unwrap().to_le_bytes());
+            table.extend([0x10, 0, 0, 0]);
+            table.extend([0; 16]);
+            names.extend(format!("{symbol}\0").bytes());
+        }
+        let strings = u32::try_from(sections.len() + 1).unwrap();
+        sections.push(Section { name: ".symtab", kind: 2, bytes: table, link_and_size: (strings, 24) });
+        sections.push(section(".strtab", 3, names));
+    }
+    let names: String =
+        sections.iter().map(|section| format!("{}\0", section.name)).chain([".shstrtab\0".into()]).collect();
+    sections.push(section(".shstrtab", 3, names.clone().into_bytes()));
+    let contents_bytes: usize = sections.iter().map(|section| section.bytes.len()).sum();
     let mut bytes = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0".to_vec();
     bytes.extend([1, 0, 62, 0, 1, 0, 0, 0]);
     bytes.extend([0; 16]);
-    bytes.extend(sections_offset.to_le_bytes());
-    bytes.extend([0, 0, 0, 0, 64, 0, 0, 0, 0, 0, 64, 0, 3, 0, 2, 0]);
-    bytes.extend(modinfo.as_bytes());
-    bytes.extend(NAMES);
-    bytes.extend(section(0, 0, 0, 0));
-    bytes.extend(section(1, 1, HEADER_BYTES, modinfo.len() as u64));
-    bytes.extend(section(10, 3, names_offset, NAMES.len() as u64));
+    bytes.extend((HEADER_BYTES + contents_bytes as u64).to_le_bytes());
+    let count = u8::try_from(sections.len()).unwrap();
+    bytes.extend([0, 0, 0, 0, 64, 0, 0, 0, 0, 0, 64, 0, count, 0, count - 1, 0]);
+    sections.iter().for_each(|section| bytes.extend(&section.bytes));
+    let (mut name, mut offset) = (0, HEADER_BYTES);
+    for Section { name: text, kind, bytes: content, link_and_size: (link, size) } in &sections {
+        let words = [name | u64::from(*kind) << 32, 0, 0, offset, content.len() as u64, u64::from(*link), 1, *size];
+        bytes.extend(words.iter().flat_map(|word| word.to_le_bytes()));
+        name += text.len() as u64 + 1;
+        offset += content.len() as u64;
+    }
     bytes
-}
-
-/// A section header: the offset of its name, its type, where it is and how long.
-fn section(name: u32, kind: u32, offset: u64, size: u64) -> Vec<u8> {
-    let words = [u64::from(name) | u64::from(kind) << 32, 0, 0, offset, size, 0, 1, 0];
-    words.iter().flat_map(|word| word.to_le_bytes()).collect()
 }

@@ -36,6 +36,8 @@ pub struct KernelModules {
     /// Directories of modules beside that, as `depmod.d` writes them.
     externals: Vec<String>,
     files: BTreeMap<String, ModuleFile>,
+    /// Lines of `depmod.d` that do not count, a message each.
+    ignored: Vec<String>,
     /// The paths of modules that do not count, by the name of the one that does.
     replaced: BTreeMap<String, Vec<String>>,
     builtin: Builtin,
@@ -103,7 +105,8 @@ impl KernelModules {
         let builtin = Builtin::parse(&builtin_paths, list("modules.builtin.modinfo")?.as_deref());
         let positions_text = String::from_utf8_lossy(&list("modules.order")?.unwrap_or_default()).into_owned();
         let externals = order.externals().to_vec();
-        Ok(KernelModules { directory, externals, files, replaced, builtin, order: positions(&positions_text) })
+        let ignored = order.ignored().to_vec();
+        Ok(KernelModules { directory, externals, files, ignored, replaced, builtin, order: positions(&positions_text) })
     }
 
     /// All modules in the order of their names.
@@ -132,6 +135,11 @@ impl KernelModules {
     /// The directories beside the kernel's own that have modules, as paths in the tree.
     pub(super) fn external_paths(&self) -> impl Iterator<Item = TreePath> {
         self.externals.iter().map(|directory| external_path(directory))
+    }
+
+    /// Lines of `depmod.d` that depmod cannot read, a message each.
+    pub fn ignored_lines(&self) -> &[String] {
+        &self.ignored
     }
 
     /// The paths of modules that do not count because another of that name is preferred.

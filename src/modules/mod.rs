@@ -14,7 +14,7 @@ mod builtin;
 mod decompress;
 mod firmware;
 #[cfg(test)]
-mod fixture;
+pub(crate) mod fixture;
 mod globs;
 mod index;
 mod kernel_modules;
@@ -37,7 +37,8 @@ pub use module_info::ModuleInfo;
 pub use name::{Compression, is_module};
 pub use patterns::{FirmwarePatterns, Patterns, UnmatchedPattern, chosen};
 pub use prune::prune;
-pub use soft_circles::soft_circles;
 pub use selection::{
-    MissingDependency, Selection, Settings, dangling_firmware, missing_below, missing_firmware, select, select_with, warnings,
+    MissingDependency, Selection, Settings, dangling_firmware, missing_below, missing_firmware, select, select_with,
+    warnings,
 };
+pub use soft_circles::soft_circles;

@@ -206,6 +206,11 @@ impl<'a> Closure<'a> {
         }
         info.soft_dependencies().for_each(|word| self.want_softly(word));
         self.want_configured(&info.name);
+        let redirected =
+            self.modprobe.redirected(&info).map(|(origin, target)| (target.to_owned(), origin.to_string()));
+        for (target, line) in redirected.collect::<Vec<_>>() {
+            self.want_by_line(&target, &line);
+        }
     }
 
     /// Wants what lines of `modprobe.d` say that a module needs.
@@ -216,14 +221,16 @@ impl<'a> Closure<'a> {
             .map(|(origin, word)| (word.to_owned(), format!("{origin} for {name}")))
             .collect();
         for (word, line) in words {
-            for module in modprobe.aliased(&word).chain([word.as_str()]) {
-                let name = module_name(module);
-                if !self.wanted.contains(name.as_str()) {
-                    self.brought_by.entry(name).or_insert_with(|| line.clone());
-                }
-                self.want_softly(module);
-            }
+            modprobe.aliased(&word).chain([word.as_str()]).for_each(|module| self.want_by_line(module, &line));
         }
+    }
+
+    fn want_by_line(&mut self, module: &str, line: &str) {
+        let name = module_name(module);
+        if !self.wanted.contains(name.as_str()) {
+            self.brought_by.entry(name).or_insert_with(|| line.to_owned());
+        }
+        self.want_softly(module);
     }
 
     fn want(&mut self, file: &'a ModuleFile) {
@@ -300,12 +307,14 @@ fn select_firmware(
             selection.missing_firmware.insert(name.clone());
         }
         selection.dangling_firmware.extend(found.dangling.into_iter().map(|link| (name.clone(), link)));
-        let is_wanted = |path: &[u8], directory: &[u8]| patterns.verdict(firmware::below(path, directory)) != Some(false);
+        let is_wanted =
+            |path: &[u8], directory: &[u8]| patterns.verdict(firmware::below(path, directory)) != Some(false);
         let files = found.files.into_iter().filter(|(path, directory)| is_wanted(path, directory));
         wanted.extend(files.map(|(path, _)| path));
     }
     let plain = firmware::FIRMWARE_DIRECTORY.as_bytes();
-    wanted.extend(firmware.paths().filter(|path| patterns.verdict(firmware::below(path, plain)) == Some(true)).cloned());
+    wanted
+        .extend(firmware.paths().filter(|path| patterns.verdict(firmware::below(path, plain)) == Some(true)).cloned());
     selection.firmware = wanted.iter().filter_map(|path| firmware.follow(path)).flatten().collect();
     Ok(())
 }

@@ -45,11 +45,7 @@ fn targets<'a>(
     own.chain(configured.iter().map(String::as_str)).flat_map(|word| meant(word, infos, modprobe)).collect()
 }
 
-fn meant<'a>(
-    word: &str,
-    infos: &BTreeMap<&'a str, &'a ModuleInfo>,
-    modprobe: &ModprobeConfiguration,
-) -> Vec<&'a str> {
+fn meant<'a>(word: &str, infos: &BTreeMap<&'a str, &'a ModuleInfo>, modprobe: &ModprobeConfiguration) -> Vec<&'a str> {
     let names = modprobe.aliased(word).map(module_name).chain([module_name(word)]);
     names.filter_map(|name| infos.get_key_value(name.as_str()).map(|(name, _)| *name)).collect()
 }

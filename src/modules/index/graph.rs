@@ -111,7 +111,8 @@ mod tests {
     }
 
     fn graph(infos: &[ModuleInfo]) -> Result<Graph> {
-        let modules: Vec<_> = infos.iter().map(|info| IndexedModule { relative_path: info.name.clone(), info }).collect();
+        let modules: Vec<_> =
+            infos.iter().map(|info| IndexedModule { relative_path: info.name.clone(), info }).collect();
         Graph::new(&modules, &symbol_owners(&modules))
     }
 

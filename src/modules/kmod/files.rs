@@ -177,7 +177,8 @@ mod tests {
             ("etc/x.d/.conf", "no"),
             ("lib", "-> usr/lib"),
         ];
-        let expected = [("/etc/x.d/a.conf", "mine", true), ("/run/x.d/b.conf", "b", false), ("/usr/lib/x.d/c.conf", "c", false)];
+        let expected =
+            [("/etc/x.d/a.conf", "mine", true), ("/run/x.d/b.conf", "b", false), ("/usr/lib/x.d/c.conf", "c", false)];
         assert_eq!(found(&files), expected.map(|(path, text, hides)| (path.into(), Some(text.into()), hides)));
     }
 
@@ -204,6 +205,10 @@ mod tests {
         let text = "# a\n\n \t\nfirst \\\n one\n#no \\\nno\n6\\.1\\\\\nlast\\";
         let file = ConfigurationFile { path: b"x".to_vec(), content: Some(text.into()), hides_another: false };
         let lines: Vec<_> = file.kmod_lines().into_iter().map(|(origin, text)| (origin.to_string(), text)).collect();
-        assert_eq!(lines, [("/x:4", "first  one"), ("/x:8", "6.1\\"), ("/x:9", "last")].map(|(origin, text)| (origin.to_owned(), text.to_owned())));
+        assert_eq!(
+            lines,
+            [("/x:4", "first  one"), ("/x:8", "6.1\\"), ("/x:9", "last")]
+                .map(|(origin, text)| (origin.to_owned(), text.to_owned()))
+        );
     }
 }

@@ -105,6 +105,14 @@ impl ModprobeConfiguration {
         })
     }
 
+    /// What `alias` lines load in place of a module for an alias of its own, with the line.
+    pub fn redirected<'a>(&'a self, info: &'a ModuleInfo) -> impl Iterator<Item = (&'a Origin, &'a str)> {
+        self.settings.iter().filter_map(|setting| match &setting.command {
+            Command::Alias(alias) if info.shares(alias) => Some((&setting.origin, setting.subject.name.as_str())),
+            _ => None,
+        })
+    }
+
     /// What modprobe loads before and after a module, and what the kernel may ask for when that is there; with the line.
     pub fn dependencies<'a>(&'a self, module: &'a str) -> impl Iterator<Item = (&'a Origin, &'a str)> {
         let soft = self.first(module, |command| match command {
@@ -175,7 +183,8 @@ impl Setting {
     /// Whether it matters where this module is there.
     fn is_about(&self, name: &str, info: &ModuleInfo, all: &ModprobeConfiguration) -> bool {
         match &self.command {
-            Command::Blacklist | Command::Alias(_) => self.subject.name == name,
+            Command::Blacklist => self.subject.name == name,
+            Command::Alias(alias) => self.subject.name == name || info.shares(alias),
             // Options may be for an alias, of the module's own or of the configuration.
             Command::Options => {
                 self.subject.name == name
@@ -190,8 +199,23 @@ impl Setting {
 impl ModuleInfo {
     /// Whether an alias of its own, which may be a glob, means this one.
     fn answers_to(&self, alias: &str) -> bool {
+        self.own_aliases(alias).any(|own| own.fits(alias))
+    }
+
+    /// Whether something may be meant by an alias of its own and by this one, as far as the text of one fits the other.
+    fn shares(&self, alias: &Subject) -> bool {
+        self.own_aliases(&alias.name).any(|own| own.fits(&alias.name) || alias.fits(&own.name))
+    }
+
+    /// The aliases of its own that can mean what another means: up to the first wildcard both are the same.
+    fn own_aliases<'a>(&'a self, other: &'a str) -> impl Iterator<Item = Subject> + 'a {
+        let literal = |text: &str| text.split(['*', '?', '[']).next().unwrap_or_default().to_owned();
         let aliases = self.aliases.iter().filter_map(|own| normalize_alias(own));
-        aliases.filter_map(|own| Subject::new(&own)).any(|own| own.fits(alias))
+        let near = aliases.filter(move |own| {
+            let (own, other) = (literal(own), literal(other));
+            own.starts_with(&other) || other.starts_with(&own)
+        });
+        near.filter_map(|own| Subject::new(&own))
     }
 }
 
@@ -285,7 +309,8 @@ mod tests {
 
     #[test]
     fn commands_in_place_of_modules_are_known_and_idle_ones_told_apart() {
-        let read = of("install a /bin/true\ninstall b-* /usr/bin/false # never\ninstall c /sbin/modprobe d; /bin/true\n");
+        let read =
+            of("install a /bin/true\ninstall b-* /usr/bin/false # never\ninstall c /sbin/modprobe d; /bin/true\n");
         let idle = |module: &str| read.install_command(module).map(|command| command.is_idle);
         assert_eq!([idle("a"), idle("b_x"), idle("c"), idle("d")], [Some(true), Some(true), Some(false), None]);
         assert_eq!(read.install_command("c").unwrap().origin.line, 3);
@@ -302,11 +327,14 @@ mod tests {
             ("usr/lib/modprobe.d/own.conf", "options net-pf-10 x=1\n"),
             ("usr/lib/modprobe.d/run.conf", "remove a-* /bin/true\n"),
         ]);
-        let modules = [("a", &info(&[])), ("a_b", &info(&["net-pf-*"]))].into();
+        let infos = [info(&[]), info(&["net-pf-*"])];
+        let modules = ["a", "a_b"].into_iter().zip(&infos).collect();
         let found = read.concerning(&modules);
         let found: Vec<String> = found
             .into_iter()
-            .map(|(file, names)| format!("{} {}", file.absolute_path(), names.into_iter().collect::<Vec<_>>().join(" ")))
+            .map(|(file, names)| {
+                format!("{} {}", file.absolute_path(), names.into_iter().collect::<Vec<_>>().join(" "))
+            })
             .collect();
         let expected = [
             "/usr/lib/modprobe.d/empty.conf ",
@@ -319,10 +347,23 @@ mod tests {
     }
 
     #[test]
+    fn an_alias_line_takes_a_module_s_own_aliases_from_it() {
+        let read = of("alias pci:v1d2sv* other\nalias usb:* no\nalias pci:v1d3 third\n");
+        let of_module = |aliases: &[&str]| {
+            let info = info(aliases);
+            read.redirected(&info).map(|(origin, name)| format!("{name} {}", origin.line)).collect::<Vec<_>>()
+        };
+        assert_eq!(of_module(&["pci:v1d*"]), ["other 1", "third 3"]);
+        assert_eq!(of_module(&["pci:v1d2sv5", "of:usb"]), ["other 1"]);
+        assert!(of_module(&["pci:v2d*", "acpi*:X:"]).is_empty());
+    }
+
+    #[test]
     fn what_cannot_be_read_is_reported() {
         let read = of("options a\nblacklist\nalias x\nsoftdep a] pre: b\nconfig x\nblacklist b\n");
-        let lines: Vec<bool> =
-            (1..6).map(|line| read.ignored()[line - 1].starts_with(&format!("/etc/modprobe.d/a.conf:{line}:"))).collect();
+        let lines: Vec<bool> = (1..6)
+            .map(|line| read.ignored()[line - 1].starts_with(&format!("/etc/modprobe.d/a.conf:{line}:")))
+            .collect();
         assert_eq!(lines, [true; 5]);
         assert_eq!(read.blacklisted("b").unwrap().line, 6);
     }
