@@ -461,7 +461,8 @@ impl MadeMachine {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever the configuration says, kmod loads in the initrd what it loads on the machine.
+    /// Whatever the configuration says, kmod loads in the initrd what it loads on the machine. Modules that do not need each other
+    /// may change places: of those that modules.order lacks depmod takes the order in which it happens to read directories.
     #[test]
     fn kmod_says_in_the_initrd_what_it_says_on_the_machine(made in made_machine()) {
         let machine = made.make();
@@ -470,10 +471,19 @@ proptest! {
         let (selected, record) = machine.select(&wanted.iter().map(String::as_str).collect::<Vec<_>>());
         let initrd = initrd(&selected);
         for name in record.modules.keys() {
-            prop_assert_eq!(machine.answers(name), initrd.answers(name), "{}", name);
-            let dashed = name.replace('_', "-");
-            let alias = format!("dev:{}-1", dashed);
-            prop_assert_eq!(&machine.answers(&alias)[1..], &initrd.answers(&alias)[1..], "{}", alias);
+            prop_assert_eq!(sorted_lines(&machine.answers(name)), sorted_lines(&initrd.answers(name)), "{}", name);
+            let alias = format!("dev:{}-1", name.replace('_', "-"));
+            let (ours, kmods) = (initrd.answers(&alias), machine.answers(&alias));
+            prop_assert_eq!(sorted_lines(&kmods[1..]), sorted_lines(&ours[1..]), "{}", alias);
         }
     }
+}
+
+fn sorted_lines(answers: &[(String, bool)]) -> Vec<(Vec<String>, bool)> {
+    let sorted = |text: &str| {
+        let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        lines.sort_unstable();
+        lines
+    };
+    answers.iter().map(|(text, succeeds)| (sorted(text), *succeeds)).collect()
 }

@@ -88,8 +88,10 @@ impl SearchOrder {
 
     /// How much a module is preferred, by its path: below the kernel's directory, or absolute for one of an external directory.
     pub(in crate::modules) fn preference(&self, path: &str) -> (usize, usize) {
-        let stem = without_suffix(path);
-        let overridden = self.overrides.iter().rposition(|wanted| wanted == stem).map_or(0, |place| place + 1);
+        // What is in an external directory is not meant by any line but that.
+        let stem = Some(without_suffix(path)).filter(|_| !path.starts_with('/'));
+        let overridden = self.overrides.iter().rposition(|wanted| Some(wanted.as_str()) == stem);
+        let overridden = overridden.map_or(0, |place| place + 1);
         (overridden, usize::MAX - self.place(path))
     }
 
@@ -109,7 +111,8 @@ impl SearchOrder {
                         place += 1;
                     }
                 }
-                directory => look_at(directory, place),
+                directory if !directory.starts_with('/') => look_at(directory, place),
+                _ => {}
             }
             place += 1;
         }
@@ -194,6 +197,7 @@ mod tests {
         assert_eq!(of("search built-in weak-updates\n", 3), "/opt/m/a.ko", "it is in none of the directories");
         assert_eq!(of("search weak-updates built-in\nexternal 6 /opt/m\n", 3), "weak-updates/x/a.ko");
         assert_eq!(of("search external weak-updates built-in\nexternal 6.1 /opt/m\n", 0), "/opt/m/a.ko");
+        assert_eq!(of("search /opt/m updates\nexternal 6.1 /opt/m\noverride a * /opt/m\n", 0), "updates/a.ko.xz");
     }
 
     #[test]
