@@ -94,6 +94,19 @@ fn what_cannot_be_made_is_told_and_the_entry_that_was_there_stays() {
             &["the volume root of /etc/crypttab", "/etc/root.key is no file"],
         ),
         (
+            "configuration of modules that is no file",
+            &|machine| {
+                fs::create_dir_all(machine.path("etc/modprobe.d")).unwrap();
+                succeed(Command::new("mkfifo").arg(machine.path("etc/modprobe.d/x.conf")));
+            },
+            &["reading /etc/modprobe.d/x.conf", "FIFO"],
+        ),
+        (
+            "configuration of modules without an end",
+            &|machine| machine.write("etc/depmod.d/x.conf", &"# longer than any text\n".repeat(800_000)),
+            &["reading /etc/depmod.d/x.conf", "the most that is read of such a file"],
+        ),
+        (
             "file of the configuration that is not there",
             &|machine| machine.write("etc/ocinitrd/host.toml", "files = [\"/etc/none\"]\n"),
             &["/etc/none is named in files of /etc/ocinitrd"],
