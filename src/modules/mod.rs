@@ -5,7 +5,8 @@
 //! Out: the same tree with the modules selected, their dependencies, their firmware, and the files that depmod(8) would
 //! write for them. No program is run.
 //!
-//! The steps, in order: [`KernelModules::open`], [`select`], perhaps [`decompress()`], [`index()`], [`prune()`].
+//! The steps, in order: [`KernelModules::open`], [`select`], perhaps [`decompress()`], [`index()`], [`prune()`]. For a machine, whose
+//! configuration of kmod counts too ([`kmod`]): [`KernelModules::open_in_order`] and [`select_with`].
 //!
 //! Patterns follow mkosi(1), `KernelModules=` and `FirmwareFiles=`; the index files follow modules.dep(5) and kmod's
 //! `depmod`.
