@@ -82,6 +82,8 @@ pub struct Made {
     pub needs: Derived,
     /// What is set of the console, to be checked against it too.
     pub console: Vec<Setting>,
+    /// The modules that `modules-load.d` is to load in it, as written.
+    pub loaded: Vec<String>,
 }
 
 /// Looks for the base that the configuration names, or the one that is there.
@@ -122,7 +124,8 @@ pub fn write(request: &Request<'_>, base: &Base, writer: impl Write, progress: &
         assembler.add_tree("local", local, LOCAL)?;
     }
     let (_, initrd) = assembler.finish();
-    Ok(Made { size_bytes: initrd.size_bytes, modules: selected.count, needs, console: console.settings })
+    let loaded = selected.configured.modules_load.iter().flat_map(|file| file.modules.iter().cloned()).collect();
+    Ok(Made { size_bytes: initrd.size_bytes, modules: selected.count, needs, console: console.settings, loaded })
 }
 
 /// What the machine needs. Modules for any machine can be chosen where that cannot be told, as in a container that installs a system.

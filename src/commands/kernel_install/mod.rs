@@ -8,6 +8,7 @@ mod base;
 mod console;
 mod device_tree;
 mod environment;
+mod loading;
 mod space;
 mod unified;
 
@@ -128,6 +129,7 @@ impl Installation<'_> {
         output.commit()?;
         let holdings = check_needs(&made, &path).inspect_err(|_| _ = fs::remove_file(&path))?;
         console::remarks(&made.console, &holdings).iter().for_each(|remark| self.progress.warn(remark));
+        loading::remark(&made.loaded, &holdings).iter().for_each(|remark| self.progress.warn(remark));
         made.needs.notes.iter().for_each(|note| self.progress.warn(note));
         let (size, count) = (DecimalBytes(made.size_bytes), made.modules);
         self.progress.note(&format!("initrd for {kernel_version}: {size}, {count} modules"));
