@@ -171,11 +171,15 @@ fn dracut_makes_what_cannot_be_made_in_its_own_place_or_in_the_staging_area() {
         assert_eq!(fs::read_to_string(machine.initrd()).unwrap(), format!("dracut's for {}\n", machine.0.kernel));
         fs::remove_file(machine.initrd()).unwrap();
     }
-    // One that succeeds and makes nothing is no success.
+    // One that succeeds and makes nothing is no success, and the older initrd stays.
     machine.0.program(place, "#!/bin/sh\n");
+    fs::write(machine.initrd(), "older").unwrap();
+    let time = SystemTime::now() - Duration::from_secs(60);
+    File::options().append(true).open(machine.initrd()).unwrap().set_modified(time).unwrap();
     let output = machine.add();
     let said = format!("dracut's plugin made no {}", machine.initrd().display());
     assert!(output.status.code() == Some(1) && stderr(&output).contains(&said), "{}", stderr(&output));
+    assert_eq!(fs::read(machine.initrd()).unwrap(), b"older");
     fs::remove_file(machine.0.path(place)).unwrap();
     let output = machine.add();
     assert!(output.status.code() == Some(1) && stderr(&output).contains("dracut is not installed"));
