@@ -69,7 +69,7 @@ test: rust test-programs check ## all tests: needs podman and QEMU, installs wha
 	cargo test --locked --test integration -- $(SKIP)
 
 test-matrix: test matrix-programs ## what is too long for every change
-	@tests/distributions/image.sh host-sid > /dev/null
+	@for recipe in host-sid grub-sid; do tests/distributions/image.sh $$recipe > /dev/null || exit 1; done
 	cargo test --locked --test integration -- --ignored $(NOT_TESTS:%=--skip %)
 	scripts/fuzz.sh $(SECONDS)
 

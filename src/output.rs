@@ -14,6 +14,7 @@ use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, CWD, OFlags};
@@ -85,6 +86,14 @@ impl OutputFile {
     /// Fails when it says nothing.
     pub fn metadata(&self) -> io::Result<fs::Metadata> {
         self.file.metadata()
+    }
+
+    /// Sets the time of its last change, which further writing changes again.
+    ///
+    /// # Errors
+    /// Fails when the file system cannot.
+    pub fn set_modified(&self, time: SystemTime) -> Result<()> {
+        self.file.set_modified(time).with_context(|| format!("setting the time of {}", self.target.display()))
     }
 
     /// How much was written, in bytes.

@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::distribution::Distribution;
 use crate::fixture::{checkout, ocinitrd, sha256, stderr, stdout, succeed};
-use crate::host_machine::{base, unpacked_kernel};
+use crate::host_machine::{PLUGINS, base, unpacked_kernel};
 use crate::uki::{inspected, section};
 
 /// What the entries are called.
@@ -43,7 +43,7 @@ impl Host {
     /// One with dracut and without anything of ours but the program.
     fn new(distribution: Distribution) -> Self {
         let host = Host { distribution, state: tempfile::tempdir().unwrap() };
-        for directory in ["boot", "bases", "ocinitrd", "kernel/install.d", "dracut.conf.d"] {
+        for directory in ["boot", "bases", "ocinitrd", "kernel/install.d", "dracut.conf.d", "sbin", "restored"] {
             fs::create_dir_all(host.path(directory)).unwrap();
         }
         fs::create_dir(host.path("boot").join(TOKEN)).unwrap();
@@ -68,7 +68,7 @@ impl Host {
     }
 
     fn add_plugins(&self) {
-        for name in ["50-ocinitrd.install", "60-ocinitrd.install"] {
+        for name in PLUGINS {
             let shipped = checkout().join("packaging/kernel-install").join(name);
             fs::copy(shipped, self.path("kernel/install.d").join(name)).unwrap();
         }
@@ -99,6 +99,10 @@ impl Host {
     }
 
     fn kernel_install(&self, action: &[&str]) -> Output {
+        self.run(&[&["kernel-install", "--boot-path=/boot", "--esp-path=/boot"], action].concat())
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
         let (kernel_root, _) = unpacked_kernel();
         let (modules, program) = (kernel_root.join("usr/lib/modules"), PathBuf::from(ocinitrd().get_program()));
         let own = |name: &str| self.path(name);
@@ -111,12 +115,13 @@ impl Host {
             (&*own("ocinitrd"), "/etc/ocinitrd:ro"),
             (&*own("bases"), "/var/lib/ocinitrd/bases:ro"),
             (&*own("machine-id"), "/etc/machine-id:ro"),
+            (&*own("sbin"), "/usr/local/sbin:ro"),
+            (&*own("restored"), "/restored"),
         ];
         let container = self.distribution.container(&mounts).env("SOURCE_DATE_EPOCH", "1000000000");
         // The boot partition is a directory and no partition.
         let container = container.env("SYSTEMD_RELAX_ESP_CHECKS", "1").env("SYSTEMD_RELAX_XBOOTLDR_CHECKS", "1");
-        let words = [&["kernel-install", "--boot-path=/boot", "--esp-path=/boot"], action].concat();
-        container.run(&words).output().unwrap()
+        container.run(words).output().unwrap()
     }
 
     /// `kernel-install add`.
@@ -301,7 +306,8 @@ fn an_old_dracut_that_asks_nobody_does_not_get_its_initrd_into_our_entry() {
     assert_same(&host.boot(), &ours, "ours alone");
 }
 
-/// Debian's hooks of kernel packages make an initrd of their own, which the plugin of Debian 13 adds to each entry, whatever generator is named.
+/// Debian's hooks of kernel packages make an initrd of their own, which the plugin of Debian 12 and 13 adds to each entry, whatever
+/// generator is named. Debian 12 calls it 85-initrd.install.
 #[test]
 fn an_initrd_of_debian_s_hooks_stays_out_of_our_entry_where_its_plugin_is_hidden() {
     let host = Host::with_ours(Distribution::Trixie);
@@ -309,12 +315,135 @@ fn an_initrd_of_debian_s_hooks_stays_out_of_our_entry_where_its_plugin_is_hidden
     let name = format!("initrd.img-{}", unpacked_kernel().1);
     fs::write(host.path("boot").join(&name), "of Debian's hooks").unwrap();
     let staged = |boot: &Boot| boot.keys().filter(|path| path.ends_with(&name)).count();
-    assert_eq!(staged(&host.added()), 2, "that of /boot and a copy: is this said in docs/host.md for nothing?");
-    symlink("/dev/null", host.path("kernel/install.d/55-initrd.install")).unwrap();
+    let hidden = |name: &str| host.path("kernel/install.d").join(name);
+    let old_name = "85-initrd.install";
+    for plugin in ["55-initrd.install", old_name] {
+        let output = host.add();
+        let says = format!("`ln -s /dev/null /etc/kernel/install.d/{plugin}` keeps it out");
+        assert!(output.status.success() && stderr(&output).contains(&says), "{}", stderr(&output));
+        assert_eq!(staged(&host.boot()), 2, "that of /boot and a copy: is this said in docs/host.md for nothing?");
+        symlink("/dev/null", hidden("55-initrd.install")).unwrap_or_default();
+        if plugin != old_name {
+            // The same by the other name.
+            let copied = host.run(&["cat", "/usr/lib/kernel/install.d/55-initrd.install"]);
+            fs::write(hidden(old_name), &copied.stdout).unwrap();
+            fs::set_permissions(hidden(old_name), fs::Permissions::from_mode(0o755)).unwrap();
+        }
+    }
+    fs::remove_file(hidden(old_name)).unwrap();
+    symlink("/dev/null", hidden(old_name)).unwrap();
     fs::remove_dir_all(host.path("boot").join(TOKEN).join(unpacked_kernel().1)).unwrap();
     let mut boot = host.added();
     assert_eq!(boot.remove(Path::new(&name)).unwrap(), b"of Debian's hooks");
     assert_ours(initrd_of(&boot));
+}
+
+/// A machine with GRUB: its plugin is a stand-in, dracut's and kernel-install are real.
+fn grub_host(distribution: Distribution) -> Host {
+    let host = Host::with_ours(distribution);
+    fs::remove_dir(host.path("boot").join(TOKEN)).unwrap();
+    let plugin = "20-grub.install";
+    fs::copy(checkout().join("tests/integration/grub").join(plugin), host.path("kernel/install.d").join(plugin))
+        .unwrap();
+    host.install_conf("initrd_generator=ocinitrd");
+    let restorecon = host.path("sbin/restorecon");
+    fs::write(&restorecon, "#!/bin/sh\necho \"$@\" >>/restored/paths\n").unwrap();
+    fs::set_permissions(restorecon, fs::Permissions::from_mode(0o755)).unwrap();
+    host
+}
+
+fn an_entry_of_grub_s_has_whose_initrd_is_named(distribution: Distribution) {
+    let host = grub_host(distribution);
+    let (_, version) = unpacked_kernel();
+    let initrd = PathBuf::from(format!("initramfs-{version}.img"));
+    let expected = [&*initrd, &Path::new("loader/entries").join(format!("{TOKEN}-{version}.conf"))].map(Path::to_owned);
+    let expected = [&expected[..], &[PathBuf::from(format!("vmlinuz-{version}"))]].concat();
+    let ours = host.added();
+    assert_eq!(ours.keys().collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+    assert_ours(&ours[&initrd]);
+    let mode = || fs::metadata(host.path("boot").join(&initrd)).unwrap().permissions().mode() & 0o7777;
+    assert_eq!(mode(), 0o600);
+    assert_eq!(fs::read_to_string(host.path("restored/paths")).unwrap(), format!("/boot/{}\n", initrd.display()));
+
+    // What cannot be made leaves what is there, or is dracut's.
+    host.remove_base();
+    assert_eq!(host.add().status.code(), Some(1));
+    assert_same(&host.boot(), &ours, "the earlier initrd is whole");
+    host.configure("on_failure = \"dracut\"");
+    assert_dracut_s(&host.added()[&initrd]);
+    assert_eq!(mode(), 0o600);
+    host.add_base();
+    host.configure("");
+    assert_same(&host.added(), &ours, "ours again");
+
+    // A dracut that somebody starts meanwhile leaves its initrd, or ours.
+    let both = format!(
+        "dracut -q -f /boot/{} {version} & kernel-install --boot-path=/boot --esp-path=/boot add {version} \
+         /usr/lib/modules/{version}/vmlinuz; code=$?; wait; exit $code",
+        initrd.display()
+    );
+    let output = host.run(&["bash", "-c", &both]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let found = &host.boot()[&initrd];
+    if found != &ours[&initrd] {
+        assert_dracut_s(found);
+    }
+    assert_same(&host.added(), &ours, "ours again");
+    host.remove();
+}
+
+#[test]
+fn an_entry_of_grub_s_has_whose_initrd_is_named_with_systemd_257() {
+    an_entry_of_grub_s_has_whose_initrd_is_named(Distribution::Trixie);
+}
+
+#[test]
+#[ignore = "the newest of an archive that changes every day: part of make test-matrix"]
+fn an_entry_of_grub_s_has_whose_initrd_is_named_with_the_newest_systemd() {
+    an_entry_of_grub_s_has_whose_initrd_is_named(Distribution::Sid);
+}
+
+/// dracut's plugin for it steps back where another generator is named; docs/host.md says how it is called.
+#[test]
+fn dracut_s_rescue_entry_can_be_made_and_stays() {
+    let host = grub_host(Distribution::Trixie);
+    fs::write(host.path("dracut.conf.d/rescue.conf"), "dracut_rescue_image=\"yes\"\n").unwrap();
+    let (_, version) = unpacked_kernel();
+    host.added();
+    let docs = fs::read_to_string(checkout().join("docs/host.md")).unwrap();
+    let command = docs.lines().find(|line| line.contains("51-dracut-rescue.install add")).expect("docs/host.md has it");
+    let command = command.trim_start_matches("# ").replace("$(uname -r)", version);
+    let output = host.run(&["bash", "-c", &command]);
+    assert!(output.status.success(), "{command}: {}", stderr(&output));
+    let is_rescue = |path: &PathBuf| path.to_string_lossy().contains("0-rescue");
+    let rescue = |boot: Boot| boot.into_iter().filter(|(path, _)| is_rescue(path)).collect::<Boot>();
+    let made = rescue(host.boot());
+    assert_eq!(made.len(), 3, "{:?}", made.keys());
+    assert_dracut_s(&made[Path::new(&format!("initramfs-0-rescue-{TOKEN}.img"))]);
+    let entry =
+        String::from_utf8_lossy(&made[Path::new(&format!("loader/entries/{TOKEN}-0-rescue.conf"))]).into_owned();
+    assert!(entry.contains(&format!("/initramfs-0-rescue-{TOKEN}.img\n")), "{entry}");
+    assert_same(&rescue(host.added()), &made, "the rescue entry");
+    let output = host.kernel_install(&["remove", version]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert_same(&host.boot(), &made, "the rescue entry alone");
+}
+
+/// systemd 261 and newer names entries by entry_name_format.
+#[test]
+#[ignore = "the newest of an archive that changes every day: part of make test-matrix"]
+fn entries_may_have_names_of_their_own_with_the_newest_systemd() {
+    let host = Host::with_ours(Distribution::Sid);
+    let generators = "initrd_generator=ocinitrd\nuki_generator=ocinitrd\nentry_name_format=mine-%v";
+    host.install_conf(&format!("layout=uki\n{generators}"));
+    let boot = host.added();
+    let path = Path::new("EFI/Linux").join(format!("mine-{}.efi", unpacked_kernel().1));
+    assert_eq!(boot.keys().collect::<Vec<_>>(), [&path]);
+    host.remove();
+    host.install_conf(&format!("layout=bls\n{generators}"));
+    let entry = Path::new("loader/entries").join(format!("mine-{}.conf", unpacked_kernel().1));
+    assert!(host.added().contains_key(&entry));
+    host.remove();
 }
 
 fn unified_kernel_images_hold_whose_initrd_is_named(distribution: Distribution) {

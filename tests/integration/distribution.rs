@@ -50,6 +50,11 @@ pub fn signing_container(mounts: &[(&Path, &str)]) -> Container {
     Container::of(&image_of("rpm-sid"), mounts)
 }
 
+/// As [`Distribution::container`], of the newest GRUB that Debian's archive has.
+pub fn grub_container(mounts: &[(&Path, &str)]) -> Container {
+    Container::of(&image_of("grub-sid"), mounts)
+}
+
 /// A container that is to be run.
 pub struct Container {
     command: Command,

@@ -15,6 +15,7 @@ use crate::fixture::{CACHE, ocinitrd, stderr, succeed};
 use crate::handmade::{Place, directory, file};
 use crate::host_machine::Machine;
 use crate::images::{SMALL, change, command_test, small_image};
+use crate::kernel_install_grub::GrubMachine;
 
 /// A kind of call that fails, and with which error.
 #[derive(Clone, Copy, Debug)]
@@ -328,6 +329,35 @@ fn check_kernel_install(step: usize) -> usize {
     scenario.check(step)
 }
 
+/// An initrd that was made, put where GRUB reads it.
+fn check_grub(step: usize) -> usize {
+    let machine = GrubMachine::new().0;
+    let (boot, staging) = (machine.path("boot"), machine.path("staging"));
+    let initrd = boot.join(format!("initramfs-{}.img", machine.kernel));
+    machine.write("boot/loader/entries/mine.conf", &format!("initrd /initramfs-{}.img\n", machine.kernel));
+    let scenario = Scenario {
+        place: &boot,
+        prepare: &|| {
+            let _ = fs::remove_dir_all(&staging);
+            fs::create_dir(&staging).unwrap();
+            fs::write(staging.join("initrd"), "new").unwrap();
+            let _ = fs::remove_file(&initrd);
+            fs::write(&initrd, "old").unwrap();
+        },
+        command: &|| {
+            let plugin = machine.plugin_for_uki("50-ocinitrd.install", &staging);
+            let mut command = ocinitrd();
+            command.args(["kernel-install", "initrd"]).args(plugin.get_args());
+            command.arg("--root").arg(machine.path(""));
+            command.envs(plugin.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            command.env("KERNEL_INSTALL_LAYOUT", "other");
+            command
+        },
+        each_file_counts: false,
+    };
+    scenario.check(step)
+}
+
 /// Packages that go from the store into a directory.
 fn check_store(step: usize) -> usize {
     let image = small_image("dnf5", "repo-foreign", "\"bash\"");
@@ -353,6 +383,11 @@ fn check_store(step: usize) -> usize {
 #[test]
 fn every_call_that_fails_costs_nothing_but_the_run_when_an_initrd_is_converted() {
     assert!(check_convert() > 30);
+}
+
+#[test]
+fn every_call_that_fails_costs_nothing_but_the_run_when_an_initrd_is_put_where_grub_reads_it() {
+    assert!(check_grub(1) > 10);
 }
 
 #[test]

@@ -15,6 +15,11 @@ use crate::fixture::{checkout, ocinitrd, offline_directory, offline_output, stde
 pub const TOKEN: &str = "0c1d2d00000040008000000000000001";
 /// That of systemd 252 that makes entries.
 const LOADER_ENTRY: &str = "/usr/lib/kernel/install.d/90-loaderentry.install";
+/// Ours, in the order in which they run.
+pub const PLUGINS: [&str; 4] =
+    ["10-ocinitrd.install", "50-ocinitrd.install", "60-ocinitrd.install", "99-ocinitrd.install"];
+/// That of systemd 253 and newer that puts unified kernel images into their places, which is not run here.
+const UKI_COPY: &str = "/usr/lib/kernel/install.d/90-uki-copy.install";
 /// The options that say the machine's root.
 const COMMAND_LINE: &str = "root=LABEL=root\nrw\n";
 
@@ -182,8 +187,7 @@ impl Machine {
     }
 
     fn add_plugins(&self) {
-        self.plugin("50-ocinitrd.install");
-        self.plugin("60-ocinitrd.install");
+        PLUGINS.iter().for_each(|name| self.plugin(name));
     }
 
     /// The shipped plugin, which is told where the machine is.
@@ -198,10 +202,16 @@ impl Machine {
 
     /// kernel-install, not yet started.
     pub fn kernel_install_command(&self, arguments: &[&str]) -> Command {
-        let plugins = ["plugins/50-ocinitrd.install", "plugins/60-ocinitrd.install"].map(|name| self.path(name));
-        let plugins = plugins.iter().map(|path| path.to_str().unwrap()).chain([LOADER_ENTRY]);
+        let [first @ .., last] = PLUGINS.map(|name| self.path("plugins").join(name).to_str().unwrap().to_owned());
+        let mut plugins = first.to_vec();
+        plugins.extend([LOADER_ENTRY.to_owned(), last]);
+        self.kernel_install_with(&plugins, arguments)
+    }
+
+    /// kernel-install with these plugins, in this order, not yet started.
+    pub fn kernel_install_with(&self, plugins: &[String], arguments: &[&str]) -> Command {
         let mut command = Command::new("kernel-install");
-        command.env("KERNEL_INSTALL_PLUGINS", plugins.collect::<Vec<_>>().join(" "));
+        command.env("KERNEL_INSTALL_PLUGINS", plugins.join(" ")).env("KERNEL_INSTALL_ROOT", self.root.path());
         command.env("KERNEL_INSTALL_CONF_ROOT", self.path("etc/kernel")).env("BOOT_ROOT", self.path("boot"));
         command.env("MACHINE_ID", TOKEN).env("TMPDIR", self.path("tmp")).args(arguments);
         command
@@ -252,6 +262,7 @@ impl Machine {
         command.env("KERNEL_INSTALL_STAGING_AREA", staging_area).env("KERNEL_INSTALL_BOOT_ROOT", self.path("boot"));
         command.env("KERNEL_INSTALL_ENTRY_TOKEN", TOKEN).env("KERNEL_INSTALL_MACHINE_ID", TOKEN);
         command.env("KERNEL_INSTALL_CONF_ROOT", self.path("etc/kernel")).env("TMPDIR", self.path("tmp"));
+        command.env("KERNEL_INSTALL_PLUGINS", UKI_COPY);
         command.args(["add", &self.kernel]).arg(self.path("boot/entry")).arg(self.image());
         command
     }

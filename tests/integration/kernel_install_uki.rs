@@ -102,6 +102,58 @@ fn no_options_are_enough_and_such_as_the_kernel_would_not_get_are_refused() {
 }
 
 #[test]
+fn a_kernel_install_that_does_not_say_who_makes_images_is_understood_by_install_conf() {
+    let (machine, staging) = staged();
+    let plugin = |configuration: &str| {
+        machine.write("etc/kernel/install.conf", configuration);
+        let mut plugin = machine.plugin_for_uki("60-ocinitrd.install", &staging);
+        plugin.env_remove("KERNEL_INSTALL_UKI_GENERATOR").env_remove("KERNEL_INSTALL_IMAGE_TYPE");
+        plugin
+    };
+    // systemd 253 has a plugin for the image.
+    for ours in ["layout=uki\nuki_generator=ocinitrd\n", "uki_generator=\"ocinitrd\" \n"] {
+        succeed(&mut plugin(ours));
+        assert_eq!(names(&staging), ["initrd", "uki.efi"]);
+        fs::remove_file(staging.join("uki.efi")).unwrap();
+    }
+    for another_s in ["layout=uki\n", "layout=uki\nuki_generator=ukify\n#uki_generator=ocinitrd\n"] {
+        succeed(&mut plugin(another_s));
+        assert_eq!(names(&staging), ["initrd"]);
+    }
+}
+
+#[test]
+fn where_no_plugin_puts_images_into_their_place_none_is_made() {
+    // That of systemd 252, which is real here, or would be where one is newer.
+    let machine = Machine::running();
+    let before = machine.boot_files();
+    for configuration in
+        ["initrd_generator=ocinitrd\n", "uki_generator=ocinitrd\n", "initrd_generator=dracut\nuki_generator=ocinitrd\n"]
+    {
+        machine.write("etc/kernel/install.conf", &format!("layout=uki\n{configuration}"));
+        let output = machine.add();
+        let error = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{configuration}: {error}");
+        assert!(error.contains("layout=uki takes the kernel-install of systemd 253 or newer"), "{error}");
+        assert!(error.contains("say layout=bls, or update systemd"), "{error}");
+        assert!(machine.boot_files() == before && names(&machine.path("tmp")).is_empty(), "{configuration}");
+    }
+}
+
+#[test]
+fn an_image_that_nobody_puts_into_its_place_is_no_success() {
+    let (machine, staging) = staged();
+    succeed(&mut machine.plugin_for_uki("60-ocinitrd.install", &staging));
+    let error = fail(&mut machine.plugin_for_uki("99-ocinitrd.install", &staging));
+    assert!(error.contains("the image that was made is not in ") && error.contains("/boot/EFI/Linux"), "{error}");
+    // Its name is not looked at: it may count its boots, or be that of entry_name_format.
+    machine.write("boot/EFI/Linux/other.efi", "another kernel's");
+    fail(&mut machine.plugin_for_uki("99-ocinitrd.install", &staging));
+    fs::copy(staging.join("uki.efi"), machine.path("boot/EFI/Linux/mine+3.efi")).unwrap();
+    succeed(&mut machine.plugin_for_uki("99-ocinitrd.install", &staging));
+}
+
+#[test]
 fn it_is_signed_as_the_configuration_says_and_is_what_uki_build_makes_of_its_parts() {
     let (machine, staging) = staged_with_keys();
     let image = staging.join("uki.efi");

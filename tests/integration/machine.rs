@@ -4,6 +4,7 @@
 //! The system is built of the offline repository by the program itself. It is first unpacked by a kernel as an initrd, and copies
 //! itself onto the disk: machine/install.sh. What it does each time it has booted is in machine/step.sh.
 
+mod grub;
 mod system;
 
 use std::collections::BTreeMap;
@@ -59,11 +60,18 @@ fn a_machine_with_its_root_on_lvm_boots_the_kernels_that_it_installs() {
 /// Installs the machine and lets it live: three boots. Returns what it told of each.
 fn life_of_a_machine(root: &str) -> BTreeMap<String, String> {
     let system = system();
+    let (lived, facts) = life(system, root, &PARTITIONS);
+    check(system, &lived, &facts);
+    facts
+}
+
+/// Installs a machine on a disk with these partitions and lets it live. Returns its console and what it told.
+fn life(system: &System, root: &str, partitions: &[Partition]) -> (String, BTreeMap<String, String>) {
     let place = tempfile::Builder::new().prefix("machine.").tempdir_in(system.directory()).unwrap();
     let disk = place.path().join("disk");
     let file = File::create_new(&disk).unwrap();
     file.set_len(DISK_BYTES).unwrap();
-    partition::write_table(&file, DISK_GUID, &PARTITIONS).unwrap();
+    partition::write_table(&file, DISK_GUID, partitions).unwrap();
 
     let console = system.directory().join(format!("{root}-install.log"));
     let installed = run(installer(system, root, &disk), &console);
@@ -74,8 +82,7 @@ fn life_of_a_machine(root: &str) -> BTreeMap<String, String> {
     let lived = run(boots(&disk, place.path()), &console);
     assert!(!lived.contains("[FAILED]"), "{}", tail(&lived));
     let facts = facts(&lived);
-    check(system, &lived, &facts);
-    facts
+    (lived, facts)
 }
 
 /// What is the same wherever the root lies.

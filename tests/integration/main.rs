@@ -32,6 +32,7 @@ mod kernel;
 mod kernel_install;
 mod kernel_install_base;
 mod kernel_install_failures;
+mod kernel_install_grub;
 mod kernel_install_modules;
 mod kernel_install_uki;
 mod labels;

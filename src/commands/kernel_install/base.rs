@@ -30,7 +30,7 @@ const SHIPPED: &str = "usr/share/ocinitrd/images";
 const STATE: &str = "var/lib/ocinitrd";
 /// What a build keeps: during a transaction of packages there may be no HOME.
 const CACHE: &str = "var/cache/ocinitrd";
-/// What is locked there while a base is built.
+/// What is locked while a base is built.
 const LOCK: &str = "bases.lock";
 
 impl Installation<'_> {
@@ -39,7 +39,7 @@ impl Installation<'_> {
     /// # Errors
     /// Fails where none serves and none is to be built, or cannot be; what was there stays.
     pub fn base(&self, configuration: &Configuration) -> Result<Base> {
-        let root = &self.arguments.root;
+        let root = &self.root;
         let reason = match host::base(root, configuration)? {
             Search::Found(base) => return Ok(*base),
             Search::Wanting { reason, .. } => reason,
@@ -51,7 +51,7 @@ impl Installation<'_> {
             );
         };
         let place = host::place_of_built(root, name);
-        let _alone = lock_bases(root)?;
+        let _alone = self.lock(LOCK)?;
         make_parent(&place)?;
         // Whoever had the lock may have built it.
         let is_old = match host::base(root, configuration)? {
@@ -66,9 +66,21 @@ impl Installation<'_> {
         Base::open(&place)
     }
 
+    /// Waits until nobody else does what is locked by that name.
+    pub fn lock(&self, name: &str) -> Result<File> {
+        // Where nobody else can open it: whoever can open a file can lock it, and be waited for.
+        let cache = self.root.join(CACHE);
+        store::open_root(&cache)?;
+        let path = cache.join(name);
+        let locking = || format!("locking {}", path.display());
+        let file = regular_file::open_for_writing(&path).with_context(locking)?;
+        rustix::fs::flock(&file, FlockOperation::LockExclusive).with_context(locking)?;
+        Ok(file)
+    }
+
     /// What `ocinitrd build IMAGE -t base` does. One that is old is built of newer packages.
     async fn build(&self, image: &str, place: &Path, is_old: bool) -> Result<()> {
-        let definition = load(&self.arguments.root, image)?;
+        let definition = load(&self.root, image)?;
         let request = Request {
             profiles: Vec::new(),
             kernels: Kernels::Newest,
@@ -84,7 +96,7 @@ impl Installation<'_> {
         };
         let plan = Plan::new(request, &definition)?;
         let mut supply = SupplyOptions::default().supply()?;
-        supply.host.cache = self.arguments.root.join(CACHE);
+        supply.host.cache = self.root.join(CACHE);
         let workshop = Workshop::open(definition, supply, self.progress)?;
         if is_old {
             update::renew(&workshop).await.context("looking for newer packages")?;
@@ -125,16 +137,4 @@ fn load(root: &Path, image: &str) -> Result<Definition> {
 fn make_parent(place: &Path) -> Result<()> {
     let directory = place.parent().context("a base has a directory above it")?;
     fs::create_dir_all(directory).with_context(|| format!("creating {}", directory.display()))
-}
-
-/// Waits until nobody else builds a base.
-fn lock_bases(root: &Path) -> Result<File> {
-    // Where nobody else can open it: whoever can open a file can lock it, and be waited for.
-    let cache = root.join(CACHE);
-    store::open_root(&cache)?;
-    let path = cache.join(LOCK);
-    let locking = || format!("locking {}", path.display());
-    let file = regular_file::open_for_writing(&path).with_context(locking)?;
-    rustix::fs::flock(&file, FlockOperation::LockExclusive).with_context(locking)?;
-    Ok(file)
 }

@@ -17,7 +17,7 @@ impl Installation<'_> {
         let text = given::read(&configured)?;
         let name = text.trim().trim_start_matches('/');
         ensure!(!name.is_empty(), "{} names no device tree: write into it which, or remove it", configured.display());
-        let (root, kernel) = (&self.arguments.root, &self.arguments.kernel_version);
+        let (root, kernel) = (&self.root, &self.arguments.kernel_version);
         let of_kernel = [
             format!("usr/lib/firmware/{kernel}/device-tree"),
             format!("usr/lib/linux-image-{kernel}"),
@@ -40,7 +40,7 @@ impl Installation<'_> {
 
     /// Where kernel-install's configuration is, the first that has a file first.
     pub fn configuration_places(&self) -> Vec<PathBuf> {
-        let root = &self.arguments.root;
+        let root = &self.root;
         match &self.environment.configuration_root {
             Some(directory) => vec![directory.clone()],
             None => ["etc/kernel", "usr/lib/kernel"].map(|place| root.join(place)).to_vec(),

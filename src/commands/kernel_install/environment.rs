@@ -13,26 +13,45 @@ const NAME: &str = "ocinitrd";
 const UKI: &str = "uki";
 /// The one whose entries are files with a kernel and an initrd beside them.
 const BLS: &str = "bls";
+/// The one in which kernel-install leaves the entries to other plugins: GRUB's, where it is there.
+const OTHER: &str = "other";
+
+/// What boot entries look like.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Layout<'a> {
+    /// Files with a kernel and an initrd beside them, by kernel-install's own plugin.
+    Bls,
+    /// Unified kernel images.
+    Uki,
+    /// Files in `/boot/loader/entries` that name `/boot/vmlinuz-KVER` and `/boot/initramfs-KVER.img`, by GRUB's plugin.
+    Grub,
+    /// One that is not known here.
+    Unknown(&'a str),
+}
 
 /// What kernel-install says.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Environment {
     initrd_generator: String,
     uki_generator: String,
-    /// What entries look like.
-    pub layout: String,
+    layout: String,
     image_type: String,
     machine_id: String,
     entry_token: String,
+    entry_name: String,
     staging_area: Option<PathBuf>,
     /// Where entries are put.
     pub boot_root: Option<PathBuf>,
     /// Where its configuration is, if not in its usual places.
     pub configuration_root: Option<PathBuf>,
+    /// The root of the machine, if kernel-install works on another than its own.
+    pub root: Option<PathBuf>,
+    /// Which plugins it runs, if not those in its usual places: paths with white space between them.
+    pub plugins: Option<String>,
 }
 
 impl Environment {
-    /// Reads it by `get`: systemd 252 lacks the image's type and the generator of images.
+    /// Reads it by `get`. Before systemd 254 the image's type and the generator of images are missing; 261 adds the entry's name.
     pub fn read(get: impl Fn(&str) -> Option<OsString>) -> Self {
         let value = |name: &str| get(&format!("KERNEL_INSTALL_{name}")).filter(|value| !value.is_empty());
         let text = |name| value(name).map(|value| value.to_string_lossy().into_owned()).unwrap_or_default();
@@ -43,9 +62,12 @@ impl Environment {
             image_type: text("IMAGE_TYPE"),
             machine_id: text("MACHINE_ID"),
             entry_token: text("ENTRY_TOKEN"),
+            entry_name: text("ENTRY_NAME"),
             staging_area: value("STAGING_AREA").map(PathBuf::from),
             boot_root: value("BOOT_ROOT").map(PathBuf::from),
             configuration_root: value("CONF_ROOT").map(PathBuf::from),
+            root: value("ROOT").map(PathBuf::from),
+            plugins: value("PLUGINS").map(|value| value.to_string_lossy().into_owned()),
         }
     }
 
@@ -55,26 +77,36 @@ impl Environment {
             return false;
         }
         match product {
-            Product::Initrd => self.initrd_generator == NAME && !has_initrds,
+            Product::Prepare | Product::Initrd => self.initrd_generator == NAME && !has_initrds,
             Product::Uki => self.makes_unified_images(),
+            Product::Check => self.makes_unified_images() || (self.initrd_generator == NAME && !has_initrds),
         }
     }
 
     /// Whether the entry is a unified kernel image of ours.
     pub fn makes_unified_images(&self) -> bool {
-        self.layout == UKI && self.uki_generator == NAME
+        self.layout() == Layout::Uki && self.uki_generator == NAME
+    }
+
+    /// What entries look like.
+    pub fn layout(&self) -> Layout<'_> {
+        match self.layout.as_str() {
+            BLS => Layout::Bls,
+            UKI => Layout::Uki,
+            OTHER | "" => Layout::Grub,
+            name => Layout::Unknown(name),
+        }
     }
 
     /// Where kernel-install puts the unified kernel image of that kernel, if the entry is one. One that still counts its boots
     /// has another name.
     pub fn unified_image(&self, kernel_version: &str) -> Option<PathBuf> {
-        let name = format!("EFI/Linux/{}-{kernel_version}.efi", self.entry_token);
-        self.boot_root.as_ref().filter(|_| self.layout == UKI).map(|place| place.join(name))
-    }
-
-    /// Whether what is staged becomes part of an entry.
-    pub fn takes_what_is_staged(&self) -> bool {
-        [BLS, UKI].contains(&self.layout.as_str())
+        let name = match self.entry_name.as_str() {
+            "" => format!("{}-{kernel_version}", self.entry_token),
+            name => name.to_owned(),
+        };
+        let place = self.boot_root.as_ref().filter(|_| self.layout() == Layout::Uki)?;
+        Some(place.join(format!("EFI/Linux/{name}.efi")))
     }
 
     /// Where what is made is left.
@@ -130,5 +162,23 @@ mod tests {
         let of = |token| environment(&[("MACHINE_ID", "0c1d"), ("ENTRY_TOKEN", token)]).machine_id_option();
         assert_eq!(of("0c1d").as_deref(), Some("systemd.machine_id=0c1d"));
         assert_eq!((of("fedora"), environment(&[]).machine_id_option()), (None, None));
+    }
+
+    #[test]
+    fn an_image_is_where_kernel_install_puts_it_by_its_name_or_by_the_one_that_is_configured() {
+        let image = |values: &[(&str, &str)]| {
+            let common = [("BOOT_ROOT", "/efi"), ("ENTRY_TOKEN", "fedora"), ("LAYOUT", "uki")];
+            environment(&[&common[..], values].concat()).unified_image("6.1")
+        };
+        assert_eq!(image(&[]), Some("/efi/EFI/Linux/fedora-6.1.efi".into()));
+        assert_eq!(image(&[("ENTRY_NAME", "mine-6.1")]), Some("/efi/EFI/Linux/mine-6.1.efi".into()));
+        assert_eq!(environment(&[("BOOT_ROOT", "/efi"), ("LAYOUT", "bls")]).unified_image("6.1"), None);
+    }
+
+    #[test]
+    fn a_layout_that_is_not_set_is_left_to_other_plugins() {
+        assert_eq!(environment(&[]).layout(), Layout::Grub);
+        assert_eq!(environment(&[("LAYOUT", "other")]).layout(), Layout::Grub);
+        assert_eq!(environment(&[("LAYOUT", "efistub")]).layout(), Layout::Unknown("efistub"));
     }
 }

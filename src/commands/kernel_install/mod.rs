@@ -1,14 +1,31 @@
 //! `ocinitrd kernel-install`: what the plugins of kernel-install(8) call.
 //!
 //! In: the arguments and the environment that kernel-install gives its plugins. Out: an initrd or a unified kernel image in its
-//! staging area, which other plugins put into the boot entry. Nothing else of the machine is written to but a base that is built
-//! where that is allowed, so there is nothing to remove.
+//! staging area, which other plugins put into the boot entry. Where GRUB's plugin makes the entry, which takes nothing from there, the
+//! initrd is put into `/boot` as well; the plugin itself removes it. Nothing else of the machine is written to but a base that is
+//! built where that is allowed.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`environment`] | what kernel-install says |
+//! | [`plugins`] | which plugins kernel-install runs |
+//! | [`finish`] | whether an entry comes of what is made |
+//! | [`base`] | the base of an initrd |
+//! | [`unified`], [`device_tree`] | a unified kernel image and its parts |
+//! | [`grub`] | the initrd of GRUB's entries |
+//! | [`space`], [`mounts`] | whether entries can be written |
+//! | [`console`] | whether the console becomes as it is configured |
+//! | [`loading`] | whether the initrd loads what modules-load.d names |
 
 mod base;
 mod console;
 mod device_tree;
 mod environment;
+mod finish;
+mod grub;
 mod loading;
+mod mounts;
+mod plugins;
 mod space;
 mod unified;
 
@@ -17,8 +34,9 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
+use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Error, Result, bail, ensure};
 use indicatif::DecimalBytes;
 
 use crate::engine::Interrupted;
@@ -28,7 +46,10 @@ use crate::needs::Holdings;
 use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::process::Program;
 use crate::progress::Progress;
-use environment::Environment;
+use environment::{Environment, Layout};
+
+/// How far a file system's times may be behind: FAT has seconds by twos.
+const COARSEST_TIME: Duration = Duration::from_secs(2);
 
 /// dracut's own plugin, in whose place the administrator may have another; a link to /dev/null hides it from kernel-install.
 const DRACUT_PLUGINS: [&str; 2] =
@@ -36,8 +57,9 @@ const DRACUT_PLUGINS: [&str; 2] =
 
 /// Make the initrd, or the unified kernel image, of a kernel that is being installed
 ///
-/// Called by the plugins 50-ocinitrd.install and 60-ocinitrd.install of kernel-install(8), which give it their arguments. They do
-/// nothing unless install.conf(5) has initrd_generator=ocinitrd or uki_generator=ocinitrd. The base comes from
+/// Called by the plugins *-ocinitrd.install of kernel-install(8), which give it their arguments. They do
+/// nothing unless install.conf(5) has initrd_generator=ocinitrd or uki_generator=ocinitrd. With layout=bls and layout=uki other plugins
+/// make a boot entry of the result; with layout=other, GRUB's plugin does, and the initrd is written to /boot/initramfs-KVER.img. The base comes from
 /// /usr/lib/ocinitrd/bases, /var/lib/ocinitrd/bases or /etc/ocinitrd/bases, the modules from the kernel, the rest from the
 /// machine: no container and no network is used, unless a base has to be built and is allowed to be. /etc/ocinitrd/*.toml
 /// configures it.
@@ -61,17 +83,21 @@ pub struct Arguments {
     /// Initrds that were given to kernel-install
     #[arg(value_name = "INITRD")]
     initrds: Vec<PathBuf>,
-    /// The root of the machine
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    root: PathBuf,
+    /// The root of the machine [default: that of kernel-install, or /]
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 enum Product {
+    /// The initrd in the staging area, where GRUB's plugin is about to make an entry
+    Prepare,
     /// The initrd
     Initrd,
     /// The unified kernel image, of the initrds that are there
     Uki,
+    /// Nothing: whether a boot entry came of it
+    Check,
 }
 
 /// Makes what is asked for.
@@ -84,10 +110,15 @@ pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     if arguments.action != "add" || !environment.wants(arguments.product, !arguments.initrds.is_empty()) {
         return Ok(ExitCode::SUCCESS);
     }
-    let installation = Installation { arguments, environment, progress };
+    let root = arguments.root.clone().or_else(|| environment.root.clone()).unwrap_or_else(|| PathBuf::from("/"));
+    let installation = Installation { arguments, environment, root, progress };
     match arguments.product {
+        Product::Prepare => installation.prepare()?,
         Product::Initrd => installation.initrd()?,
         Product::Uki => installation.unified().context("making a unified kernel image")?,
+        Product::Check => {
+            installation.check_entry().with_context(|| format!("installing {}", arguments.kernel_version))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -96,32 +127,60 @@ pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
 struct Installation<'a> {
     arguments: &'a Arguments,
     environment: Environment,
+    /// The root of the machine.
+    root: PathBuf,
     progress: &'a Progress,
 }
 
 impl Installation<'_> {
+    /// Makes the initrd before GRUB's plugin makes the entry that names it: that plugin replaces the kernel, and an entry without
+    /// its initrd may be the one that boots next.
+    fn prepare(&self) -> Result<()> {
+        self.check_layout().with_context(|| self.making())?;
+        if self.environment.layout() != Layout::Grub {
+            return Ok(());
+        }
+        self.check_grub_place().with_context(|| self.making())?;
+        let configuration = Configuration::read(&self.root)?;
+        match self.make_initrd(&configuration) {
+            // It is tried again, and dracut asked, where dracut's plugin has its turn: it takes what others make before it.
+            Err(error) if is_for_dracut(&configuration, &error) => Ok(()),
+            made => made.with_context(|| self.making()),
+        }
+    }
+
     fn initrd(&self) -> Result<()> {
-        let kernel = &self.arguments.kernel_version;
-        let configuration = Configuration::read(&self.arguments.root)?;
-        let Err(error) = self.make_initrd(&configuration) else { return Ok(()) };
-        let error = error.context(format!("making an initrd for {kernel}"));
-        // Who ends a build does not wait for dracut.
-        if configuration.on_failure == OnFailure::Fail || Interrupted::find(&error).is_some() {
+        // Where no entry comes of it, dracut's would be in none either.
+        self.check_layout().with_context(|| self.making())?;
+        let configuration = Configuration::read(&self.root)?;
+        let is_grubs = self.environment.layout() == Layout::Grub;
+        let staged = self.staged_initrd()?;
+        let made = match is_grubs && staged.is_file() {
+            true => Ok(()),
+            false => self.make_initrd(&configuration),
+        };
+        let placed = made.and_then(|()| if is_grubs { self.place_for_grub(&staged) } else { Ok(()) });
+        let Err(error) = placed else { return Ok(()) };
+        let error = error.context(self.making());
+        if !is_for_dracut(&configuration, &error) {
             return Err(error);
         }
         self.progress.warn(&format!("{error:#}; dracut makes one instead, as on_failure in /etc/ocinitrd says"));
         self.hand_over_to_dracut()
     }
 
+    fn making(&self) -> String {
+        format!("making an initrd for {}", self.arguments.kernel_version)
+    }
+
+    fn staged_initrd(&self) -> Result<PathBuf> {
+        Ok(self.environment.staging_area()?.join("initrd"))
+    }
+
     fn make_initrd(&self, configuration: &Configuration) -> Result<()> {
-        let Arguments { root, kernel_version, .. } = self.arguments;
-        ensure!(
-            self.environment.takes_what_is_staged(),
-            "with layout={} in install.conf nothing puts an initrd into the boot entry: say layout=bls or layout=uki",
-            self.environment.layout
-        );
+        let (root, kernel_version) = (&self.root, &self.arguments.kernel_version);
         let base = self.base(configuration)?;
-        let path = self.environment.staging_area()?.join("initrd");
+        let path = self.staged_initrd()?;
         let mut output = OutputFile::create(&path, MODE_PRIVATE)?;
         let request = host::Request { root, kernel_version, configuration };
         let made = host::write(&request, &base, &mut output, self.progress)?;
@@ -138,17 +197,29 @@ impl Installation<'_> {
 
     /// dracut's plugin has stepped back before ours ran; it is asked once more, as if we were not there.
     fn hand_over_to_dracut(&self) -> Result<()> {
-        let Arguments { root, action, kernel_version, entry_directory, image, initrds, .. } = self.arguments;
-        let plugin = DRACUT_PLUGINS.map(|path| root.join(path)).into_iter().find(|path| path.is_file());
+        let Arguments { action, kernel_version, entry_directory, image, initrds, .. } = self.arguments;
+        let plugin = DRACUT_PLUGINS.map(|path| self.root.join(path)).into_iter().find(|path| path.is_file());
         let plugin = plugin.context("dracut is not installed: it has no plugin of kernel-install")?;
         let mut words: Vec<OsString> = vec![action.into(), kernel_version.into(), entry_directory.into()];
         words.extend(image.iter().chain(initrds).map(OsString::from));
         let dracut = Program::new(&plugin).args(words).env("KERNEL_INSTALL_INITRD_GENERATOR", "dracut");
+        let staged = self.staged_initrd()?;
+        let is_grubs = self.environment.layout() == Layout::Grub;
+        if is_grubs {
+            // Ours, if it could not be put into its place, is not dracut's.
+            let _ = fs::remove_file(&staged);
+        }
+        let start = SystemTime::now() - COARSEST_TIME;
         let status = dracut.spawn(Stdio::null(), Stdio::inherit(), Stdio::inherit())?.child.wait();
         let status = status.with_context(|| format!("waiting for {}", plugin.display()))?;
         ensure!(status.success(), "{} failed: {status}", plugin.display());
-        Ok(())
+        if is_grubs { self.place_dracut_s(&staged, start) } else { Ok(()) }
     }
+}
+
+/// Whether dracut is to make the initrd after this error. Who ends a build does not wait for it.
+fn is_for_dracut(configuration: &Configuration, error: &Error) -> bool {
+    configuration.on_failure == OnFailure::Dracut && Interrupted::find(error).is_none()
 }
 
 /// What the initrd holds.

@@ -1,13 +1,14 @@
 //! Whether an entry has room where entries are put, before anything there is written to.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use indicatif::DecimalBytes;
 use rustix::fs::StatVfsMountFlags;
 
-use super::Installation;
+use super::environment::Layout;
+use super::{Installation, mounts};
 
 /// Room that stays free for what other plugins put beside it, in bytes.
 const SPARE_BYTES: u64 = 1 << 20;
@@ -25,9 +26,10 @@ impl Installation<'_> {
 
     /// Entries of other kernels stay: there has to be room for theirs and for this one, which replaces its own.
     pub fn check_space(&self, what: &str, needed_bytes: u64) -> Result<()> {
-        let Some(boot_root) = &self.environment.boot_root else { return Ok(()) };
+        let Some(boot_root) = self.place_of_entries() else { return Ok(()) };
+        mounts::check(&self.root, &boot_root)?;
         let place = boot_root.display();
-        let facts = rustix::fs::statvfs(boot_root)
+        let facts = rustix::fs::statvfs(&boot_root)
             .with_context(|| format!("looking for room in {place}, where boot entries are: mount it"))?;
         let is_writable = !facts.f_flag.contains(StatVfsMountFlags::RDONLY);
         ensure!(
@@ -44,8 +46,20 @@ impl Installation<'_> {
         Ok(())
     }
 
-    /// What this kernel's entry takes now, in bytes.
+    /// Where entries are put, if that was said.
+    fn place_of_entries(&self) -> Option<PathBuf> {
+        match self.environment.layout() {
+            Layout::Grub => Some(self.boot()),
+            _ => self.environment.boot_root.clone(),
+        }
+    }
+
+    /// What of this kernel's entry makes room for the new one, in bytes.
     fn replaced_bytes(&self) -> u64 {
+        if self.environment.layout() == Layout::Grub {
+            // Of the initrd the older one stays until the new one is complete; the kernel, by GRUB's plugin, does not.
+            return fs::metadata(self.grub_kernel()).map_or(0, |file| file.len());
+        }
         let image = self.environment.unified_image(&self.arguments.kernel_version);
         match image {
             Some(image) => fs::metadata(image).map_or(0, |file| file.len()),

@@ -23,10 +23,11 @@ impl Installation<'_> {
     /// # Errors
     /// Fails when a part is missing or does not fit the others, and when there is no room.
     pub fn unified(&self) -> Result<()> {
+        self.check_layout()?;
         let arguments = self.arguments;
         let image = arguments.image.as_deref().context("kernel-install gave no kernel image")?;
-        let configuration = Configuration::read(&arguments.root)?;
-        let (root, uki) = (&arguments.root, &configuration.uki);
+        let configuration = Configuration::read(&self.root)?;
+        let (root, uki) = (&self.root, &configuration.uki);
         let base = self.base(&configuration)?;
         let staging_area = self.environment.staging_area()?;
         // What is wrong with keys is told before anything is made.
@@ -77,7 +78,7 @@ impl Installation<'_> {
     }
 
     fn os_release(&self) -> Result<String> {
-        let paths = OS_RELEASE.map(|path| self.arguments.root.join(path));
+        let paths = OS_RELEASE.map(|path| self.root.join(path));
         given::read(paths.iter().find(|path| path.exists()).unwrap_or(&paths[0]))
     }
 
@@ -86,7 +87,7 @@ impl Installation<'_> {
         let configured = self.configured("cmdline");
         let mut words = match &configured {
             Some(path) => words(&given::read(path)?),
-            None => words(&given::read(&self.arguments.root.join("proc/cmdline"))?)
+            None => words(&given::read(&self.root.join("proc/cmdline"))?)
                 .into_iter()
                 .filter(|word| !OF_BOOT_LOADER.iter().any(|key| word.starts_with(key)))
                 .collect(),

@@ -1,6 +1,6 @@
 #!/bin/bash
 # PID 1 of the guest that installs a machine: it runs from memory over the system that is to be installed, and copies that onto
-# the disk. $1: what the root file system lies on, luks or lvm.
+# the disk. $1: what the root file system lies on, luks or lvm; or grub, for a partition of its own and GRUB with another.
 export PATH=/usr/sbin:/usr/bin LC_ALL=C
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -11,6 +11,7 @@ trap 'fail "installing: $BASH_COMMAND"' ERR
 set -E
 
 esp=/dev/vda1 partition=/dev/vda2 target=/target
+[[ $1 != grub ]] || boot=/dev/vda2 partition=/dev/vda3
 for module in virtio_pci virtio_blk ext4 vfat nls_cp437 nls_ascii nls_iso8859-1 dm_mod dm_crypt aes xts; do
     # What this kernel has built in, or calls by another name, is no fault; what is missing shows below.
     modprobe -q "$module" || :
@@ -41,6 +42,11 @@ lvm)
     [[ -b $device ]] || device=/dev/mapper/machine-root
     options="root=/dev/machine/root $options"
     ;;
+grub)
+    device=$partition
+    options="root=UUID=0c1d2d00-e4f5-4a6b-8c7d-e8f90a1b2c3d $options"
+    mkfs.ext4 -q -F -U 0c1d2d00-2222-4000-8000-000000000002 -L machine-boot $boot
+    ;;
 esac
 mkfs.ext4 -q -F -U 0c1d2d00-e4f5-4a6b-8c7d-e8f90a1b2c3d $device
 mkfs.vfat -F 32 -i 0C1D2D00 $esp >/run/mkfs
@@ -57,31 +63,55 @@ for path in /*; do
 done
 rm $target/etc/initrd-release $target/etc/systemd/system/default.target
 mkdir -p $target/{dev,proc,run,sys,boot} $target/etc/ocinitrd
-mount -t vfat $esp $target/boot
+if [[ $1 == grub ]]; then
+    mount -t ext4 $boot $target/boot
+    mkdir $target/boot/efi
+    mount -t vfat $esp $target/boot/efi
+else
+    mount -t vfat $esp $target/boot
+fi
 
 echo 0c1d2d00000040008000000000000001 >$target/etc/machine-id
-printf '%s\n' "UUID=0c1d2d00-e4f5-4a6b-8c7d-e8f90a1b2c3d / ext4 defaults 0 1" \
-    "UUID=0C1D-2D00 /boot vfat umask=0077 0 2" >$target/etc/fstab
+{
+    echo "UUID=0c1d2d00-e4f5-4a6b-8c7d-e8f90a1b2c3d / ext4 defaults 0 1"
+    if [[ $1 == grub ]]; then
+        echo "UUID=0c1d2d00-2222-4000-8000-000000000002 /boot ext4 defaults 0 2"
+        echo "UUID=0C1D-2D00 /boot/efi vfat umask=0077 0 2"
+    else
+        echo "UUID=0C1D-2D00 /boot vfat umask=0077 0 2"
+    fi
+} >$target/etc/fstab
 if [[ $1 == luks ]]; then
     install -m 600 /run/key $target/etc/root.key
     echo "root UUID=0c1d2d00-1111-4000-8000-000000000001 /etc/root.key x-initrd.attach" >$target/etc/crypttab
 fi
 echo "$options" >$target/etc/kernel/cmdline
-printf 'layout=bls\ninitrd_generator=ocinitrd\n' >$target/etc/kernel/install.conf
-mkdir -p $target/boot/EFI/BOOT $target/boot/loader
-# What `bootctl install` does; its package is not in the repository.
-cp $target/usr/lib/systemd/boot/efi/systemd-bootx64.efi $target/boot/EFI/BOOT/BOOTX64.EFI
-echo "timeout 0" >$target/boot/loader/loader.conf
+if [[ $1 == grub ]]; then
+    boot_root=/boot/efi
+    echo 'initrd_generator=ocinitrd' >$target/etc/kernel/install.conf
+    # What grub2-install and grub2-mkconfig do.
+    mkdir -p $target/boot/efi/EFI/BOOT $target/boot/grub2
+    cp $target/usr/lib/machine/grub.efi $target/boot/efi/EFI/BOOT/BOOTX64.EFI
+    cp $target/usr/lib/machine/grub.cfg $target/boot/grub2/
+else
+    boot_root=/boot
+    printf 'layout=bls\ninitrd_generator=ocinitrd\n' >$target/etc/kernel/install.conf
+    mkdir -p $target/boot/EFI/BOOT $target/boot/loader
+    # What `bootctl install` does; its package is not in the repository.
+    cp $target/usr/lib/systemd/boot/efi/systemd-bootx64.efi $target/boot/EFI/BOOT/BOOTX64.EFI
+    echo "timeout 0" >$target/boot/loader/loader.conf
+fi
 
 # As an installer does it: another system runs, so the modules are those for any machine.
 echo 'scope = "generic"' >$target/etc/ocinitrd/host.toml
 mount --bind /proc $target/proc
 mount --bind /sys $target/sys
 mount --bind /dev $target/dev
-install_kernel chroot $target env BOOT_ROOT=/boot kernel-install add "$first" "/usr/lib/modules/$first/vmlinuz"
+install_kernel chroot $target env BOOT_ROOT=$boot_root kernel-install add "$first" "/usr/lib/modules/$first/vmlinuz"
 # From now on, as the machine itself does it.
 echo 'scope = "host"' >$target/etc/ocinitrd/host.toml
 
+[[ $1 != grub ]] || umount $target/boot/efi
 umount $target/{dev,sys,proc,boot} $target
 case $1 in
 luks) cryptsetup close root ;;

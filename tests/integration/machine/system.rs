@@ -8,10 +8,10 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use crate::fixture::{checkout, names, ocinitrd, offline_directory, succeed};
-use crate::host_machine::base;
+use crate::host_machine::{PLUGINS, base};
 
 /// A system for a disk.
-const DEFINITION: &str = r#"
+pub const DEFINITION: &str = r#"
 include = ["../../offline/builder.toml"]
 releasever = "44"
 # It may find /run/lock being mounted under it, and there is nothing that it would have to watch.
@@ -55,18 +55,24 @@ impl System {
 /// Built once a run of the tests.
 pub fn system() -> &'static System {
     static SYSTEM: OnceLock<System> = OnceLock::new();
-    SYSTEM.get_or_init(|| {
-        let directory = checkout().join("target/test-output/machine");
+    SYSTEM.get_or_init(|| System::new("machine", DEFINITION, |_| ()))
+}
+
+impl System {
+    /// Builds one in a directory of that name, of these packages, and of what is added to its tree.
+    pub fn new(name: &str, definition: &str, add_more: impl Fn(&Path)) -> Self {
+        let directory = checkout().join("target/test-output").join(name);
         let _ = fs::remove_dir_all(&directory);
         let tree = directory.join("tree");
         fs::create_dir_all(&tree).unwrap();
-        fs::write(directory.join("machine.toml"), DEFINITION).unwrap();
+        fs::write(directory.join("machine.toml"), definition).unwrap();
         let packages = directory.join("packages");
         succeed(ocinitrd().arg("build").arg(directory.join("machine.toml")).args(["-t", "base", "-O"]).arg(&packages));
 
         let [first, second] = add_kernels(&tree);
         add_program(&tree);
         add_scripts(&tree, &first, &second);
+        add_more(&tree);
         let bases = tree.join("var/lib/ocinitrd/bases");
         fs::create_dir_all(&bases).unwrap();
         succeed(Command::new("cp").arg("-r").arg(base()).arg(bases.join("offline")));
@@ -83,7 +89,7 @@ pub fn system() -> &'static System {
         }
         let vmlinuz = tree.join("usr/lib/modules").join(&first).join("vmlinuz");
         System { initrd, first, second, vmlinuz }
-    })
+    }
 }
 
 /// Unpacks the two newest kernels of the repository, as rpm would. Returns their versions, the older first.
@@ -145,13 +151,13 @@ fn add_scripts(tree: &Path, first: &str, second: &str) {
     fs::create_dir_all(units.join("multi-user.target.wants")).unwrap();
     fs::copy(source.join("machine.service"), units.join("machine.service")).unwrap();
     symlink("../machine.service", units.join("multi-user.target.wants/machine.service")).unwrap();
-    for plugin in ["50-ocinitrd.install", "60-ocinitrd.install"] {
+    for plugin in PLUGINS {
         let text = read(checkout().join("packaging/kernel-install").join(plugin));
         write_program(&tree.join("etc/kernel/install.d").join(plugin), &text);
     }
 }
 
-fn write_program(path: &Path, text: &str) {
+pub fn write_program(path: &Path, text: &str) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
     fs::write(path, text).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();

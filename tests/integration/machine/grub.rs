@@ -1,0 +1,125 @@
+//! A machine whose boot loader is GRUB, with `/boot` and `/boot/efi` on partitions of their own, as Fedora installs it.
+//!
+//! GRUB and dracut are real, Debian's; the plugins that make GRUB's entries and start dracut are those of the directory grub.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use ocinitrd::boot::partition::{EFI_SYSTEM, LINUX_DATA, Partition};
+
+use super::system::{DEFINITION, System, write_program};
+use super::{TOKEN, life, modules_of_initrd, tail};
+use crate::distribution::{Distribution, grub_container};
+use crate::fixture::{checkout, succeed};
+
+/// What dracut runs that others do not.
+const FOR_DRACUT: &str = "\"cpio\", \"findutils\", \"gawk\", \"gzip\", \"xz\", \"zstd\",";
+
+/// What dracut puts into its initrd: enough for this machine's root, so that it does not take long without KVM.
+const DRACUT: &str = "hostonly=no\ndracutmodules=\"base systemd systemd-initrd udev-rules rootfs-block fs-lib kernel-modules\"\n\
+                      drivers=\"virtio_pci virtio_blk ext4\"\nfilesystems=\"ext4\"\ncompress=cat\nearly_microcode=no\ndo_strip=no\n";
+
+/// What GRUB's image holds of its modules; it looks for the rest of its configuration on the partition of that label.
+const MODULES: [&str; 15] = [
+    "part_gpt",
+    "fat",
+    "ext2",
+    "search",
+    "search_label",
+    "configfile",
+    "normal",
+    "linux",
+    "blsuki",
+    "serial",
+    "terminal",
+    "test",
+    "echo",
+    "reboot",
+    "halt",
+];
+const EARLY: &str = "search --no-floppy --label --set=root machine-boot\nset prefix=($root)/grub2\n\
+                     configfile ($root)/grub2/grub.cfg\n";
+const CONFIGURATION: &str = "serial --unit=0\nterminal_output serial\nset timeout=0\nset default=0\nblscfg\n";
+
+const PARTITIONS: [Partition; 3] = [
+    Partition { label: "esp", guid: "0c1d2d00-0001-4000-8000-000000000001", type_guid: EFI_SYSTEM, size_mib: 64 },
+    Partition { label: "boot", guid: "0c1d2d00-0001-4000-8000-000000000003", type_guid: LINUX_DATA, size_mib: 300 },
+    Partition { label: "system", guid: "0c1d2d00-0001-4000-8000-000000000002", type_guid: LINUX_DATA, size_mib: 0 },
+];
+
+#[test]
+#[ignore = "five guests and a dracut without KVM take many minutes: part of make test-matrix"]
+fn a_machine_with_grub_boots_the_kernel_that_it_installs_and_goes_back_to_dracut() {
+    let system = System::new("machine-grub", &DEFINITION.replace("\"kmod\",", &format!("\"kmod\", {FOR_DRACUT}")), add);
+    let (first, second) = (&system.first, &system.second);
+    let (lived, facts) = life(&system, "grub", &PARTITIONS);
+    let fact = |name: &str| facts[name].as_str();
+    for (step, kernel) in [("1", first), ("2", second), ("3", first)] {
+        assert_eq!(fact(&format!("{step}.kernel")), kernel.as_str());
+        let options = fact(&format!("{step}.cmdline"));
+        // systemd-boot says nothing of the kind.
+        assert!(options.starts_with(&format!("BOOT_IMAGE=/vmlinuz-{kernel} root=UUID=")), "GRUB starts it: {options}");
+        assert!(fact(&format!("{step}.mount./")).starts_with("/dev/vda3 ext4"));
+        assert!(fact(&format!("{step}.mount./boot")).starts_with("/dev/vda2 ext4"));
+        assert!(fact(&format!("{step}.mount./boot/efi")).starts_with("/dev/vda1 vfat"));
+        assert_eq!(fact(&format!("{step}.failed")), "", "units that failed after boot {step}");
+    }
+    let boot_of = |kernels: &[&String]| {
+        let all = |before: &str, after: &str| {
+            kernels.iter().map(|kernel| format!("{before}{kernel}{after}")).collect::<Vec<_>>().join(" ")
+        };
+        format!(
+            "{} {} {}",
+            all(&format!("loader/entries/{TOKEN}-"), ".conf"),
+            all("initramfs-", ".img"),
+            all("vmlinuz-", "")
+        )
+    };
+    assert_eq!((fact("1.boot"), fact("1.mode")), (boot_of(&[first, second]).as_str(), "600"));
+    assert_eq!(fact("2.removed"), boot_of(&[first]));
+    assert_eq!(fact("2.boot"), boot_of(&[first]));
+    // Who made the initrd that it came from; the kernel counts it by pages.
+    for step in ["1", "2", "3"] {
+        let (of_file, of_kernel) = fact(&format!("{step}.size")).split_once(' ').unwrap();
+        let [of_file, of_kernel] = [of_file, of_kernel].map(|number| number.parse::<u64>().unwrap());
+        assert!(of_file.abs_diff(of_kernel) <= 8, "boot {step}: {of_file} KiB, {of_kernel} KiB");
+    }
+    let dracut = ["1", "2", "3"].map(|step| fact(&format!("{step}.dracut")).parse::<u64>().unwrap() > 0);
+    assert_eq!(dracut, [false, false, true], "{facts:#?}");
+    let modules = modules_of_initrd(&lived, second);
+    assert!((8..80).contains(&modules), "{modules}");
+    let warned = lived.lines().any(|line| line.contains("machine: kernel-install: ") && line.contains("warning"));
+    assert!(!warned, "{}", tail(&lived));
+}
+
+/// Adds GRUB, dracut, and the plugins of both.
+fn add(tree: &Path) {
+    let machine = tree.join("usr/lib/machine");
+    let source = checkout().join("tests/integration");
+    write_program(&machine.join("step"), &fs::read_to_string(source.join("machine/step-grub.sh")).unwrap());
+    fs::write(machine.join("grub.cfg"), CONFIGURATION).unwrap();
+    let early = machine.join("early.cfg");
+    fs::write(&early, EARLY).unwrap();
+    let mut words =
+        vec!["grub-mkimage", "-O", "x86_64-efi", "-p", "/grub2", "-c", "/out/early.cfg", "-o", "/out/grub.efi"];
+    words.extend(MODULES);
+    succeed(&mut grub_container(&[(&*machine, "/out")]).run(&words));
+
+    let plugins = tree.join("etc/kernel/install.d");
+    let read = |name: &str| fs::read_to_string(source.join("grub").join(name)).unwrap();
+    write_program(&plugins.join("20-grub.install"), &read("20-grub.install"));
+    let stand_in = read("50-dracut.install");
+    let started =
+        stand_in.replace("echo \"dracut's for $2\" >\"$initrd\"", "dracut --quiet --force --kver \"$2\" \"$initrd\"");
+    assert_ne!(started, stand_in);
+    write_program(&plugins.join("50-dracut.install"), &started);
+
+    let archive = machine.join("dracut.tar");
+    let words = ["tar", "-cf", "/out/dracut.tar", "-C", "/", "usr/bin/dracut", "usr/lib/dracut"];
+    succeed(&mut Distribution::Trixie.container(&[(&*machine, "/out")]).run(&words));
+    succeed(Command::new("tar").arg("-xf").arg(&archive).arg("-C").arg(tree));
+    fs::remove_file(archive).unwrap();
+    fs::create_dir_all(tree.join("etc/dracut.conf.d")).unwrap();
+    fs::write(tree.join("etc/dracut.conf.d/machine.conf"), DRACUT).unwrap();
+}
