@@ -377,7 +377,7 @@ fn after_a_kill_at_any_call_that_changes_boot_what_is_there_is_old_or_new_and_wh
 }
 
 #[test]
-fn two_at_once_and_a_dracut_leave_a_whole_initrd() {
+fn two_at_once_leave_a_whole_initrd() {
     let machine = GrubMachine::installed();
     let whole = fs::read(machine.initrd()).unwrap();
     let start = || machine.add_command(&PLUGINS).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
