@@ -76,7 +76,7 @@ pub enum Command {
     Boot(boot::Arguments),
     Check(check::Arguments),
     Uki(uki::Arguments),
-    KernelInstall(kernel_install::Arguments),
+    KernelInstall(kernel_install::call::Call),
     Store(store::Arguments),
 }
 

@@ -41,6 +41,7 @@
 //! | [`inspect`] | what is in an initrd, anyone's |
 //! | [`machine`], [`needs`] | what a machine's root lies on; whether an initrd holds what that needs |
 //! | [`host`] | a machine's own initrd, made on it of a base and its kernel |
+//! | [`migration`] | a machine's move from another generator of initrds, and back |
 //! | [`compare`], [`rebuild`] | what differs between two initrds, two outputs, or an output and its manifest; or from a build anew |
 //! | [`boot`] | the result, started in QEMU against a root device |
 //! | [`mod@format`] | cpio, compression, digests, OpenPGP, PE, RSA keys, times, text from outside: know nothing of initrds |
@@ -82,6 +83,7 @@ pub mod locking;
 pub mod machine;
 pub mod manifest;
 pub mod microcode;
+pub mod migration;
 pub mod modules;
 pub mod names;
 pub mod needs;

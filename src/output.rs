@@ -66,6 +66,19 @@ impl OutputFile {
         Ok(output)
     }
 
+    /// Gives it an owner and a group, and the time of its last change, for what is put back. Nothing is written to it afterwards.
+    ///
+    /// # Errors
+    /// Fails when the owner cannot be given to a file, or the time cannot be set.
+    pub fn set_owner_and_time(&self, (uid, gid): (u32, u32), modified: SystemTime) -> Result<()> {
+        let setting = || format!("giving {} the owner and the time that it had", self.target.display());
+        let own = self.file.metadata().with_context(setting)?;
+        if (own.uid(), own.gid()) != (uid, gid) {
+            fchown(&self.file, Some(uid), Some(gid)).with_context(setting)?;
+        }
+        self.file.set_modified(modified).with_context(setting)
+    }
+
     /// Where it will be.
     pub fn target(&self) -> &Path {
         &self.target

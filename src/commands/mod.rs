@@ -43,7 +43,7 @@ pub fn run(command_line: &CommandLine) -> Result<ExitCode> {
         Command::Doctor(arguments) => runtime()?.block_on(doctor::run(arguments, &progress)),
         Command::Fetch(arguments) => runtime()?.block_on(fetch::run(arguments, &progress)),
         Command::Update(arguments) => runtime()?.block_on(update::run(arguments, &progress)),
-        Command::KernelInstall(arguments) => kernel_install::run(arguments, &progress),
+        Command::KernelInstall(arguments) => kernel_install::call::run(arguments, &progress),
         Command::Lock(arguments) => runtime()?.block_on(lock::run(arguments, &progress)),
         Command::Inspect(arguments) => inspect::run(arguments, &progress),
         Command::Store(arguments) => store::run(arguments, &progress),

@@ -3,6 +3,7 @@
 //! They are read in the order of their names; one in `/etc` takes the place of that of the same name in `/usr/lib`. Lists are
 //! joined, single values replaced. An unknown key is an error.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
@@ -85,12 +86,30 @@ impl Configuration {
     /// # Errors
     /// Fails on a file that cannot be read, and on what cannot be meant.
     pub fn read(root: &Path) -> Result<Self> {
-        let mut configuration = Configuration::default();
+        Configuration::read_with(root, BTreeMap::new())
+    }
+
+    /// The same as if `/etc/ocinitrd` had these files, each a name and a text, or lacked those without a text.
+    ///
+    /// # Errors
+    /// As [`Configuration::read`].
+    pub fn read_with(root: &Path, planned: BTreeMap<String, Option<String>>) -> Result<Self> {
         let is_ours = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
-        for path in files::by_name(root, &PLACES, is_ours)?.values() {
-            let read = || -> Result<Raw> { Ok(toml::from_str(&regular_file::read_text(path, TEXT_LIMIT_BYTES)?)?) };
-            let raw = read().with_context(|| format!("reading {}", path.display()))?;
-            configuration.add(raw).with_context(|| format!("reading {}", path.display()))?;
+        let mut texts = BTreeMap::new();
+        for (name, path) in files::by_name(root, &PLACES, is_ours)? {
+            if !planned.contains_key(&name) {
+                let text = regular_file::read_text(&path, TEXT_LIMIT_BYTES);
+                let text = text.with_context(|| format!("reading {}", path.display()))?;
+                texts.insert(name, (path, text));
+            }
+        }
+        for (name, text) in planned {
+            texts.extend(text.map(|text| (name.clone(), (root.join(PLACES[1]).join(name), text))));
+        }
+        let mut configuration = Configuration::default();
+        for (path, text) in texts.into_values() {
+            let reading = || format!("reading {}", path.display());
+            configuration.add(toml::from_str(&text).with_context(reading)?).with_context(reading)?;
         }
         Ok(configuration)
     }

@@ -47,6 +47,7 @@ mod parents;
 mod real_registry;
 mod registry;
 mod repository;
+mod setup;
 mod signatures;
 mod signers;
 mod store;

@@ -10,6 +10,7 @@
 //! | [`environment`] | what kernel-install says |
 //! | [`plugins`] | which plugins kernel-install runs |
 //! | [`finish`] | whether an entry comes of what is made |
+//! | [`call`], [`setup`] | who calls; how a machine moves over, and back |
 //! | [`base`] | the base of an initrd |
 //! | [`unified`], [`device_tree`] | a unified kernel image and its parts |
 //! | [`grub`] | the initrd of GRUB's entries |
@@ -18,6 +19,7 @@
 //! | [`loading`] | whether the initrd loads what modules-load.d names |
 
 mod base;
+pub mod call;
 mod console;
 mod device_tree;
 mod environment;
@@ -26,6 +28,7 @@ mod grub;
 mod loading;
 mod mounts;
 mod plugins;
+mod setup;
 mod space;
 mod unified;
 

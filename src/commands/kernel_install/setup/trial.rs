@@ -1,0 +1,172 @@
+//! The trial: an initrd for a kernel that is there, checked, and the entry that starts it.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use indicatif::DecimalBytes;
+
+use super::super::environment::Environment;
+use super::super::{Arguments as PluginArguments, Installation, Product, check_needs, console};
+use super::Arguments;
+use crate::host::{self, Base, Configuration, Request, Search};
+use crate::migration::{Change, Content, Plan, PlannedFile, Source, entry};
+use crate::needs::Holdings;
+use crate::output::{MODE_PRIVATE, MODE_PUBLIC, TemporaryDirectory, create_new};
+use crate::progress::Progress;
+
+/// Room that stays free on the boot partition, in bytes.
+const SPARE_BYTES: u64 = 1 << 20;
+
+/// Where definitions of images are.
+const IMAGES: [&str; 2] = ["/etc/ocinitrd/images", "/usr/share/ocinitrd/images"];
+
+/// A trial that was made, as far as it could be.
+#[derive(Debug, Default)]
+pub struct Trial {
+    /// The kernel.
+    pub kernel_version: String,
+    /// The initrd's size in bytes and how many modules it has, if one was made.
+    pub made: Option<(u64, usize)>,
+    /// Where the initrd goes, if it does.
+    pub initrd: Option<String>,
+    /// The entry, if there is one.
+    pub entry: Option<PlannedFile>,
+    /// How to start it.
+    pub start: Option<String>,
+    /// Why there is no initrd or no entry.
+    pub reason: Option<String>,
+    /// What the initrd holds.
+    pub holdings: Option<Holdings>,
+    /// What a person should know of it.
+    pub warnings: Vec<String>,
+    /// Where the initrd is until then.
+    directory: Option<TemporaryDirectory>,
+}
+
+impl Trial {
+    /// What is to be written of it.
+    pub fn changes(&self) -> Vec<Change> {
+        let (Some(directory), Some(path)) = (&self.directory, &self.initrd) else { return Vec::new() };
+        let initrd =
+            Change { path: path.clone(), content: Content::File(directory.path().join("initrd")), mode: MODE_PRIVATE };
+        let entry = self.entry.iter().map(|file| Change {
+            path: file.path.clone(),
+            content: Content::Bytes(file.bytes.clone()),
+            mode: MODE_PUBLIC,
+        });
+        [initrd].into_iter().chain(entry).collect()
+    }
+}
+
+/// Makes the initrd, as it will be made with the files that are planned, and checks it.
+///
+/// # Errors
+/// Fails where there is no base, when the initrd cannot be made, and when it lacks what the machine needs.
+pub fn make(
+    arguments: &Arguments,
+    plan: &Plan,
+    planned: BTreeMap<String, Option<String>>,
+    progress: &Progress,
+) -> Result<Trial> {
+    let root = &arguments.root;
+    let kernel_version = arguments.kernel_version.clone().unwrap_or_else(running_kernel);
+    let mut trial = Trial { kernel_version: kernel_version.clone(), ..Trial::default() };
+    let configuration = Configuration::read_with(root, planned)?;
+    if let Search::Wanting { reason, .. } = host::base(root, &configuration)? {
+        match &configuration.build {
+            None => {
+                let image = image_of_system(&Source::new(root))?;
+                bail!(
+                    "{reason:#}; build one with `ocinitrd build {image} -t base -O /var/lib/ocinitrd/bases/{image}`, or have it built \
+                     by setup, with build = \"{image}\" in /etc/ocinitrd/host.toml"
+                )
+            }
+            Some(image) if arguments.dry_run => {
+                trial.reason =
+                    Some(format!("{reason:#}: one of {image} is built first, as build of /etc/ocinitrd says"));
+                return Ok(trial);
+            }
+            Some(_) => {}
+        }
+    }
+    let base = base(arguments, &kernel_version, &configuration, progress)?;
+    let directory = TemporaryDirectory::create_in_temporary("ocinitrd-setup-")?;
+    let path = directory.path().join("initrd");
+    let mut file = create_new(&path).with_context(|| format!("creating {}", path.display()))?;
+    let request = Request { root, kernel_version: &kernel_version, configuration: &configuration };
+    let hint = || format!("making an initrd for {kernel_version} (--kernel-version names another kernel)");
+    let made = host::write(&request, &base, &mut file, progress).with_context(hint)?;
+    let holdings = check_needs(&made, &path)?;
+    trial.warnings = console::remarks(&made.console, &holdings);
+    trial.warnings.extend(made.needs.notes.iter().cloned());
+    trial.made = Some((made.size_bytes, made.modules));
+    trial.holdings = Some(holdings);
+    trial.directory = Some(directory);
+    place(arguments, plan, made.size_bytes, &mut trial)?;
+    Ok(trial)
+}
+
+/// The base that the plugin takes; where that is allowed, it is built.
+fn base(
+    arguments: &Arguments,
+    kernel_version: &str,
+    configuration: &Configuration,
+    progress: &Progress,
+) -> Result<Base> {
+    let root = arguments.root.clone();
+    let arguments = PluginArguments {
+        product: Product::Initrd,
+        action: "add".to_owned(),
+        kernel_version: kernel_version.to_owned(),
+        entry_directory: PathBuf::new(),
+        image: None,
+        initrds: Vec::new(),
+        root: Some(root.clone()),
+    };
+    Installation { arguments: &arguments, environment: Environment::default(), root, progress }.base(configuration)
+}
+
+fn running_kernel() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
+/// The image that is for this system, where one is there; else what stands for any.
+fn image_of_system(source: &Source<'_>) -> Result<String> {
+    let text = source.text("/etc/os-release")?.unwrap_or_default();
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim_matches('"'));
+    let image = format!("{}-{}", value("ID=").unwrap_or_default(), value("VERSION_ID=").unwrap_or_default());
+    let is_there = IMAGES.iter().any(|directory| source.has(&format!("{directory}/{image}.toml")));
+    Ok(if is_there { image } else { "IMAGE".to_owned() })
+}
+
+/// Where it goes, if it does.
+fn place(arguments: &Arguments, plan: &Plan, size_bytes: u64, trial: &mut Trial) -> Result<()> {
+    let source = Source::new(&arguments.root);
+    if arguments.no_trial {
+        trial.reason = Some("--no-trial".to_owned());
+        return Ok(());
+    }
+    let boot = source.path(&plan.survey.boot);
+    let room = match rustix::fs::statvfs(&boot) {
+        Ok(facts) => facts.f_bavail * facts.f_frsize,
+        Err(_) => {
+            trial.reason = Some(format!("there is no {}", boot.display()));
+            return Ok(());
+        }
+    };
+    if room < size_bytes + SPARE_BYTES {
+        let (room, size) = (DecimalBytes(room), DecimalBytes(size_bytes + SPARE_BYTES));
+        trial.reason = Some(format!("{} has {room} free, and it takes {size}: remove an old kernel", boot.display()));
+        return Ok(());
+    }
+    trial.initrd = Some(entry::initrd_path(&plan.survey, &trial.kernel_version));
+    match entry::trial(&source, &plan.survey, &trial.kernel_version)? {
+        Ok(file) => {
+            trial.start = Some(entry::how_to_start(&plan.survey, &trial.kernel_version));
+            trial.entry = Some(file);
+        }
+        Err(reason) => trial.reason = Some(reason),
+    }
+    Ok(())
+}

@@ -1,0 +1,168 @@
+//! An entry that tries an initrd with the kernel that runs: the kernel's own entry in, one that differs in its initrd out.
+//!
+//! Boot Loader Specification, type 1. The entry that is there stays the default: with sort keys the version decides, and `~` makes
+//! that lower; without, the names of the files, and none begins with less than `a-`.
+
+use std::fs;
+
+use anyhow::Result;
+
+use super::plan::PlannedFile;
+use super::source::Source;
+use super::survey::{Loader, Survey};
+
+/// What the names of our entries begin with.
+const PREFIX: &str = "a-ocinitrd-trial";
+
+/// Where the initrd of the trial goes.
+pub fn initrd_path(survey: &Survey, kernel_version: &str) -> String {
+    format!("{}/ocinitrd-trial-{kernel_version}.img", survey.boot)
+}
+
+/// The entry of the trial, or why there is none.
+///
+/// # Errors
+/// Fails when an entry that is there cannot be read.
+pub fn trial(source: &Source<'_>, survey: &Survey, kernel_version: &str) -> Result<Result<PlannedFile, String>> {
+    if !survey.loaders.iter().any(|loader| loader.reads_entries()) {
+        let names: Vec<&str> = survey.loaders.iter().map(|loader| loader.name()).collect();
+        let names = if names.is_empty() { "the boot loader".to_owned() } else { names.join(", ") };
+        return Ok(Err(format!(
+            "{names} reads no entries: name the initrd in its menu, where a key edits the lines of a kernel"
+        )));
+    }
+    let directory = format!("{}/loader/entries", survey.boot);
+    for name in source.names(&directory)?.into_iter().rev() {
+        let path = format!("{directory}/{name}");
+        if !name.ends_with(".conf") || name.starts_with(PREFIX) {
+            continue;
+        }
+        let text = source.text(&path)?.unwrap_or_default();
+        let Some(prefix) = boot_prefix(source, survey, &text, kernel_version) else { continue };
+        let text = entry(&text, kernel_version, &format!("{prefix}/ocinitrd-trial-{kernel_version}.img"));
+        let reason = format!("shows the trial in the boot loader's menu, as {path} shows the kernel");
+        let path = format!("{directory}/{PREFIX}-{kernel_version}.conf");
+        return Ok(Ok(PlannedFile::new(&path, text.into_bytes(), reason)));
+    }
+    Ok(Err(format!("no entry in {directory} is of the kernel {kernel_version}")))
+}
+
+/// How to start the trial once.
+pub fn how_to_start(survey: &Survey, kernel_version: &str) -> String {
+    match survey.loaders.iter().find(|loader| loader.reads_entries()) {
+        Some(Loader::SystemdBoot) => {
+            format!("`bootctl set-oneshot {PREFIX}-{kernel_version}.conf && systemctl reboot` starts it once")
+        }
+        _ => "the entry that ends with \"(trial of ocinitrd)\" in GRUB's menu, which Shift or Esc shows, starts it"
+            .to_owned(),
+    }
+}
+
+/// What stands in front of paths below the boot partition in an entry, if the entry is of the kernel and its kernel is there.
+fn boot_prefix(source: &Source<'_>, survey: &Survey, entry: &str, kernel_version: &str) -> Option<String> {
+    let (linux, initrd) = (value(entry, "linux")?, value(entry, "initrd"));
+    let is_rescue = initrd.is_some_and(|initrd| initrd.contains("rescue"));
+    // Arch calls the file by the package.
+    let package = source.text(&format!("/usr/lib/modules/{kernel_version}/pkgbase")).ok().flatten();
+    let of_package = package.map(|name| format!("vmlinuz-{}", name.trim()));
+    let names_it = value(entry, "version") == Some(kernel_version)
+        || linux.split('/').any(|part| part == kernel_version || part.ends_with(&format!("-{kernel_version}")))
+        || (of_package.is_some() && linux.split('/').next_back() == of_package.as_deref());
+    if !names_it || is_rescue {
+        return None;
+    }
+    let starts = linux.match_indices('/').map(|(start, _)| start);
+    let is_there = |start: &usize| {
+        fs::metadata(source.path(&format!("{}{}", survey.boot, &linux[*start..]))).is_ok_and(|file| file.is_file())
+    };
+    starts.into_iter().find(is_there).map(|start| linux[..start].to_owned())
+}
+
+fn value<'a>(entry: &'a str, key: &str) -> Option<&'a str> {
+    entry.lines().find_map(|line| line.trim_start().strip_prefix(key)?.strip_prefix([' ', '\t']).map(str::trim))
+}
+
+/// The entry with another initrd, title and version.
+fn entry(text: &str, kernel_version: &str, initrd: &str) -> String {
+    let title = value(text, "title").unwrap_or("Linux");
+    let mut lines = vec![
+        format!("title {title} (trial of ocinitrd)"),
+        // Lower than that of the entry which is there.
+        format!("version {kernel_version}~ocinitrd-trial"),
+    ];
+    let is_other = |line: &&str| {
+        let key = line.split_ascii_whitespace().next().unwrap_or_default();
+        !["title", "version", "initrd", "id"].contains(&key) && !key.starts_with('#') && !key.is_empty()
+    };
+    lines.extend(text.lines().filter(is_other).map(str::to_owned));
+    lines.push(format!("initrd {initrd}"));
+    lines.join("\n") + "\n"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::fixture::Fixture;
+    use crate::migration::install_conf::InstallConf;
+
+    fn trial_of(root: &Fixture, kernel: &str) -> Result<(String, String), String> {
+        let source = Source::new(root.path());
+        let survey = Survey::of(&source, &InstallConf::default()).unwrap();
+        let file = trial(&source, &survey, kernel).unwrap()?;
+        Ok((file.path, String::from_utf8(file.bytes).unwrap()))
+    }
+
+    #[test]
+    fn fedora_s_entry_with_and_without_a_boot_partition() {
+        let root = Fixture::new();
+        root.directory("boot/grub2")
+            .write("etc/default/grub", "GRUB_ENABLE_BLSCFG=true\n")
+            .write("boot/vmlinuz-6.1.fc44", "");
+        for prefix in ["", "/boot", "/root/boot"] {
+            root.write(
+                "boot/loader/entries/0c1d-6.1.fc44.conf",
+                &format!(
+                    "title Fedora Linux (6.1.fc44) 44\nversion 6.1.fc44\nlinux {prefix}/vmlinuz-6.1.fc44\n\
+                     initrd {prefix}/initramfs-6.1.fc44.img $tuned_initrd\noptions root=UUID=1 ro $tuned_params\ngrub_users $grub_users\n"
+                ),
+            );
+            let (path, text) = trial_of(&root, "6.1.fc44").unwrap();
+            assert_eq!(path, "/boot/loader/entries/a-ocinitrd-trial-6.1.fc44.conf");
+            assert_eq!(
+                text,
+                format!(
+                    "title Fedora Linux (6.1.fc44) 44 (trial of ocinitrd)\nversion 6.1.fc44~ocinitrd-trial\n\
+                     linux {prefix}/vmlinuz-6.1.fc44\noptions root=UUID=1 ro $tuned_params\ngrub_users $grub_users\n\
+                     initrd {prefix}/ocinitrd-trial-6.1.fc44.img\n"
+                )
+            );
+        }
+        assert!(
+            trial_of(&root, "6.1").unwrap_err().contains("is of the kernel 6.1"),
+            "a part of the version is another"
+        );
+    }
+
+    #[test]
+    fn kernel_install_s_entry_and_what_is_none_of_this_kernel() {
+        let root = Fixture::new();
+        root.write("efi/EFI/systemd/systemd-bootx64.efi", "")
+            .write("efi/0c1d/6.1/linux", "")
+            .write("etc/machine-id", "0c1d");
+        let entry = "title      Debian\nversion    6.1\nsort-key   debian\nlinux      /0c1d/6.1/linux\ninitrd     /0c1d/6.1/initrd\n";
+        root.write("efi/loader/entries/0c1d-6.1.conf", entry);
+        root.write("efi/loader/entries/a-ocinitrd-trial-6.1.conf", "version 6.1\nlinux /0c1d/6.1/linux\n");
+        root.write("efi/loader/entries/0c1d-6.0.conf", "version 6.0\nlinux /0c1d/6.0/linux\n");
+        let (path, text) = trial_of(&root, "6.1").unwrap();
+        assert_eq!(path, "/efi/loader/entries/a-ocinitrd-trial-6.1.conf");
+        assert!(text.contains("sort-key   debian\n") && text.ends_with("initrd /ocinitrd-trial-6.1.img\n"), "{text}");
+        root.write("efi/loader/entries/arch.conf", "title Arch\nlinux /vmlinuz-linux\n").write("efi/vmlinuz-linux", "");
+        assert!(trial_of(&root, "6.2-arch1").is_err());
+        root.write("usr/lib/modules/6.2-arch1/pkgbase", "linux\n");
+        assert!(trial_of(&root, "6.2-arch1").unwrap().1.contains("linux /vmlinuz-linux\n"));
+        // Its kernel is not there.
+        assert!(trial_of(&root, "6.0").is_err());
+        fs::remove_dir_all(root.path().join("efi/EFI")).unwrap();
+        assert!(trial_of(&root, "6.1").unwrap_err().contains("reads no entries"));
+    }
+}

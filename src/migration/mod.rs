@@ -1,0 +1,37 @@
+//! How a machine moves over from another generator of initrds, and back.
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`source`] | the configuration files of a machine |
+//! | [`shell`] | the assignments in a configuration that a shell reads |
+//! | [`finding`] | what becomes of a setting; what is carried over |
+//! | [`dracut`], [`dracut_table`], [`install_items`] | dracut's configuration, and what its words mean |
+//! | [`initramfs_tools`], [`mkinitcpio`] | that of Debian's and Arch's generators |
+//! | [`command_line`], [`crypttab`] | options of the kernel and encrypted volumes, whoever makes the initrd |
+//! | [`install_conf`], [`survey`] | kernel-install's configuration; what is there |
+//! | [`plan`], [`entry`] | the files that are going to be written; the entry that tries them |
+//! | [`record`] | writes them, remembers what was there, and puts it back |
+//!
+//! Only `record` writes. Nothing here makes an initrd: that is [`crate::host`].
+
+mod command_line;
+mod crypttab;
+mod dracut;
+mod dracut_table;
+pub mod entry;
+mod finding;
+mod initramfs_tools;
+mod install_conf;
+mod install_items;
+mod mkinitcpio;
+mod plan;
+mod record;
+mod shell;
+mod source;
+mod survey;
+
+pub use finding::{Finding, Outcome, Place};
+pub use plan::{CONFIGURATION_NAME, Plan, PlannedFile};
+pub use record::{Change, Content, Record, undo};
+pub use source::Source;
+pub use survey::{Generator, Loader, Survey};

@@ -1,0 +1,153 @@
+//! What `setup` is going to do: the machine in, findings and files out. Nothing is written here.
+
+use anyhow::Result;
+
+use super::finding::{Carried, Finding};
+use super::install_conf::InstallConf;
+use super::source::Source;
+use super::survey::{self, Generator, Survey};
+use super::{command_line, crypttab, dracut, initramfs_tools, mkinitcpio};
+use crate::needs::Holdings;
+
+/// Where what is carried over goes.
+pub const CONFIGURATION: &str = "/etc/ocinitrd/50-setup.toml";
+/// Its name there.
+pub const CONFIGURATION_NAME: &str = "50-setup.toml";
+/// Debian 13's plugin that puts the initrd of Debian's hooks into each entry, whoever makes it.
+const DEBIAN_PLUGIN: &str = "/usr/lib/kernel/install.d/55-initrd.install";
+/// What a plugin that asks who is to make the initrd reads.
+const ASKS: &str = "KERNEL_INSTALL_INITRD_GENERATOR";
+const DRACUT_PLUGIN: &str = "/usr/lib/kernel/install.d/50-dracut.install";
+
+/// A file that is to be written.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PlannedFile {
+    /// Where, as an absolute path on the machine.
+    pub path: String,
+    /// What.
+    pub bytes: Vec<u8>,
+    /// What for.
+    pub reason: String,
+}
+
+impl PlannedFile {
+    /// A file.
+    pub fn new(path: &str, bytes: Vec<u8>, reason: String) -> Self {
+        PlannedFile { path: path.to_owned(), bytes, reason }
+    }
+}
+
+/// What is going to be done.
+#[derive(Debug)]
+pub struct Plan {
+    /// What is there.
+    pub survey: Survey,
+    /// What becomes of each setting of the generators that are there.
+    pub findings: Vec<Finding>,
+    /// The files of opt-in.
+    pub files: Vec<PlannedFile>,
+    /// What else is to be known.
+    pub notes: Vec<String>,
+}
+
+impl Plan {
+    /// Makes the plan for a machine. What an earlier run wrote is taken for what it was before, by `original`.
+    ///
+    /// # Errors
+    /// Fails on a file that cannot be read.
+    pub fn of(source: &Source<'_>, original: impl Fn(&str) -> Option<Option<Vec<u8>>>) -> Result<Self> {
+        let conf = InstallConf::read(source, survey::systemd_version(source)?, original)?;
+        let survey = Survey::of(source, &conf)?;
+        let mut carried = Carried::default();
+        let mut findings = Vec::new();
+        for generator in &survey.generators {
+            findings.extend(match generator {
+                Generator::Dracut => dracut::findings(source, &mut carried)?,
+                Generator::InitramfsTools => initramfs_tools::findings(source, &mut carried)?,
+                Generator::Mkinitcpio => mkinitcpio::findings(source, &mut carried)?,
+            });
+        }
+        findings.extend(crypttab::findings(source)?);
+        findings.extend(command_line::findings(source)?);
+        let mut files = Vec::new();
+        if let Some(toml) = carried.toml() {
+            let reason = "has what the old configuration asked for".to_owned();
+            let text = format!(
+                "# Written by `ocinitrd kernel-install setup` of the configuration of {}.\n{toml}",
+                names(&survey)
+            );
+            files.push(PlannedFile::new(CONFIGURATION, text.into_bytes(), reason));
+        }
+        // Last: with it ours are made.
+        files.extend(conf.opt_in(&survey.layout)?);
+        let notes = notes(source, &survey)?;
+        Ok(Plan { survey, findings, files, notes })
+    }
+
+    /// Decides by what an initrd holds where that decides.
+    pub fn resolve(&mut self, holdings: Option<&Holdings>) {
+        for finding in &mut self.findings {
+            holdings.iter().for_each(|holdings| finding.resolve(holdings));
+        }
+    }
+
+    /// The text of the configuration of ours that is going to be written, if any is.
+    pub fn configuration(&self) -> Option<&str> {
+        let file = self.files.iter().find(|file| file.path == CONFIGURATION)?;
+        std::str::from_utf8(&file.bytes).ok()
+    }
+}
+
+fn names(survey: &Survey) -> String {
+    survey.generators.iter().map(|generator| generator.name()).collect::<Vec<_>>().join(" and ")
+}
+
+/// What other packages do beside.
+fn notes(source: &Source<'_>, survey: &Survey) -> Result<Vec<String>> {
+    let mut notes: Vec<String> = survey.caller_note.iter().cloned().collect();
+    if survey.generators.contains(&Generator::Dracut) && !command_line::says_root(source)? {
+        let note = "no root= is on the kernel's command line: dracut may have kept it in its initrd (hostonly_cmdline), ours finds the \
+                    root by the type of its partition, or not at all; add root= to /etc/kernel/cmdline, or to the boot loader's options";
+        notes.push(note.to_owned());
+    }
+    let asks_nobody = |path: &str| -> Result<bool> { Ok(source.text(path)?.is_some_and(|text| !text.contains(ASKS))) };
+    let is_hidden = |path: &str| source.path(&path.replace("/usr/lib/", "/etc/")).is_symlink();
+    for (path, what) in [
+        (DRACUT_PLUGIN, "makes an initrd of its own as well, which takes time and goes into no entry"),
+        (DEBIAN_PLUGIN, "puts the /boot/initrd.img-KVER that Debian's hooks make into each entry beside ours"),
+    ] {
+        if asks_nobody(path)? && !is_hidden(path) {
+            let own = path.replace("/usr/lib/", "/etc/");
+            notes.push(format!("{path} {what}: `ln -s /dev/null {own}` hides it"));
+        }
+    }
+    Ok(notes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::fixture::Fixture;
+
+    #[test]
+    fn a_plan_has_what_is_carried_over_first_and_the_opt_in_last() {
+        let root = Fixture::new();
+        root.write("usr/bin/dracut", "").write("etc/dracut.conf.d/a.conf", "add_drivers+=\" nvme \"\n");
+        root.write("usr/lib/kernel/install.d/50-dracut.install", "#!/bin/bash\n").write("proc/cmdline", "quiet\n");
+        assert!(
+            Plan::of(&Source::new(root.path()), |_| None).unwrap().notes[0].starts_with("no root= is on the kernel's")
+        );
+        root.write("etc/kernel/cmdline", "root=UUID=1\n");
+        let plan = Plan::of(&Source::new(root.path()), |_| None).unwrap();
+        let paths: Vec<&str> = plan.files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(paths, [CONFIGURATION, "/etc/kernel/install.conf"]);
+        assert!(plan.configuration().unwrap().ends_with("of dracut.\nmodules = [\"nvme\"]\n"));
+        assert!(
+            plan.notes[0].ends_with("`ln -s /dev/null /etc/kernel/install.d/50-dracut.install` hides it"),
+            "{:?}",
+            plan.notes
+        );
+        root.link("etc/kernel/install.d/50-dracut.install", "/dev/null");
+        assert!(Plan::of(&Source::new(root.path()), |_| None).unwrap().notes.is_empty());
+    }
+}

@@ -1,0 +1,91 @@
+//! The way back: what was there before takes its place again.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+
+use super::{RECORD, Record, STATE, State, Written};
+use crate::output::{OutputFile, Outputs};
+
+/// Puts back what was there before setup wrote on a machine. Returns the paths of the files that are not as they were.
+///
+/// # Errors
+/// Fails where nothing was written, and where a file was edited since: nothing was changed then.
+pub fn undo(root: &Path) -> Result<Vec<String>> {
+    let mut record = Record::load(root)?;
+    if record.is_empty() {
+        bail!("there is nothing to undo: setup has written nothing on this machine, or it was undone");
+    }
+    record.check_unedited("move it away to keep it, then run setup --undo again")?;
+    record.restore()
+}
+
+impl Record {
+    /// Puts back what was there before, and forgets it.
+    pub(super) fn restore(&mut self) -> Result<Vec<String>> {
+        let changed = self.put_back(|_| true)?;
+        let state = self.place(STATE);
+        let removing = || format!("removing {}", state.display());
+        // The record goes last.
+        for file in &self.stored.files {
+            if let Some(before) = &file.before {
+                remove_if_there(&self.state(&before.kept)).with_context(removing)?;
+            }
+        }
+        remove_if_there(&self.state(RECORD)).with_context(removing)?;
+        for directory in self.stored.directories.iter().rev() {
+            match fs::remove_dir(self.place(directory)) {
+                // Somebody has put something into it, or has removed it.
+                Err(error) if matches!(error.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => {}
+                result => {
+                    result.with_context(|| format!("removing the directory {}", self.place(directory).display()))?
+                }
+            }
+        }
+        Ok(changed)
+    }
+
+    /// Puts back the files that are `wanted`: all that were there, then those that were not are removed.
+    pub(super) fn put_back(&self, wanted: impl Fn(&Written) -> bool) -> Result<Vec<String>> {
+        let mut changed = Vec::new();
+        let mut outputs = Outputs::new();
+        let files = || self.stored.files.iter().filter(|file| wanted(file));
+        for file in files() {
+            let Some(before) = file.before.as_ref().filter(|_| self.state_of(file).ok() == Some(State::AsWritten))
+            else {
+                continue;
+            };
+            let bytes = self.bytes(before)?;
+            let mut output = OutputFile::create(&self.place(&file.path), before.mode)?;
+            output.write_all(&bytes).context("putting back a file")?;
+            let modified = Duration::new(before.modified_seconds, before.modified_nanoseconds);
+            output.set_owner_and_time((before.uid, before.gid), SystemTime::UNIX_EPOCH + modified)?;
+            outputs.add_file(output)?;
+            changed.push(file.path.clone());
+        }
+        outputs.commit()?;
+        for file in files().filter(|file| file.before.is_none()) {
+            let place = self.place(&file.path);
+            if remove_if_there(&place).with_context(|| format!("removing {}", place.display()))? {
+                changed.push(file.path.clone());
+            }
+        }
+        Ok(changed)
+    }
+}
+
+/// Returns whether it was there.
+fn remove_if_there(path: &Path) -> io::Result<bool> {
+    match fs::remove_file(path) {
+        Ok(()) => {
+            // A removal reaches the disk with the directory.
+            path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())?;
+            Ok(true)
+        }
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

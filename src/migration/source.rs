@@ -1,0 +1,128 @@
+//! The configuration files of a machine: paths below its root in, texts out.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+
+/// The root directory of a machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    root: &'a Path,
+}
+
+impl<'a> Source<'a> {
+    /// The machine whose root is `root`.
+    pub fn new(root: &'a Path) -> Self {
+        Source { root }
+    }
+
+    /// Where an absolute path of the machine is.
+    pub fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
+    }
+
+    /// Whether anything is there.
+    pub fn has(&self, path: &str) -> bool {
+        self.path(path).exists()
+    }
+
+    /// The text of a file; nothing where there is none, or a link to `/dev/null` that hides one.
+    ///
+    /// # Errors
+    /// Fails on a file that cannot be read, is too large or no text.
+    pub fn text(&self, path: &str) -> Result<Option<String>> {
+        let place = self.path(path);
+        if fs::read_link(&place).is_ok_and(|target| target == Path::new("/dev/null")) {
+            return Ok(None);
+        }
+        let text = match regular_file::read_text(&place, TEXT_LIMIT_BYTES) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(None);
+            }
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                return Err(error).with_context(|| format!("reading {}: run setup as root", place.display()));
+            }
+            text => text.with_context(|| {
+                format!("reading {}: setup has to read it; correct it or move it away", place.display())
+            })?,
+        };
+        ensure!(
+            !text.contains('\0'),
+            "{}: it holds NUL bytes and is no text; correct it or move it away",
+            place.display()
+        );
+        Ok(Some(text))
+    }
+
+    /// The names of what lies in a directory, sorted; nothing where there is none.
+    ///
+    /// # Errors
+    /// Fails when the directory is there and cannot be read.
+    pub fn names(&self, directory: &str) -> Result<Vec<String>> {
+        let place = self.path(directory);
+        let reading = || format!("reading {}", place.display());
+        let entries = match fs::read_dir(&place) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Vec::new());
+            }
+            entries => entries.with_context(reading)?,
+        };
+        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+        let mut names: Vec<String> = names.collect::<io::Result<_>>().with_context(reading)?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// The paths of files `*.conf` in several directories, in the order of their names; of one name the first directory counts.
+    ///
+    /// # Errors
+    /// As [`Source::names`].
+    pub fn drop_ins(&self, directories: &[&str]) -> Result<Vec<String>> {
+        let mut found = BTreeMap::new();
+        for directory in directories.iter().rev() {
+            for name in self.names(directory)?.into_iter().filter(|name| name.ends_with(".conf")) {
+                let path = format!("{directory}/{name}");
+                if !self.path(&path).is_dir() {
+                    found.insert(name, path);
+                }
+            }
+        }
+        Ok(found.into_values().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::fixture::Fixture;
+
+    #[test]
+    fn of_one_name_the_first_directory_counts_and_a_link_to_dev_null_hides() {
+        let root = Fixture::new();
+        root.write("usr/lib/d/10-a.conf", "").write("usr/lib/d/20-b.conf", "").write("etc/d/20-b.conf", "");
+        root.write("etc/d/notes", "").directory("etc/d/x.conf").link("etc/d/10-a.conf", "/dev/null");
+        let source = Source::new(root.path());
+        let found = source.drop_ins(&["/etc/d", "/usr/lib/d", "/run/d"]).unwrap();
+        assert_eq!(found, ["/etc/d/10-a.conf", "/etc/d/20-b.conf"]);
+        assert_eq!(source.text(&found[0]).unwrap(), None);
+        assert_eq!(source.text(&found[1]).unwrap().as_deref(), Some(""));
+    }
+
+    #[test]
+    fn what_is_no_text_is_named() {
+        let root = Fixture::new();
+        root.write("etc/a", "x\0y").directory("etc/b");
+        let source = Source::new(root.path());
+        assert!(source.text("/etc/a").unwrap_err().to_string().contains("etc/a: it holds NUL bytes"));
+        assert!(format!("{:#}", source.text("/etc/b").unwrap_err()).contains("it is a directory"));
+        fs::write(root.path().join("etc/a"), [0xff]).unwrap();
+        assert!(format!("{:#}", source.text("/etc/a").unwrap_err()).contains("not UTF-8"));
+        fs::File::create(root.path().join("etc/a")).unwrap().set_len(TEXT_LIMIT_BYTES + 1).unwrap();
+        assert!(format!("{:#}", source.text("/etc/a").unwrap_err()).contains("the most that is read"));
+    }
+}

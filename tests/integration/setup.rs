@@ -1,0 +1,413 @@
+//! `ocinitrd kernel-install setup`: a machine in a directory, and one with the real kernel-install and dracut of Debian 13, that move
+//! over from dracut and back.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::distribution::Distribution;
+use crate::fixture::{checkout, fail, is_root, ocinitrd, stderr, stdout, succeed};
+use crate::host_machine::{Machine, TOKEN, base, unpacked_kernel};
+
+/// All that lies in a directory: modes, times and contents.
+type Tree = BTreeMap<PathBuf, (u32, i64, Vec<u8>)>;
+
+fn tree(directory: &Path) -> Tree {
+    let mut found = Tree::new();
+    let mut waiting = vec![directory.to_owned()];
+    while let Some(directory) = waiting.pop() {
+        for entry in fs::read_dir(&directory).unwrap().map(Result::unwrap) {
+            let facts = fs::symlink_metadata(entry.path()).unwrap();
+            let (time, content) = if facts.is_dir() {
+                waiting.push(entry.path());
+                (0, Vec::new())
+            } else if facts.is_symlink() {
+                (0, fs::read_link(entry.path()).unwrap().into_os_string().into_encoded_bytes())
+            } else {
+                (facts.mtime_nsec(), fs::read(entry.path()).unwrap())
+            };
+            found.insert(entry.path(), (facts.mode(), time, content));
+        }
+    }
+    found
+}
+
+/// Insists that two trees are the same, else names what is not.
+fn assert_same(found: &Tree, expected: &Tree) {
+    let all = found.keys().chain(expected.keys());
+    let differing: Vec<&PathBuf> = all.filter(|path| found.get(*path) != expected.get(*path)).collect();
+    assert!(differing.is_empty(), "{differing:?}");
+}
+
+/// A machine that runs, whose kernel has an entry, with dracut and an old kernel-install.
+struct Old(Machine);
+
+impl Old {
+    fn new() -> Self {
+        let machine = Machine::running();
+        machine.write("etc/kernel/install.conf", "layout=bls\n");
+        machine.write("etc/kernel/install.d/50-ocinitrd.install", "");
+        machine.write("etc/machine-id", &format!("{TOKEN}\n"));
+        machine.write("etc/dracut.conf.d/mine.conf", "add_drivers+=\" zram \"\ninstall_items+=\" /etc/mine \"\n");
+        machine.write("etc/mine", "mine");
+        machine.write("boot/EFI/systemd/systemd-bootx64.efi", "");
+        machine.write("var/lib/misc", "");
+        machine.program("usr/bin/kernel-install", "#!/bin/sh\n");
+        machine.program("usr/bin/dracut", "#!/bin/sh\n");
+        Old(machine)
+    }
+
+    fn setup(&self, words: &[&str]) -> Command {
+        let mut command = ocinitrd();
+        command.args(["kernel-install", "setup", "--root"]).arg(self.0.path("")).args(words);
+        if !words.contains(&"--undo") && !words.contains(&"-k") {
+            command.args(["-k", &self.0.kernel]);
+        }
+        command
+    }
+
+    /// What setup writes to.
+    fn written(&self) -> Tree {
+        let parts = ["etc", "var", "boot"].map(|name| tree(&self.0.path(name)));
+        parts.into_iter().flatten().collect()
+    }
+
+    fn entry_of_trial(&self) -> PathBuf {
+        self.0.path(&format!("boot/loader/entries/a-ocinitrd-trial-{}.conf", self.0.kernel))
+    }
+}
+
+#[test]
+fn a_machine_moves_over_and_back_to_the_bit() {
+    let machine = Old::new();
+    let before = machine.written();
+    let dry = succeed(machine.setup(&["--dry-run"]).env("TMPDIR", machine.0.path("tmp")));
+    assert_same(&machine.written(), &before);
+    assert!(fs::read_dir(machine.0.path("tmp")).unwrap().next().is_none(), "the trial's directory is gone");
+    for part in [
+        "layout: bls (/etc/kernel/install.conf:1), entries in /boot",
+        "/etc/dracut.conf.d/mine.conf:1  add_drivers+=\"zram\"\n    carried over: modules = [\"zram\"]",
+        "/etc/dracut.conf.d/mine.conf:2  install_items: /etc/mine\n    carried over: files = [\"/etc/mine\"]",
+        "/etc/kernel/install.conf, which names the generator, behind what it has",
+        "    | initrd_generator=ocinitrd\n",
+        "bootctl set-oneshot a-ocinitrd-trial-",
+    ] {
+        assert!(dry.contains(part), "{part}: {dry}");
+    }
+    let told = succeed(&mut machine.setup(&[]));
+    assert_eq!(told, dry, "it prints the same");
+
+    // The trial is an initrd of ours, with an entry beside the one that is there.
+    let entry = fs::read_to_string(machine.entry_of_trial()).unwrap();
+    let own = fs::read_to_string(machine.0.entry()).unwrap();
+    let line = |text: &str, key: &str| text.lines().find(|line| line.starts_with(key)).unwrap().to_owned();
+    assert_eq!((line(&entry, "linux"), line(&entry, "options")), (line(&own, "linux"), line(&own, "options")));
+    let initrd = machine.0.path(&format!("boot/ocinitrd-trial-{}.img", machine.0.kernel));
+    // The boot partition is a directory and no partition: in front is where the machine was when its entry was made.
+    let linux = line(&own, "linux");
+    let prefix = linux.trim_start_matches("linux").trim_start().split(&format!("/{TOKEN}/")).next().unwrap();
+    let expected = format!("initrd {prefix}/ocinitrd-trial-{}.img\n", machine.0.kernel);
+    assert!(entry.ends_with(&expected), "{entry}");
+    assert_eq!(fs::metadata(&initrd).unwrap().permissions().mode() & 0o777, 0o600);
+    let listed = succeed(ocinitrd().args(["inspect", "--list"]).arg(&initrd));
+    assert!(listed.contains("/zram.ko") && listed.contains("etc/mine\n"), "{listed}");
+
+    // kernel-install makes it the same.
+    let output = machine.0.add();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(fs::read(machine.0.initrd()).unwrap() == fs::read(&initrd).unwrap());
+    let json: Value = serde_json::from_str(&succeed(&mut machine.setup(&["--json"]))).unwrap();
+    assert_eq!(json["trial"]["initrd"], format!("/boot/ocinitrd-trial-{}.img", machine.0.kernel));
+    assert_eq!((&json["problem"], &json["survey"]["systemd"]), (&Value::Null, &Value::Null));
+    assert!(
+        json["findings"][0]["outcome"] == "carried-over" && json["files"][0]["path"] == "/etc/ocinitrd/50-setup.toml",
+        "{json}"
+    );
+
+    let undone = succeed(&mut machine.setup(&["--undo"]));
+    assert!(undone.contains("put back: /etc/kernel/install.conf\n"), "{undone}");
+    // kernel-install has made the machine's own entry anew, of the same kernel.
+    let boot = |tree: Tree| -> Tree {
+        tree.into_iter().filter(|(path, _)| !path.starts_with(machine.0.path("boot"))).collect()
+    };
+    assert_same(&boot(machine.written()), &boot(before.clone()));
+    let paths = |tree: &Tree| tree.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(paths(&machine.written()), paths(&before));
+    assert!(fail(&mut machine.setup(&["--undo"])).contains("there is nothing to undo"));
+}
+
+#[test]
+fn on_fedora_s_layout_the_trial_stands_beside_dracut_s_initrd_and_the_layout_stays() {
+    let machine = Old::new();
+    let kernel = &machine.0.kernel;
+    fs::remove_dir_all(machine.0.path("boot/EFI")).unwrap();
+    machine.0.write("boot/grub2/grub.cfg", "blscfg\n");
+    machine.0.write("etc/default/grub", "GRUB_ENABLE_BLSCFG=true\n");
+    machine.0.write("boot/loader/entries.srel", "other\n");
+    machine.0.write("etc/kernel/install.conf", "# nothing is said\n");
+    machine.0.write(&format!("boot/vmlinuz-{kernel}"), "kernel");
+    machine.0.write(&format!("boot/initramfs-{kernel}.img"), "of dracut");
+    fs::remove_file(machine.0.entry()).unwrap();
+    machine.0.write(
+        &format!("boot/loader/entries/{TOKEN}-{kernel}.conf"),
+        &format!(
+            "title Fedora Linux ({kernel}) 44\nversion {kernel}\nlinux /vmlinuz-{kernel}\n\
+             initrd /initramfs-{kernel}.img $tuned_initrd\noptions root=UUID=1 ro $tuned_params\ngrub_class fedora\n"
+        ),
+    );
+    let before = machine.written();
+    let told = succeed(&mut machine.setup(&[]));
+    assert!(
+        told.contains("layout: other (/boot/loader/entries.srel)") && told.contains("GRUB with boot loader entries"),
+        "{told}"
+    );
+    let conf = fs::read_to_string(machine.0.path("etc/kernel/install.conf")).unwrap();
+    assert!(conf.starts_with("# nothing is said\n") && conf.ends_with("\ninitrd_generator=ocinitrd\n"), "{conf}");
+    assert!(!conf.contains("layout"), "{conf}");
+    assert_eq!(fs::read(machine.0.path(&format!("boot/initramfs-{kernel}.img"))).unwrap(), b"of dracut");
+    let entry = fs::read_to_string(machine.entry_of_trial()).unwrap();
+    let expected = format!(
+        "linux /vmlinuz-{kernel}\noptions root=UUID=1 ro $tuned_params\ngrub_class fedora\ninitrd /ocinitrd-trial-{kernel}.img\n"
+    );
+    assert!(entry.ends_with(&expected), "{entry}");
+    succeed(&mut machine.setup(&["--undo"]));
+    assert_same(&machine.written(), &before);
+}
+
+#[test]
+fn what_cannot_be_done_changes_nothing_and_says_why() {
+    let machine = Old::new();
+    let check = |words: &[&str], part: &str| {
+        let before = machine.written();
+        let told = fail(&mut machine.setup(words));
+        assert!(told.contains(part) && told.contains("error: "), "{part}: {told}");
+        assert_same(&machine.written(), &before);
+    };
+    let bases = machine.0.path("usr/lib/ocinitrd/bases");
+    fs::rename(&bases, machine.0.path("bases")).unwrap();
+    machine.0.write("etc/os-release", "ID=fedora\nVERSION_ID=44\n");
+    machine.0.write("usr/share/ocinitrd/images/fedora-44.toml", "");
+    check(&[], "there is no base in ");
+    check(&["--dry-run"], "build one with `ocinitrd build fedora-44 -t base -O /var/lib/ocinitrd/bases/fedora-44`");
+    machine.0.write("etc/ocinitrd/host.toml", "build = \"fedora-44\"\n");
+    let before = machine.written();
+    let told = succeed(&mut machine.setup(&["--dry-run"]));
+    assert!(
+        told.contains("no trial: there is no base in ") && told.contains("one of fedora-44 is built first"),
+        "{told}"
+    );
+    assert_same(&machine.written(), &before);
+    fs::remove_file(machine.0.path("etc/ocinitrd/host.toml")).unwrap();
+    fs::rename(machine.0.path("bases"), &bases).unwrap();
+
+    let conf = machine.0.path("etc/kernel/install.conf");
+    fs::rename(&conf, machine.0.path("etc/kernel/other.conf")).unwrap();
+    symlink("other.conf", &conf).unwrap();
+    check(&[], "is a symlink to other.conf, which setup does not replace");
+    fs::remove_file(&conf).unwrap();
+    fs::rename(machine.0.path("etc/kernel/other.conf"), &conf).unwrap();
+
+    fs::write(&conf, "layout=ostree\n").unwrap();
+    check(&[], "with layout=ostree (/etc/kernel/install.conf:1)");
+    fs::write(&conf, "layout=bls\n").unwrap();
+
+    machine.0.write("etc/dracut.conf.d/bad.conf", "hostonly=\0");
+    check(&["--dry-run"], "dracut.conf.d/bad.conf: it holds NUL bytes");
+    let bad = machine.0.path("etc/dracut.conf.d/bad.conf");
+    fs::File::create(&bad).unwrap().set_len(17 << 20).unwrap();
+    let told = fail(&mut machine.setup(&[]));
+    assert!(told.contains("bad.conf: setup has to read it") && told.contains("the most that is read"), "{told}");
+    fs::remove_file(&bad).unwrap();
+    succeed(Command::new("mkfifo").arg(&bad));
+    assert!(fail(&mut machine.setup(&[])).contains("it is a FIFO"));
+    fs::remove_file(&bad).unwrap();
+
+    // The machine needs what its kernel has not.
+    let module = machine.0.module_path("kernel/drivers/block/virtio_blk.ko.xz");
+    fs::remove_file(&module).unwrap();
+    check(&[], "virtio_blk");
+    check(&["-k", "6.0"], "the kernel 6.0 is not installed");
+}
+
+#[test]
+fn a_machine_without_kernel_install_or_its_plugin_is_told_what_to_install() {
+    let machine = Old::new();
+    fs::remove_file(machine.0.path("etc/kernel/install.d/50-ocinitrd.install")).unwrap();
+    let told = machine.setup(&["--json"]).output().unwrap();
+    assert_eq!(told.status.code(), Some(1));
+    let json: Value = serde_json::from_str(&stdout(&told)).unwrap();
+    assert!(json["problem"].as_str().unwrap().contains("50-ocinitrd.install"), "{json}");
+    assert!(stderr(&told).contains("the package ocinitrd-kernel-install"), "{}", stderr(&told));
+    fs::remove_file(machine.0.path("usr/bin/kernel-install")).unwrap();
+    assert!(fail(&mut machine.setup(&[])).contains("kernel-install(8) is not installed"));
+}
+
+#[test]
+fn what_was_edited_since_is_left_alone() {
+    let machine = Old::new();
+    succeed(&mut machine.setup(&[]));
+    machine.0.write("etc/ocinitrd/50-setup.toml", "modules = [\"zram\", \"loop\"]\n");
+    let edited = machine.written();
+    for words in [&["--undo"][..], &[]] {
+        let told = fail(&mut machine.setup(words));
+        assert!(told.contains("etc/ocinitrd/50-setup.toml was edited since setup wrote it"), "{told}");
+        assert_same(&machine.written(), &edited);
+    }
+    fs::remove_file(machine.0.path("etc/ocinitrd/50-setup.toml")).unwrap();
+    succeed(&mut machine.setup(&["--undo"]));
+    assert_eq!(fs::read_to_string(machine.0.path("etc/kernel/install.conf")).unwrap(), "layout=bls\n");
+}
+
+#[test]
+fn no_trial_and_no_entry_are_said() {
+    let machine = Old::new();
+    let told = succeed(&mut machine.setup(&["--no-trial"]));
+    assert!(told.contains("made and checked, not kept") && !machine.entry_of_trial().exists(), "{told}");
+    fs::remove_file(machine.0.path("boot/EFI/systemd/systemd-bootx64.efi")).unwrap();
+    let told = succeed(&mut machine.setup(&[]));
+    assert!(told.contains("no entry: the boot loader reads no entries"), "{told}");
+    assert!(machine.0.path(&format!("boot/ocinitrd-trial-{}.img", machine.0.kernel)).exists());
+}
+
+#[test]
+fn a_read_only_etc_and_a_user_without_rights_are_told() {
+    let machine = Old::new();
+    let before = machine.written();
+    let mut command = Command::new("unshare");
+    let script = "mount --bind $ETC $ETC && mount -o remount,bind,ro $ETC && exec \"$@\"";
+    command.args(["--mount", "--map-root-user", "sh", "-c", script, "sh"]).env("ETC", machine.0.path("etc"));
+    let setup = machine.setup(&[]);
+    let told = fail(command.arg(setup.get_program()).args(setup.get_args()));
+    assert!(told.contains("is on a file system that is read-only"), "{told}");
+    assert_same(&machine.written(), &before);
+
+    let mut command = Command::new(if is_root() { "setpriv" } else { "env" });
+    if is_root() {
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+    }
+    let program = machine.0.path("ocinitrd");
+    fs::copy(ocinitrd().get_program(), &program).unwrap();
+    fs::set_permissions(machine.0.path(""), fs::Permissions::from_mode(0o755)).unwrap();
+    let told = fail(command.arg(program).args(["kernel-install", "setup"]));
+    assert!(told.contains("run it as root, or with --dry-run"), "{told}");
+}
+
+/// A machine with the kernel-install of systemd 257 and dracut 106, whose configuration and boot partition are directories here.
+struct Trixie(tempfile::TempDir);
+
+impl Trixie {
+    fn new() -> Self {
+        let machine = Trixie(tempfile::tempdir().unwrap());
+        for directory in ["boot/EFI/systemd", "ocinitrd", "kernel/install.d", "dracut.conf.d", "lib/bases"] {
+            fs::create_dir_all(machine.path(directory)).unwrap();
+        }
+        fs::create_dir(machine.path("boot").join(TOKEN)).unwrap();
+        for (path, text) in [
+            ("machine-id", format!("{TOKEN}\n")),
+            ("boot/EFI/systemd/systemd-bootx64.efi", String::new()),
+            ("kernel/cmdline", "root=LABEL=root rw rd.luks.allow-discards\n".to_owned()),
+            ("kernel/install.conf", "layout=bls\n".to_owned()),
+            // dracut makes its least initrd, and the same one each time.
+            (
+                "dracut.conf.d/test.conf",
+                "dracutmodules=\"base\"\ncompress=\"cat\"\nreproducible=\"yes\"\nhostonly=\"no\"\n".to_owned(),
+            ),
+        ] {
+            fs::write(machine.path(path), text).unwrap();
+        }
+        for name in ["50-ocinitrd.install", "60-ocinitrd.install"] {
+            let shipped = checkout().join("packaging/kernel-install").join(name);
+            fs::copy(shipped, machine.path("kernel/install.d").join(name)).unwrap();
+        }
+        succeed(Command::new("cp").arg("-r").arg(base()).arg(machine.path("lib/bases/offline")));
+        machine
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    fn run(&self, words: &[&str]) -> Output {
+        let (modules, program) = (unpacked_kernel().0.join("usr/lib/modules"), PathBuf::from(ocinitrd().get_program()));
+        let own = |name: &str| self.path(name);
+        let mounts = [
+            (&*modules, "/usr/lib/modules:ro"),
+            (&*program, "/usr/bin/ocinitrd:ro"),
+            (&*own("boot"), "/boot"),
+            (&*own("kernel"), "/etc/kernel"),
+            (&*own("dracut.conf.d"), "/etc/dracut.conf.d:ro"),
+            (&*own("ocinitrd"), "/etc/ocinitrd"),
+            (&*own("lib"), "/var/lib/ocinitrd"),
+            (&*own("machine-id"), "/etc/machine-id:ro"),
+        ];
+        let container = Distribution::Trixie.container(&mounts).env("SOURCE_DATE_EPOCH", "1000000000");
+        // The boot partition is a directory and no partition.
+        let container = container.env("SYSTEMD_RELAX_ESP_CHECKS", "1").env("SYSTEMD_RELAX_XBOOTLDR_CHECKS", "1");
+        container.run(words).output().unwrap()
+    }
+
+    fn succeed(&self, words: &[&str]) -> String {
+        let output = self.run(words);
+        assert!(output.status.success(), "{words:?}: {}{}", stdout(&output), stderr(&output));
+        stdout(&output)
+    }
+
+    /// `kernel-install add`; returns the initrd of the entry.
+    fn add(&self) -> Vec<u8> {
+        let version = unpacked_kernel().1;
+        let image = format!("/usr/lib/modules/{version}/vmlinuz");
+        self.succeed(&["kernel-install", "--boot-path=/boot", "--esp-path=/boot", "add", version, &image]);
+        fs::read(self.path("boot").join(TOKEN).join(version).join("initrd")).unwrap()
+    }
+
+    /// Everything but times: kernel-install writes its files anew.
+    fn tree(&self) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+        tree(self.0.path()).into_iter().map(|(path, (mode, _, content))| (path, (mode, content))).collect()
+    }
+}
+
+#[test]
+fn with_the_real_kernel_install_and_dracut_of_debian_a_machine_moves_over_and_back() {
+    let machine = Trixie::new();
+    let version = unpacked_kernel().1;
+    let of_dracut = machine.add();
+    let before = machine.tree();
+    let setup = ["ocinitrd", "kernel-install", "setup", "-k", version];
+    let dry = machine.succeed(&[&setup[..], &["--dry-run"]].concat());
+    assert!(machine.tree() == before, "a dry run changes nothing");
+    for part in [
+        "systemd: 257\n",
+        "boot loader: systemd-boot\n",
+        "generators of initrds: dracut\n",
+        "/etc/kernel/cmdline  rd.luks.allow-discards\n    by hand: say rd.luks.options=discard",
+        "/etc/kernel/install.conf.d/90-ocinitrd.conf, which has kernel-install ask ocinitrd",
+        "    | scope = \"generic\"\n",
+    ] {
+        assert!(dry.contains(part), "{part}: {dry}");
+    }
+    assert_eq!(machine.succeed(&setup), dry);
+    assert!(machine.path(&format!("boot/loader/entries/a-ocinitrd-trial-{version}.conf")).exists());
+    assert_eq!(
+        fs::read(machine.path("boot").join(TOKEN).join(version).join("initrd")).unwrap(),
+        of_dracut,
+        "dracut's stays"
+    );
+
+    // From now on ours are made, and twice is as once.
+    let ours = machine.add();
+    assert!(ours.starts_with(&fs::read(base().join("base.cpio.zst")).unwrap()), "it is not ours");
+    assert_eq!(ours, fs::read(machine.path(&format!("boot/ocinitrd-trial-{version}.img"))).unwrap());
+    machine.succeed(&setup);
+
+    let undone = machine.succeed(&["ocinitrd", "kernel-install", "setup", "--undo"]);
+    assert!(undone.contains("put back: /etc/kernel/install.conf.d/90-ocinitrd.conf"), "{undone}");
+    assert!(machine.add() == of_dracut, "dracut makes it again");
+    let after = machine.tree();
+    let differing: Vec<&PathBuf> =
+        before.keys().chain(after.keys()).filter(|path| before.get(*path) != after.get(*path)).collect();
+    assert!(differing.is_empty(), "{differing:?}");
+}
