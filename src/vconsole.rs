@@ -26,6 +26,8 @@ const SETFONT: &str = "usr/bin/setfont";
 pub struct Kind {
     /// Its key: `KEYMAP`.
     pub key: &'static str,
+    /// What the kernel's command line calls it.
+    pub options: &'static [&'static str],
     /// The directory that its files are in.
     pub directory: &'static str,
     /// What those end in.
@@ -36,16 +38,41 @@ pub struct Kind {
 
 /// All kinds of settings that name files.
 pub const KINDS: [Kind; 5] = [
-    Kind { key: "KEYMAP", directory: KEYMAPS, endings: &["", ".kmap", ".map"], program: LOADKEYS },
-    Kind { key: "KEYMAP_TOGGLE", directory: KEYMAPS, endings: &["", ".kmap", ".map"], program: LOADKEYS },
-    Kind { key: "FONT", directory: "consolefonts", endings: &["", ".psfu", ".psf", ".cp", ".fnt"], program: SETFONT },
+    Kind {
+        key: "KEYMAP",
+        options: &["vconsole.keymap"],
+        directory: KEYMAPS,
+        endings: &["", ".kmap", ".map"],
+        program: LOADKEYS,
+    },
+    Kind {
+        key: "KEYMAP_TOGGLE",
+        options: &["vconsole.keymap_toggle", "vconsole.keymap.toggle"],
+        directory: KEYMAPS,
+        endings: &["", ".kmap", ".map"],
+        program: LOADKEYS,
+    },
+    Kind {
+        key: "FONT",
+        options: &["vconsole.font"],
+        directory: "consolefonts",
+        endings: &["", ".psfu", ".psf", ".cp", ".fnt"],
+        program: SETFONT,
+    },
     Kind {
         key: "FONT_MAP",
+        options: &["vconsole.font_map", "vconsole.font.map"],
         directory: "consoletrans",
         endings: &["", ".trans", "_to_uni.trans", ".acm"],
         program: SETFONT,
     },
-    Kind { key: "FONT_UNIMAP", directory: "unimaps", endings: &["", ".uni", ".sfm"], program: SETFONT },
+    Kind {
+        key: "FONT_UNIMAP",
+        options: &["vconsole.font_unimap", "vconsole.font.unimap"],
+        directory: "unimaps",
+        endings: &["", ".uni", ".sfm"],
+        program: SETFONT,
+    },
 ];
 
 impl Kind {

@@ -11,6 +11,7 @@ use super::answer;
 use super::built::built;
 use super::limits::{LimitOptions, with_hint};
 use crate::format::text::one_line;
+use crate::host::Console;
 use crate::machine::Machine;
 use crate::needs::{self, Answer, Demand, Derived, Holdings, NEEDS, Need};
 use crate::progress::Progress;
@@ -19,8 +20,9 @@ use crate::progress::Progress;
 ///
 /// With --host the machine itself tells what it needs: --host / before it is rebooted, --host DIR where its root is
 /// mounted with its /proc and /sys. Read are the mounts of /, /usr and what /etc/fstab has the initrd mount (x-initrd.mount);
-/// all that their devices lie on, with the drivers of the disks up to the processor; /etc/crypttab; and what the machine
-/// wakes up from (resume=, or the firmware's variable). Each need says what it is for.
+/// all that their devices lie on, with the drivers of the disks up to the processor; the tables of volumes, such as
+/// /etc/crypttab; what the machine wakes up from (resume=, or the firmware's variable); and its own files that name or open any of
+/// this, such as /etc/hostname for an array of md. Each need says what it is for.
 ///
 /// With --needs a person names them: kinds of disks, volumes or file systems, such as lvm, luks or ext4; --list has them all.
 /// Both go together.
@@ -82,11 +84,14 @@ pub fn run(arguments: &Arguments, _progress: &Progress) -> Result<ExitCode> {
         answer::print(write_list)?;
         return Ok(ExitCode::SUCCESS);
     };
-    let Derived { wants, notes } = derived(arguments)?;
+    let derived = derived(arguments)?;
     let initrd = initrd(output, arguments.kernel_version.as_deref())?;
     let holdings = Holdings::of_initrd(&initrd, &arguments.limits.limits()).map_err(with_hint);
     let holdings = holdings.with_context(|| format!("reading {}", initrd.display()))?;
-    let needs: Vec<Answer> = wants.iter().map(|wanted| holdings.check(wanted)).collect();
+    let needs: Vec<Answer> = derived.wants.iter().map(|wanted| holdings.check(wanted)).collect();
+    let missed = derived.missed(&holdings);
+    let keymaps = keymaps(arguments, &derived, &holdings)?;
+    let notes = derived.notes.into_iter().chain(missed).chain(keymaps).collect();
     let answers = Answers { ok: needs.iter().all(Answer::ok), needs, notes };
     answer::print(
         |output| if arguments.json { answer::write_json(output, &answers) } else { write_text(output, &answers) },
@@ -107,6 +112,14 @@ fn derived(arguments: &Arguments) -> Result<Derived> {
         derived.wants.add(Demand::Need(need));
     }
     Ok(derived)
+}
+
+/// What is to be said of the keymap of who types a passphrase.
+fn keymaps(arguments: &Arguments, derived: &Derived, holdings: &Holdings) -> Result<Vec<String>> {
+    match &arguments.host {
+        Some(root) if derived.somebody_types() => Ok(Console::read(root)?.remarks(holdings, true)),
+        _ => Ok(Vec::new()),
+    }
 }
 
 fn initrd(output: &Path, kernel_version: Option<&str>) -> Result<PathBuf> {

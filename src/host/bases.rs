@@ -137,6 +137,11 @@ impl Base {
         Ok(listed.path.in_directory(&self.directory))
     }
 
+    /// The digest of its segment.
+    pub(super) fn digest(&self) -> Digest {
+        self.digest
+    }
+
     /// Appends its segment to an initrd.
     pub(super) fn append(&self, assembler: &mut Assembler<impl Write>) -> Result<()> {
         let mut segment = &self.segment;

@@ -1,5 +1,7 @@
-//! The keymap and the font that `/etc/vconsole.conf` of a machine names ([`crate::vconsole`]): the settings in, the files that
-//! loadkeys(1) and setfont(8) read out.
+//! The keymap and the font that a machine's console has ([`crate::vconsole`]): the settings in, the files that loadkeys(1) and
+//! setfont(8) read out.
+//!
+//! They are set by `/etc/vconsole.conf`, by the kernel's command line, or, on Debian, by `/etc/default/keyboard` ([`keyboard`]).
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,13 +11,17 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::format::compress::Members;
+use crate::machine;
+use crate::needs::Holdings;
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
-use crate::vconsole::{self, CONFIGURATION, DATA, INCLUDED, KEYMAPS, KINDS};
+use crate::vconsole::{self, CONFIGURATION, DATA, INCLUDED, KEYMAPS, KINDS, Kind, SETUP};
+
+mod keyboard;
 
 /// What is set.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Setting {
-    /// As it is written: `KEYMAP=de`.
+    /// As it is written, and where: `KEYMAP=de of /etc/vconsole.conf`.
     pub text: String,
     /// What is looked for: `de`.
     pub value: String,
@@ -41,29 +47,60 @@ impl Console {
     ///
     /// # Errors
     /// Fails when a file that is there cannot be read.
-    pub(super) fn read(root: &Path) -> Result<Self> {
-        let path = root.join(CONFIGURATION);
-        let text = match regular_file::read_text(&path, TEXT_LIMIT_BYTES) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Console::default()),
-            read => read.with_context(|| format!("reading {}", path.display()))?,
-        };
+    pub fn read(root: &Path) -> Result<Self> {
+        let text = text_of(root, CONFIGURATION)?.unwrap_or_default();
         let mut console = Console::default();
         let mut seen = BTreeSet::new();
         for kind in &KINDS {
-            let Some(value) = kind.value(&text) else { continue };
-            let found = find(root, kind.directory, &value, kind.endings)?;
-            console.settings.push(Setting {
-                text: format!("{}={value}", kind.key),
-                value,
-                directory: kind.directory,
-                program: kind.program,
-                is_there: !found.is_empty(),
-            });
-            for path in found {
-                console.add(root, path, kind.is_keymap(), &mut seen)?;
+            if let Some(value) = kind.value(&text) {
+                let text = format!("{}={value} of /{CONFIGURATION}", kind.key);
+                console.set(root, kind, value, text, &mut seen)?;
+            }
+            for option in kind.options {
+                let values: BTreeSet<String> = machine::kernel_option(root, option)?.into_iter().collect();
+                for value in values.into_iter().filter(|value| !value.is_empty()) {
+                    let text = format!("{option}={value} on the kernel's command line");
+                    console.set(root, kind, value, text, &mut seen)?;
+                }
             }
         }
+        if !text.lines().any(|line| line.trim().starts_with("KEYMAP=")) {
+            console.add_keyboard(root, &text, &mut seen)?;
+        }
         Ok(console)
+    }
+
+    /// Sets what Debian says of the keyboard: there no file names a keymap of the console.
+    fn add_keyboard(&mut self, root: &Path, settings: &str, seen: &mut BTreeSet<PathBuf>) -> Result<()> {
+        let Some((layout, keymap)) = keyboard::keymap(root)? else { return Ok(()) };
+        let text = format!("{settings}\n# Of {}: {layout}\nKEYMAP={keymap}\n", keyboard::CONFIGURATION);
+        self.files.push((CONFIGURATION.into(), text.into_bytes()));
+        self.set(root, &KINDS[0], keymap, format!("{layout} of {}", keyboard::CONFIGURATION), seen)
+    }
+
+    /// Sets a kind of setting; `text` says what, and who says so.
+    fn set(
+        &mut self,
+        root: &Path,
+        kind: &Kind,
+        value: String,
+        text: String,
+        seen: &mut BTreeSet<PathBuf>,
+    ) -> Result<()> {
+        let found = find(root, kind.directory, &value, kind.endings)?;
+        self.settings.push(Setting {
+            text,
+            value,
+            directory: kind.directory,
+            program: kind.program,
+            is_there: !found.is_empty(),
+        });
+        found.into_iter().try_for_each(|path| self.add(root, path, kind.is_keymap(), seen))
+    }
+
+    /// What a person should know of settings that an initrd with these files does not follow, a line each.
+    pub fn remarks(&self, holdings: &Holdings, somebody_types: bool) -> Vec<String> {
+        remarks(&self.settings, holdings, somebody_types)
     }
 
     /// Adds a file, and what it includes if it is a keymap.
@@ -86,6 +123,45 @@ impl Console {
     }
 }
 
+/// The text of a file, if it is there.
+fn text_of(root: &Path, path: &str) -> Result<Option<String>> {
+    let path = root.join(path);
+    match regular_file::read_text(&path, TEXT_LIMIT_BYTES) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        read => Ok(Some(read.with_context(|| format!("reading {}", path.display()))?)),
+    }
+}
+
+fn remarks(settings: &[Setting], holdings: &Holdings, somebody_types: bool) -> Vec<String> {
+    let has = |path: &str| holdings.paths().any(|held| held == path);
+    let mut remarks = Vec::new();
+    for Setting { text, value, directory, program, is_there } in settings {
+        let is_felt = somebody_types && *directory == KEYMAPS;
+        let keys = if is_felt { "; until then a passphrase is typed on other keys" } else { "" };
+        let programs: Vec<String> =
+            [SETUP, *program].iter().filter(|path| !has(path)).map(|path| format!("/{path}")).collect();
+        if !programs.is_empty() {
+            remarks.push(format!(
+                "{text} does not count in the initrd, since the base has no {}: build it with --profile vconsole{keys}",
+                programs.join(" and no ")
+            ));
+        } else if !is_there && !holdings.paths().any(|path| is_of(path, directory, value)) {
+            remarks.push(format!(
+                "{text} is in no directory {directory} of this machine or of the base: install the package that has it, kbd-misc \
+                 or kbd-legacy{keys}"
+            ));
+        }
+    }
+    remarks
+}
+
+/// Whether a file is one that the value names.
+fn is_of(path: &str, directory: &str, value: &str) -> bool {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    path.split('/').any(|part| part == directory)
+        && name.strip_prefix(value).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_']))
+}
+
 /// All files of that name: which of several is taken is the program's to decide.
 fn find(root: &Path, directory: &str, name: &str, endings: &[&str]) -> Result<Vec<PathBuf>> {
     let fits = |path: &Path| {
@@ -94,7 +170,9 @@ fn find(root: &Path, directory: &str, name: &str, endings: &[&str]) -> Result<Ve
     };
     let mut found = Vec::new();
     if let Some(inside) = name.strip_prefix('/') {
-        found.extend(Some(root.join(inside)).filter(|path| path.is_file()));
+        // It goes in without its compression, and is named so.
+        let paths = [inside.to_owned(), format!("{inside}.gz")].map(|inside| root.join(inside));
+        found.extend(paths.into_iter().find(|path| path.is_file()));
         return Ok(found);
     }
     for place in DATA.map(|place| root.join(place).join(directory)).iter().filter(|place| place.is_dir()) {
@@ -162,7 +240,8 @@ mod tests {
         );
         assert_eq!(console.files[0].1, b"include \"qwertz\"\n");
         assert!(console.settings.iter().all(|setting| setting.is_there));
-        assert_eq!((console.settings[0].text.as_str(), console.settings[1].program), ("KEYMAP=de", "usr/bin/setfont"));
+        let said = (console.settings[0].text.as_str(), console.settings[1].program);
+        assert_eq!(said, ("KEYMAP=de of /etc/vconsole.conf", "usr/bin/setfont"));
     }
 
     #[test]
@@ -175,5 +254,61 @@ mod tests {
         assert!(!console.settings[0].is_there && console.files.is_empty());
         root.write("etc/vconsole.conf", "KEYMAP=/etc/my.map\n").write("etc/my.map", "keycode 1 = Escape\n");
         assert_eq!(paths(&Console::read(root.path()).unwrap()), ["etc/my.map"]);
+    }
+
+    #[test]
+    fn the_command_line_names_keymaps_too() {
+        let root = Fixture::new();
+        root.write(
+            "proc/cmdline",
+            "root=/dev/sda2 vconsole.keymap=fr rd.vconsole.font=eurlatgr vconsole.font=eurlatgr\n",
+        );
+        root.write("usr/lib/kbd/keymaps/i386/fr.map", "keycode 1 = Escape\n");
+        root.write("usr/lib/kbd/consolefonts/eurlatgr.psfu", "font");
+        let console = Console::read(root.path()).unwrap();
+        assert_eq!(paths(&console), ["usr/lib/kbd/keymaps/i386/fr.map", "usr/lib/kbd/consolefonts/eurlatgr.psfu"]);
+        assert_eq!(console.settings[0].text, "vconsole.keymap=fr on the kernel's command line");
+    }
+
+    #[test]
+    fn debian_s_keyboard_becomes_a_keymap_of_the_console() {
+        let root = Fixture::new();
+        root.write("etc/default/keyboard", "XKBMODEL=\"pc105\"\nXKBLAYOUT=\"us\"\nXKBVARIANT=\"\"\n");
+        assert!(Console::read(root.path()).unwrap().settings.is_empty(), "it is what the kernel has");
+        root.write("etc/default/keyboard", "XKBLAYOUT=\"de\"\nXKBVARIANT=\"nodeadkeys\"\n");
+        root.write("usr/share/keymaps/xkb/de-nodeadkeys.map", "keycode 1 = Escape\n");
+        let console = Console::read(root.path()).unwrap();
+        assert_eq!(paths(&console), ["etc/vconsole.conf", "usr/share/keymaps/xkb/de-nodeadkeys.map"]);
+        assert!(console.files[0].1.ends_with(b"\nKEYMAP=de-nodeadkeys\n"));
+        assert_eq!(console.settings[0].text, "XKBLAYOUT=de of /etc/default/keyboard");
+        // What console-setup made of it is the same keymap.
+        root.write("etc/console-setup/cached_UTF-8_del.kmap", "keycode 1 = Escape\n");
+        let console = Console::read(root.path()).unwrap();
+        assert_eq!(paths(&console), ["etc/vconsole.conf", "etc/console-setup/cached_UTF-8_del.kmap"]);
+        root.write("etc/vconsole.conf", "KEYMAP=fr\n");
+        assert_eq!(Console::read(root.path()).unwrap().settings.len(), 1, "who names a keymap means it");
+    }
+
+    fn remarks_of(is_there: bool, paths: &[&str]) -> Vec<String> {
+        let setting = Setting {
+            text: "KEYMAP=de of /etc/vconsole.conf".to_owned(),
+            value: "de".to_owned(),
+            directory: "keymaps",
+            program: "usr/bin/loadkeys",
+            is_there,
+        };
+        remarks(&[setting], &Holdings::new(paths.iter().map(|path| (*path).to_owned()), ""), true)
+    }
+
+    #[test]
+    fn a_keymap_takes_the_programs_and_a_file_of_the_machine_or_of_the_base() {
+        let programs = ["usr/lib/systemd/systemd-vconsole-setup", "usr/bin/loadkeys"];
+        assert!(remarks_of(true, &programs).is_empty());
+        assert!(remarks_of(false, &programs)[0].contains("in no directory keymaps"));
+        let with = |path| remarks_of(false, &[&programs[..], &[path]].concat());
+        assert!(with("usr/lib/kbd/keymaps/xkb/de.map.gz").is_empty());
+        assert_eq!(with("usr/lib/kbd/keymaps/xkb/de-nodeadkeys.map.gz").len(), 1);
+        let said = &remarks_of(true, &programs[..1])[0];
+        assert!(said.contains("has no /usr/bin/loadkeys: build") && said.ends_with("typed on other keys"), "{said}");
     }
 }

@@ -5,7 +5,6 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use super::configuration::Scope;
 use super::files::{self, Elsewhere};
 use super::module_settings::{Configured, ModuleSettings};
 use super::record::{Record, RecordedModule};
@@ -27,8 +26,6 @@ pub(super) struct MachineKernel {
 pub(super) struct SelectedKernel {
     /// The modules with their index, and the firmware.
     pub tree: Tree,
-    /// How many modules that are.
-    pub count: usize,
     /// The configuration that goes with them.
     pub configured: Configured,
     /// What a person should know, a line each.
@@ -53,7 +50,8 @@ impl MachineKernel {
         self.settings.loaded().collect()
     }
 
-    /// Leaves what the patterns select, with its index, and notes it in `record`. `needed` are the modules that the machine needs.
+    /// Leaves what the patterns select, with its index, and notes it in `record`. `needed` are the modules that the machine
+    /// needs, `in_use` those that count where others went in for what may come.
     ///
     /// # Errors
     /// Fails when a module cannot be read, and when one that is needed cannot be loaded.
@@ -62,10 +60,14 @@ impl MachineKernel {
         patterns: &Patterns,
         firmware: &FirmwarePatterns,
         needed: &[&str],
-        (scope, epoch): (Scope, u64),
+        (in_use, epoch): (Option<&BTreeSet<String>>, u64),
         record: &mut Record,
     ) -> Result<SelectedKernel> {
-        let selected = modules::select_with(&self.available, &self.tree, patterns, firmware, &self.settings.settings)?;
+        let mut selected =
+            modules::select_with(&self.available, &self.tree, patterns, firmware, &self.settings.settings)?;
+        if let Some(in_use) = in_use {
+            selected.forget_missing_of_others(in_use);
+        }
         let kernel_version = &self.version;
         if let Some(missing) = modules::missing_below(&selected, needed) {
             bail!(
@@ -80,16 +82,16 @@ impl MachineKernel {
         warnings.extend(modules::warnings(&selected, "install its package"));
         warnings.extend(settings_warnings(&selected, modprobe, needed));
         warnings.extend(modules::dangling_firmware(&selected, &self.tree));
-        // A generic selection has hundreds, of devices that nobody has here.
-        if scope == Scope::Host {
-            warnings.extend(modules::missing_firmware(&selected));
+        // What is not in use, in a generic selection or for what may come, has hundreds, of devices that nobody has here.
+        if let Some(in_use) = in_use {
+            warnings.extend(modules::missing_firmware(&selected, in_use));
         }
         let configured = self.settings.configured(&selected);
         self.note(&selected, &configured, record);
         let index = modules::index(&self.available, &selected)?;
         modules::prune(&mut self.tree, kernel_version, &selected, index, epoch)?;
         self.tree.set_times(epoch);
-        Ok(SelectedKernel { count: selected.modules.len(), tree: self.tree, configured, warnings })
+        Ok(SelectedKernel { tree: self.tree, configured, warnings })
     }
 
     fn note(&self, selected: &Selection, configured: &Configured, record: &mut Record) {

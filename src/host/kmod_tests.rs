@@ -14,7 +14,6 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use tempfile::TempDir;
 
-use super::configuration::Scope;
 use super::kernel::{MachineKernel, SelectedKernel};
 use super::record::Record;
 use crate::format::digest::Digest;
@@ -121,7 +120,7 @@ impl Root {
         let mut record = Record::new(KERNEL, "base", Digest::of(b""));
         let kernel = MachineKernel::open(self.0.path(), KERNEL).unwrap();
         let firmware = FirmwarePatterns::parse(&[]).unwrap();
-        let selected = kernel.select(&patterns, &firmware, &["needed"], (Scope::Generic, 0), &mut record).unwrap();
+        let selected = kernel.select(&patterns, &firmware, &["needed"], (None, 0), &mut record).unwrap();
         (selected, record)
     }
 }

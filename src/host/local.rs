@@ -1,104 +1,221 @@
 //! The machine's own segment: what its initrd has to know of it, which may be secret.
 //!
-//! The lines of `/etc/crypttab` that have `x-initrd.attach`, with the keys and headers that they name; the configuration of
-//! arrays, paths and the console; and what the administrator names.
+//! The lines of `/etc/crypttab`, `/etc/integritytab` and `/etc/veritytab` that have `x-initrd.attach`, with the keys and headers
+//! that they name; the files that programs of the initrd read ([`crate::machine::own_files`]); keymaps and fonts; and what the
+//! administrator names. Each is listed with the reason.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use serde::Serialize;
 
 use super::configuration::Configuration;
 use super::console::Console;
 use super::files::{self, Follow};
-use crate::machine::crypttab;
+use crate::format::digest::Digest;
+use crate::machine::crypttab::{self, CRYPTTAB, Table};
+use crate::machine::{KEYS, OwnFile};
 use crate::needs::{Demand, Derived};
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
-use crate::tree::{Content, Entry, Kind, Tree};
-
-const CRYPTTAB: &str = "etc/crypttab";
-
-/// Where the key of a volume is, by the volume's name, if its line names none.
-const KEYS: &str = "/etc/cryptsetup-keys.d";
+use crate::tree::{Content, Entry, Kind, Tree, TreePath, is_within};
 
 /// What are symlinks to directories in `/usr`.
 const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
 
-/// What goes in where it is there.
-const USUAL: [&str; 5] =
-    ["/etc/vconsole.conf", "/etc/mdadm.conf", "/etc/mdadm/mdadm.conf", "/etc/multipath.conf", "/etc/multipath"];
+/// What others may read of a file.
+const READ_BY_OTHERS: u32 = 0o004;
 
-/// The tree, if anything is in it, with every time set to `epoch` in seconds.
+/// Settings of LVM that count before those of lvm.conf. The machine's take the place of the base's, which have this one.
+const LVM_LOCAL: &str = "/etc/lvm/lvmlocal.conf";
+const NO_MONITORING: &str =
+    "\n# Of the initrd: a daemon that watches volumes would end with it.\nactivation {\n\tmonitoring = 0\n}\n";
+
+/// The machine's own files in an initrd.
+#[derive(Debug, Default)]
+pub(super) struct Local {
+    /// The tree, if anything is in it.
+    pub(super) tree: Option<Tree>,
+    /// Its files, by their paths.
+    pub(super) files: Vec<LocalFile>,
+}
+
+/// A file of the machine in its initrd.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct LocalFile {
+    /// Where it is, on the machine and in the initrd.
+    pub path: String,
+    /// Why it is there: who reads it.
+    pub reason: String,
+    /// What it holds, unless that is secret.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<Digest>,
+    /// Whether it is a key, or nobody but root and a group may read it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub secret: bool,
+}
+
+/// Why a file, or all below a directory, is there.
+#[derive(Clone, Debug)]
+struct Reason {
+    text: String,
+    is_secret: bool,
+}
+
+impl Reason {
+    fn open(text: impl Into<String>) -> Self {
+        Reason { text: text.into(), is_secret: false }
+    }
+
+    fn secret(text: impl Into<String>) -> Self {
+        Reason { text: text.into(), is_secret: true }
+    }
+}
+
+/// Gathers the files, with every time set to `epoch` in seconds.
 ///
 /// # Errors
 /// Fails when a file that is named cannot be read.
-pub(super) fn tree(
+pub(super) fn files(
     root: &Path,
     configuration: &Configuration,
     needs: &Derived,
     console: &Console,
     epoch: u64,
-) -> Result<Option<Tree>> {
-    let mut tree = Tree::new();
+) -> Result<Local> {
+    let mut gathered = Gathered { root, tree: Tree::new(), reasons: BTreeMap::new() };
+    for file in &needs.own_files {
+        gathered.add_own(file)?;
+    }
     for (path, bytes) in &console.files {
-        add_parents(&mut tree, root, path)?;
-        tree.add_file(path.as_os_str().as_bytes(), Content::from_bytes(bytes.clone()), 0o644, 0)?;
+        let reason = Reason::open("read by loadkeys or setfont, for the console");
+        gathered.add_bytes(path.as_os_str().as_bytes(), bytes.clone(), 0o644, reason)?;
     }
-    add_crypttab(&mut tree, root)?;
-    // Keys of volumes below the root that crypttab or the kernel's options name. Of crypttab its own lines are there already.
-    let files = needs.wants.iter().filter_map(|wanted| match &wanted.demand {
-        Demand::File(path) if path != crypttab::PATH => Some(Path::new(path)),
-        _ => None,
-    });
-    for path in files.filter(|path| below(root, path).is_file()) {
-        add(&mut tree, root, path)?;
+    for table in crypttab::TABLES {
+        gathered.add_table(table)?;
     }
-    for path in USUAL.map(Path::new).into_iter().filter(|path| below(root, path).exists()) {
-        add(&mut tree, root, path)?;
-    }
+    gathered.add_demanded(needs)?;
     for path in &configuration.files {
-        add(&mut tree, root, path).with_context(|| format!("{} is named in files of /etc/ocinitrd", path.display()))?;
+        let named = format!("{} is named in files of /etc/ocinitrd", path.display());
+        gathered.add(path, Reason::open("named in files of /etc/ocinitrd")).context(named)?;
     }
-    if tree.is_empty() {
-        return Ok(None);
-    }
-    tree.add_missing_parents(epoch)?;
-    tree.set_times(epoch);
-    Ok(Some(tree))
+    gathered.finish(epoch)
 }
 
-fn add_crypttab(tree: &mut Tree, root: &Path) -> Result<()> {
-    let path = root.join(CRYPTTAB);
-    if !path.exists() {
-        return Ok(());
-    }
-    let text =
-        regular_file::read_text(&path, TEXT_LIMIT_BYTES).with_context(|| format!("reading {}", path.display()))?;
-    let lines = crypttab::lines(&text).filter(|(line, _)| line.is_for_initrd());
-    let mut kept = String::new();
-    for (line, written) in lines {
-        kept += &format!("{written}\n");
-        let usual = format!("{KEYS}/{}.key", line.name);
-        let usual = Some(usual.as_str()).filter(|path| line.key.is_none() && below(root, Path::new(path)).exists());
-        for file in line.files().chain(usual) {
-            add_key(tree, root, Path::new(file)).with_context(|| {
-                format!("the volume {} of /etc/crypttab, which the initrd opens, needs it", line.name)
-            })?;
+struct Gathered<'a> {
+    root: &'a Path,
+    tree: Tree,
+    reasons: BTreeMap<TreePath, Reason>,
+}
+
+impl Gathered<'_> {
+    fn finish(mut self, epoch: u64) -> Result<Local> {
+        if self.tree.is_empty() {
+            return Ok(Local::default());
         }
+        self.tree.add_missing_parents(epoch)?;
+        self.tree.set_times(epoch);
+        let files = self.listed()?;
+        Ok(Local { tree: Some(self.tree), files })
     }
-    if !kept.is_empty() {
-        tree.add_file(CRYPTTAB.as_bytes(), Content::from_bytes(kept.into_bytes()), 0o600, 0)?;
-    }
-    Ok(())
-}
 
-/// Adds a key or a header, which is never a directory.
-fn add_key(tree: &mut Tree, root: &Path, path: &Path) -> Result<()> {
-    let is_directory = below(root, path).is_dir();
-    ensure!(!is_directory, "{} is no file, but a directory", path.display());
-    add(tree, root, path)
+    fn listed(&self) -> Result<Vec<LocalFile>> {
+        let mut files = Vec::new();
+        for (path, entry) in self.tree.iter().filter(|(_, entry)| matches!(entry.kind, Kind::File(_))) {
+            // Of a file that two ask for, the nearest says why.
+            let above = |reason: &&TreePath| *reason == path || is_within(path, reason);
+            let reason = self.reasons.keys().filter(above).max_by_key(|reason| reason.len());
+            let reason = reason.and_then(|reason| self.reasons.get(reason)).context("each file has a reason")?;
+            let secret = reason.is_secret || entry.permissions & READ_BY_OTHERS == 0;
+            let shown = format!("/{}", String::from_utf8_lossy(path));
+            let bytes = || self.tree.content(path).context("a file has content")?.read_all().context("it is in memory");
+            let sha256 = if secret { None } else { Some(Digest::of(&bytes()?)) };
+            files.push(LocalFile { path: shown, reason: reason.text.clone(), sha256, secret });
+        }
+        Ok(files)
+    }
+
+    fn add_own(&mut self, file: &OwnFile) -> Result<()> {
+        let path = Path::new(&file.path);
+        let text = format!("read by {}", file.reader.program());
+        let reason = if file.reader.has_secrets() { Reason::secret(text) } else { Reason::open(text) };
+        let on_machine = below(self.root, path);
+        if fs::read_link(&on_machine).is_ok_and(|target| target == Path::new("/dev/null")) {
+            // An empty file hides one of its name just as well.
+            return self.add_bytes(merged(path).as_os_str().as_bytes(), Vec::new(), 0o644, reason);
+        }
+        if file.path == LVM_LOCAL {
+            let text = regular_file::read_text(&on_machine, TEXT_LIMIT_BYTES);
+            let text = text.with_context(|| format!("reading {}", on_machine.display()))? + NO_MONITORING;
+            return self.add_bytes(merged(path).as_os_str().as_bytes(), text.into_bytes(), 0o644, reason);
+        }
+        self.add(path, reason)
+    }
+
+    fn add_bytes(&mut self, path: &[u8], bytes: Vec<u8>, mode: u32, reason: Reason) -> Result<()> {
+        self.tree.add_file(path, Content::from_bytes(bytes), mode, 0)?;
+        self.reasons.insert(path.to_vec(), reason);
+        Ok(())
+    }
+
+    /// The lines of a table that are for the initrd, and the files that they name.
+    fn add_table(&mut self, table: &Table) -> Result<()> {
+        let path = below(self.root, Path::new(table.path));
+        if !path.exists() {
+            return Ok(());
+        }
+        let text =
+            regular_file::read_text(&path, TEXT_LIMIT_BYTES).with_context(|| format!("reading {}", path.display()))?;
+        let lines = table.lines(&text).filter(|(line, _)| line.is_for_initrd());
+        let mut kept = String::new();
+        for (line, written) in lines {
+            kept += &format!("{written}\n");
+            let usual = format!("{KEYS}/{}.key", line.name);
+            let has_usual = table.path == CRYPTTAB.path && line.key.is_none();
+            let usual = Some(usual.as_str()).filter(|path| has_usual && below(self.root, Path::new(path)).exists());
+            for file in line.files().chain(usual) {
+                self.add_key(Path::new(file), &line.name).with_context(|| {
+                    format!("the volume {} of {}, which the initrd opens, needs it", line.name, table.path)
+                })?;
+            }
+        }
+        if !kept.is_empty() {
+            let reason = Reason::secret("read by systemd, which opens the volumes of its lines");
+            self.add_bytes(merged(Path::new(table.path)).as_os_str().as_bytes(), kept.into_bytes(), 0o600, reason)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a key, a header or the like, which is never a directory.
+    fn add_key(&mut self, path: &Path, volume: &str) -> Result<()> {
+        let is_directory = below(self.root, path).is_dir();
+        ensure!(!is_directory, "{} is no file, but a directory", path.display());
+        self.add(path, Reason::secret(format!("a key, a header or the like of the volume {volume}")))
+    }
+
+    /// Keys of volumes below the root that a table or the kernel's options name. Of tables their own lines are there already.
+    fn add_demanded(&mut self, needs: &Derived) -> Result<()> {
+        let demanded = needs.wants.iter().filter_map(|wanted| match &wanted.demand {
+            Demand::File(path) if crypttab::TABLES.iter().all(|table| table.path != path) => Some(Path::new(path)),
+            _ => None,
+        });
+        for path in demanded.filter(|path| below(self.root, path).is_file()) {
+            if self.tree.get(merged(path).as_os_str().as_bytes()).is_none() {
+                self.add(path, Reason::secret("a key, a header or the like of a volume"))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds a file or a directory of the machine, and where it is a symlink what that leads to.
+    fn add(&mut self, path: &Path, reason: Reason) -> Result<()> {
+        let inside = merged(path);
+        self.reasons.insert(inside.as_os_str().as_bytes().to_vec(), reason);
+        add(&mut self.tree, self.root, path)
+    }
 }
 
 /// More than a file has that is to lie in memory at every boot: 256 MiB.
@@ -153,7 +270,13 @@ fn merged(path: &Path) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::machine::{self, fixture::Fixture};
+
+    /// The files of a machine whose needs are not known, as in an installer.
+    fn of_machine(root: &Fixture) -> Local {
+        let needs = Derived { own_files: machine::own_files(root.path()).unwrap(), ..Derived::default() };
+        files(root.path(), &Configuration::default(), &needs, &Console::default(), 0).unwrap()
+    }
 
     fn text(tree: &Tree, path: &str) -> String {
         String::from_utf8(tree.content(path.as_bytes()).unwrap().read_all().unwrap()).unwrap()
@@ -173,7 +296,9 @@ mod tests {
         root.write("etc/mdadm.conf", "ARRAY");
         let mut needs = Derived::default();
         needs.wants.add_for(Demand::File(crypttab::PATH.to_owned()), None, "/");
-        let tree = tree(root.path(), &Configuration::default(), &needs, &Console::default(), 5).unwrap().unwrap();
+        needs.own_files = machine::own_files(root.path()).unwrap();
+        let local = files(root.path(), &Configuration::default(), &needs, &Console::default(), 5).unwrap();
+        let tree = local.tree.unwrap();
         let crypttab = text(&tree, "etc/crypttab");
         assert!(crypttab.contains("root UUID=1") && crypttab.contains("usb UUID=3") && !crypttab.contains("home"));
         assert_eq!((text(&tree, "etc/root.key"), text(&tree, "etc/root.header")), ("secret".into(), "header".into()));
@@ -188,7 +313,7 @@ mod tests {
     fn a_key_that_is_not_there_is_named_with_its_volume() {
         let root = Fixture::new();
         root.write("etc/crypttab", "root UUID=1 /etc/root.key x-initrd.attach\n");
-        let of_crypttab = || tree(root.path(), &Configuration::default(), &Derived::default(), &Console::default(), 0);
+        let of_crypttab = || files(root.path(), &Configuration::default(), &Derived::default(), &Console::default(), 0);
         let error = format!("{:#}", of_crypttab().unwrap_err());
         assert!(error.contains("the volume root of /etc/crypttab") && error.contains("/etc/root.key"), "{error}");
         root.directory("etc/root.key");
@@ -202,9 +327,10 @@ mod tests {
         root.write("usr/lib/firmware/x.bin", "x").write("root/.netrc", "y");
         std::os::unix::fs::symlink("usr/lib", root.path().join("lib")).unwrap();
         fs::set_permissions(root.path().join("root"), fs::Permissions::from_mode(0o700)).unwrap();
-        let files = vec!["/lib/firmware/x.bin".into(), "/root/.netrc".into()];
-        let configuration = Configuration { files, ..Configuration::default() };
-        let tree = tree(root.path(), &configuration, &Derived::default(), &Console::default(), 0).unwrap().unwrap();
+        let named = vec!["/lib/firmware/x.bin".into(), "/root/.netrc".into()];
+        let configuration = Configuration { files: named, ..Configuration::default() };
+        let local = files(root.path(), &configuration, &Derived::default(), &Console::default(), 0).unwrap();
+        let tree = local.tree.unwrap();
         assert!(tree.get(b"lib").is_none(), "it would hide the symlink");
         assert_eq!(text(&tree, "usr/lib/firmware/x.bin"), "x");
         assert_eq!(tree.get(b"root").unwrap().permissions, 0o700);
@@ -212,10 +338,59 @@ mod tests {
 
     #[test]
     fn a_machine_that_says_nothing_has_no_such_segment() {
-        assert!(
-            tree(Fixture::new().path(), &Configuration::default(), &Derived::default(), &Console::default(), 0)
-                .unwrap()
-                .is_none()
-        );
+        let local =
+            files(Fixture::new().path(), &Configuration::default(), &Derived::default(), &Console::default(), 0)
+                .unwrap();
+        assert!(local.tree.is_none() && local.files.is_empty());
+    }
+
+    #[test]
+    fn volumes_with_checksums_and_verified_ones_have_their_tables_too() {
+        let root = Fixture::new();
+        root.write("etc/integritytab", "root PARTLABEL=root /etc/i.key x-initrd.attach\nhome /dev/sdb\n");
+        root.write("etc/veritytab", "usr /dev/sda1 /dev/sda2 4f3a root-hash-signature=/etc/usr.p7s,x-initrd.attach\n");
+        root.write("etc/i.key", "secret").write("etc/usr.p7s", "signature");
+        root.write("etc/cryptsetup-keys.d/usr.key", "not of this table");
+        let tree = of_machine(&root).tree.unwrap();
+        assert_eq!(text(&tree, "etc/integritytab"), "root PARTLABEL=root /etc/i.key x-initrd.attach\n");
+        assert!(text(&tree, "etc/veritytab").starts_with("usr "));
+        assert_eq!((text(&tree, "etc/i.key"), text(&tree, "etc/usr.p7s")), ("secret".into(), "signature".into()));
+        assert!(tree.get(b"etc/cryptsetup-keys.d/usr.key").is_none());
+    }
+
+    #[test]
+    fn files_are_listed_with_who_reads_them_and_secrets_by_name_only() {
+        let root = Fixture::new();
+        root.write("proc/cmdline", "root=/dev/md0\n").write("etc/hostname", "myhost\n");
+        root.write("etc/nvme/config.json", "{}");
+        root.write("etc/crypttab", "root UUID=1 /etc/root.key x-initrd.attach\n").write("etc/root.key", "secret");
+        root.write("etc/lvm/lvm.conf", "global {}").write("etc/iscsi/initiatorname.iscsi", "InitiatorName=a");
+        fs::set_permissions(root.path().join("etc/iscsi/initiatorname.iscsi"), fs::Permissions::from_mode(0o640))
+            .unwrap();
+        let files = of_machine(&root).files;
+        let facts: Vec<_> = files.iter().map(|file| (file.path.as_str(), file.secret, file.sha256.is_some())).collect();
+        let expected = [
+            ("/etc/crypttab", true, false),
+            ("/etc/hostname", false, true),
+            ("/etc/iscsi/initiatorname.iscsi", true, false),
+            ("/etc/lvm/lvm.conf", false, true),
+            ("/etc/nvme/config.json", true, false),
+            ("/etc/root.key", true, false),
+        ];
+        assert_eq!(facts, expected);
+        assert_eq!((files[1].reason.as_str(), files[3].reason.as_str()), ("read by systemd", "read by LVM"));
+        assert_eq!(files[1].sha256, Some(Digest::of(b"myhost\n")));
+        assert!(files[5].reason.ends_with("of the volume root"));
+    }
+
+    #[test]
+    fn settings_of_lvm_stay_without_its_daemon_and_rules_may_be_hidden() {
+        let root = Fixture::new();
+        root.write("etc/lvm/lvmlocal.conf", "local {\n\tsystem_id = \"mine\"\n}\n");
+        root.link("etc/udev/rules.d/80-net-setup-link.rules", "/dev/null");
+        let tree = of_machine(&root).tree.unwrap();
+        let local = text(&tree, "etc/lvm/lvmlocal.conf");
+        assert!(local.starts_with("local {") && local.ends_with("activation {\n\tmonitoring = 0\n}\n"), "{local}");
+        assert_eq!(text(&tree, "etc/udev/rules.d/80-net-setup-link.rules"), "");
     }
 }

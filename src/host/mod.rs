@@ -6,13 +6,14 @@
 //! | [`bases`] | the bases that are on the machine |
 //! | [`files`] | directories of the machine as trees |
 //! | [`links`] | where symlinks lead below the machine's root |
-//! | [`selection`] | which modules and which microcode |
+//! | [`selection`], [`families`] | which modules and which microcode; those that may come into use |
 //! | [`module_settings`] | what the machine says of its modules in `depmod.d`, `modprobe.d` and `modules-load.d` |
 //! | [`kernel`] | the segment of modules |
 //! | [`record`] | the manifest of the initrd |
 //! | [`uki`] | what the administrator says of unified kernel images |
 //! | [`console`] | the keymap and the font that the machine's console has |
-//! | [`local`] | the machine's own files: crypttab, keys, and what the configuration names |
+//! | [`local`] | the machine's own files: crypttab, keys, what programs of the initrd read, and what the configuration names |
+//! | [`installed`] | what went in, kept on the machine beside the entry |
 //!
 //! No container is run, no program and no network is used, so that it works while packages are being updated. The segments
 //! are those of a build: microcode, base, modules; behind them comes what is the machine's own, which may be secret.
@@ -20,7 +21,9 @@
 mod bases;
 mod configuration;
 mod console;
+mod families;
 mod files;
+mod installed;
 mod kernel;
 #[cfg(test)]
 mod kmod_tests;
@@ -37,7 +40,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::format::compress::Compression;
-use crate::machine::Machine;
+use crate::machine::{self, Machine};
 use crate::microcode;
 use crate::needs::{self, Derived};
 use crate::progress::Progress;
@@ -45,14 +48,17 @@ use crate::segment::Assembler;
 use crate::tree::{Content, Tree};
 use crate::workshop::architecture;
 
-use console::Console;
 use kernel::{MachineKernel, SelectedKernel};
+use local::Local;
 use record::Record;
+use selection::Chosen;
 
 pub use bases::{Base, Search};
 pub use configuration::{Configuration, OnFailure, Scope};
-pub use console::Setting;
+pub use console::Console;
 pub use files::below;
+pub use installed::{Installed, remove_record};
+pub use local::LocalFile;
 pub use uki::Uki;
 
 /// The kernel looks for microcode before it can decompress anything.
@@ -76,12 +82,12 @@ pub struct Request<'a> {
 pub struct Made {
     /// Its size in bytes.
     pub size_bytes: u64,
-    /// How many modules are in it.
-    pub modules: usize,
+    /// What went in, to be recorded.
+    pub installed: Installed,
     /// What the machine needs of it, to be checked against it.
     pub needs: Derived,
     /// What is set of the console, to be checked against it too.
-    pub console: Vec<Setting>,
+    pub console: Console,
     /// The modules that `modules-load.d` is to load in it, as written.
     pub loaded: Vec<String>,
 }
@@ -109,11 +115,13 @@ pub fn write(request: &Request<'_>, base: &Base, writer: impl Write, progress: &
     let epoch = base.manifest.epoch.seconds();
     let needs = needs(request, progress)?;
     let console = Console::read(root)?;
-    let local = local::tree(root, configuration, &needs, &console, epoch)?;
+    let local = local::files(root, configuration, &needs, &console, epoch)?;
+    local.files.iter().for_each(|file| progress.detail(&format!("{}: {}", file.path, file.reason)));
     let kernel = MachineKernel::open(root, kernel_version)?;
     let microcode = microcode::microcode(&selection::microcode(root, configuration.scope)?, architecture(), epoch)?;
-    let selected = select(request, base, &needs, kernel, progress)?;
-    let local = with_settings(local, &selected, epoch)?;
+    let (selected, modules) = select(request, base, &needs, kernel, progress)?;
+    let Local { tree, files } = local;
+    let local = with_settings(tree, &selected, epoch)?;
     let mut assembler = Assembler::new(writer);
     if let Some(microcode) = &microcode {
         assembler.add_tree("microcode", microcode, MICROCODE)?;
@@ -125,7 +133,15 @@ pub fn write(request: &Request<'_>, base: &Base, writer: impl Write, progress: &
     }
     let (_, initrd) = assembler.finish();
     let loaded = selected.configured.modules_load.iter().flat_map(|file| file.modules.iter().cloned()).collect();
-    Ok(Made { size_bytes: initrd.size_bytes, modules: selected.count, needs, console: console.settings, loaded })
+    let installed = Installed {
+        kernel_version: (*kernel_version).to_owned(),
+        sha256: initrd.digest,
+        base: base.directory.clone(),
+        base_sha256: base.digest(),
+        modules,
+        files,
+    };
+    Ok(Made { size_bytes: initrd.size_bytes, installed, needs, console, loaded })
 }
 
 /// What the machine needs. Modules for any machine can be chosen where that cannot be told, as in a container that installs a system.
@@ -136,7 +152,8 @@ fn needs(request: &Request<'_>, progress: &Progress) -> Result<Derived> {
         Ok(machine) => Ok(needs::of_machine(&machine)),
         Err(error) if request.configuration.scope == Scope::Generic => {
             progress.warn(&format!("{error:#}; the initrd is not checked against what the machine needs"));
-            Ok(Derived::default())
+            // Any of its files may be read then. What the container is called that it is installed in is none of its business.
+            Ok(Derived { own_files: machine::own_files(root)?, ..Derived::default() })
         }
         Err(error) => {
             Err(error.context("choosing the modules for this machine (scope = \"generic\" chooses those for any)"))
@@ -144,25 +161,27 @@ fn needs(request: &Request<'_>, progress: &Progress) -> Result<Derived> {
     }
 }
 
-/// Selects of a kernel what goes in, says what that is, and adds the manifest.
+/// Selects of a kernel what goes in, says what that is, and adds the manifest. Returns the names of the modules too.
 fn select(
     request: &Request<'_>,
     base: &Base,
     needs: &Derived,
     kernel: MachineKernel,
     progress: &Progress,
-) -> Result<SelectedKernel> {
+) -> Result<(SelectedKernel, Vec<String>)> {
     let Request { root, kernel_version, configuration } = request;
     let epoch = base.manifest.epoch.seconds();
-    let patterns = selection::patterns(root, &kernel, base, configuration, needs)?;
+    let Chosen { patterns, in_use, remarks } = selection::choose(root, &kernel, base, configuration, needs)?;
+    remarks.iter().for_each(|remark| progress.detail(remark));
     let firmware = selection::firmware_patterns(base, configuration)?;
     let needed: Vec<&str> = needs.wants.iter().flat_map(|wanted| wanted.modules()).collect();
     let mut record = Record::new(kernel_version, &base.manifest.image, base.manifest.inputs);
-    let mut selected = kernel.select(&patterns, &firmware, &needed, (configuration.scope, epoch), &mut record)?;
+    let mut selected = kernel.select(&patterns, &firmware, &needed, (in_use.as_ref(), epoch), &mut record)?;
     selected.warnings.iter().for_each(|warning| progress.warn(warning));
     record.tell(progress);
     selected.tree.add_file(record::PATH.as_bytes(), Content::from_bytes(record.to_json()?), 0o644, epoch)?;
-    Ok(selected)
+    let names = record.modules.into_keys().collect();
+    Ok((selected, names))
 }
 
 /// The machine's own segment with the configuration of its modules.

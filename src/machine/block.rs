@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
 
-use super::drivers::{Driver, Drivers};
+use super::drivers::{Driver, Drivers, is_numbered};
 use super::root::Root;
 
 const CLASS: &str = "/sys/class/block";
@@ -38,11 +38,15 @@ pub enum Kind {
         level: String,
         /// Whether a program of the system keeps its metadata.
         is_external: bool,
+        /// Whether it has the name that its own host gives it. mdadm numbers those of other hosts from 127 down.
+        has_own_name: bool,
     },
     /// A disk with another as its cache, by bcache.
     Cached,
     /// A file as a device: its path.
     Loop(String),
+    /// A volume of a pool of ZFS.
+    PoolVolume,
 }
 
 /// The block devices of a machine.
@@ -139,7 +143,8 @@ impl<'a> Blocks<'a> {
             Some(Kind::Mapped(uuid))
         } else if let Some(level) = attribute("md/level")? {
             let is_external = attribute("md/metadata_version")?.is_some_and(|version| version.starts_with("external:"));
-            Some(Kind::Array { level, is_external })
+            let has_own_name = super::arrays::has_own_name(self.root, base_name(directory))?;
+            Some(Kind::Array { level, is_external, has_own_name })
         } else if self.root.has(&format!("{directory}/bcache")) && base_name(directory).starts_with("bcache") {
             Some(Kind::Cached)
         } else {
@@ -153,6 +158,9 @@ impl<'a> Blocks<'a> {
 
     fn disk(&self, path: String, directory: &str) -> Result<Device> {
         let Drivers { drivers, remote } = Drivers::above(self.root, directory)?;
+        if is_numbered(base_name(directory), "zd") {
+            return Ok(Device { path, kind: Kind::PoolVolume, drivers });
+        }
         let remote = remote.or_else(|| remote_by_name(base_name(directory)));
         if drivers.is_empty() && remote.is_none() && directory.starts_with("/sys/devices/virtual/") {
             bail!("what {path} lies on cannot be told: {} names nothing below it", self.root.shown(directory));
@@ -164,8 +172,7 @@ impl<'a> Blocks<'a> {
 /// Disks of other machines that have neither a driver nor a disk below them.
 fn remote_by_name(kernel_name: &str) -> Option<&'static str> {
     let prefixes = ["nbd", "rbd", "drbd"];
-    let is_number = |rest: &str| !rest.is_empty() && rest.bytes().all(|byte| byte.is_ascii_digit());
-    prefixes.into_iter().find(|prefix| kernel_name.strip_prefix(prefix).is_some_and(is_number))
+    prefixes.into_iter().find(|prefix| is_numbered(kernel_name, prefix))
 }
 
 /// What the device mapper calls a logical volume: dashes in the names are doubled.
@@ -211,7 +218,7 @@ mod tests {
         let devices = stack(&fixture, "dm-1");
         let paths: Vec<_> = devices.iter().map(|device| device.path.as_str()).collect();
         assert_eq!(paths, ["/dev/mapper/vg-root", "/dev/mapper/luks", "/dev/md0", "/dev/sda", "/dev/sdb"]);
-        assert_eq!(devices[2].kind, Kind::Array { level: "raid1".to_owned(), is_external: false });
+        assert_eq!(devices[2].kind, Kind::Array { level: "raid1".to_owned(), is_external: false, has_own_name: true });
         assert_eq!(devices[0].kind, Kind::Mapped("LVM-1".to_owned()));
         assert_eq!(devices[4].kind, Kind::Disk);
     }
@@ -254,13 +261,14 @@ mod tests {
             .virtual_block("loop0", &[])
             .write("sys/devices/virtual/block/loop0/loop/backing_file", "/images/root\n");
         fixture.virtual_block("bcache0", &["sda"]).directory("sys/devices/virtual/block/bcache0/bcache");
-        fixture.virtual_block("nbd0", &[]).virtual_block("zd0", &[]);
+        fixture.virtual_block("nbd0", &[]).virtual_block("zd0", &[]).virtual_block("odd", &[]);
         assert_eq!(stack(&fixture, "loop0")[0].kind, Kind::Loop("/images/root".to_owned()));
         let cached = stack(&fixture, "bcache0");
         assert_eq!((&cached[0].kind, cached[1].path.as_str()), (&Kind::Cached, "/dev/sda"));
         assert_eq!(stack(&fixture, "nbd0")[0].kind, Kind::RemoteDisk("nbd"));
+        assert_eq!(stack(&fixture, "zd0")[0].kind, Kind::PoolVolume);
         let root = fixture.root();
-        let error = Blocks::read(&root).unwrap().add("zd0", &mut Vec::new()).unwrap_err().to_string();
-        assert!(error.starts_with("what /dev/zd0 lies on cannot be told"), "{error}");
+        let error = Blocks::read(&root).unwrap().add("odd", &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.starts_with("what /dev/odd lies on cannot be told"), "{error}");
     }
 }

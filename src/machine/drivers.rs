@@ -88,7 +88,8 @@ fn remote_of(root: &Root, directory: &str, name: &str) -> Result<Option<&'static
     })
 }
 
-fn is_numbered(name: &str, prefix: &str) -> bool {
+/// Whether a name is that prefix and a number.
+pub(super) fn is_numbered(name: &str, prefix: &str) -> bool {
     let number = name.strip_prefix(prefix).unwrap_or_default();
     !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -35,6 +35,12 @@ impl KernelOptions {
         self.values(name).next().is_some()
     }
 
+    /// Whether a word is part of any value, as a network card's name is of `ip=`.
+    pub(super) fn mentions(&self, word: &str) -> bool {
+        let is_between = |value: &str| value.split([':', ',', '=']).any(|part| part == word);
+        !word.is_empty() && self.0.iter().any(|(_, value)| is_between(value))
+    }
+
     /// Whether an option tells the initrd to open the LUKS volume with this UUID.
     pub(super) fn opens(&self, uuid: &str) -> bool {
         let named = self.luks("name").map(|value| value.split('=').next().unwrap_or(value));

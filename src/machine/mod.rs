@@ -6,22 +6,29 @@
 //! | [`mountinfo`] | what is mounted where |
 //! | [`survey`] | a mount to the file systems and devices below it |
 //! | [`block`], [`drivers`] | a block device to all that it lies on, and the drivers of its disks |
-//! | [`kernel_options`], [`crypttab`], [`volumes`] | how encrypted volumes are opened |
+//! | [`arrays`] | whose names the arrays of md have |
+//! | [`kernel_options`], [`crypttab`], [`volumes`] | how volumes are opened |
 //! | [`resume`] | what the machine wakes up from |
+//! | [`keyboards`] | the keyboards that it has now |
+//! | [`own_files`] | its files that programs of an initrd read |
 //!
-//! Nothing here knows what an initrd needs of this: that is [`crate::needs`]. Only `/proc`, `/sys`, `/etc` and the links in
-//! `/dev` are read, no device and no program.
+//! Nothing here knows what an initrd needs of this: that is [`crate::needs`]. Only `/proc`, `/sys`, `/etc`, the links in
+//! `/dev` and the database of udev are read, no device and no program.
 
+mod arrays;
 mod block;
 pub mod crypttab;
 mod drivers;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod kernel_options;
+mod keyboards;
 mod mountinfo;
+mod own_files;
 mod resume;
 mod root;
 mod survey;
+mod udev;
 mod volumes;
 
 use std::path::Path;
@@ -36,11 +43,16 @@ use root::Root;
 use survey::Survey;
 use volumes::Volumes;
 
+pub use arrays::array_name;
 pub use block::{Device, Kind};
 pub use drivers::Driver;
-pub use volumes::Volume;
+pub use keyboards::Keyboard;
+pub use own_files::{LvmFile, OwnFile, Reader, SystemId, own_files};
+pub use volumes::{KEYS, Typing, Volume};
 
 const FSTAB: &str = "/etc/fstab";
+/// Where GRUB has its configuration, beside the kernels that it starts.
+const GRUB: [&str; 2] = ["/boot/grub2/grub.cfg", "/boot/grub/grub.cfg"];
 
 /// What an initrd has to do on a machine.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -51,6 +63,12 @@ pub struct Machine {
     pub tpm: Vec<Driver>,
     /// The network cards that are up.
     pub network: Vec<Card>,
+    /// The keyboards that it has now.
+    pub keyboards: Vec<Keyboard>,
+    /// Its files that programs of an initrd read.
+    pub own_files: Vec<OwnFile>,
+    /// The groups of volumes of LVM that are known to belong to one host, or to any.
+    pub system_ids: Vec<SystemId>,
     /// What is unusual.
     pub notes: Vec<String>,
 }
@@ -71,11 +89,13 @@ pub struct Place {
     pub name: String,
     /// Whether the machine wakes up from it.
     pub is_resumed: bool,
+    /// The paths in `/dev` that the initrd is told to find it by, or what it lies on.
+    pub called: Vec<String>,
     /// What is mounted, that which the place is called by first.
     pub file_systems: Vec<FileSystem>,
     /// The block devices that all this lies on.
     pub devices: Vec<Device>,
-    /// Those of them that are encrypted volumes.
+    /// Those of them that a table may have the initrd open.
     pub volumes: Vec<Volume>,
 }
 
@@ -117,18 +137,47 @@ impl Machine {
         let options = KernelOptions::read(&root)?;
         let volumes = Volumes::read(&root, &options)?;
         let mut survey = Survey { root: &root, mounts: &mounts, blocks: &blocks, notes: Vec::new() };
-        let mut places = mounted(&mut survey)?;
+        let mut places = mounted(&mut survey, &options)?;
         places.extend(resumed(&mut survey, &options)?);
         places.extend(attached(&mut survey, &volumes, &places)?);
-        let mut notes = survey.notes;
         for place in &mut places {
             place.volumes = place.devices.iter().filter_map(|device| volumes.volume(device)).collect();
-            notes.extend(place.devices.iter().filter_map(|device| volumes.untold(device)));
+            let called = place.volumes.iter().filter_map(|volume| volumes.called(volume));
+            place.called.extend(called.filter(|name| name.starts_with("/dev/")).map(str::to_owned));
+            survey.notes.extend(place.devices.iter().filter_map(|device| volumes.untold(device)));
         }
+        let of_boot = encrypted_boot(&mut survey, &volumes, &places);
+        let mut notes = survey.notes;
+        notes.extend(of_boot);
         let mut told = std::collections::BTreeSet::new();
         notes.retain(|note| told.insert(note.clone()));
-        Ok(Machine { places, tpm: tpm(&root)?, network: network(&root)?, notes })
+        Ok(Machine {
+            places,
+            tpm: tpm(&root)?,
+            network: network(&root)?,
+            keyboards: keyboards::keyboards(&root)?,
+            own_files: own_files::read(&root, &options)?,
+            system_ids: own_files::groups(&root)?,
+            notes,
+        })
     }
+}
+
+/// What is to be said where the boot loader has to open an encrypted volume too: it reads the kernel and the initrd from there.
+fn encrypted_boot(survey: &mut Survey<'_>, volumes: &Volumes<'_>, places: &[Place]) -> Option<String> {
+    let configuration = GRUB.into_iter().find(|path| survey.root.has(path))?;
+    // What cannot be told of it concerns no initrd.
+    let boot = survey.holding(configuration).ok().flatten()?;
+    let volume =
+        boot.devices.iter().filter_map(|device| volumes.volume(device)).find(|one| one.typing != Typing::Never)?;
+    let path = &volume.path;
+    let is_needed = places.iter().flat_map(|place| &place.volumes).any(|needed| needed.path == *path);
+    let twice = if is_needed && volume.typing == Typing::Always {
+        ", and the initrd asks for the passphrase once more: a key file in a line of /etc/crypttab with x-initrd.attach saves that"
+    } else {
+        ""
+    };
+    Some(format!("GRUB reads {configuration} and the initrd from {path}, which it has to open itself{twice}"))
 }
 
 /// The values of an option of the kernel, of the machine as it was booted and of kernels that will be installed.
@@ -141,11 +190,12 @@ pub fn kernel_option(root: &Path, name: &str) -> Result<Vec<String>> {
 }
 
 /// The root, `/usr`, and what `/etc/fstab` has the initrd mount.
-fn mounted(survey: &mut Survey<'_>) -> Result<Vec<Place>> {
-    let root = survey.mounted("/")?.with_context(|| {
+fn mounted(survey: &mut Survey<'_>, options: &KernelOptions) -> Result<Vec<Place>> {
+    let mut root = survey.mounted("/")?.with_context(|| {
         let root = survey.root.shown("/");
         format!("nothing is mounted at the root of {root}: give --host the root of a machine that is mounted")
     })?;
+    root.called = options.values("root").filter(|name| name.starts_with("/dev/")).map(str::to_owned).collect();
     let mut places = vec![root];
     places.extend(survey.mounted("/usr")?);
     let fstab = survey.root.text(FSTAB)?.unwrap_or_default();
@@ -155,7 +205,19 @@ fn mounted(survey: &mut Survey<'_>) -> Result<Vec<Place>> {
             None => survey.notes.push(format!("{FSTAB} has the initrd mount {point}, which is not mounted")),
         }
     }
+    for place in &mut places[1..] {
+        place.called = fstab_sources(&fstab, &place.name).map(str::to_owned).collect();
+    }
     Ok(places)
+}
+
+/// The paths in `/dev` that fstab has mounted at a point.
+fn fstab_sources<'a>(fstab: &'a str, point: &str) -> impl Iterator<Item = &'a str> {
+    let lines = fstab.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
+    lines.filter_map(move |fields| match fields[..] {
+        [source, mounted, ..] if mounted == point && source.starts_with("/dev/") => Some(source),
+        _ => None,
+    })
 }
 
 fn resumed(survey: &mut Survey<'_>, options: &KernelOptions) -> Result<Vec<Place>> {
@@ -163,7 +225,9 @@ fn resumed(survey: &mut Survey<'_>, options: &KernelOptions) -> Result<Vec<Place
     for target in resume::targets(survey.root, options)? {
         match resume::device(survey.root, survey.blocks, &target)? {
             Some(kernel_name) => {
-                let mut place = Place { is_resumed: true, ..Place::new(target.name) };
+                survey.notes.extend(resume::untold(&target, survey.mount_point(&kernel_name)?));
+                let called = Some(target.given).filter(|name| name.starts_with("/dev/")).into_iter().collect();
+                let mut place = Place { is_resumed: true, called, ..Place::new(target.name) };
                 survey.add_device(&kernel_name, &mut place)?;
                 places.push(place);
             }
@@ -173,12 +237,12 @@ fn resumed(survey: &mut Survey<'_>, options: &KernelOptions) -> Result<Vec<Place
     Ok(places)
 }
 
-/// The volumes that `/etc/crypttab` has the initrd open, unless they are needed anyway.
+/// The volumes that a table has the initrd open, unless they are needed anyway.
 fn attached(survey: &mut Survey<'_>, volumes: &Volumes<'_>, needed: &[Place]) -> Result<Vec<Place>> {
     let mut places = Vec::new();
-    for name in volumes.for_initrd() {
+    for (table, name) in volumes.for_initrd() {
         let Some(kernel_name) = survey.blocks.mapped(name) else {
-            survey.notes.push(format!("/etc/crypttab has the initrd open {name}, which is not open"));
+            survey.notes.push(format!("{table} has the initrd open {name}, which is not open"));
             continue;
         };
         let path = survey.blocks.shown(&kernel_name);

@@ -68,6 +68,11 @@ impl Mounts {
         )
     }
 
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Mount> {
+        self.0.iter()
+    }
+
     /// What is mounted at `point`: of several mounts the last, which hides the others.
     pub(super) fn at(&self, point: &str) -> Option<&Mount> {
         self.0.iter().rev().find(|mount| mount.point == point)

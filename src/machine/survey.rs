@@ -5,6 +5,7 @@ use anyhow::{Result, bail};
 use super::block::{Blocks, Kind};
 use super::mountinfo::{Mount, Mounts};
 use super::root::Root;
+use super::udev;
 use super::{FileSystem, Place};
 
 /// File systems that are mounted from elsewhere: no device of this machine lies below them.
@@ -40,6 +41,29 @@ impl Survey<'_> {
         Ok(Some(place))
     }
 
+    /// What the file system lies on that holds a file.
+    pub(super) fn holding(&mut self, file: &str) -> Result<Option<Place>> {
+        let Some(mount) = self.mounts.holding(file) else { return Ok(None) };
+        let mut place = Place::new(mount.point.clone());
+        self.add_mount(mount, &mut place)?;
+        Ok(Some(place))
+    }
+
+    /// Where the file system of a device is mounted, if anywhere.
+    pub(super) fn mount_point(&self, kernel_name: &str) -> Result<Option<&str>> {
+        for mount in self.mounts.iter().filter(|mount| mount.source.starts_with('/') || !mount.is_anonymous()) {
+            let found = if mount.is_anonymous() {
+                self.blocks.find(&mount.source)?
+            } else {
+                self.blocks.numbered(&mount.device).ok()
+            };
+            if found.as_deref() == Some(kernel_name) {
+                return Ok(Some(&mount.point));
+            }
+        }
+        Ok(None)
+    }
+
     /// Adds a block device with all below it.
     pub(super) fn add_device(&mut self, kernel_name: &str, place: &mut Place) -> Result<()> {
         let known = place.devices.len();
@@ -65,6 +89,7 @@ impl Survey<'_> {
         match mount.kind.as_str() {
             kind if REMOTE.contains(&kind) || IN_MEMORY.contains(&kind) => Ok(()),
             "overlay" => self.add_layers(mount, place),
+            "zfs" => self.add_pool(mount, place),
             "btrfs" => self.btrfs_devices(mount)?.iter().try_for_each(|name| self.add_device(name, place)),
             _ => {
                 for name in self.devices(mount)? {
@@ -73,6 +98,21 @@ impl Survey<'_> {
                 self.add_further_devices(mount, place)
             }
         }
+    }
+
+    /// What a pool of ZFS lies on. The kernel does not say so, but udev has seen the pool's name on each of its devices.
+    fn add_pool(&mut self, mount: &Mount, place: &mut Place) -> Result<()> {
+        let pool = mount.source.split('/').next().unwrap_or_default();
+        let members = udev::members(self.root, "zfs_member", pool)?;
+        if members.is_empty() {
+            self.notes.push(format!(
+                "what the pool {pool:?} of ZFS lies on is not known: drivers of its disks are not checked"
+            ));
+        }
+        for number in members {
+            self.add_device(&self.blocks.numbered(&number)?, place)?;
+        }
+        Ok(())
     }
 
     fn devices(&self, mount: &Mount) -> Result<Vec<String>> {

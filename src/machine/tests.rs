@@ -106,7 +106,7 @@ fn what_cannot_be_told_is_an_error_that_names_it() {
     for (mounts, expected) in [
         (&[("/home", "ext4", "/dev/sda2", "rw")][..], "nothing is mounted at the root of "),
         (&[("/", "tmpfs", "tmpfs", "rw")], "/ is in memory (tmpfs): there is nothing that an initrd could mount"),
-        (&[("/", "zfs", "rpool/ROOT", "rw")], "what / lies on cannot be told: it is zfs on \"rpool/ROOT\""),
+        (&[("/", "oddfs", "pool/root", "rw")], "what / lies on cannot be told: it is oddfs on \"pool/root\""),
         (
             &[("/", "overlay", "overlay", "lowerdir=/var/lib/containers/l,upperdir=/var/lib/containers/u")],
             "/ is an overlay whose layers cannot be seen from here, as in a container",
@@ -182,4 +182,51 @@ fn cards_that_are_up_and_the_tpm_have_drivers() {
     assert_eq!(machine.network, [Card { name: "eth0".to_owned(), drivers: module("e1000e") }]);
     assert_eq!(machine.tpm, module("tpm_crb"));
     assert!(machine.places[0].file_systems[0].is_remote() && machine.places[0].devices.is_empty());
+}
+
+#[test]
+fn a_swap_file_is_woken_up_from_through_its_file_system() {
+    let fixture = with_disks();
+    fixture.mounts(&[("/", "ext4", "/dev/sda2", "rw")]).link("dev/disk/by-uuid/12", "../../sda2");
+    fixture.write("proc/cmdline", "root=UUID=12 resume=UUID=12 resume_offset=38912\n");
+    let machine = read(&fixture);
+    assert_eq!(places(&machine)[1], ("resume=UUID=12, a swap file", vec!["/dev/sda"]));
+    assert!(machine.notes.is_empty(), "{:?}", machine.notes);
+    fixture.write("proc/cmdline", "root=UUID=12 resume=UUID=12\n");
+    let notes = read(&fixture).notes;
+    assert!(
+        notes[0].starts_with("resume=UUID=12 is the device of /, a file system: without resume_offset="),
+        "{notes:?}"
+    );
+}
+
+#[test]
+fn a_boot_loader_that_opens_an_encrypted_volume_asks_first() {
+    let fixture = with_disks();
+    fixture.mapped("dm-0", "CRYPT-LUKS2-0c1d2d00111140008000000000000001-luks", "luks", &["sda2"]);
+    fixture.mapped("dm-1", "CRYPT-LUKS1-0c1d2d00111140008000000000000002-boot", "boot", &["sda3"]);
+    fixture.write("etc/crypttab", "luks UUID=1 - x-initrd.attach\nboot UUID=2 -\n").write("boot/grub2/grub.cfg", "");
+    fixture.mounts(&[("/", "ext4", "dm-0", "rw"), ("/boot", "ext4", "sdb", "rw")]);
+    assert!(read(&fixture).notes.is_empty(), "it is not encrypted");
+    fixture.mounts(&[("/", "ext4", "dm-0", "rw")]);
+    let notes = read(&fixture).notes;
+    assert!(notes[0].starts_with("GRUB reads /boot/grub2/grub.cfg and the initrd from /dev/mapper/luks"), "{notes:?}");
+    assert!(notes[0].contains("asks for the passphrase once more"), "{notes:?}");
+    fixture.mounts(&[("/", "ext4", "dm-0", "rw"), ("/boot", "ext4", "dm-1", "rw")]);
+    let notes = read(&fixture).notes;
+    assert!(notes[0].ends_with("from /dev/mapper/boot, which it has to open itself"), "{notes:?}");
+    fixture.write("etc/crypttab", "luks UUID=1 /etc/key x-initrd.attach\n").mounts(&[("/", "ext4", "dm-0", "rw")]);
+    assert!(read(&fixture).notes[0].ends_with("from /dev/mapper/luks, which it has to open itself"));
+}
+
+#[test]
+fn places_know_what_the_initrd_finds_them_by() {
+    let fixture = with_disks();
+    fixture.mounts(&[("/", "ext4", "/dev/sda2", "rw"), ("/usr", "xfs", "/dev/sda3", "rw")]);
+    fixture
+        .write("proc/cmdline", "root=/dev/mine resume=/dev/sdb\n")
+        .write("etc/fstab", "/dev/vg/usr /usr xfs ro 0 0\n");
+    let machine = read(&fixture);
+    let called: Vec<_> = machine.places.iter().map(|place| place.called.join(" ")).collect();
+    assert_eq!(called, ["/dev/mine", "/dev/vg/usr", "/dev/sdb"]);
 }

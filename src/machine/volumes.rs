@@ -1,12 +1,12 @@
-//! How the encrypted volumes of a machine are opened: its devices in, options and keys out.
+//! How the volumes of a machine are opened that systemd has tables of: its devices in, options and keys out.
 //!
-//! `/etc/crypttab` and the kernel's options say so, the one by the volume's name, the other by the UUID of its header. The
+//! The tables and the kernel's options say so, the former by the volume's name, the latter by the UUID of its header. The
 //! device mapper's UUID holds that: `CRYPT-LUKS2-0123...-NAME`.
 
 use anyhow::Result;
 
 use super::block::{Device, Kind};
-use super::crypttab::{self, Line};
+use super::crypttab::{CRYPTTAB, INTEGRITYTAB, Line, TABLES, Table, VERITYTAB};
 use super::kernel_options::KernelOptions;
 use super::root::Root;
 
@@ -14,7 +14,21 @@ const MAPPER: &str = "/dev/mapper/";
 /// What the system finds by the type of its partition is opened under such a name.
 const FOUND_BY_ITSELF: [&str; 2] = ["", "gpt-auto"];
 
-/// How an encrypted volume is opened.
+/// Makers of volumes that are encrypted, by the beginning of their UUIDs.
+const ENCRYPTED: [&str; 4] = ["CRYPT-LUKS", "CRYPT-PLAIN-", "CRYPT-TCRYPT-", "CRYPT-BITLK-"];
+/// Where the key of a volume is, by the volume's name, if its line names none.
+pub const KEYS: &str = "/etc/cryptsetup-keys.d";
+/// What of the kernel's command line has a verity volume opened without a table.
+const VERITY_OPTIONS: [&str; 6] = [
+    "roothash",
+    "usrhash",
+    "systemd.verity_root_data",
+    "systemd.verity_usr_data",
+    "systemd.verity_root_options",
+    "systemd.verity_usr_options",
+];
+
+/// How a volume of a table is opened.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Volume {
     /// The volume: `/dev/mapper/luks-root`.
@@ -23,47 +37,94 @@ pub struct Volume {
     pub options: Vec<String>,
     /// Where its key is, if anywhere: a path in the initrd, or one on another device behind a colon.
     pub key: Option<String>,
-    /// Whether nothing but its line in crypttab has the initrd open it.
-    pub is_by_crypttab: bool,
+    /// The table that alone has the initrd open it.
+    pub by_table: Option<&'static str>,
+    /// Who may have to type something to open it.
+    pub typing: Typing,
+}
+
+/// Whether a volume waits for somebody who types.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Typing {
+    /// It never does.
+    Never,
+    /// Only where its key or its TPM fails.
+    AfterFailure,
+    /// A passphrase, or the PIN of a token.
+    Always,
 }
 
 /// What a machine says of its volumes.
 #[derive(Clone, Debug)]
 pub(super) struct Volumes<'a> {
-    lines: Vec<Line>,
+    root: &'a Root,
+    /// The lines of each table, with where it is.
+    lines: Vec<(&'static str, Line)>,
     options: &'a KernelOptions,
 }
 
 impl<'a> Volumes<'a> {
     /// # Errors
-    /// Fails when crypttab exists and cannot be read.
-    pub(super) fn read(root: &Root, options: &'a KernelOptions) -> Result<Self> {
-        Ok(Volumes { lines: crypttab::parse(&root.text(crypttab::PATH)?.unwrap_or_default()), options })
+    /// Fails when a table exists and cannot be read.
+    pub(super) fn read(root: &'a Root, options: &'a KernelOptions) -> Result<Self> {
+        let mut lines = Vec::new();
+        for table in TABLES {
+            let text = root.text(table.path)?.unwrap_or_default();
+            lines.extend(table.lines(&text).map(|(line, _)| (table.path, line)));
+        }
+        Ok(Volumes { root, lines, options })
     }
 
-    /// The names of those that the initrd has to open although nothing in it may need them.
-    pub(super) fn for_initrd(&self) -> impl Iterator<Item = &str> {
-        self.lines.iter().filter(|line| line.is_for_initrd()).map(|line| line.name.as_str())
+    /// The names of those that the initrd has to open although nothing in it may need them, with the tables that say so.
+    pub(super) fn for_initrd(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.lines.iter().filter(|(_, line)| line.is_for_initrd()).map(|(table, line)| (*table, line.name.as_str()))
     }
 
-    /// How a device is opened, if it is an encrypted volume.
+    /// What the devices are called that a volume of a table is opened from.
+    pub(super) fn called(&self, volume: &Volume) -> Option<&str> {
+        let name = volume.path.strip_prefix(MAPPER)?;
+        self.lines.iter().find(|(_, line)| line.name == name).map(|(_, line)| line.device.as_str())
+    }
+
+    fn line(&self, table: &Table, name: &str) -> Option<&Line> {
+        self.lines.iter().find(|(path, line)| *path == table.path && line.name == name).map(|(_, line)| line)
+    }
+
+    /// How a device is opened, if it is a volume that a table may have.
     pub(super) fn volume(&self, device: &Device) -> Option<Volume> {
         let name = device.path.strip_prefix(MAPPER)?;
         let Kind::Mapped(uuid) = &device.kind else { return None };
-        let encrypted = ["CRYPT-LUKS", "CRYPT-PLAIN-", "CRYPT-TCRYPT-", "CRYPT-BITLK-"];
-        if !encrypted.iter().any(|prefix| uuid.starts_with(prefix)) {
-            return None;
+        if let Some(table) = table_without_secrets(uuid) {
+            let line = self.line(table, name)?;
+            return Some(Volume {
+                path: device.path.clone(),
+                options: line.options.clone(),
+                key: line.key.clone(),
+                by_table: line.is_for_initrd().then_some(table.path),
+                typing: Typing::Never,
+            });
         }
-        let line = self.lines.iter().find(|line| line.name == name);
+        ENCRYPTED.iter().any(|prefix| uuid.starts_with(prefix)).then(|| self.encrypted(device, name, uuid))
+    }
+
+    fn encrypted(&self, device: &Device, name: &str, uuid: &str) -> Volume {
+        let line = self.line(&CRYPTTAB, name);
         let mut options = line.map(|line| line.options.clone()).unwrap_or_default();
         let mut key = line.and_then(|line| line.key.clone());
-        let mut is_by_crypttab = line.is_some_and(Line::is_for_initrd);
+        let mut is_by_table = line.is_some_and(Line::is_for_initrd);
         if let Some(uuid) = header_uuid(uuid) {
-            is_by_crypttab &= !self.is_told(name, uuid);
+            is_by_table &= !self.is_told(name, uuid);
             options.extend(self.options.volume_options(uuid));
             key = self.options.volume_key(uuid).map(str::to_owned).or(key);
         }
-        Some(Volume { path: device.path.clone(), options, key, is_by_crypttab })
+        let has_key = key.is_some() || self.root.has(&format!("{KEYS}/{name}.key"));
+        Volume {
+            path: device.path.clone(),
+            typing: typing(&options, has_key),
+            options,
+            key,
+            by_table: is_by_table.then_some(CRYPTTAB.path),
+        }
     }
 
     /// Whether the kernel's command line, or the type of its partition, has the initrd open the LUKS volume.
@@ -72,12 +133,24 @@ impl<'a> Volumes<'a> {
         self.options.opens(uuid) || (name == "root" && FOUND_BY_ITSELF.contains(&root))
     }
 
-    /// What is to be said of a volume that neither the kernel's command line nor crypttab has the initrd open.
+    /// What is to be said of a volume that neither the kernel's command line nor a table has the initrd open.
     pub(super) fn untold(&self, device: &Device) -> Option<String> {
         let name = device.path.strip_prefix(MAPPER)?;
         let Kind::Mapped(uuid) = &device.kind else { return None };
+        if self.for_initrd().any(|(_, opened)| opened == name) {
+            return None;
+        }
+        if let Some(table) = table_without_secrets(uuid) {
+            let is_told = table.path == VERITYTAB.path && VERITY_OPTIONS.iter().any(|name| self.options.has(name));
+            return (!is_told).then(|| {
+                format!(
+                    "nothing has the initrd open {}: it needs a line in {} with x-initrd.attach",
+                    device.path, table.path
+                )
+            });
+        }
         let uuid = header_uuid(uuid)?;
-        if self.is_told(name, uuid) || self.for_initrd().any(|opened| opened == name) {
+        if self.is_told(name, uuid) {
             return None;
         }
         Some(format!(
@@ -86,6 +159,32 @@ impl<'a> Volumes<'a> {
             device.path,
             with_dashes(uuid)
         ))
+    }
+}
+
+/// The table of volumes of the device mapper that are not encrypted.
+fn table_without_secrets(uuid: &str) -> Option<&'static Table> {
+    let tables = [("CRYPT-VERITY-", &VERITYTAB), ("CRYPT-INTEGRITY-", &INTEGRITYTAB)];
+    tables.into_iter().find(|(prefix, _)| uuid.starts_with(prefix)).map(|(_, table)| table)
+}
+
+/// systemd-cryptsetup asks for a passphrase when nothing else opens a volume, unless that is forbidden.
+fn typing(options: &[String], has_key: bool) -> Typing {
+    let has = |name: &str| options.iter().any(|option| option.starts_with(name));
+    let says_yes = |name: &str| {
+        let is_yes = |value: &str| matches!(value, "1" | "yes" | "y" | "true" | "t" | "on");
+        options.iter().any(|option| {
+            option == name || option.split_once('=').is_some_and(|(key, value)| key == name && is_yes(value))
+        })
+    };
+    if says_yes("headless") {
+        Typing::Never
+    } else if says_yes("tpm2-pin") || has("fido2-device=") || has("pkcs11-uri=") {
+        Typing::Always
+    } else if has_key || has("tpm2-device=") {
+        Typing::AfterFailure
+    } else {
+        Typing::Always
     }
 }
 
@@ -117,11 +216,13 @@ mod tests {
         fixture
             .write("etc/crypttab", "luks /dev/sda2 /etc/luks.key tpm2-device=auto\nother /dev/sdb - x-initrd.attach\n");
         let options = parse("rd.luks.options=discard rd.luks.key=0c1d2d00-1111-4000-8000-000000000001=/k:LABEL=x");
-        let volumes = Volumes::read(&fixture.root(), &options).unwrap();
+        let root = fixture.root();
+        let volumes = Volumes::read(&root, &options).unwrap();
         let volume = volumes.volume(&device("luks", UUID)).unwrap();
         assert_eq!(volume.options, ["tpm2-device=auto", "discard"]);
-        assert_eq!((volume.key.as_deref(), volume.is_by_crypttab), (Some("/k:LABEL=x"), false));
-        assert_eq!(volumes.for_initrd().collect::<Vec<_>>(), ["other"]);
+        assert_eq!((volume.key.as_deref(), volume.by_table), (Some("/k:LABEL=x"), None));
+        assert_eq!(volumes.for_initrd().collect::<Vec<_>>(), [("/etc/crypttab", "other")]);
+        assert_eq!(volumes.called(&volume), Some("/dev/sda2"));
         assert_eq!(volumes.volume(&device("luks", "CRYPT-PLAIN-luks")).unwrap().key.as_deref(), Some("/etc/luks.key"));
         assert_eq!(volumes.volume(&device("luks", "CRYPT-VERITY-1-luks")), None);
         assert_eq!(volumes.volume(&device("vg-root", "LVM-1")), None);
@@ -131,7 +232,8 @@ mod tests {
     fn a_volume_that_nothing_opens_is_told_with_what_would() {
         let fixture = Fixture::new();
         let untold = |options: &str, name: &str| {
-            Volumes::read(&fixture.root(), &parse(options)).unwrap().untold(&device(name, UUID))
+            let (root, options) = (fixture.root(), parse(options));
+            Volumes::read(&root, &options).unwrap().untold(&device(name, UUID))
         };
         let said = untold("root=/dev/mapper/luks", "luks").unwrap();
         assert!(said.ends_with(" rd.luks.name=0c1d2d00-1111-4000-8000-000000000001=luks"), "{said}");
@@ -147,13 +249,60 @@ mod tests {
         fixture.write("etc/crypttab", "luks UUID=1 /etc/luks.key x-initrd.attach\nroot UUID=2 - x-initrd.attach\n");
         let by_crypttab = |name: &str, options: &str| {
             let options = parse(options);
-            let volumes = Volumes::read(&fixture.root(), &options).unwrap();
+            let root = fixture.root();
+            let volumes = Volumes::read(&root, &options).unwrap();
             assert_eq!(volumes.untold(&device(name, UUID)), None, "{name} {options:?}");
-            volumes.volume(&device(name, UUID)).unwrap().is_by_crypttab
+            volumes.volume(&device(name, UUID)).unwrap().by_table.is_some()
         };
         assert!(by_crypttab("luks", "root=/dev/mapper/luks") && by_crypttab("root", "root=/dev/mapper/root"));
         assert!(!by_crypttab("luks", "rd.luks.uuid=0c1d2d00-1111-4000-8000-000000000001"));
         assert!(!by_crypttab("root", "root=gpt-auto"));
+    }
+
+    #[test]
+    fn volumes_without_secrets_are_opened_by_their_own_tables() {
+        let fixture = Fixture::new();
+        fixture.write("etc/integritytab", "root /dev/sda2 /etc/i.key x-initrd.attach\nhome /dev/sda3\n");
+        let of = |name: &str, uuid: &str, options: &str| {
+            let (root, options, device) = (fixture.root(), parse(options), device(name, uuid));
+            let volumes = Volumes::read(&root, &options).unwrap();
+            (volumes.volume(&device), volumes.untold(&device))
+        };
+        let (volume, untold) = of("root", "CRYPT-INTEGRITY-root", "");
+        let volume = volume.unwrap();
+        assert_eq!((volume.by_table, volume.key.as_deref()), (Some("/etc/integritytab"), Some("/etc/i.key")));
+        assert_eq!((volume.typing, untold), (Typing::Never, None));
+        let (volume, untold) = of("home", "CRYPT-INTEGRITY-home", "");
+        assert_eq!(volume.unwrap().by_table, None);
+        assert!(untold.unwrap().ends_with("it needs a line in /etc/integritytab with x-initrd.attach"));
+        assert!(of("usr", "CRYPT-VERITY-1-usr", "root=/dev/sda2").1.unwrap().contains("/etc/veritytab"));
+        assert_eq!(of("usr", "CRYPT-VERITY-1-usr", "usrhash=4f3a"), (None, None));
+    }
+
+    #[test]
+    fn somebody_types_unless_a_key_comes_from_elsewhere_or_nobody_is_asked() {
+        let typing = |options: &str, has_key| typing(&super::super::crypttab::split_options(options), has_key);
+        for (options, has_key, expected) in [
+            ("", false, Typing::Always),
+            ("discard,tpm2-device=auto,token-timeout=30s", false, Typing::AfterFailure),
+            ("", true, Typing::AfterFailure),
+            ("tpm2-device=auto,tpm2-pin=yes", false, Typing::Always),
+            ("fido2-device=auto", true, Typing::Always),
+            ("pkcs11-uri=auto", false, Typing::Always),
+            ("headless=true", false, Typing::Never),
+            ("headless,tpm2-device=auto", false, Typing::Never),
+            ("headless=no", false, Typing::Always),
+        ] {
+            assert_eq!(typing(options, has_key), expected, "{options} {has_key}");
+        }
+        let fixture = Fixture::new();
+        let with_key = || {
+            let (root, options) = (fixture.root(), parse(""));
+            Volumes::read(&root, &options).unwrap().volume(&device("luks", UUID)).unwrap().typing
+        };
+        assert_eq!(with_key(), Typing::Always);
+        fixture.write("etc/cryptsetup-keys.d/luks.key", "secret");
+        assert_eq!(with_key(), Typing::AfterFailure);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::finding::{Finding, Outcome, Place};
 use super::source::Source;
-use crate::machine::crypttab;
+use crate::machine::crypttab::CRYPTTAB;
 
 /// Options of Debian's cryptsetup that systemd does not know.
 const DEBIAN: [&str; 5] = ["keyscript", "initramfs", "decrypt_derived", "precheck", "check"];
@@ -14,11 +14,11 @@ const DEBIAN: [&str; 5] = ["keyscript", "initramfs", "decrypt_derived", "prechec
 /// # Errors
 /// Fails when it is there and cannot be read.
 pub fn findings(source: &Source<'_>) -> Result<Vec<Finding>> {
-    let text = source.text(crypttab::PATH)?.unwrap_or_default();
+    let text = source.text(CRYPTTAB.path)?.unwrap_or_default();
     let mut findings = Vec::new();
-    for (line, written) in crypttab::lines(&text) {
+    for (line, written) in CRYPTTAB.lines(&text) {
         let number = text.lines().position(|line| line.trim() == written).map_or(0, |number| number + 1);
-        let place = Place::line(crypttab::PATH, number);
+        let place = Place::line(CRYPTTAB.path, number);
         let finding = |outcome, text: &str| Finding::new(&place, written, outcome, text);
         let own = |option: &String| DEBIAN.contains(&option.split('=').next().unwrap_or_default());
         if let Some(option) = line.options.iter().find(|option| own(option)) {

@@ -321,9 +321,22 @@ fn select_firmware(
 
 /// What one of these modules, or one that they depend on, cannot be loaded without.
 pub fn missing_below<'s>(selection: &'s Selection, names: &[&str]) -> Option<&'s MissingDependency> {
+    let seen = reached(selection, names.iter().map(|name| module_name(name)).collect());
+    selection.missing_dependencies.iter().find(|missing| seen.contains(&missing.module))
+}
+
+impl Selection {
+    /// Forgets what is missing of other modules than those of these names and what they depend on: they may never be loaded.
+    pub fn forget_missing_of_others(&mut self, names: &BTreeSet<String>) {
+        let reached = reached(self, names.iter().cloned().collect());
+        self.missing_dependencies.retain(|missing| reached.contains(&missing.module));
+    }
+}
+
+/// The names of those modules and of all that they cannot be loaded without, as far as they are selected.
+fn reached(selection: &Selection, mut open: Vec<String>) -> BTreeSet<String> {
     let infos: BTreeMap<&str, &ModuleInfo> =
         selection.modules.values().map(|info| (info.name.as_str(), info)).collect();
-    let mut open: Vec<String> = names.iter().map(|name| module_name(name)).collect();
     let mut seen = BTreeSet::new();
     while let Some(name) = open.pop() {
         if let Some(info) = infos.get(name.as_str())
@@ -332,12 +345,13 @@ pub fn missing_below<'s>(selection: &'s Selection, names: &[&str]) -> Option<&'s
             open.extend(info.depends.iter().map(|name| module_name(name)));
         }
     }
-    selection.missing_dependencies.iter().find(|missing| seen.contains(&missing.module))
+    seen
 }
 
-/// The firmware that no file has, a line for each module that may ask for it.
-pub fn missing_firmware(selection: &Selection) -> Vec<String> {
-    let lines = selection.modules.values().filter_map(|info| {
+/// The firmware that no file has, a line for each module of those names, or that they depend on, that may ask for it.
+pub fn missing_firmware(selection: &Selection, names: &BTreeSet<String>) -> Vec<String> {
+    let reached = reached(selection, names.iter().cloned().collect());
+    let lines = selection.modules.values().filter(|info| reached.contains(&info.name)).filter_map(|info| {
         let missing = info.firmware.iter().filter(|name| selection.missing_firmware.contains(*name));
         let missing = missing.map(String::as_str).collect::<Vec<_>>().join(", ");
         (!missing.is_empty())
@@ -519,6 +533,22 @@ mod tests {
         add_builtin(&mut tree, &["kernel/c_c.ko"], &[]);
         let missing = MissingDependency { module: "a".to_owned(), dependency: "b".to_owned() };
         assert_eq!(selected(&tree, &["a"], &[]).missing_dependencies, BTreeSet::from([missing]));
+    }
+
+    #[test]
+    fn what_is_missing_is_told_of_the_modules_that_count_and_of_what_they_depend_on() {
+        let tree = fixture::tree(&[
+            ("kernel/a.ko", &["depends=b"]),
+            ("kernel/b.ko", &["depends=gone", "firmware=b.bin"]),
+            ("kernel/c.ko", &["depends=lost", "firmware=c.bin"]),
+        ]);
+        let mut selection = selected(&tree, &["a", "c"], &[]);
+        let names = BTreeSet::from(["a".to_owned()]);
+        let missed = missing_firmware(&selection, &names);
+        assert_eq!(missed, ["the module b may ask for firmware that is not there: b.bin"]);
+        selection.forget_missing_of_others(&names);
+        let left: Vec<_> = selection.missing_dependencies.iter().map(|missing| missing.dependency.as_str()).collect();
+        assert_eq!(left, ["gone"]);
     }
 
     #[test]

@@ -4,17 +4,31 @@
 //! with their maker, and what LVM makes for itself is told by the end of its UUID or, where that has none, of its name
 //! (`build_dm_uuid` and `lib/metadata` of LVM2; `CRYPT_*` in `libcryptsetup.h`).
 
+use super::own_files;
 use super::table::NEEDS;
-use super::{Demand, Wants};
-use crate::machine::{Device, Driver, FileSystem, Kind, Machine, Place, Volume, crypttab};
+use super::{Demand, Holdings, Wanted, Wants};
+use crate::machine::{Device, Driver, FileSystem, Kind, Machine, OwnFile, Place, Typing, Volume, crypttab};
 
 /// What a machine needs.
 #[derive(Clone, Debug, Default)]
 pub struct Derived {
     /// The needs, with what they are for.
     pub wants: Wants,
+    /// What an initrd does without, with what is lost.
+    pub wishes: Vec<Wish>,
+    /// The files of the machine that go into its own initrd.
+    pub own_files: Vec<OwnFile>,
     /// What is unusual, and what cannot be checked.
     pub notes: Vec<String>,
+}
+
+/// Something that an initrd does without, at a price.
+#[derive(Clone, Debug)]
+pub struct Wish {
+    /// What is asked of the initrd.
+    pub demand: Demand,
+    /// What happens without it.
+    pub loss: String,
 }
 
 /// Where the kernel's word for a file system is not the name of a need.
@@ -34,6 +48,9 @@ const MAPPED_BY: &[(&str, &str)] = &[
     ("mpath-", "multipath"),
     ("part", "kpartx"),
     ("DMRAID-", "dmraid"),
+    ("stratis-", "stratis"),
+    ("VDO-", "dm-vdo"),
+    ("dmz-", "dm-zoned"),
 ];
 
 /// What LVM makes for itself, by the end of its UUID.
@@ -58,8 +75,8 @@ const LVM_NAMES: &[(&str, &str)] = &[
     ("_mlog", "lvm-mirror"),
     ("_corig", "lvm-cache"),
     ("_wcorig", "lvm-writecache"),
-    ("_iorig", "dm-integrity"),
-    ("_imeta", "dm-integrity"),
+    ("_iorig", "lvm-integrity"),
+    ("_imeta", "lvm-integrity"),
 ];
 
 /// Drivers of disks that kernels may have built in, by the kernel's name of the driver, and their modules in others. What is
@@ -94,16 +111,38 @@ pub fn of_machine(machine: &Machine) -> Derived {
     for place in &machine.places {
         derived.add_place(machine, place);
     }
+    own_files::add(&mut derived, machine);
     derived
 }
 
 impl Derived {
+    /// What of the wishes an initrd does not have, a line each.
+    pub fn missed(&self, holdings: &Holdings) -> Vec<String> {
+        let is_missed = |wish: &&Wish| !holdings.check(&Wanted::new(wish.demand.clone())).ok();
+        let what = |demand: &Demand| match demand {
+            Demand::Need(need) => format!("all that {} needs", need.name),
+            _ => demand.name(),
+        };
+        let line = |wish: &Wish| format!("the initrd does not have {}: {}", what(&wish.demand), wish.loss);
+        self.wishes.iter().filter(is_missed).map(line).collect()
+    }
+
+    pub(super) fn wish(&mut self, demand: Demand, loss: String) {
+        let name = demand.name();
+        if !self.wishes.iter().any(|wish| wish.demand.name() == name && wish.loss == loss) {
+            self.wishes.push(Wish { demand, loss });
+        }
+    }
+
     fn add_place(&mut self, machine: &Machine, place: &Place) {
         if place.is_resumed {
             self.add("hibernation", None, place);
         }
         for file_system in &place.file_systems {
             self.add_file_system(file_system, place);
+        }
+        if place.file_systems.iter().any(|one| one.kind == "bcachefs") && place.devices.len() > 1 {
+            self.add_devices_of_bcachefs(place);
         }
         for device in &place.devices {
             self.add_device(device, place);
@@ -130,14 +169,34 @@ impl Derived {
         }
     }
 
+    /// With one device it may lie on several all the same, such as a volume and its disk.
+    fn add_devices_of_bcachefs(&mut self, place: &Place) {
+        let disks = place.devices.iter().filter(|device| matches!(device.kind, Kind::Disk | Kind::RemoteDisk(_)));
+        if disks.count() > 1 {
+            self.add("bcachefs-devices", None, place);
+        }
+    }
+
     fn add_device(&mut self, device: &Device, place: &Place) {
         let object = Some(device.path.as_str());
         match &device.kind {
             Kind::Disk => {}
             Kind::RemoteDisk("iscsi_tcp") => self.add("iscsi", object, place),
-            Kind::RemoteDisk(module) => self.add_module(module, object, place),
+            Kind::RemoteDisk(module) => {
+                if module.starts_with("nvme_") {
+                    self.add("nvme-over-network", object, place);
+                }
+                self.add_module(module, object, place);
+            }
             Kind::Mapped(uuid) => self.add_mapped(device, uuid, place),
-            Kind::Array { level, is_external } => self.add_array(level, *is_external, object, place),
+            Kind::Array { level, is_external, .. } => self.add_array(level, *is_external, object, place),
+            Kind::PoolVolume => {
+                self.add("zfs", object, place);
+                self.notes.push(format!(
+                    "what the pool of {} lies on is not known: drivers of its disks are not checked",
+                    device.path
+                ));
+            }
             Kind::Cached => self.add("bcache", object, place),
             Kind::Loop(_) => self.add("loop", object, place),
         }
@@ -187,14 +246,8 @@ impl Derived {
     }
 
     fn add_drivers(&mut self, drivers: &[Driver], object: &str, place: &Place) {
-        for driver in drivers {
-            let module = match driver {
-                Driver::Module(name) => Some(name.as_str()),
-                Driver::BuiltIn(name) => BUILT_IN.iter().find(|(driver, _)| driver == name).map(|(_, module)| *module),
-            };
-            if let Some(module) = module {
-                self.add_module(module, Some(object), place);
-            }
+        for module in modules_of(drivers) {
+            self.add_module(module, Some(object), place);
         }
     }
 
@@ -214,13 +267,38 @@ impl Derived {
         if has("pkcs11-uri=") {
             self.add("pkcs11", object, place);
         }
-        if volume.is_by_crypttab {
-            self.wants.add_for(Demand::File(crypttab::PATH.to_owned()), object, &place.name);
+        if let Some(table) = volume.by_table {
+            self.wants.add_for(Demand::File(table.to_owned()), object, &place.name);
         }
-        let headers = volume.options.iter().filter_map(|option| option.strip_prefix("header="));
-        for file in headers.chain(volume.key.as_deref()) {
+        for file in crypttab::option_files(&volume.options).chain(volume.key.as_deref()) {
             self.add_file(file, volume, place);
         }
+        self.add_typing(machine, volume, place);
+    }
+
+    /// A keyboard for who types, which may be another at the next boot than the one that is there now.
+    fn add_typing(&mut self, machine: &Machine, volume: &Volume, place: &Place) {
+        let Some(need) = NEEDS.iter().find(|need| need.name == "somebody-types") else { return };
+        match volume.typing {
+            Typing::Never => return,
+            Typing::AfterFailure => {
+                let loss = format!("nobody can type where the key or the TPM of {} fails", volume.path);
+                self.wish(Demand::Need(need), loss);
+            }
+            Typing::Always => self.wants.add_for(Demand::Need(need), Some(&volume.path), &place.name),
+        }
+        for keyboard in &machine.keyboards {
+            for module in modules_of(&keyboard.drivers) {
+                let loss = format!("the keyboard {:?} may be dead where a passphrase is asked for", keyboard.name);
+                self.wish(Demand::Module(module.to_owned()), loss);
+            }
+        }
+    }
+
+    /// Whether anybody may have to type something while the initrd runs.
+    pub fn somebody_types(&self) -> bool {
+        let is_it = |demand: &Demand| matches!(demand, Demand::Need(need) if need.name == "somebody-types");
+        self.wants.iter().any(|wanted| is_it(&wanted.demand)) || self.wishes.iter().any(|wish| is_it(&wish.demand))
     }
 
     /// The key or the header of a volume.
@@ -259,6 +337,14 @@ impl Derived {
     fn add_module(&mut self, name: &str, object: Option<&str>, place: &Place) {
         self.wants.add_for(Demand::Module(name.to_owned()), object, &place.name);
     }
+}
+
+/// The modules of drivers in a kernel that has them as such.
+fn modules_of(drivers: &[Driver]) -> impl Iterator<Item = &str> {
+    drivers.iter().filter_map(|driver| match driver {
+        Driver::Module(name) => Some(name.as_str()),
+        Driver::BuiltIn(name) => BUILT_IN.iter().find(|(driver, _)| driver == name).map(|(_, module)| *module),
+    })
 }
 
 fn replaced<'a>(table: &[(&'a str, &'a str)], word: &'a str) -> &'a str {

@@ -74,7 +74,8 @@ impl Holdings {
                 Answer { missing_modules: missing.into_iter().collect(), brought_by, ..answer }
             }
             Demand::File(path) => {
-                let missing = (!self.has_file(path.trim_start_matches('/'))).then(|| path.clone());
+                let found = [path.as_str()].into_iter().chain(twin(path)).any(|path| self.has_file(&path[1..]));
+                let missing = (!found).then(|| path.clone());
                 let brought_by = "a directory of extra_trees".to_owned();
                 Answer { missing_files: missing.into_iter().collect(), brought_by, ..answer }
             }
@@ -98,6 +99,15 @@ impl Holdings {
             true => self.libraries.contains(name),
             false => self.files.contains(&merged(name.to_owned())),
         }
+    }
+}
+
+/// The other place where programs look for a file: dracut gives an initrd Debian's in that of others.
+fn twin(path: &str) -> Option<&'static str> {
+    match path {
+        "/etc/mdadm.conf" => Some("/etc/mdadm/mdadm.conf"),
+        "/etc/mdadm/mdadm.conf" => Some("/etc/mdadm.conf"),
+        _ => None,
     }
 }
 
@@ -183,6 +193,9 @@ mod tests {
         let module = check(Demand::Module("nvme".to_owned()));
         assert_eq!((module.need.as_str(), module.missing_modules), ("the kernel module nvme", vec!["nvme".to_owned()]));
         assert_eq!(module.brought_by, "the pattern nvme in [kernel] modules");
+        let twin = Holdings::new(["etc/mdadm.conf".to_owned()], "");
+        let demand = Demand::File("/etc/mdadm/mdadm.conf".to_owned());
+        assert!(twin.check(&Wanted { demand, purposes: Vec::new() }).ok());
         let file = check(Demand::File("/etc/other".to_owned()));
         assert_eq!((file.need.as_str(), file.missing_files), ("the file /etc/other", vec!["/etc/other".to_owned()]));
     }

@@ -6,12 +6,13 @@
 
 mod derived;
 mod holdings;
+mod own_files;
 mod table;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-pub use derived::{Derived, of_machine};
+pub use derived::{Derived, Wish, of_machine};
 pub use holdings::Holdings;
 pub use table::NEEDS;
 
@@ -128,9 +129,14 @@ impl Wants {
 }
 
 impl Wanted {
+    /// For nothing in particular.
+    pub fn new(demand: Demand) -> Self {
+        Wanted { demand, purposes: Vec::new() }
+    }
+
     /// A row of the table, for nothing in particular.
     pub fn of(need: &'static Need) -> Self {
-        Wanted { demand: Demand::Need(need), purposes: Vec::new() }
+        Wanted::new(Demand::Need(need))
     }
 
     /// The kernel modules that it is about, alternatives too.

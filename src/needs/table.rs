@@ -54,6 +54,28 @@ pub const NEEDS: &[Need] = &[
         "the package systemd-udev, and a pattern with its name in [kernel] modules",
     ),
     module("f2fs", "an F2FS file system", &[&["f2fs"]]),
+    need(
+        "bcachefs",
+        "a bcachefs file system, on one device",
+        &[&["bcachefs"]],
+        &[],
+        "a kernel before 6.18, or the module of bcachefs-tools for this kernel, and the module pattern bcachefs",
+    ),
+    need(
+        "bcachefs-devices",
+        "a bcachefs file system over several devices",
+        &[&["bcachefs"]],
+        &[&["usr/sbin/mount.bcachefs", "usr/bin/mount.bcachefs"]],
+        "the package bcachefs-tools with the program mount.bcachefs, and the module pattern bcachefs",
+    ),
+    need(
+        "zfs",
+        "a file system or a volume of a pool of ZFS",
+        &[&["zfs"]],
+        &[&["usr/sbin/zpool", "usr/bin/zpool"], &["usr/sbin/mount.zfs", "usr/bin/mount.zfs"]],
+        "OpenZFS: its module for this kernel, and its part of dracut, zfs-dracut, which imports the pool. No image of ours has a \
+         profile for it: let dracut make the initrd",
+    ),
     module("vfat", "a FAT file system, such as the EFI system partition", &[&["vfat"]]),
     module("erofs", "an EROFS image", &[&["erofs"]]),
     module("squashfs", "a squashfs image", &[&["squashfs"]]),
@@ -85,7 +107,41 @@ pub const NEEDS: &[Need] = &[
         "logical volumes that are compressed and deduplicated",
         &[&["dm_vdo", "kvdo"]],
         LVM,
-        "the profile lvm, the package vdo, and the module pattern dm-vdo",
+        "the profile lvm, and the module pattern dm-vdo (before Linux 6.9 kvdo, of the package kmod-kvdo)",
+    ),
+    need(
+        "lvm-integrity",
+        "logical volumes that are RAID with checksums",
+        &[&["dm_integrity"]],
+        LVM,
+        "the profile lvm, and the module pattern dm-integrity",
+    ),
+    need(
+        "dm-vdo",
+        "VDO without LVM, as the program vdo made it",
+        &[&["dm_vdo", "kvdo"]],
+        &[&["usr/bin/vdo", "usr/sbin/vdo"]],
+        "nothing that is still maintained: lvm_import_vdo makes a logical volume of it, which the profile lvm and the module \
+         pattern dm-vdo bring",
+    ),
+    need(
+        "stratis",
+        "a pool of Stratis",
+        &[&["dm_thin_pool"], &["dm_mod"]],
+        &[
+            &["usr/bin/stratis-min", "usr/sbin/stratis-min"],
+            &["usr/libexec/stratisd-min"],
+            &["usr/lib/systemd/system-generators/stratis-setup-generator"],
+        ],
+        "the package stratisd-dracut and the module pattern dm-thin-pool. No image of ours has a profile for it: let dracut make \
+         the initrd",
+    ),
+    need(
+        "dm-zoned",
+        "zoned disks that look like others, by dm-zoned",
+        &[&["dm_zoned"]],
+        &[&["usr/sbin/dmzadm", "usr/bin/dmzadm"]],
+        "the package dm-zoned-tools with a unit that calls `dmzadm --start`, and the module pattern dm-zoned",
     ),
     need("luks", "LUKS volumes", &[&["dm_crypt"]], CRYPTSETUP, CRYPTSETUP_PACKAGES),
     need(
@@ -128,7 +184,7 @@ pub const NEEDS: &[Need] = &[
             &["usr/lib/systemd/systemd-integritysetup"],
             &["usr/lib/systemd/system-generators/systemd-integritysetup-generator"],
         ],
-        "the packages systemd-udev and cryptsetup-libs, and the module pattern dm-integrity",
+        "the profile integrity, and the module pattern dm-integrity",
     ),
     raid("md-linear", "disks in a row, by md", &[&["linear", "md_linear"]]),
     raid("md-raid0", "md RAID0", &[&["raid0"]]),
@@ -175,8 +231,15 @@ pub const NEEDS: &[Need] = &[
         "kpartx",
         "partitions that the device mapper makes",
         &[&["dm_mod"]],
-        &[&["usr/sbin/kpartx", "usr/bin/kpartx"]],
-        "the package kpartx",
+        &[
+            &["usr/sbin/kpartx", "usr/bin/kpartx"],
+            &[
+                "usr/lib/udev/rules.d/66-kpartx.rules",
+                "usr/lib/udev/rules.d/60-kpartx.rules",
+                "usr/lib/udev/rules.d/95-kpartx.rules",
+            ],
+        ],
+        "the package kpartx, beside the package device-mapper-multipath",
     ),
     need(
         "dmraid",
@@ -207,6 +270,22 @@ pub const NEEDS: &[Need] = &[
         &[&["iscsi_tcp", "bnx2i", "qedi", "cxgb4i", "cxgb3i", "be2iscsi", "qla4xxx", "iscsi_ibft"]],
         &[&["usr/sbin/iscsistart", "usr/bin/iscsistart", "usr/sbin/iscsid", "usr/bin/iscsid"]],
         "the profile network, the package iscsi-initiator-utils, and the module pattern iscsi_tcp",
+    ),
+    need(
+        "nvme-over-network",
+        "disks of other machines, by NVMe",
+        &[&["nvme_tcp", "nvme_rdma", "nvme_fc"]],
+        &[&["usr/sbin/nvme", "usr/bin/nvme"]],
+        "the profile network, the package nvme-cli with a unit that calls `nvme connect-all`, and the module patterns nvme-tcp, \
+         nvme-rdma and nvme-fc",
+    ),
+    need(
+        "somebody-types",
+        "somebody types a passphrase or a PIN, on a keyboard",
+        // Not those of older keyboards, which other processors than x86 do not have.
+        &[&["usbhid"], &["hid_generic", "hid"], &["xhci_pci", "xhci_plat_hcd", "xhci_hcd"]],
+        &[],
+        "the module pattern default, or usbhid, hid-generic and xhci-pci",
     ),
     module("virtiofs", "a directory of the host of a virtual machine, by virtiofs", &[&["virtiofs"]]),
     module(

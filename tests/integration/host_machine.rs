@@ -151,6 +151,22 @@ impl Machine {
         self.write("proc/cpuinfo", "processor : 0\nvendor_id : Unknown\n");
     }
 
+    /// Has the machine that runs show a root on an array of md by that name, whose disk is the same.
+    pub fn put_root_on_array(&self, name: &str) {
+        let array = format!("devices/virtual/block/{name}");
+        self.write(&format!("sys/{array}/md/level"), "raid1\n");
+        self.link(&format!("sys/{array}/slaves/vda1"), "../../../../../class/block/vda1");
+        self.link(&format!("sys/class/block/{name}"), &format!("../../{array}"));
+        self.link("sys/dev/block/9:0", &format!("../../{array}"));
+        self.write("proc/1/mountinfo", &format!("20 1 9:0 / / rw - ext4 /dev/{name} rw\n"));
+        self.write("proc/cmdline", &format!("root=/dev/{name} ro\n"));
+    }
+
+    /// What was recorded of the initrd of the kernel's entry.
+    pub fn record(&self) -> PathBuf {
+        self.path(&format!("var/lib/ocinitrd/installed/{TOKEN}-{}.json", self.kernel))
+    }
+
     /// A path of the machine.
     pub fn path(&self, path: &str) -> PathBuf {
         self.root.path().join(path)
@@ -196,6 +212,7 @@ impl Machine {
         let program = format!("{} ", ocinitrd().get_program().to_str().unwrap());
         let told = text.replace("exec ocinitrd ", &format!("exec {program}"));
         assert_ne!(told, text);
+        let told = told.replace("command -v ocinitrd ", &format!("command -v {program}"));
         let told = told.replace("\"$@\"", &format!("\"$@\" --root {}", self.root.path().display()));
         self.program(&format!("plugins/{name}"), &told);
     }

@@ -154,3 +154,51 @@ fn the_console_gets_the_keymap_that_the_machine_names_and_what_is_missing_is_sai
                 /usr/lib/systemd/systemd-vconsole-setup and no /usr/bin/loadkeys";
     assert!(stderr(&output).contains(said) && stderr(&output).contains("FONT=none-such"), "{}", stderr(&output));
 }
+
+#[test]
+fn a_machine_s_own_files_and_all_of_a_kind_in_use_go_in_and_are_recorded_until_the_entry_goes() {
+    let machine = Machine::running();
+    machine.write("etc/hostname", "myhost\n");
+    machine.write("etc/crypttab", "data UUID=1 /etc/data.key x-initrd.attach,token-timeout=10s\n");
+    machine.write("etc/data.key", "secret");
+    machine.write("etc/lvm/lvm.conf", "# nothing here lies on LVM\n");
+    let plain = machine.add();
+    assert!(plain.status.success(), "{}", stderr(&plain));
+    let listed = machine.listed();
+    let module = |listed: &str, name: &str| listed.contains(&format!("/{name}.ko"));
+    assert!(!listed.contains("etc/hostname") && !module(&listed, "raid1"), "nothing asks for it: {listed}");
+    assert!(
+        module(&listed, "ahci") && module(&listed, "btrfs"),
+        "the disk may move, the root be another file system: {listed}"
+    );
+
+    machine.put_root_on_array("md0");
+    let mut command =
+        machine.kernel_install_command(&["-v", "add", &machine.kernel, machine.image().to_str().unwrap()]);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let said = stderr(&output);
+    for line in ["/etc/hostname: read by systemd", "/etc/data.key: a key", "for the levels of md: "] {
+        assert!(said.contains(line), "{line}: {said}");
+    }
+    let listed = machine.listed();
+    for name in ["raid1", "raid10", "raid456"] {
+        assert!(module(&listed, name), "{name}: {listed}");
+    }
+    assert!(listed.contains("etc/hostname\n"), "{listed}");
+    let told = succeed(ocinitrd().arg("check").arg(machine.initrd()).arg("--host").arg(machine.path("")));
+    assert!(told.contains("the file /etc/hostname (for /dev/md0 below /): ok"), "{told}");
+
+    let text = fs::read_to_string(machine.record()).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let of = |path: &str| record["files"].as_array().unwrap().iter().find(|file| file["path"] == path).unwrap().clone();
+    assert!(of("/etc/hostname")["sha256"].is_string() && of("/etc/hostname")["secret"].is_null(), "{text}");
+    assert!(of("/etc/data.key")["sha256"].is_null() && of("/etc/data.key")["secret"] == true, "{text}");
+    assert!(record["modules"].as_array().unwrap().iter().any(|name| name == "raid456"), "{text}");
+    assert_eq!(fs::metadata(machine.record()).unwrap().permissions().mode() & 0o777, 0o600);
+    // Whoever is named by then.
+    machine.write("etc/kernel/install.conf", "layout=bls\ninitrd_generator=dracut\n");
+    let output = machine.kernel_install(&["remove", &machine.kernel]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(!machine.record().exists());
+}

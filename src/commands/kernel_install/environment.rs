@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::Product;
+use crate::progress::{Progress, Verbosity};
 
 /// What the generators are called in install.conf.
 const NAME: &str = "ocinitrd";
@@ -40,6 +41,7 @@ pub struct Environment {
     entry_token: String,
     entry_name: String,
     staging_area: Option<PathBuf>,
+    is_verbose: bool,
     /// Where entries are put.
     pub boot_root: Option<PathBuf>,
     /// Where its configuration is, if not in its usual places.
@@ -64,11 +66,22 @@ impl Environment {
             entry_token: text("ENTRY_TOKEN"),
             entry_name: text("ENTRY_NAME"),
             staging_area: value("STAGING_AREA").map(PathBuf::from),
+            is_verbose: value("VERBOSE").is_some_and(|value| value != "0"),
             boot_root: value("BOOT_ROOT").map(PathBuf::from),
             configuration_root: value("CONF_ROOT").map(PathBuf::from),
             root: value("ROOT").map(PathBuf::from),
             plugins: value("PLUGINS").map(|value| value.to_string_lossy().into_owned()),
         }
+    }
+
+    /// What the entries are called, before their kernels.
+    pub fn entry_token(&self) -> &str {
+        &self.entry_token
+    }
+
+    /// Tells as much as kernel-install does.
+    pub fn progress(&self, progress: Progress) -> Progress {
+        if self.is_verbose { Progress::new(Verbosity::Verbose) } else { progress }
     }
 
     /// Whether the product is asked for, of us, and not there already.

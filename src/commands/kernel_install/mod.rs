@@ -2,8 +2,8 @@
 //!
 //! In: the arguments and the environment that kernel-install gives its plugins. Out: an initrd or a unified kernel image in its
 //! staging area, which other plugins put into the boot entry. Where GRUB's plugin makes the entry, which takes nothing from there, the
-//! initrd is put into `/boot` as well; the plugin itself removes it. Nothing else of the machine is written to but a base that is
-//! built where that is allowed.
+//! initrd is put into `/boot` as well; the plugin itself removes it. Beside that a record of what went in is kept,
+//! which goes with the entry, and a base that is built where that is allowed.
 //!
 //! | module | what it does |
 //! |---|---|
@@ -15,12 +15,10 @@
 //! | [`unified`], [`device_tree`] | a unified kernel image and its parts |
 //! | [`grub`] | the initrd of GRUB's entries |
 //! | [`space`], [`mounts`] | whether entries can be written |
-//! | [`console`] | whether the console becomes as it is configured |
 //! | [`loading`] | whether the initrd loads what modules-load.d names |
 
 mod base;
 pub mod call;
-mod console;
 mod device_tree;
 mod environment;
 mod finish;
@@ -110,10 +108,16 @@ enum Product {
 /// written.
 pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let environment = Environment::read(|name| env::var_os(name));
+    let root = arguments.root.clone().or_else(|| environment.root.clone()).unwrap_or_else(|| PathBuf::from("/"));
+    if arguments.action == "remove" && arguments.product == Product::Initrd {
+        // What is left of a record is in nobody's way.
+        let removed = host::remove_record(&root, environment.entry_token(), &arguments.kernel_version);
+        removed.unwrap_or_else(|error| progress.warn(&format!("{error:#}")));
+    }
     if arguments.action != "add" || !environment.wants(arguments.product, !arguments.initrds.is_empty()) {
         return Ok(ExitCode::SUCCESS);
     }
-    let root = arguments.root.clone().or_else(|| environment.root.clone()).unwrap_or_else(|| PathBuf::from("/"));
+    let progress = &environment.progress(*progress);
     let installation = Installation { arguments, environment, root, progress };
     match arguments.product {
         Product::Prepare => installation.prepare()?,
@@ -190,10 +194,12 @@ impl Installation<'_> {
         self.check_space_of_initrd(made.size_bytes)?;
         output.commit()?;
         let holdings = check_needs(&made, &path).inspect_err(|_| _ = fs::remove_file(&path))?;
-        console::remarks(&made.console, &holdings).iter().for_each(|remark| self.progress.warn(remark));
-        loading::remark(&made.loaded, &holdings).iter().for_each(|remark| self.progress.warn(remark));
-        made.needs.notes.iter().for_each(|note| self.progress.warn(note));
-        let (size, count) = (DecimalBytes(made.size_bytes), made.modules);
+        warnings(&made, &holdings).iter().for_each(|warning| self.progress.warn(warning));
+        let written = made.installed.write(root, self.environment.entry_token());
+        written.unwrap_or_else(|error| {
+            self.progress.warn(&format!("what went into the initrd is not recorded: {error:#}"))
+        });
+        let (size, count) = (DecimalBytes(made.size_bytes), made.installed.modules.len());
         self.progress.note(&format!("initrd for {kernel_version}: {size}, {count} modules"));
         Ok(())
     }
@@ -218,6 +224,15 @@ impl Installation<'_> {
         ensure!(status.success(), "{} failed: {status}", plugin.display());
         if is_grubs { self.place_dracut_s(&staged, start) } else { Ok(()) }
     }
+}
+
+/// What a person should know of an initrd that holds all that the machine needs.
+fn warnings(made: &Made, holdings: &Holdings) -> Vec<String> {
+    let mut warnings = made.console.remarks(holdings, made.needs.somebody_types());
+    warnings.extend(loading::remark(&made.loaded, holdings));
+    warnings.extend(made.needs.notes.iter().cloned());
+    warnings.extend(made.needs.missed(holdings));
+    warnings
 }
 
 /// Whether dracut is to make the initrd after this error. Who ends a build does not wait for it.

@@ -71,6 +71,7 @@ fn a_volume_on_lvm_on_luks_needs_every_layer() {
         "luks for /dev/mapper/luks below /",
         "the kernel module sd_mod for /dev/sda below /",
         "the kernel module ahci for /dev/sda below /",
+        "somebody-types for /dev/mapper/luks below /",
     ];
     assert_eq!(needs(&derived), expected);
     assert!(derived.notes.is_empty(), "{:?}", derived.notes);
@@ -88,7 +89,7 @@ fn what_lvm_makes_for_itself_is_told_by_uuid_and_by_name() {
         ("LVM-b", "vg-root_rimage_0", "lvm-raid"),
         ("LVM-b", "vg-root_mimage_0", "lvm-mirror"),
         ("LVM-b-vpool", "vg-vpool0-vpool", "lvm-vdo"),
-        ("LVM-b-real", "vg-root_iorig", "dm-integrity"),
+        ("LVM-b-real", "vg-root_iorig", "lvm-integrity"),
     ] {
         let fixture = with_disk();
         fixture.mapped("dm-0", uuid, name, &["sda2"]).mapped("dm-1", "LVM-a", "vg-root", &["dm-0"]);
@@ -110,11 +111,15 @@ fn every_maker_of_mapped_devices_has_its_need() {
         ("mpath-3600", "mpatha", "multipath"),
         ("part2-mpath-3600", "mpatha2", "kpartx"),
         ("DMRAID-isw_1", "isw_1", "dmraid"),
+        ("stratis-1-private-0c1d-flex-mdv", "stratis-1-private-0c1d-flex-mdv", "stratis"),
+        ("VDO-1", "vdo0", "dm-vdo"),
+        ("dmz-1", "dmz-sda", "dm-zoned"),
     ] {
         let fixture = with_disk();
         fixture.mapped("dm-0", uuid, name, &["sda2"]);
         let named = names(&with_root(&fixture, "dm-0"));
-        assert_eq!(named, ["ext4", need, "+sd_mod", "+ahci"], "{uuid}");
+        let typed = if ["luks", "crypt"].contains(&need) { &["somebody-types"][..] } else { &[] };
+        assert_eq!(named, [&["ext4", need, "+sd_mod", "+ahci"], typed].concat(), "{uuid}");
     }
     let fixture = with_disk();
     fixture.mapped("dm-0", "", "mine", &["sda2"]);
@@ -157,19 +162,19 @@ fn crypttab_says_what_opens_a_volume() {
         with_root(&fixture, "dm-0")
     };
     let token = with("luks UUID=1 - fido2-device=auto,pkcs11-uri=pkcs11:x\n");
-    assert_eq!(names(&token)[4..], ["fido2", "pkcs11"]);
+    assert_eq!(names(&token)[4..], ["fido2", "pkcs11", "somebody-types"]);
     assert_eq!(needs(&token)[4], "fido2 for /dev/mapper/luks below /");
     let files = with("luks UUID=1 /etc/luks.key header=/boot/header.img\n");
     let expected = ["the file /boot/header.img", "the file /etc/luks.key"];
     assert_eq!(names(&files)[4..], expected);
     let elsewhere = with("luks UUID=1 /luks.key:LABEL=stick header=/dev/sdb\n");
-    assert_eq!(names(&elsewhere).len(), 4);
+    assert_eq!(names(&elsewhere).len(), 4, "who has a key types only if that fails");
     assert_eq!(elsewhere.notes, ["/dev/mapper/luks needs a file of LABEL=stick, which is not checked"]);
     assert_eq!(names(&with("luks UUID=1 /dev/urandom\nother UUID=2 /etc/key tpm2-device=auto\n")).len(), 4);
     // Without anything on the command line it is crypttab itself.
     fixture.write("proc/cmdline", "root=/dev/mapper/luks");
     let attached = with("luks UUID=1 - x-initrd.attach\n");
-    assert_eq!(names(&attached)[4..], ["the file /etc/crypttab"]);
+    assert_eq!(names(&attached)[4..], ["the file /etc/crypttab", "somebody-types"]);
     assert!(attached.notes.is_empty(), "{:?}", attached.notes);
 }
 
@@ -186,7 +191,7 @@ fn a_volume_opened_by_a_tpm_needs_the_drivers_of_that() {
     let expected =
         ["tpm2 for /dev/mapper/luks below /", "the kernel module tpm_crb for the TPM for /dev/mapper/luks below /"];
     assert_eq!(needs(&with)[4..], expected);
-    assert!(with.notes.is_empty());
+    assert!(with.notes.is_empty() && with.somebody_types());
 }
 
 #[test]
@@ -244,4 +249,82 @@ fn file_systems_without_a_row_need_the_module_of_their_name() {
     let fixture = with_disk();
     fixture.mounts(&[("/", "jfs", "sda2", "rw"), ("/usr", "ext3", "sda2", "ro")]);
     assert_eq!(names(&derived(&fixture)), ["+jfs", "+sd_mod", "+ahci", "ext4"]);
+}
+
+#[test]
+fn who_types_a_passphrase_needs_a_keyboard_and_who_may_have_to_wishes_for_one() {
+    let fixture = with_disk();
+    fixture.mapped("dm-0", LUKS, "luks", &["sda2"]).write("proc/cmdline", OPENED);
+    fixture.driver("platform/i8042/serio0", "atkbd", "atkbd").driver("platform/i8042", "i8042", "");
+    let input = "sys/devices/platform/i8042/serio0/input/input0";
+    fixture.write(&format!("{input}/capabilities/key"), "fffffffffffffffe\n").write(&format!("{input}/name"), "AT\n");
+    fixture.link("sys/class/input/input0", "../../devices/platform/i8042/serio0/input/input0");
+    let with = |line: &str| {
+        fixture.write("etc/crypttab", line);
+        with_root(&fixture, "dm-0")
+    };
+    let asked = with("luks UUID=1\n");
+    assert_eq!(needs(&asked)[4..], ["somebody-types for /dev/mapper/luks below /"]);
+    let missed = asked.missed(&Holdings::new([], ""));
+    assert_eq!(
+        missed,
+        [
+            "the initrd does not have the kernel module atkbd: the keyboard \"AT\" may be dead where a passphrase is asked for"
+        ]
+    );
+    assert!(asked.somebody_types());
+    let by_key = with("luks UUID=1 /etc/key token-timeout=10s\n");
+    assert!(by_key.somebody_types() && !names(&by_key).contains(&"somebody-types".to_owned()));
+    let missed = by_key.missed(&Holdings::new([], ""));
+    assert!(
+        missed[0].starts_with("the initrd does not have all that somebody-types needs: nobody can type"),
+        "{missed:?}"
+    );
+    let nobody = with("luks UUID=1 /etc/key headless\n");
+    assert!(!nobody.somebody_types() && nobody.wishes.is_empty());
+}
+
+#[test]
+fn pools_of_zfs_lie_on_the_disks_that_udev_saw_them_on() {
+    let fixture = with_disk();
+    fixture.mounts(&[("/", "zfs", "rpool/ROOT/debian", "rw")]);
+    let unseen = derived(&fixture);
+    assert_eq!(needs(&unseen), ["zfs for /"]);
+    assert_eq!(
+        unseen.notes,
+        ["what the pool \"rpool\" of ZFS lies on is not known: drivers of its disks are not checked"]
+    );
+    let member = |label: &str| format!("E:ID_FS_TYPE=zfs_member\nE:ID_FS_LABEL={label}\n");
+    fixture.write(&format!("run/udev/data/b{}", fixture.number("sda2")), &member("rpool"));
+    fixture.write("run/udev/data/b9:9", &member("other")).write("run/udev/data/n1", "");
+    let seen = derived(&fixture);
+    assert_eq!((names(&seen), seen.notes.len()), (vec!["zfs".to_owned(), "+sd_mod".to_owned(), "+ahci".to_owned()], 0));
+    let zfs = crate::needs::named("zfs").unwrap();
+    assert!(zfs.brought_by.contains("let dracut make the initrd"));
+}
+
+#[test]
+fn a_bcachefs_over_several_disks_needs_who_finds_them() {
+    let fixture = with_disk();
+    fixture.disk("sdb", "pci0000:00/0000:00:18.0", &[]);
+    fixture.mounts(&[("/", "bcachefs", "/dev/sda2:/dev/sdb", "rw")]);
+    assert_eq!(names(&derived(&fixture))[..2], ["bcachefs", "bcachefs-devices"]);
+    fixture.mounts(&[("/", "bcachefs", "/dev/sda2", "rw")]);
+    assert_eq!(names(&derived(&fixture)), ["bcachefs", "+sd_mod", "+ahci"]);
+}
+
+#[test]
+fn volumes_with_checksums_need_their_generator_which_a_profile_keeps() {
+    let fixture = with_disk();
+    fixture.mapped("dm-0", "CRYPT-INTEGRITY-root", "root", &["sda2"]);
+    fixture.write("etc/integritytab", "root PARTLABEL=root /etc/i.key x-initrd.attach\n");
+    let derived = with_root(&fixture, "dm-0");
+    assert_eq!(
+        names(&derived)[1..],
+        ["dm-integrity", "+sd_mod", "+ahci", "the file /etc/integritytab", "the file /etc/i.key"]
+    );
+    let answer = Holdings::new([], "").check(derived.wants.iter().nth(1).unwrap());
+    assert!(answer.brought_by.starts_with("the profile integrity"), "{}", answer.brought_by);
+    assert!(answer.missing_files[1].ends_with("systemd-integritysetup-generator"), "{:?}", answer.missing_files);
+    assert!(derived.notes.is_empty() && !derived.somebody_types());
 }

@@ -53,7 +53,7 @@ const PARTITIONS: [Partition; 3] = [
 fn a_machine_with_grub_boots_the_kernel_that_it_installs_and_goes_back_to_dracut() {
     let system = System::new("machine-grub", &DEFINITION.replace("\"kmod\",", &format!("\"kmod\", {FOR_DRACUT}")), add);
     let (first, second) = (&system.first, &system.second);
-    let (lived, facts) = life(&system, "grub", &PARTITIONS);
+    let (lived, facts) = life(&system, "grub", &PARTITIONS, DISK_BYTES);
     let fact = |name: &str| facts[name].as_str();
     for (step, kernel) in [("1", first), ("2", second), ("3", first)] {
         assert_eq!(fact(&format!("{step}.kernel")), kernel.as_str());

@@ -1,6 +1,7 @@
 #!/bin/bash
 # PID 1 of the guest that installs a machine: it runs from memory over the system that is to be installed, and copies that onto
-# the disk. $1: what the root file system lies on, luks or lvm; or grub, for a partition of its own and GRUB with another.
+# the disk. $1: what the root file system lies on, luks, lvm or array; lvm-changes is lvm with room for what the machine makes of it;
+# grub is for a partition of its own and GRUB with another.
 export PATH=/usr/sbin:/usr/bin LC_ALL=C
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -12,7 +13,7 @@ set -E
 
 esp=/dev/vda1 partition=/dev/vda2 target=/target
 [[ $1 != grub ]] || boot=/dev/vda2 partition=/dev/vda3
-for module in virtio_pci virtio_blk ext4 vfat nls_cp437 nls_ascii nls_iso8859-1 dm_mod dm_crypt aes xts; do
+for module in virtio_pci virtio_blk ext4 vfat nls_cp437 nls_ascii nls_iso8859-1 dm_mod dm_crypt aes xts raid1; do
     # What this kernel has built in, or calls by another name, is no fault; what is missing shows below.
     modprobe -q "$module" || :
 done
@@ -32,11 +33,19 @@ luks)
     device=/dev/mapper/root
     options="root=$device $options"
     ;;
-lvm)
+array)
+    # One disk is enough for an array; its name, 0, is that of this host alone.
+    MDADM_NO_UDEV=1 mdadm --create /dev/md0 --run --force --homehost=myhost --name=0 --level=1 --raid-devices=1 $partition
+    device=/dev/md0
+    options="root=$device $options"
+    ;;
+lvm | lvm-changes)
+    size=(-l 100%FREE)
+    [[ $1 == lvm ]] || size=(-L 1000M)
     mkdir -p /run/lock/lvm /run/lvm
     lvm pvcreate -q -y $partition
     lvm vgcreate -q -y machine $partition
-    lvm lvcreate -q -y -l 100%FREE -n root machine
+    lvm lvcreate -q -y "${size[@]}" -n root machine
     device=/dev/machine/root
     # What udev does where it runs.
     [[ -b $device ]] || device=/dev/mapper/machine-root
@@ -85,6 +94,8 @@ if [[ $1 == luks ]]; then
     install -m 600 /run/key $target/etc/root.key
     echo "root UUID=0c1d2d00-1111-4000-8000-000000000001 /etc/root.key x-initrd.attach" >$target/etc/crypttab
 fi
+[[ $1 != array ]] || echo myhost >$target/etc/hostname
+echo "$1" >$target/usr/lib/machine/life
 echo "$options" >$target/etc/kernel/cmdline
 if [[ $1 == grub ]]; then
     boot_root=/boot/efi
@@ -115,7 +126,8 @@ echo 'scope = "host"' >$target/etc/ocinitrd/host.toml
 umount $target/{dev,sys,proc,boot} $target
 case $1 in
 luks) cryptsetup close root ;;
-lvm) lvm vgchange -q -an ;;
+lvm*) lvm vgchange -q -an ;;
+array) mdadm --stop /dev/md0 ;;
 esac
 say done
 power_off

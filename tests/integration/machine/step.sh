@@ -25,12 +25,48 @@ for device in /sys/class/block/dm-*; do
     slaves=("$device"/slaves/*)
     fact "dm.$(cat "$device/dm/name")" "$(cat "$device/dm/uuid") on ${slaves[*]##*/}"
 done
+for device in /sys/class/block/md*; do
+    slaves=("$device"/slaves/*)
+    fact "array.${device##*/}" "$(cat "$device/md/level") on ${slaves[*]##*/}"
+done
+fact hostname "$(uname -n)"
 fact failed "$(systemctl --failed --no-legend --plain)"
 fact modules "$(wc -l </proc/modules)"
 
 add() { install_kernel kernel-install add "$second" "/usr/lib/modules/$second/vmlinuz"; }
+done_here() {
+    say done
+    systemctl --no-block poweroff
+    exit
+}
+reboot_here() {
+    sync
+    systemctl --no-block reboot
+    exit
+}
 mkdir -p /var/lib/machine
 echo $((step + 1)) >/var/lib/machine/step
+life=$(cat /usr/lib/machine/life)
+case $life.$step in
+lvm-changes.1)
+    # The kernel is installed first: what is changed afterwards, its initrd has not seen.
+    add
+    lvm lvcreate -q -y -s -L 100M -n before machine/root
+    reboot_here
+    ;;
+lvm-changes.2)
+    lvm lvremove -q -y machine/before
+    lvm pvcreate -q -y /dev/vda3
+    lvm vgextend -q machine /dev/vda3
+    lvm lvconvert -q -y --type raid1 -m 1 machine/root
+    reboot_here
+    ;;
+array.1)
+    add
+    reboot_here
+    ;;
+lvm-changes.* | array.*) done_here ;;
+esac
 case $step in
 1)
     add
@@ -44,11 +80,6 @@ case $step in
     add
     fact entries "$(cd /boot && echo loader/entries/* EFI/Linux/*)"
     ;;
-*)
-    say done
-    systemctl --no-block poweroff
-    exit
-    ;;
+*) done_here ;;
 esac
-sync
-systemctl --no-block reboot
+reboot_here

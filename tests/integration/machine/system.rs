@@ -14,13 +14,13 @@ use crate::host_machine::{PLUGINS, base};
 pub const DEFINITION: &str = r#"
 include = ["../../offline/builder.toml"]
 releasever = "44"
-# It may find /run/lock being mounted under it, and there is nothing that it would have to watch.
-mask_units = ["lvm2-monitor.service"]
+# The first may find /run/lock being mounted under it, and there is nothing that either would have to watch.
+mask_units = ["lvm2-monitor.service", "mdmonitor.service"]
 
 [packages]
 install = [
     "fedora-release-common", "basesystem", "systemd", "systemd-udev", "bash", "coreutils", "grep", "sed", "kmod", "util-linux",
-    "cryptsetup", "lvm2", "dosfstools", "e2fsprogs", "systemd-boot-unsigned",
+    "cryptsetup", "lvm2", "mdadm", "dosfstools", "e2fsprogs", "systemd-boot-unsigned",
 ]
 remove_files = [
     "/usr/share/{doc,info,man,locale,i18n,licenses}", "/usr/lib64/gconv", "/usr/lib/udev/hwdb.d", "/usr/lib/systemd/catalog",

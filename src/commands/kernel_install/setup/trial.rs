@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 use indicatif::DecimalBytes;
 
 use super::super::environment::Environment;
-use super::super::{Arguments as PluginArguments, Installation, Product, check_needs, console};
+use super::super::{Arguments as PluginArguments, Installation, Product, check_needs, warnings};
 use super::Arguments;
 use crate::host::{self, Base, Configuration, Request, Search};
 use crate::migration::{Change, Content, Plan, PlannedFile, Source, entry};
@@ -98,9 +98,8 @@ pub fn make(
     let hint = || format!("making an initrd for {kernel_version} (--kernel-version names another kernel)");
     let made = host::write(&request, &base, &mut file, progress).with_context(hint)?;
     let holdings = check_needs(&made, &path)?;
-    trial.warnings = console::remarks(&made.console, &holdings);
-    trial.warnings.extend(made.needs.notes.iter().cloned());
-    trial.made = Some((made.size_bytes, made.modules));
+    trial.warnings = warnings(&made, &holdings);
+    trial.made = Some((made.size_bytes, made.installed.modules.len()));
     trial.holdings = Some(holdings);
     trial.directory = Some(directory);
     place(arguments, plan, made.size_bytes, &mut trial)?;
