@@ -295,7 +295,7 @@ mod tests {
         root.write("etc/root.key", "secret").write("etc/root.header", "header").write("etc/home.key", "other");
         root.write("etc/mdadm.conf", "ARRAY");
         let mut needs = Derived::default();
-        needs.wants.add_for(Demand::File(crypttab::PATH.to_owned()), None, "/");
+        needs.wants.add_for(Demand::File(crypttab::CRYPTTAB.path.to_owned()), None, "/");
         needs.own_files = machine::own_files(root.path()).unwrap();
         let local = files(root.path(), &Configuration::default(), &needs, &Console::default(), 5).unwrap();
         let tree = local.tree.unwrap();

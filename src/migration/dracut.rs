@@ -155,7 +155,6 @@ fn of_setting(source: &Source<'_>, setting: &Setting, carried: &mut Carried) -> 
             vec![setting.finding(outcome, text)]
         }
         Some(Meaning::HostOnly) => vec![host_only(setting, carried)],
-        Some(Meaning::LvmConf) => vec![lvm_conf(source, setting, carried)],
         Some(Meaning::Uki(key)) => vec![uki(setting, &words.join(" "), key, carried)],
         Some(Meaning::Fixed(..)) | None => {
             vec![setting.finding(Outcome::ByHand, "no setting that is known here: see dracut.conf(5)")]
@@ -220,15 +219,6 @@ fn host_only(setting: &Setting, carried: &mut Carried) -> Finding {
     }
     carried.is_generic = true;
     setting.finding(Outcome::CarriedOver, "scope = \"generic\": modules for any machine, as the base was built for")
-}
-
-fn lvm_conf(source: &Source<'_>, setting: &Setting, carried: &mut Carried) -> Finding {
-    const FILE: &str = "/etc/lvm/lvm.conf";
-    if !setting.is_yes() || !source.has(FILE) {
-        return setting.finding(Outcome::NotNeeded, format!("{FILE} does not go in unless files names it"));
-    }
-    carried.files.insert(FILE.to_owned());
-    setting.finding(Outcome::CarriedOver, format!("files = [\"{FILE}\"]"))
 }
 
 /// What is part of unified kernel images.

@@ -29,8 +29,6 @@ pub enum Meaning {
     },
     /// Whether the initrd is for one machine.
     HostOnly,
-    /// Whether `/etc/lvm/lvm.conf` goes in.
-    LvmConf,
     /// A file that is for unified kernel images, by the word of ours.
     Uki(&'static str),
 }
@@ -70,7 +68,13 @@ pub fn meaning(name: &str) -> Option<Meaning> {
         "omit_dracutmodules" => Meaning::OmitModules,
         "kernel_cmdline" => Meaning::CommandLine,
         "hostonly" => Meaning::HostOnly,
-        "lvmconf" => Meaning::LvmConf,
+        "lvmconf" => Meaning::Switch {
+            yes: (AsBefore, "LVM's configuration goes in where the initrd has to find a volume of LVM"),
+            no: (
+                NotNeeded,
+                "LVM's configuration goes in only where the initrd has to find a volume of LVM, which it may decide on",
+            ),
+        },
         "uefi_splash_image" => Meaning::Uki("splash"),
         "uefi_secureboot_key" => Meaning::Uki("secureboot_private_key"),
         "uefi_secureboot_cert" => Meaning::Uki("secureboot_certificate"),

@@ -16,12 +16,20 @@ const PROGRAMS: [&str; 4] = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
 const BRING: &str = "a base that has it: add its package to the image's definition and name it in programs";
 
 /// Files that ours puts in by itself, or that would do harm as they are.
-const OWN: [(&str, Outcome, &str); 7] = [
+const OWN: [(&str, Outcome, &str); 15] = [
     ("/etc/crypttab", Outcome::AsBefore, "its lines with x-initrd.attach go in, with their keys"),
     ("/etc/vconsole.conf", Outcome::AsBefore, "it goes in where it is there"),
     ("/etc/mdadm.conf", Outcome::AsBefore, "it goes in where it is there"),
     ("/etc/mdadm/mdadm.conf", Outcome::AsBefore, "it goes in where it is there"),
     ("/etc/multipath.conf", Outcome::AsBefore, "it goes in where it is there"),
+    ("/etc/integritytab", Outcome::AsBefore, "its lines with x-initrd.attach go in, with their keys"),
+    ("/etc/veritytab", Outcome::AsBefore, "its lines with x-initrd.attach go in"),
+    ("/etc/lvm/lvm.conf", Outcome::AsBefore, "it goes in where the initrd has to find a volume of LVM"),
+    ("/etc/lvm/lvmlocal.conf", Outcome::AsBefore, "it goes in where the initrd has to find a volume of LVM"),
+    ("/etc/hostname", Outcome::AsBefore, "it goes in where the name of an array depends on it"),
+    ("/etc/nvme/hostnqn", Outcome::AsBefore, "it goes in where disks are found by NVMe over a network"),
+    ("/etc/nvme/hostid", Outcome::AsBefore, "it goes in where disks are found by NVMe over a network"),
+    ("/etc/iscsi/initiatorname.iscsi", Outcome::AsBefore, "it goes in where disks are found by iSCSI"),
     (
         "/etc/fstab",
         Outcome::ByHand,

@@ -9,7 +9,7 @@ use std::process::Command;
 use ocinitrd::boot::partition::{EFI_SYSTEM, LINUX_DATA, Partition};
 
 use super::system::{DEFINITION, System, write_program};
-use super::{TOKEN, life, modules_of_initrd, tail};
+use super::{DISK_BYTES, TOKEN, life, modules_of_initrd, tail};
 use crate::distribution::{Distribution, grub_container};
 use crate::fixture::{checkout, succeed};
 
