@@ -91,7 +91,7 @@ make_configuration() {
     echo 0c1d2d00000040008000000000000003 >"$work/machine-id"
     echo "root=LABEL=root rw" >"$work/etc-kernel/cmdline"
     for plugin in "$checkout"/packaging/kernel-install/*.install; do
-        sed 's,^exec ocinitrd .*,& --root /machine,' "$plugin" >"$work/etc-kernel/install.d/${plugin##*/}"
+        sed 's,ocinitrd kernel-install [a-z]* "$@",& --root /machine,' "$plugin" >"$work/etc-kernel/install.d/${plugin##*/}"
         chmod 755 "$work/etc-kernel/install.d/${plugin##*/}"
     done
     variant nobody 'layout=bls\ninitrd_generator=nobody'

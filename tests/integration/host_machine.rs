@@ -210,7 +210,7 @@ impl Machine {
     fn plugin(&self, name: &str) {
         let text = fs::read_to_string(checkout().join("packaging/kernel-install").join(name)).unwrap();
         let program = format!("{} ", ocinitrd().get_program().to_str().unwrap());
-        let told = text.replace("exec ocinitrd ", &format!("exec {program}"));
+        let told = text.replace("ocinitrd kernel-install ", &format!("{program}kernel-install "));
         assert_ne!(told, text);
         let told = told.replace("command -v ocinitrd ", &format!("command -v {program}"));
         let told = told.replace("\"$@\"", &format!("\"$@\" --root {}", self.root.path().display()));
