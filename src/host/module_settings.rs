@@ -172,7 +172,10 @@ fn configuration_tree(root: &Path, warnings: &mut Vec<String>) -> Result<Tree> {
                 continue;
             }
             let Some(end) = found(root, &real.join(entry.file_name()))? else {
-                warnings.push(format!("{} is a symlink that leads nowhere, and does not count", shown(&path)));
+                // Debian's modules-load.d has a symlink to /etc/modules, which need not be there.
+                if !LOAD_DIRECTORIES.contains(directory) {
+                    warnings.push(format!("{} is a symlink that leads nowhere, and does not count", shown(&path)));
+                }
                 continue;
             };
             tree.insert(path.clone(), read(root, &end).with_context(|| format!("reading {}", shown(&path)))?);

@@ -110,7 +110,9 @@ impl Machine {
             let options = if entry.file_name() == "usr" { "-al" } else { "-a" };
             succeed(Command::new("cp").arg(options).arg(entry.path()).arg(machine.path("")));
         }
-        // Into those of a base somebody may.
+        // Into the kernel's image and a base somebody may.
+        fs::remove_file(machine.image()).unwrap();
+        succeed(Command::new("cp").arg("-a").arg(template.image()).arg(machine.image()));
         let bases = "usr/lib/ocinitrd/bases";
         fs::remove_dir_all(machine.path(bases)).unwrap();
         succeed(Command::new("cp").arg("-a").arg(template.path(bases)).arg(machine.path(bases)));
@@ -212,7 +214,7 @@ impl Machine {
         let program = format!("{} ", ocinitrd().get_program().to_str().unwrap());
         let told = text.replace("ocinitrd kernel-install ", &format!("{program}kernel-install "));
         assert_ne!(told, text);
-        let told = told.replace("command -v ocinitrd ", &format!("command -v {program}"));
+        let told = told.replace("${KERNEL_INSTALL_ROOT-}", self.root.path().to_str().unwrap());
         let told = told.replace("\"$@\"", &format!("\"$@\" --root {}", self.root.path().display()));
         self.program(&format!("plugins/{name}"), &told);
     }

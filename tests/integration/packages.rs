@@ -208,6 +208,7 @@ fn rpms_that_rpmlint_likes_are_installed_upgraded_and_removed_and_their_plugin_m
 
     // What the packages brought goes with them, and the entry of the image that they placed.
     container.run("rm $tree/etc/ocinitrd/host.toml");
+    container.run(&format!("chroot $tree kernel-install remove {kernel}"));
     let said = container.run("dnf remove 'ocinitrd*'");
     assert!(!said.contains("scriptlet failed"), "{said}");
     assert_eq!(container.run("find $tree/etc $tree/usr $tree/var -name '*ocinitrd*'"), "");
@@ -269,7 +270,7 @@ fn what_make_installs_is_found_where_it_is_and_has_its_images() {
     // Scriptlets have a path without /usr/local.
     for plugin in names(&place.path().join("etc/kernel/install.d")) {
         let text = fs::read_to_string(place.path().join("etc/kernel/install.d").join(&plugin)).unwrap();
-        assert!(text.contains("\nexec /usr/local/bin/ocinitrd kernel-install "), "{plugin}: {text}");
+        assert!(text.contains("exec /usr/local/bin/ocinitrd kernel-install "), "{plugin}: {text}");
     }
 
     // An image by its name, where no checkout is: its lock would be where the user is.

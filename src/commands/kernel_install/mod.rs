@@ -109,11 +109,6 @@ enum Product {
 pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let environment = Environment::read(|name| env::var_os(name));
     let root = arguments.root.clone().or_else(|| environment.root.clone()).unwrap_or_else(|| PathBuf::from("/"));
-    if arguments.action == "remove" && arguments.product == Product::Initrd {
-        // What is left of a record is in nobody's way.
-        let removed = host::remove_record(&root, environment.entry_token(), &arguments.kernel_version);
-        removed.unwrap_or_else(|error| progress.warn(&format!("{error:#}")));
-    }
     if arguments.action != "add" || !environment.wants(arguments.product, !arguments.initrds.is_empty()) {
         return Ok(ExitCode::SUCCESS);
     }
@@ -222,6 +217,9 @@ impl Installation<'_> {
         let status = dracut.spawn(Stdio::null(), Stdio::inherit(), Stdio::inherit())?.child.wait();
         let status = status.with_context(|| format!("waiting for {}", plugin.display()))?;
         ensure!(status.success(), "{} failed: {status}", plugin.display());
+        // What went into an earlier initrd of ours is said of this entry no more.
+        let removed = host::remove_record(&self.root, self.environment.entry_token(), kernel_version);
+        removed.unwrap_or_else(|error| self.progress.warn(&format!("{error:#}")));
         if is_grubs { self.place_dracut_s(&staged, start) } else { Ok(()) }
     }
 }
