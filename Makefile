@@ -18,6 +18,9 @@ export PATH := $(PATH):/usr/local/sbin:/usr/sbin:/sbin
 SKIP = $(strip $(if $(filter-out 0,$(shell id -u)),--skip as_root::) \
 	$(if $(shell PATH='$(PATH)' command -v mkinitramfs),,--skip initramfs_tools))
 
+# Tests spend time waiting, for containers and for timeouts of guests: one more than there are processors keeps these busy.
+THREADS ?= $(shell expr $$(nproc) + 1)
+
 # What other tests, or measurements, run as a process of its own.
 NOT_TESTS = engine::a_run_that_sleeps modules::measure
 
@@ -66,7 +69,7 @@ test: rust test-programs check ## all tests: needs podman and QEMU, installs wha
 	@tests/offline/test-user.sh target/debug/offline-repo target/offline
 	@for recipe in host-trixie rpm-sid stubs-bookworm; do tests/distributions/image.sh $$recipe > /dev/null || exit 1; done
 	@[ -z "$(SKIP)" ] || echo "left out, because they take root or what this distribution does not have: $(SKIP)"
-	cargo test --locked --test integration -- $(SKIP)
+	cargo test --locked --test integration -- --test-threads $(THREADS) $(SKIP)
 
 test-matrix: test matrix-programs ## what is too long for every change
 	@for recipe in host-sid grub-sid; do tests/distributions/image.sh $$recipe > /dev/null || exit 1; done
