@@ -169,6 +169,18 @@ mod tests {
     }
 
     #[test]
+    fn a_registry_without_tls_is_told_from_none() {
+        let reference: ImageReference = format!("r.example/a:1@sha256:{}", "00".repeat(32)).parse().unwrap();
+        let message = |cause: &str| {
+            let refusals = Refusals { causes: vec![cause.to_owned()], reasons: vec![Reason::Unreachable] };
+            Unavailable::by(&reference, "mine.toml", &refusals).to_string()
+        };
+        let without = message("https://r.example/v2/: received corrupt message of type InvalidContentType");
+        assert!(without.contains("answers without TLS") && without.contains("insecure = true"), "{without}");
+        assert!(message("https://r.example/v2/: connection refused").contains("no registry answers"));
+    }
+
+    #[test]
     fn each_kind_says_what_to_do() {
         let text = format!("quay.io/centos/centos:stream10@sha256:{}", "00".repeat(32));
         let reference: ImageReference = text.parse().unwrap();

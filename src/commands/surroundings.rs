@@ -134,7 +134,7 @@ pub fn registries() -> Settings {
     let drop_ins = [system("/etc/containers/registries.conf.d"), home("containers/registries.conf.d")];
     let named = absolute("REGISTRY_AUTH_FILE");
     let runtime = absolute("XDG_RUNTIME_DIR").map(|directory| directory.join("containers/auth.json"));
-    let runtime = runtime.or_else(credentials_without_session);
+    let runtime = runtime.or_else(|| credentials_without_session(geteuid().as_raw(), &env::temp_dir()));
     let docker = absolute("HOME").map(|home| home.join(".docker/config.json"));
     let certificates = [
         home("containers/certs.d"),
@@ -154,13 +154,12 @@ pub fn registries() -> Settings {
 
 /// Where podman keeps credentials without a session: for root below `/run`, for others below a directory that podman makes itself
 /// where `XDG_RUNTIME_DIR` is not set. That lies among everybody's temporary files, so it counts only if it is this user's own.
-fn credentials_without_session() -> Option<PathBuf> {
-    let user_id = geteuid().as_raw();
+fn credentials_without_session(user_id: u32, temporary: &Path) -> Option<PathBuf> {
     if user_id == 0 {
         return Some(PathBuf::from("/run/containers/0/auth.json"));
     }
     let session = PathBuf::from(format!("/run/user/{user_id}"));
-    let own = env::temp_dir().join(format!("podman-run-{user_id}"));
+    let own = temporary.join(format!("podman-run-{user_id}"));
     let directory = [session, own].into_iter().find(|directory| own_directory::check(directory).is_ok())?;
     Some(directory.join("containers/auth.json"))
 }
@@ -173,4 +172,29 @@ fn absolute(variable: &str) -> Option<PathBuf> {
 fn text(variable: &str) -> Result<Option<String>> {
     let value = env::var_os(variable).map(OsString::into_string).transpose();
     value.map_err(|value| anyhow::anyhow!("reading {variable}: {} is not UTF-8", value.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn credentials_without_a_session_are_where_podman_makes_its_own_directory() {
+        let temporary = tempfile::tempdir().unwrap();
+        let credentials = |user_id| credentials_without_session(user_id, temporary.path());
+        assert_eq!(credentials(0), Some(PathBuf::from("/run/containers/0/auth.json")));
+        // A user that this machine does not have.
+        let user_id = 1_999_999_999;
+        assert_eq!(credentials(user_id), None);
+        let own = temporary.path().join(format!("podman-run-{user_id}"));
+        fs::create_dir(&own).unwrap();
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o700)).unwrap();
+        assert_eq!(credentials(user_id), Some(own.join("containers/auth.json")));
+        fs::set_permissions(temporary.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::set_permissions(&own, fs::Permissions::from_mode(0o777)).unwrap();
+        assert_eq!(credentials(user_id), None, "where others may write, anybody's credentials may lie");
+    }
 }

@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use super::files::{self, Elsewhere};
 use super::module_settings::{Configured, ModuleSettings};
 use super::record::{Record, RecordedModule};
+use crate::format::text::quoted;
 use crate::modules::{self, FirmwarePatterns, KernelModules, ModprobeConfiguration, Patterns, Selection};
 use crate::tree::Tree;
 
@@ -60,7 +61,8 @@ impl MachineKernel {
         patterns: &Patterns,
         firmware: &FirmwarePatterns,
         needed: &[&str],
-        (in_use, epoch): (Option<&BTreeSet<String>>, u64),
+        in_use: Option<&BTreeSet<String>>,
+        epoch: u64,
         record: &mut Record,
     ) -> Result<SelectedKernel> {
         let mut selected =
@@ -120,7 +122,7 @@ fn settings_warnings(selected: &Selection, modprobe: &ModprobeConfiguration, nee
         let is_needed = needed.contains(&name.as_str());
         let which = if is_needed { format!("{name}, which the machine needs,") } else { name.clone() };
         if let Some(command) = modprobe.install_command(name) {
-            let (origin, text) = (&command.origin, crate::format::text::quoted(command.command.as_bytes()));
+            let (origin, text) = (&command.origin, quoted(command.command.as_bytes()));
             warnings.push(if command.is_idle {
                 format!("the module {which} is not loaded in the initrd: {origin} has modprobe run {text} in its place")
             } else {

@@ -120,7 +120,7 @@ impl Root {
         let mut record = Record::new(KERNEL, "base", Digest::of(b""));
         let kernel = MachineKernel::open(self.0.path(), KERNEL).unwrap();
         let firmware = FirmwarePatterns::parse(&[]).unwrap();
-        let selected = kernel.select(&patterns, &firmware, &["needed"], (None, 0), &mut record).unwrap();
+        let selected = kernel.select(&patterns, &firmware, &["needed"], None, 0, &mut record).unwrap();
         (selected, record)
     }
 }

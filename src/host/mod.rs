@@ -176,7 +176,7 @@ fn select(
     let firmware = selection::firmware_patterns(base, configuration)?;
     let needed: Vec<&str> = needs.wants.iter().flat_map(|wanted| wanted.modules()).collect();
     let mut record = Record::new(kernel_version, &base.manifest.image, base.manifest.inputs);
-    let mut selected = kernel.select(&patterns, &firmware, &needed, (in_use.as_ref(), epoch), &mut record)?;
+    let mut selected = kernel.select(&patterns, &firmware, &needed, in_use.as_ref(), epoch, &mut record)?;
     selected.warnings.iter().for_each(|warning| progress.warn(warning));
     record.tell(progress);
     selected.tree.add_file(record::PATH.as_bytes(), Content::from_bytes(record.to_json()?), 0o644, epoch)?;

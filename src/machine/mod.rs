@@ -47,6 +47,7 @@ pub use arrays::array_name;
 pub use block::{Device, Kind};
 pub use drivers::Driver;
 pub use keyboards::Keyboard;
+pub use mountinfo::unescape;
 pub use own_files::{LvmFile, OwnFile, Reader, SystemId, own_files};
 pub use volumes::{KEYS, Typing, Volume};
 

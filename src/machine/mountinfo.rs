@@ -107,8 +107,8 @@ fn parse_line(line: &str) -> Option<Mount> {
     Some(Mount { device, point, kind, source, options })
 }
 
-/// Puts back what the kernel writes as a backslash and three octal digits: blanks, line ends and the backslash.
-fn unescape(field: &str) -> String {
+/// Puts back what the kernel, and fstab(5), write as a backslash and three octal digits: blanks, line ends and the backslash.
+pub fn unescape(field: &str) -> String {
     let [mut text, mut rest] = [String::new(), field.to_owned()];
     while let Some((before, after)) = rest.split_once('\\') {
         text += before;

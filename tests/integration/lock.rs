@@ -1,6 +1,7 @@
 //! `ocinitrd lock`, `update`, `fetch` and locked builds, for real: dnf in podman, from the offline repository.
 
 use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -102,6 +103,8 @@ fn fresh_lock_stays_and_a_changed_input_is_named() {
     succeed(&mut lock(&[]));
     let text = lock_text(image.path());
     assert!(succeed(&mut lock(&["--check"])).contains("fresh"));
+    // No registry has an image that is made here.
+    assert!(succeed(&mut lock(&["--check", "--builder"])).contains("made on this machine, no registry is asked"));
     assert!(!narration(&mut lock(&[])).contains("solving"));
     assert_eq!(lock_text(image.path()), text);
 
@@ -123,6 +126,12 @@ fn fresh_lock_stays_and_a_changed_input_is_named() {
     assert_eq!(lock_text(image.path()), text, "--locked writes nothing");
     assert_eq!(names(image.path()), ["images"]);
 
+    let file = image.path().join("images/test.lock");
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o444)).unwrap();
+    let error = fail(&mut lock(&[]));
+    assert!(error.contains("images/test.lock is read-only") && error.contains("hint: make it writable"), "{error}");
+    assert_eq!(lock_text(image.path()), text);
+    fs::set_permissions(&file, PermissionsExt::from_mode(0o644)).unwrap();
     let said = narration(&mut lock(&[]));
     assert!(said.contains("  added    less-") && said.contains("1 added, 0 removed, 0 changed"), "{said}");
 }

@@ -9,7 +9,6 @@ use anyhow::{Context, Result, bail};
 use rustix::fs::FlockOperation;
 use tokio::runtime::Runtime;
 
-use super::Installation;
 use crate::build::{self, Format, Kernels, Plan, Request};
 use crate::commands::supply::SupplyOptions;
 use crate::commands::{runtime, update};
@@ -18,14 +17,15 @@ use crate::engine::Cancellation;
 use crate::host::{self, Base, Configuration, Search};
 use crate::locking::Renewal;
 use crate::manifest;
+use crate::progress::Progress;
 use crate::regular_file;
 use crate::store;
 use crate::workshop::Workshop;
 
 /// Where the administrator's definitions are, in a directory `images`.
-const OWN: &str = "etc/ocinitrd";
+pub const OWN: &str = "etc/ocinitrd";
 /// Where those are that came with the program.
-const SHIPPED: &str = "usr/share/ocinitrd/images";
+pub const SHIPPED: &str = "usr/share/ocinitrd/images";
 /// Where the lock of a definition lies that a package brought, and the bases that are built.
 const STATE: &str = "var/lib/ocinitrd";
 /// What a build keeps: during a transaction of packages there may be no HOME.
@@ -33,13 +33,22 @@ const CACHE: &str = "var/cache/ocinitrd";
 /// What is locked while a base is built.
 const LOCK: &str = "bases.lock";
 
-impl Installation<'_> {
+/// Where bases are looked for, and built.
+#[derive(Clone, Copy, Debug)]
+pub struct Bases<'a> {
+    /// The root of the machine.
+    pub root: &'a Path,
+    /// Progress reporter.
+    pub progress: &'a Progress,
+}
+
+impl Bases<'_> {
     /// The base that serves. Where none does and the administrator allows it, one is built.
     ///
     /// # Errors
     /// Fails where none serves and none is to be built, or cannot be; what was there stays.
-    pub fn base(&self, configuration: &Configuration) -> Result<Base> {
-        let root = &self.root;
+    pub fn provide(&self, configuration: &Configuration) -> Result<Base> {
+        let root = self.root;
         let reason = match host::base(root, configuration)? {
             Search::Found(base) => return Ok(*base),
             Search::Wanting { reason, .. } => reason,
@@ -51,7 +60,7 @@ impl Installation<'_> {
             );
         };
         let place = host::place_of_built(root, name);
-        let _alone = self.lock(LOCK)?;
+        let _alone = lock(root, LOCK)?;
         make_parent(&place)?;
         // Whoever had the lock may have built it.
         let is_old = match host::base(root, configuration)? {
@@ -66,21 +75,9 @@ impl Installation<'_> {
         Base::open(&place)
     }
 
-    /// Waits until nobody else does what is locked by that name.
-    pub fn lock(&self, name: &str) -> Result<File> {
-        // Where nobody else can open it: whoever can open a file can lock it, and be waited for.
-        let cache = self.root.join(CACHE);
-        store::open_root(&cache)?;
-        let path = cache.join(name);
-        let locking = || format!("locking {}", path.display());
-        let file = regular_file::open_for_writing(&path).with_context(locking)?;
-        rustix::fs::flock(&file, FlockOperation::LockExclusive).with_context(locking)?;
-        Ok(file)
-    }
-
     /// What `ocinitrd build IMAGE -t base` does. One that is old is built of newer packages.
     async fn build(&self, image: &str, place: &Path, is_old: bool) -> Result<()> {
-        let definition = load(&self.root, image)?;
+        let definition = load(self.root, image)?;
         let request = Request {
             profiles: Vec::new(),
             kernels: Kernels::Newest,
@@ -108,6 +105,18 @@ impl Installation<'_> {
             .and_then(|file| file.set_modified(SystemTime::now()))
             .with_context(|| format!("setting the time of {}", path.display()))
     }
+}
+
+/// Waits until nobody else does what is locked by that name.
+pub fn lock(root: &Path, name: &str) -> Result<File> {
+    // In a directory of our own: anybody who can open a file can hold its lock for ever.
+    let cache = root.join(CACHE);
+    store::open_root(&cache)?;
+    let path = cache.join(name);
+    let locking = || format!("locking {}", path.display());
+    let file = regular_file::open_for_writing(&path).with_context(locking)?;
+    rustix::fs::flock(&file, FlockOperation::LockExclusive).with_context(locking)?;
+    Ok(file)
 }
 
 /// Ends the process at a signal, as before the build: tokio never gives up the handlers that it installed for that.

@@ -15,9 +15,10 @@ ocinitrd kernel-install setup [OPTIONS]
 ///
 /// `setup` moves a machine over from another generator of initrds, and back; `ocinitrd kernel-install setup --help` says how. All
 /// else is called by the plugins *-ocinitrd.install of kernel-install(8), which give their arguments. They do nothing unless
-/// install.conf(5) has initrd_generator=ocinitrd or uki_generator=ocinitrd. The base comes from /usr/lib/ocinitrd/bases,
-/// /var/lib/ocinitrd/bases or /etc/ocinitrd/bases, the modules from the kernel, the rest from the machine: no container and no
-/// network is used, unless a base has to be built and is allowed to be. /etc/ocinitrd/*.toml configures it.
+/// install.conf(5) has initrd_generator=ocinitrd or uki_generator=ocinitrd. With layout=bls and layout=uki other plugins make a boot entry
+/// of the result; with layout=other GRUB's plugin does, and the initrd is written to /boot/initramfs-KVER.img. The base comes from
+/// /usr/lib/ocinitrd/bases, /var/lib/ocinitrd/bases or /etc/ocinitrd/bases, the modules from the kernel, the rest from the machine:
+/// no container and no network is used, unless a base has to be built and is allowed to be. /etc/ocinitrd/*.toml configures it.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, override_usage = USAGE)]
 pub struct Call {

@@ -30,6 +30,18 @@ pub enum Layout<'a> {
     Unknown(&'a str),
 }
 
+impl<'a> Layout<'a> {
+    /// The layout that install.conf or kernel-install calls so.
+    pub fn of(name: &'a str) -> Self {
+        match name {
+            BLS => Layout::Bls,
+            UKI => Layout::Uki,
+            OTHER | "" => Layout::Grub,
+            name => Layout::Unknown(name),
+        }
+    }
+}
+
 /// What kernel-install says.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Environment {
@@ -103,12 +115,7 @@ impl Environment {
 
     /// What entries look like.
     pub fn layout(&self) -> Layout<'_> {
-        match self.layout.as_str() {
-            BLS => Layout::Bls,
-            UKI => Layout::Uki,
-            OTHER | "" => Layout::Grub,
-            name => Layout::Unknown(name),
-        }
+        Layout::of(&self.layout)
     }
 
     /// Where kernel-install puts the unified kernel image of that kernel, if the entry is one. One that still counts its boots

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::Installation;
 use super::environment::Layout;
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 impl Installation<'_> {
     /// Insists, before anything is made, that the layout is one in which an entry comes of it.
@@ -94,7 +95,7 @@ impl Installation<'_> {
     }
 
     fn check_bls_entry(&self, staged: &Path) -> Result<()> {
-        let boot_root = self.environment.boot_root.as_deref().context("KERNEL_INSTALL_BOOT_ROOT is not set")?;
+        let boot_root = self.boot_root()?;
         let entries = boot_root.join("loader/entries");
         let length = fs::metadata(staged).with_context(|| format!("reading {}", staged.display()))?.len();
         // Paths count from the file system's root, which is not known here: the file of that name in the entry's directory is it.
@@ -112,8 +113,7 @@ impl Installation<'_> {
     }
 
     fn check_image(&self, staged: &Path) -> Result<()> {
-        let boot_root = self.environment.boot_root.as_deref().context("KERNEL_INSTALL_BOOT_ROOT is not set")?;
-        let images = boot_root.join("EFI/Linux");
+        let images = self.boot_root()?.join("EFI/Linux");
         let length = fs::metadata(staged).with_context(|| format!("reading {}", staged.display()))?.len();
         let entries = fs::read_dir(&images).into_iter().flatten().flatten();
         ensure!(
@@ -124,7 +124,14 @@ impl Installation<'_> {
         Ok(())
     }
 
-    /// The plugin of Debian 12 and 13 adds the initrd that hooks of packages made, whoever is to make it.
+    fn boot_root(&self) -> Result<&Path> {
+        self.environment
+            .boot_root
+            .as_deref()
+            .context("KERNEL_INSTALL_BOOT_ROOT is not set: this is called by kernel-install(8)")
+    }
+
+    /// The plugin of Debian 12 and 13 adds the initrd that hooks of packages made, even if another generator is named.
     fn warn_of_debian_s_initrd(&self, staging_area: &Path) {
         let name = format!("initrd.img-{}", self.arguments.kernel_version);
         if fs::symlink_metadata(staging_area.join(&name)).is_err() {
@@ -153,7 +160,7 @@ fn initrds_of_entries(directory: &Path) -> Vec<String> {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
     let texts = entries
         .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
-        .filter_map(|path| fs::read_to_string(path).ok());
+        .filter_map(|path| regular_file::read_text(&path, TEXT_LIMIT_BYTES).ok());
     texts.flat_map(|text| initrds_of_entry(&text).map(str::to_owned).collect::<Vec<_>>()).collect()
 }
 

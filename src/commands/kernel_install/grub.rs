@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Installation, mounts};
+use super::{Installation, base, mounts};
 use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::process::{self, Program};
 
@@ -66,7 +66,7 @@ impl Installation<'_> {
     pub fn place_for_grub(&self, staged: &Path) -> Result<()> {
         let place = self.grub_initrd();
         self.check_grub_place()?;
-        let _alone = self.lock(LOCK)?;
+        let _alone = base::lock(&self.root, LOCK)?;
         self.remove_leftovers();
         let reading = || format!("reading {}", staged.display());
         let mut source = File::open(staged).with_context(reading)?;

@@ -47,6 +47,7 @@ use crate::needs::Holdings;
 use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::process::Program;
 use crate::progress::Progress;
+use base::Bases;
 use environment::{Environment, Layout};
 
 /// How far a file system's times may be behind: FAT has seconds by twos.
@@ -56,14 +57,7 @@ const COARSEST_TIME: Duration = Duration::from_secs(2);
 const DRACUT_PLUGINS: [&str; 2] =
     ["etc/kernel/install.d/50-dracut.install", "usr/lib/kernel/install.d/50-dracut.install"];
 
-/// Make the initrd, or the unified kernel image, of a kernel that is being installed
-///
-/// Called by the plugins *-ocinitrd.install of kernel-install(8), which give it their arguments. They do
-/// nothing unless install.conf(5) has initrd_generator=ocinitrd or uki_generator=ocinitrd. With layout=bls and layout=uki other plugins
-/// make a boot entry of the result; with layout=other, GRUB's plugin does, and the initrd is written to /boot/initramfs-KVER.img. The base comes from
-/// /usr/lib/ocinitrd/bases, /var/lib/ocinitrd/bases or /etc/ocinitrd/bases, the modules from the kernel, the rest from the
-/// machine: no container and no network is used, unless a base has to be built and is allowed to be. /etc/ocinitrd/*.toml
-/// configures it.
+/// The arguments of a plugin; [`call`] has the help.
 #[derive(Debug, clap::Args)]
 pub struct Arguments {
     /// What is made
@@ -157,10 +151,8 @@ impl Installation<'_> {
         let configuration = Configuration::read(&self.root)?;
         let is_grubs = self.environment.layout() == Layout::Grub;
         let staged = self.staged_initrd()?;
-        let made = match is_grubs && staged.is_file() {
-            true => Ok(()),
-            false => self.make_initrd(&configuration),
-        };
+        let is_prepared = is_grubs && staged.is_file();
+        let made = if is_prepared { Ok(()) } else { self.make_initrd(&configuration) };
         let placed = made.and_then(|()| if is_grubs { self.place_for_grub(&staged) } else { Ok(()) });
         let Err(error) = placed else { return Ok(()) };
         let error = error.context(self.making());
@@ -169,6 +161,10 @@ impl Installation<'_> {
         }
         self.progress.warn(&format!("{error:#}; dracut makes one instead, as on_failure in /etc/ocinitrd says"));
         self.hand_over_to_dracut()
+    }
+
+    fn bases(&self) -> Bases<'_> {
+        Bases { root: &self.root, progress: self.progress }
     }
 
     fn making(&self) -> String {
@@ -181,7 +177,7 @@ impl Installation<'_> {
 
     fn make_initrd(&self, configuration: &Configuration) -> Result<()> {
         let (root, kernel_version) = (&self.root, &self.arguments.kernel_version);
-        let base = self.base(configuration)?;
+        let base = self.bases().provide(configuration)?;
         let path = self.staged_initrd()?;
         let mut output = OutputFile::create(&path, MODE_PRIVATE)?;
         let request = host::Request { root, kernel_version, configuration };

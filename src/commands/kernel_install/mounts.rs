@@ -5,6 +5,9 @@ use std::{fs, io};
 
 use anyhow::{Context, Result, bail};
 
+use crate::machine::unescape;
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+
 /// What this process sees mounted, whatever root it works on.
 const MOUNTS: &str = "/proc/self/mountinfo";
 
@@ -13,12 +16,9 @@ const MOUNTS: &str = "/proc/self/mountinfo";
 /// # Errors
 /// Fails when one is not.
 pub fn check(root: &Path, place: &Path) -> Result<()> {
-    let fstab = text(&root.join("etc/fstab"))?;
-    let mounts = text(Path::new(MOUNTS))?;
-    if mounts.is_empty() {
-        // Where /proc is missing nobody can tell.
-        return Ok(());
-    }
+    let fstab = fstab(&root.join("etc/fstab"))?;
+    // Where /proc is missing nobody can tell.
+    let Ok(mounts) = fs::read_to_string(MOUNTS) else { return Ok(()) };
     for point in mount_points(&fstab) {
         let path = root.join(point.trim_start_matches('/'));
         if place.starts_with(&path) && !is_mounted(&mounts, &path) {
@@ -28,9 +28,9 @@ pub fn check(root: &Path, place: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The text of a file, which is empty where there is none.
-fn text(path: &Path) -> Result<String> {
-    match fs::read_to_string(path) {
+/// The text of fstab, which is empty where there is none.
+fn fstab(path: &Path) -> Result<String> {
+    match regular_file::read_text(path, TEXT_LIMIT_BYTES) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
         read => read.with_context(|| format!("reading {}", path.display())),
     }
@@ -39,18 +39,13 @@ fn text(path: &Path) -> Result<String> {
 /// The mount points in the text of fstab, but for the root.
 fn mount_points(fstab: &str) -> impl Iterator<Item = String> {
     let lines = fstab.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    let points = lines.filter_map(|line| line.split_ascii_whitespace().nth(1)).map(unescaped);
+    let points = lines.filter_map(|line| line.split_ascii_whitespace().nth(1)).map(unescape);
     points.filter(|point| point.starts_with('/') && point != "/")
 }
 
 fn is_mounted(mounts: &str, point: &Path) -> bool {
     let point = fs::canonicalize(point).unwrap_or_else(|_| point.to_owned());
-    mounts.lines().filter_map(|line| line.split(' ').nth(4)).any(|mounted| Path::new(&unescaped(mounted)) == point)
-}
-
-/// White space is written in octal in both files.
-fn unescaped(text: &str) -> String {
-    text.replace("\\040", " ").replace("\\011", "\t").replace("\\134", "\\")
+    mounts.lines().filter_map(|line| line.split(' ').nth(4)).any(|mounted| Path::new(&unescape(mounted)) == point)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::environment::Layout;
 use super::{Installation, mounts};
 
 /// Room that stays free for what other plugins put beside it, in bytes.
-const SPARE_BYTES: u64 = 1 << 20;
+pub const SPARE_BYTES: u64 = 1 << 20;
 
 impl Installation<'_> {
     /// Whether the initrd has room, and the kernel beside it, in place of this kernel's entry if there is one.

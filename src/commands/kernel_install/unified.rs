@@ -28,7 +28,7 @@ impl Installation<'_> {
         let image = arguments.image.as_deref().context("kernel-install gave no kernel image")?;
         let configuration = Configuration::read(&self.root)?;
         let (root, uki) = (&self.root, &configuration.uki);
-        let base = self.base(&configuration)?;
+        let base = self.bases().provide(&configuration)?;
         let staging_area = self.environment.staging_area()?;
         // What is wrong with keys is told before anything is made.
         let (keys, signer) = (uki.policy_keys(root)?, uki.signer(root)?);

@@ -6,18 +6,16 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
-use crate::commands::answer;
 use crate::commands::surroundings;
 use crate::definition::{Definition, Pin};
 use crate::format::digest::Digest;
-use crate::format::json;
 use crate::format::text::one_line;
 use crate::locking;
 use crate::progress::Progress;
 use crate::steps::versions::versions;
 use crate::workshop::{Workshop, architecture};
 
-use super::Arguments;
+use super::{Arguments, print};
 
 /// How the new builder image differs from the one that was pinned.
 #[derive(Debug, Serialize)]
@@ -79,16 +77,7 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(difference: &Difference, as_json: bool) -> Result<()> {
-    let text = if as_json {
-        json::to_string(difference).context("writing the difference as JSON")?
-    } else {
-        difference.to_string()
-    };
-    answer::print_line(&text)
-}
-
-/// The difference of an image that is still the newest, so that whoever reads JSON finds the same members either way.
+/// The difference of an image that is still the newest, so that JSON has the same members in either case.
 async fn unchanged(workshop: &Workshop<'_>, pin: &Pin) -> Result<Difference> {
     let image = workshop.tagged_builder()?;
     let version = Version { digest: image.digest(), tools: tools_before(workshop).await? };

@@ -3,9 +3,11 @@
 mod builder;
 
 use std::collections::BTreeSet;
+use std::fmt::Display;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
+use serde::Serialize;
 
 use crate::format::json;
 use crate::lock::{Difference, Section};
@@ -78,11 +80,18 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
         (_, true) => format!("{path}: would be written"),
         _ => format!("{path}: written"),
     });
-    answer::print_line(&match arguments.json {
-        true => json::to_string(&difference).context("writing the difference as JSON")?,
-        false => difference.to_string(),
-    })?;
+    print(&difference, arguments.json)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Prints what changed, as text or as JSON.
+fn print(difference: &(impl Display + Serialize), as_json: bool) -> Result<()> {
+    let text = if as_json {
+        json::to_string(difference).context("writing the difference as JSON")?
+    } else {
+        difference.to_string()
+    };
+    answer::print_line(&text)
 }
 
 /// Solves anew with what the repositories have now, and writes the lock if that changes it.

@@ -12,15 +12,13 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, ensure};
 
+use super::environment::Layout;
 use crate::commands::answer;
 use crate::migration::{self, Change, Content, Plan, Record, Source, Survey};
 use crate::output::MODE_PUBLIC;
 use crate::progress::{Progress, Verbosity};
 use report::Report;
 use trial::Trial;
-
-/// Those that the plugin makes initrds for.
-const LAYOUTS: [&str; 3] = ["bls", "uki", "other"];
 
 /// Move this machine over from another generator of initrds, and back
 ///
@@ -160,7 +158,7 @@ fn check_installed(survey: &Survey) -> Result<()> {
          ocinitrd-kernel-install, brings it (docs/packaging.md)"
     );
     ensure!(
-        LAYOUTS.contains(&survey.layout.as_str()),
+        !matches!(Layout::of(&survey.layout), Layout::Unknown(_)),
         "with layout={} ({}) entries are made in a way that is not known here: leave the machine with its generator",
         survey.layout,
         survey.layout_by

@@ -1,25 +1,19 @@
 //! The trial: an initrd for a kernel that is there, checked, and the entry that starts it.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use indicatif::DecimalBytes;
 
-use super::super::environment::Environment;
-use super::super::{Arguments as PluginArguments, Installation, Product, check_needs, warnings};
+use super::super::base::{Bases, OWN, SHIPPED};
+use super::super::space::SPARE_BYTES;
+use super::super::{check_needs, warnings};
 use super::Arguments;
-use crate::host::{self, Base, Configuration, Request, Search};
+use crate::host::{self, Configuration, Request, Search};
 use crate::migration::{Change, Content, Plan, PlannedFile, Source, entry};
 use crate::needs::Holdings;
 use crate::output::{MODE_PRIVATE, MODE_PUBLIC, TemporaryDirectory, create_new};
 use crate::progress::Progress;
-
-/// Room that stays free on the boot partition, in bytes.
-const SPARE_BYTES: u64 = 1 << 20;
-
-/// Where definitions of images are.
-const IMAGES: [&str; 2] = ["/etc/ocinitrd/images", "/usr/share/ocinitrd/images"];
 
 /// A trial that was made, as far as it could be.
 #[derive(Debug, Default)]
@@ -90,7 +84,7 @@ pub fn make(
             Some(_) => {}
         }
     }
-    let base = base(arguments, &kernel_version, &configuration, progress)?;
+    let base = Bases { root, progress }.provide(&configuration)?;
     let directory = TemporaryDirectory::create_in_temporary("ocinitrd-setup-")?;
     let path = directory.path().join("initrd");
     let mut file = create_new(&path).with_context(|| format!("creating {}", path.display()))?;
@@ -106,26 +100,6 @@ pub fn make(
     Ok(trial)
 }
 
-/// The base that the plugin takes; where that is allowed, it is built.
-fn base(
-    arguments: &Arguments,
-    kernel_version: &str,
-    configuration: &Configuration,
-    progress: &Progress,
-) -> Result<Base> {
-    let root = arguments.root.clone();
-    let arguments = PluginArguments {
-        product: Product::Initrd,
-        action: "add".to_owned(),
-        kernel_version: kernel_version.to_owned(),
-        entry_directory: PathBuf::new(),
-        image: None,
-        initrds: Vec::new(),
-        root: Some(root.clone()),
-    };
-    Installation { arguments: &arguments, environment: Environment::default(), root, progress }.base(configuration)
-}
-
 fn running_kernel() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
@@ -135,7 +109,8 @@ fn image_of_system(source: &Source<'_>) -> Result<String> {
     let text = source.text("/etc/os-release")?.unwrap_or_default();
     let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim_matches('"'));
     let image = format!("{}-{}", value("ID=").unwrap_or_default(), value("VERSION_ID=").unwrap_or_default());
-    let is_there = IMAGES.iter().any(|directory| source.has(&format!("{directory}/{image}.toml")));
+    let places = [format!("/{OWN}/images/{image}.toml"), format!("/{SHIPPED}/{image}.toml")];
+    let is_there = places.iter().any(|path| source.has(path));
     Ok(if is_there { image } else { "IMAGE".to_owned() })
 }
 
