@@ -21,7 +21,7 @@ use crate::progress::Progress;
 /// With --host the machine itself tells what it needs: --host / before it is rebooted, --host DIR where its root is
 /// mounted with its /proc and /sys. Read are the mounts of /, /usr and what /etc/fstab has the initrd mount (x-initrd.mount);
 /// all that their devices lie on, with the drivers of the disks up to the processor; the tables of volumes, such as
-/// /etc/crypttab; what the machine wakes up from (resume=, or the firmware's variable); and its own files that name or open any of
+/// /etc/crypttab; the hibernation device (resume=, or the firmware's variable); and its own files that name or open any of
 /// this, such as /etc/hostname for an array of md. Each need says what it is for.
 ///
 /// With --needs a person names them: kinds of disks, volumes or file systems, such as lvm, luks or ext4; --list has them all.

@@ -1,4 +1,4 @@
-//! The initrd of an entry of GRUB's, `/boot/initramfs-KVER.img`: GRUB's plugin names it, and whoever makes initrds puts it there.
+//! The initrd of an entry of GRUB's, `/boot/initramfs-KVER.img`: GRUB's plugin names it, and the generator of initrds writes it.
 //!
 //! GRUB's plugin, dracut's and these agree on `/boot`, wherever kernel-install would put entries of its own. What is there stays until
 //! its successor is complete and on the disk, and then goes by a rename.

@@ -136,7 +136,7 @@ fn prepare(arguments: &Arguments, plan: &Plan, record: &Record, progress: &Progr
     check_installed(&plan.survey)?;
     let planned = [(migration::CONFIGURATION_NAME.to_owned(), plan.configuration().map(str::to_owned))];
     let trial = trial::make(arguments, plan, BTreeMap::from(planned), progress)?;
-    // The opt-in comes last, for who watches.
+    // The opt-in comes last: kernel-install asks ocinitrd only once everything else is there.
     let mut changes = trial.changes();
     changes.extend(plan.files.iter().map(|file| Change {
         path: file.path.clone(),
