@@ -13,6 +13,7 @@
 //! | [`uki`] | what the administrator says of unified kernel images |
 //! | [`console`] | the keymap and the font that the machine's console has |
 //! | [`local`] | the machine's own files: crypttab, keys, what programs of the initrd read, and what the configuration names |
+//! | [`plugins`](mod@plugins) | the plugins of kernel-install |
 //! | [`installed`] | what went in, kept on the machine beside the entry |
 //!
 //! No container is run, no program and no network is used, so that it works while packages are being updated. The segments
@@ -30,6 +31,7 @@ mod kmod_tests;
 mod links;
 mod local;
 mod module_settings;
+mod plugins;
 mod record;
 mod selection;
 mod uki;
@@ -59,6 +61,7 @@ pub use console::Console;
 pub use files::below;
 pub use installed::{Installed, remove_record};
 pub use local::LocalFile;
+pub use plugins::{named, plugins};
 pub use uki::Uki;
 
 /// The kernel looks for microcode before it can decompress anything.

@@ -18,7 +18,15 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new() -> Self {
-        Fixture { directory: tempfile::tempdir().unwrap(), devices: RefCell::default() }
+        let fixture = Fixture { directory: tempfile::tempdir().unwrap(), devices: RefCell::default() };
+        fixture.write("sys/bus/usb/devices/usb1/uevent", "");
+        fixture
+    }
+
+    /// Takes its USB bus from the machine.
+    pub fn without_usb(&self) -> &Self {
+        std::fs::remove_dir_all(self.path().join("sys/bus/usb")).unwrap();
+        self
     }
 
     pub fn path(&self) -> &Path {
@@ -37,6 +45,14 @@ impl Fixture {
     pub fn write(&self, path: &str, text: &str) -> &Self {
         self.directory(path.rsplit_once('/').map_or("", |(directory, _)| directory));
         fs::write(self.path().join(path), text).unwrap();
+        self
+    }
+
+    /// A file that can be executed.
+    pub fn program(&self, path: &str, text: &str) -> &Self {
+        self.write(path, text);
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        std::fs::set_permissions(self.path().join(path), mode).unwrap();
         self
     }
 

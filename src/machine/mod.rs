@@ -52,6 +52,8 @@ pub use own_files::{LvmFile, OwnFile, Reader, SystemId, own_files};
 pub use volumes::{KEYS, Typing, Volume};
 
 const FSTAB: &str = "/etc/fstab";
+/// Where the kernel shows what is on its USB buses, the buses themselves among it.
+const USB: &str = "/sys/bus/usb/devices";
 /// Where GRUB has its configuration, beside the kernels that it starts.
 const GRUB: [&str; 2] = ["/boot/grub2/grub.cfg", "/boot/grub/grub.cfg"];
 
@@ -66,6 +68,8 @@ pub struct Machine {
     pub network: Vec<Card>,
     /// The keyboards that it has now.
     pub keyboards: Vec<Keyboard>,
+    /// Whether it has a USB bus, to which another keyboard may be plugged.
+    pub has_usb: bool,
     /// Its files that programs of an initrd read.
     pub own_files: Vec<OwnFile>,
     /// The groups of volumes of LVM that are known to belong to one host, or to any.
@@ -157,6 +161,7 @@ impl Machine {
             tpm: tpm(&root)?,
             network: network(&root)?,
             keyboards: keyboards::keyboards(&root)?,
+            has_usb: !root.names(USB)?.is_empty(),
             own_files: own_files::read(&root, &options)?,
             system_ids: own_files::groups(&root)?,
             notes,

@@ -220,7 +220,7 @@ impl Files<'_> {
 
     /// Lines of the bindings begin with a name, those of the other files do not have any.
     fn add_names_of_paths(&mut self, path: &str) -> Result<()> {
-        let Some(text) = self.root.text(path)? else { return Ok(()) };
+        let Some(text) = Root::if_allowed(self.root.text(path))? else { return Ok(()) };
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let names = lines.filter_map(|line| line.split_once(' ')).map(|(name, _)| name.to_owned());
         let names = if path.ends_with("bindings") { names.collect() } else { Vec::new() };

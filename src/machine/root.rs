@@ -6,7 +6,7 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Error, Result};
 
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
@@ -52,6 +52,14 @@ impl Root {
     /// The one line of an attribute in `/sys`.
     pub(super) fn attribute(&self, path: &str) -> Result<Option<String>> {
         Ok(self.text(path)?.map(|text| text.trim().to_owned()))
+    }
+
+    /// What was read; nothing where only root may read it, for who checks a machine without being root.
+    pub(super) fn if_allowed<T: Default>(read: Result<T>) -> Result<T> {
+        match read {
+            Err(error) if is_denied(&error) => Ok(T::default()),
+            read => read,
+        }
     }
 
     /// What lies in a directory, sorted; nothing where there is none.
@@ -104,4 +112,8 @@ fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
         Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+fn is_denied(error: &Error) -> bool {
+    error.root_cause().downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
 }

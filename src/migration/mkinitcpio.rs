@@ -77,13 +77,15 @@ fn of_hook(place: &Place, hook: &str) -> Finding {
     let shown = format!("HOOKS: {hook}");
     let console = "/etc/vconsole.conf says it, and goes in; it takes a base that was built with --profile vconsole";
     let (outcome, text) = match hook {
-        "base" | "systemd" | "udev" | "block" | "filesystems" | "keyboard" | "modconf" | "usr" | "btrfs"
-        | "shutdown" => (AsBefore, "part of every base"),
+        "base" | "systemd" | "udev" | "block" | "filesystems" | "keyboard" | "modconf" | "usr" | "shutdown" => {
+            (AsBefore, "part of every base")
+        }
         "autodetect" => (AsBefore, "modules are for this machine unless scope says otherwise"),
         "microcode" => (AsBefore, "the updates of this machine's processors are in front of the initrd"),
         "fsck" => (AsBefore, "the base has the programs for its file systems"),
         "resume" => (AsBefore, "systemd-hibernate-resume reads resume= and what it told the firmware"),
         "sd-vconsole" | "keymap" | "consolefont" => (ByHand, console),
+        "btrfs" => return Finding::of_base(place, shown, "btrfs"),
         "sd-encrypt" => return Finding::of_base(place, shown, "luks"),
         "encrypt" => (ByHand, "it reads cryptdevice=: say rd.luks.name=UUID=NAME on the kernel's command line"),
         "lvm2" | "sd-lvm2" => return Finding::of_base(place, shown, "lvm"),

@@ -1,23 +1,22 @@
 //! What `setup` is going to do: the machine in, findings and files out. Nothing is written here.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
 use super::finding::{Carried, Finding};
 use super::install_conf::InstallConf;
 use super::source::Source;
 use super::survey::{self, Generator, Survey};
 use super::{command_line, crypttab, dracut, initramfs_tools, mkinitcpio};
+use crate::host;
 use crate::needs::Holdings;
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Where what is carried over goes.
 pub const CONFIGURATION: &str = "/etc/ocinitrd/50-setup.toml";
 /// Its name there.
 pub const CONFIGURATION_NAME: &str = "50-setup.toml";
-/// Debian 13's plugin that puts the initrd of Debian's hooks into each entry, whoever makes it.
-const DEBIAN_PLUGIN: &str = "/usr/lib/kernel/install.d/55-initrd.install";
 /// What a plugin that asks who is to make the initrd reads.
 const ASKS: &str = "KERNEL_INSTALL_INITRD_GENERATOR";
-const DRACUT_PLUGIN: &str = "/usr/lib/kernel/install.d/50-dracut.install";
 
 /// A file that is to be written.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -110,15 +109,18 @@ fn notes(source: &Source<'_>, survey: &Survey) -> Result<Vec<String>> {
                     root by the type of its partition, or not at all; add root= to /etc/kernel/cmdline, or to the boot loader's options";
         notes.push(note.to_owned());
     }
-    let asks_nobody = |path: &str| -> Result<bool> { Ok(source.text(path)?.is_some_and(|text| !text.contains(ASKS))) };
-    let is_hidden = |path: &str| source.path(&path.replace("/usr/lib/", "/etc/")).is_symlink();
-    for (path, what) in [
-        (DRACUT_PLUGIN, "makes an initrd of its own as well, which takes time and goes into no entry"),
-        (DEBIAN_PLUGIN, "puts the /boot/initrd.img-KVER that Debian's hooks make into each entry beside ours"),
+    let plugins = host::plugins(&source.path("/"));
+    for (name, what) in [
+        ("dracut", "makes an initrd of its own as well, which takes time and goes into no entry"),
+        // 55-initrd.install on Debian 13, 85-initrd.install on Debian 12.
+        ("initrd", "puts the /boot/initrd.img-KVER that Debian's hooks make into each entry beside ours"),
     ] {
-        if asks_nobody(path)? && !is_hidden(path) {
-            let own = path.replace("/usr/lib/", "/etc/");
-            notes.push(format!("{path} {what}: `ln -s /dev/null {own}` hides it"));
+        let Some(plugin) = host::named(&plugins, name) else { continue };
+        let text = regular_file::read_text(plugin, TEXT_LIMIT_BYTES);
+        let asks = text.with_context(|| format!("reading {}", plugin.display()))?.contains(ASKS);
+        let file = plugin.file_name().unwrap_or_default().to_string_lossy();
+        if !asks {
+            notes.push(format!("{file} {what}: `ln -s /dev/null /etc/kernel/install.d/{file}` hides it"));
         }
     }
     Ok(notes)
@@ -133,7 +135,7 @@ mod tests {
     fn a_plan_has_what_is_carried_over_first_and_the_opt_in_last() {
         let root = Fixture::new();
         root.write("usr/bin/dracut", "").write("etc/dracut.conf.d/a.conf", "add_drivers+=\" nvme \"\n");
-        root.write("usr/lib/kernel/install.d/50-dracut.install", "#!/bin/bash\n").write("proc/cmdline", "quiet\n");
+        root.program("usr/lib/kernel/install.d/50-dracut.install", "#!/bin/bash\n").write("proc/cmdline", "quiet\n");
         assert!(
             Plan::of(&Source::new(root.path()), |_| None).unwrap().notes[0].starts_with("no root= is on the kernel's")
         );
@@ -149,5 +151,14 @@ mod tests {
         );
         root.link("etc/kernel/install.d/50-dracut.install", "/dev/null");
         assert!(Plan::of(&Source::new(root.path()), |_| None).unwrap().notes.is_empty());
+        for name in ["55-initrd.install", "85-initrd.install"] {
+            root.program(&format!("usr/lib/kernel/install.d/{name}"), "#!/bin/sh\n");
+            let notes = Plan::of(&Source::new(root.path()), |_| None).unwrap().notes;
+            assert!(
+                notes[0].ends_with(&format!("`ln -s /dev/null /etc/kernel/install.d/{name}` hides it")),
+                "{notes:?}"
+            );
+            root.link(&format!("etc/kernel/install.d/{name}"), "/dev/null");
+        }
     }
 }

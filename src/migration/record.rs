@@ -8,7 +8,7 @@ mod back;
 mod change;
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
@@ -32,6 +32,12 @@ const RECORD: &str = "record.json";
 const KEPT: &str = "before-";
 /// Raised when a reader of the old form would misread it.
 const SCHEMA: u32 = 1;
+
+/// The version of the form, of which a later one may have other members.
+#[derive(Deserialize)]
+struct Schema {
+    schema: u32,
+}
 
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -103,12 +109,9 @@ impl Record {
             }
             file => file.and_then(|file| regular_file::read_all(file, TEXT_LIMIT_BYTES)).with_context(reading)?,
         };
+        let Schema { schema } = serde_json::from_slice(&json).with_context(reading)?;
+        ensure!(schema == SCHEMA, "{} was written by another version of ocinitrd: use that one", path.display());
         record.stored = serde_json::from_slice(&json).with_context(reading)?;
-        ensure!(
-            record.stored.schema == SCHEMA,
-            "{} was written by another version of ocinitrd: use that one",
-            path.display()
-        );
         let paths = record.stored.files.iter().map(|file| &file.path).chain(&record.stored.directories);
         for path in paths {
             check_path(path).with_context(reading)?;
@@ -198,16 +201,19 @@ impl Record {
         for change in &differing {
             self.add(&mut outputs, change)?;
         }
+        let is_wanted = |file: &Written| wanted.contains(file.path.as_str());
+        let unwanted: Vec<&Written> = self.stored.files.iter().filter(|file| !is_wanted(file)).collect();
+        self.add_originals(&unwanted, &mut outputs)?;
         outputs.commit()?;
         let mut changed: Vec<String> = differing.iter().map(|change| change.path.clone()).collect();
-        let unwanted = |file: &Written| !wanted.contains(file.path.as_str());
-        let old: Vec<String> =
-            self.stored.files.iter().filter(|file| unwanted(file)).map(|file| file.path.clone()).collect();
-        if !old.is_empty() {
-            self.put_back(unwanted)?;
-            self.stored.files.retain(|file| wanted.contains(file.path.as_str()));
+        if !unwanted.is_empty() {
+            self.remove_new(&unwanted)?;
+            changed.extend(unwanted.iter().map(|file| file.path.clone()));
+            let (wanted, unwanted): (Vec<Written>, Vec<Written>) =
+                std::mem::take(&mut self.stored.files).into_iter().partition(|file| is_wanted(file));
+            self.stored.files = wanted;
             self.store()?;
-            changed.extend(old);
+            self.remove_kept(&unwanted.iter().collect::<Vec<_>>())?;
         }
         Ok(changed)
     }
@@ -329,13 +335,21 @@ impl Record {
         }
     }
 
-    /// The bytes of a file of before, which have to be those that were kept.
-    fn bytes(&self, before: &Before) -> Result<Vec<u8>> {
+    /// The file that has what was kept, which has to be what was kept: of any size, such as an initrd's.
+    fn kept(&self, before: &Before) -> Result<File> {
         let path = self.state(&before.kept);
-        let bytes = regular_file::open_own(&path).and_then(|file| regular_file::read_all(file, TEXT_LIMIT_BYTES));
-        let bytes = bytes.with_context(|| format!("reading {}", path.display()))?;
-        ensure!(Digest::of(&bytes) == before.sha256, "{} is not what was kept there: it is damaged", path.display());
-        Ok(bytes)
+        let reading = || format!("reading {}", path.display());
+        let mut file = regular_file::open_own(&path).with_context(reading)?;
+        let (digest, _) = Digest::of_reader(&file).with_context(reading)?;
+        ensure!(digest == before.sha256, "{} is not what was kept there: it is damaged", path.display());
+        io::Seek::rewind(&mut file).with_context(reading)?;
+        Ok(file)
+    }
+
+    /// The bytes of a file of configuration as it was before.
+    fn bytes(&self, before: &Before) -> Result<Vec<u8>> {
+        let bytes = regular_file::read_all(self.kept(before)?, TEXT_LIMIT_BYTES);
+        bytes.with_context(|| format!("reading {}", self.state(&before.kept).display()))
     }
 
     fn place(&self, path: &str) -> PathBuf {

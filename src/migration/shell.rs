@@ -62,6 +62,9 @@ const UNFINISHED: &str = "its quotes or brackets are not closed";
 const BEGINS: [&str; 5] = ["if", "for", "while", "until", "case"];
 const ENDS: [&str; 3] = ["fi", "done", "esac"];
 
+/// What a line ends with that goes on in the next.
+const CONTINUED: [&str; 4] = ["\\", "&&", "||", "|"];
+
 /// Reads the statements of a text.
 pub fn statements(text: &str) -> Vec<Statement> {
     let mut reader = Reader { rest: text, line: 1 };
@@ -73,7 +76,7 @@ pub fn statements(text: &str) -> Vec<Statement> {
         }
         let (line, text) = (reader.line, reader.rest.lines().next().unwrap_or_default().trim().to_owned());
         if begins_compound(&text) {
-            reader.skip_compound();
+            reader.skip_compound(0);
             statements.push(Statement { line, text, kind: Kind::Other(CONDITION) });
             continue;
         }
@@ -82,7 +85,7 @@ pub fn statements(text: &str) -> Vec<Statement> {
             Ok(kinds) => statements.extend(kinds.into_iter().map(|kind| Statement { line, text: text.clone(), kind })),
             Err(reason) => {
                 reader = before;
-                reader.skip_line();
+                reader.skip_command();
                 statements.push(Statement { line, text, kind: Kind::Other(reason) });
             }
         }
@@ -144,9 +147,22 @@ impl Reader<'_> {
         }
     }
 
-    /// Passes a compound command, by the words that its lines begin with.
-    fn skip_compound(&mut self) {
-        let mut depth = 0_usize;
+    /// Passes a command with the lines that belong to it: what it decides on is not decided without it.
+    fn skip_command(&mut self) {
+        loop {
+            let line = self.rest.lines().next().unwrap_or_default().trim_end();
+            self.skip_line();
+            if line.ends_with('{') {
+                return self.skip_compound(1);
+            }
+            if self.rest.is_empty() || !CONTINUED.iter().any(|end| line.ends_with(end)) {
+                return;
+            }
+        }
+    }
+
+    /// Passes a compound command, by the words that its lines begin with; `depth` is how many are open already.
+    fn skip_compound(&mut self, mut depth: usize) {
         loop {
             let line = self.rest.lines().next().unwrap_or_default().trim();
             for part in line.split(';').map(str::trim) {
@@ -391,6 +407,9 @@ mod tests {
             . /etc/other\n\
             LANG=C run\n\
             fw_dir+=`pwd`:/x\n\
+            [[ -e /x ]] && \\\nadd_drivers+=\" c \"\n\
+            test -e /y ||\nadd_drivers+=\" d \"\n\
+            [ -e /z ] && {\n  add_drivers+=\" e \"\n  if true; then b=1; fi\n}\n\
             hostonly=\"no\n";
         let told = told(text);
         let expected = [
@@ -403,7 +422,10 @@ mod tests {
             format!("12: . /etc/other -- {COMMAND}"),
             format!("13: LANG=C run -- {COMMAND}"),
             "14: fw_dir+=?".to_owned(),
-            format!("15: hostonly=\"no -- {UNFINISHED}"),
+            format!("15: [[ -e /x ]] && \\ -- {COMMAND}"),
+            format!("17: test -e /y || -- {COMMAND}"),
+            format!("19: [ -e /z ] && {{ -- {COMMAND}"),
+            format!("23: hostonly=\"no -- {UNFINISHED}"),
         ];
         assert_eq!(told, expected);
     }

@@ -11,11 +11,10 @@ use serde::Serialize;
 use super::install_conf::InstallConf;
 use super::source::Source;
 use super::{dracut, initramfs_tools, mkinitcpio};
+use crate::host;
 use crate::regular_file;
 
 const KERNEL_INSTALL: [&str; 2] = ["/usr/bin/kernel-install", "/bin/kernel-install"];
-const PLUGIN: [&str; 2] =
-    ["/etc/kernel/install.d/50-ocinitrd.install", "/usr/lib/kernel/install.d/50-ocinitrd.install"];
 /// Where boot entries may be, as kernel-install looks for them.
 const BOOT: [&str; 3] = ["/boot", "/efi", "/boot/efi"];
 /// Where systemd's shared library is, whose name has its version.
@@ -117,7 +116,7 @@ impl Survey {
         ];
         Ok(Survey {
             has_kernel_install: KERNEL_INSTALL.iter().any(|path| source.has(path)),
-            has_plugin: PLUGIN.iter().any(|path| source.has(path)),
+            has_plugin: host::named(&host::plugins(&source.path("/")), "ocinitrd").is_some(),
             systemd: systemd_version(source)?,
             layout,
             layout_by,
@@ -282,7 +281,7 @@ mod tests {
             .write("usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-252.so", "");
         root.write("usr/sbin/update-initramfs", "").write("var/lib/dpkg/status", "").write("etc/machine-id", "0c1d\n");
         root.directory("efi/0c1d").write("efi/EFI/systemd/systemd-bootx64.efi", "").directory("boot/grub");
-        root.write("etc/kernel/install.d/50-ocinitrd.install", "");
+        root.program("etc/kernel/install.d/50-ocinitrd.install", "");
         let debian = survey(&root);
         assert_eq!((debian.systemd, debian.layout.as_str(), debian.boot.as_str()), (Some(252), "bls", "/efi"));
         assert_eq!(debian.loaders, [Loader::SystemdBoot, Loader::Grub]);

@@ -285,7 +285,14 @@ impl Derived {
                 let loss = format!("nobody can type where the key or the TPM of {} fails", volume.path);
                 self.wish(Demand::Need(need), loss);
             }
-            Typing::Always => self.wants.add_for(Demand::Need(need), Some(&volume.path), &place.name),
+            Typing::Always if machine.has_usb => {
+                self.wants.add_for(Demand::Need(need), Some(&volume.path), &place.name);
+            }
+            // Without USB, as in a guest with a serial console, its kernel may have no drivers of such keyboards either.
+            Typing::Always => {
+                let loss = format!("a USB keyboard could not type what {} asks for", volume.path);
+                self.wish(Demand::Need(need), loss);
+            }
         }
         for keyboard in &machine.keyboards {
             for module in modules_of(&keyboard.drivers) {

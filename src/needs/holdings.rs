@@ -74,7 +74,10 @@ impl Holdings {
                 Answer { missing_modules: missing.into_iter().collect(), brought_by, ..answer }
             }
             Demand::File(path) => {
-                let found = [path.as_str()].into_iter().chain(twin(path)).any(|path| self.has_file(&path[1..]));
+                let found = [path.as_str()]
+                    .into_iter()
+                    .chain(twin(path))
+                    .any(|path| self.has_file(path.trim_start_matches('/')));
                 let missing = (!found).then(|| path.clone());
                 let brought_by = "a directory of extra_trees".to_owned();
                 Answer { missing_files: missing.into_iter().collect(), brought_by, ..answer }

@@ -102,7 +102,6 @@ impl Registry {
         command
     }
 
-    /// A registries.conf by which it needs no TLS.
     fn doctor(&self, directory: &Path) -> Output {
         let mut command = ocinitrd();
         command.args(["doctor", "--engine", "podman", "--image", "test"]).current_dir(directory);
@@ -110,6 +109,7 @@ impl Registry {
         command.env("XDG_CACHE_HOME", directory.join(CACHE)).output().unwrap()
     }
 
+    /// A registries.conf by which it needs no TLS.
     fn configuration(&self) -> PathBuf {
         let configuration = self.directory.path().join("registries.conf");
         let text = format!("[[registry]]\nlocation = \"{}\"\ninsecure = true\n", self.name());

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::distribution::Distribution;
 use crate::fixture::{checkout, fail, is_root, ocinitrd, stderr, stdout, succeed};
-use crate::host_machine::{Machine, TOKEN, base, unpacked_kernel};
+use crate::host_machine::{Machine, PLUGINS, TOKEN, base, unpacked_kernel};
 
 /// All that lies in a directory: modes, times and contents.
 type Tree = BTreeMap<PathBuf, (u32, i64, Vec<u8>)>;
@@ -50,7 +50,7 @@ impl Old {
     fn new() -> Self {
         let machine = Machine::running();
         machine.write("etc/kernel/install.conf", "layout=bls\n");
-        machine.write("etc/kernel/install.d/50-ocinitrd.install", "");
+        machine.program("etc/kernel/install.d/50-ocinitrd.install", "#!/bin/sh\n");
         machine.write("etc/machine-id", &format!("{TOKEN}\n"));
         machine.write("etc/dracut.conf.d/mine.conf", "add_drivers+=\" zram \"\ninstall_items+=\" /etc/mine \"\n");
         machine.write("etc/mine", "mine");
@@ -142,6 +142,19 @@ fn a_machine_moves_over_and_back_to_the_bit() {
     };
     assert_eq!(in_boot(&machine.written()), in_boot(&before));
     assert!(fail(&mut machine.setup(&["--undo"])).contains("there is nothing to undo"));
+}
+
+/// Where every later `kernel-install add` would fail, nothing is written.
+#[test]
+fn where_nobody_would_make_an_entry_the_generator_stays() {
+    for (layout, says) in [("other", "nothing makes a boot entry"), ("uki", "90-uki-copy.install")] {
+        let machine = Old::new();
+        machine.0.write("etc/kernel/install.conf", &format!("layout={layout}\n"));
+        let before = machine.written();
+        let error = fail(&mut machine.setup(&[]));
+        assert!(error.contains("nothing was changed") && error.contains(says), "{error}");
+        assert_same(&machine.written(), &before);
+    }
 }
 
 #[test]
@@ -323,7 +336,7 @@ impl Trixie {
         ] {
             fs::write(machine.path(path), text).unwrap();
         }
-        for name in ["50-ocinitrd.install", "60-ocinitrd.install"] {
+        for name in PLUGINS {
             let shipped = checkout().join("packaging/kernel-install").join(name);
             fs::copy(shipped, machine.path("kernel/install.d").join(name)).unwrap();
         }

@@ -7,15 +7,30 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::Installation;
 use super::environment::Layout;
+use crate::host;
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
-impl Installation<'_> {
+/// Who would make the entry of a kernel.
+pub struct Finishers<'a> {
+    /// What entries look like.
+    pub layout: Layout<'a>,
+    /// The plugins that kernel-install runs.
+    pub plugins: &'a [PathBuf],
+    /// The directory of GRUB's entries.
+    pub entries: PathBuf,
+    /// The name that the initrd has in an entry of GRUB's.
+    pub initrd: String,
+    /// Where kernel-install would put the entry's files, if that is known.
+    pub entry_directory: Option<&'a Path>,
+}
+
+impl Finishers<'_> {
     /// Insists, before anything is made, that the layout is one in which an entry comes of it.
     ///
     /// # Errors
     /// Fails when a plugin is missing that would make the entry.
-    pub fn check_layout(&self) -> Result<()> {
-        match self.environment.layout() {
+    pub fn check(&self) -> Result<()> {
+        match self.layout {
             // Who makes these entries may be anybody: that is seen when they are made.
             Layout::Bls => Ok(()),
             Layout::Uki => self.check_images_are_placed(),
@@ -29,7 +44,7 @@ impl Installation<'_> {
 
     fn check_images_are_placed(&self) -> Result<()> {
         ensure!(
-            self.plugin("uki-copy").is_some(),
+            host::named(self.plugins, "uki-copy").is_some(),
             "layout=uki takes the kernel-install of systemd 253 or newer: no plugin 90-uki-copy.install is there, which puts \
              unified kernel images in their place; say layout=bls, or update systemd"
         );
@@ -37,25 +52,46 @@ impl Installation<'_> {
     }
 
     fn check_grub_makes_an_entry(&self) -> Result<()> {
-        if self.has_grub_entry() {
+        if entries_name(&self.entries, &self.initrd) {
             return Ok(());
         }
-        let entry_directory = &self.arguments.entry_directory;
         ensure!(
-            self.plugin("grub").is_some(),
+            host::named(self.plugins, "grub").is_some(),
             "nothing makes a boot entry: the layout is neither bls nor uki, and neither GRUB's plugin of kernel-install is there, \
              20-grub.install, nor an entry in {} that names {}; install GRUB's plugin, or say layout=bls or layout=uki in \
              /etc/kernel/install.conf if another boot loader is there",
-            self.grub_entries().display(),
-            self.grub_initrd_name()
+            self.entries.display(),
+            self.initrd
         );
-        ensure!(
-            !entry_directory.is_dir(),
-            "{} is there, and so GRUB's plugin makes no entry: remove that directory, or say layout=bls in \
-             /etc/kernel/install.conf if another boot loader is there",
-            entry_directory.display()
-        );
+        if let Some(directory) = self.entry_directory.filter(|directory| directory.is_dir()) {
+            bail!(
+                "{} is there, and so GRUB's plugin makes no entry: remove that directory, or say layout=bls in \
+                 /etc/kernel/install.conf if another boot loader is there",
+                directory.display()
+            );
+        }
         Ok(())
+    }
+}
+
+impl Installation<'_> {
+    /// As [`Finishers::check`].
+    pub fn check_layout(&self) -> Result<()> {
+        let finishers = Finishers {
+            layout: self.environment.layout(),
+            plugins: &self.plugins(),
+            entries: self.grub_entries(),
+            initrd: self.grub_initrd_name(),
+            entry_directory: Some(&self.arguments.entry_directory),
+        };
+        finishers.check()
+    }
+
+    fn plugins(&self) -> Vec<PathBuf> {
+        match &self.environment.plugins {
+            Some(listed) => listed.split_ascii_whitespace().map(PathBuf::from).collect(),
+            None => host::plugins(&self.root),
+        }
     }
 
     /// Insists, after all other plugins, that an entry came of it.
@@ -78,7 +114,7 @@ impl Installation<'_> {
         let place = self.grub_initrd();
         let entries = self.grub_entries();
         ensure!(
-            self.has_grub_entry(),
+            entries_name(&entries, &self.grub_initrd_name()),
             "no entry in {} names {}: GRUB's plugin made none",
             entries.display(),
             self.grub_initrd_name()
@@ -137,7 +173,8 @@ impl Installation<'_> {
         if fs::symlink_metadata(staging_area.join(&name)).is_err() {
             return;
         }
-        let plugin = self.plugin("initrd").unwrap_or_else(|| PathBuf::from("55-initrd.install"));
+        let plugins = self.plugins();
+        let plugin = host::named(&plugins, "initrd").unwrap_or(Path::new("55-initrd.install"));
         let plugin = plugin.file_name().unwrap_or_default().to_string_lossy();
         self.progress.warn(&format!(
             "the entry has /boot/{name} as well, of Debian's hooks: `ln -s /dev/null /etc/kernel/install.d/{plugin}` keeps it out"
@@ -147,12 +184,11 @@ impl Installation<'_> {
     fn grub_entries(&self) -> PathBuf {
         self.boot().join("loader/entries")
     }
+}
 
-    /// Whether an entry of GRUB's names the initrd, be it one by hand.
-    fn has_grub_entry(&self) -> bool {
-        let name = self.grub_initrd_name();
-        initrds_of_entries(&self.grub_entries()).iter().any(|initrd| initrd.rsplit('/').next() == Some(&name))
-    }
+/// Whether an entry in a directory names an initrd of that name, be it one by hand.
+fn entries_name(directory: &Path, name: &str) -> bool {
+    initrds_of_entries(directory).iter().any(|initrd| initrd.rsplit('/').next() == Some(name))
 }
 
 /// What the entries in a directory name as initrds.

@@ -8,7 +8,6 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`environment`] | what kernel-install says |
-//! | [`plugins`] | which plugins kernel-install runs |
 //! | [`finish`] | whether an entry comes of what is made |
 //! | [`call`], [`setup`] | who calls; how a machine moves over, and back |
 //! | [`base`] | the base of an initrd |
@@ -25,7 +24,6 @@ mod finish;
 mod grub;
 mod loading;
 mod mounts;
-mod plugins;
 mod setup;
 mod space;
 mod unified;

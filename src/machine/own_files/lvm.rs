@@ -62,7 +62,7 @@ pub(super) fn read(root: &Root) -> Result<Configuration> {
         Some("uname") => (Source::HostName, None),
         Some("machineid" | "appmachineid") => (Source::MachineId, None),
         Some("lvmlocal") => (Source::Files, None),
-        Some("file") => (Source::Files, said("system_id_file")),
+        Some("file") => (Source::Files, said("system_id_file").filter(|path| path.starts_with('/') && root.has(path))),
         _ => (Source::None, None),
     };
     let mut files = Vec::new();
@@ -89,8 +89,9 @@ fn settings(is_system_id: bool) -> Reader {
 /// The groups of which a copy of the metadata says whether they have a system ID.
 pub(in crate::machine) fn groups(root: &Root) -> Result<Vec<SystemId>> {
     let mut groups = Vec::new();
-    for group in root.names(BACKUPS)? {
-        if let Some(text) = root.text(&format!("{BACKUPS}/{group}"))? {
+    // Packages make the directory root's alone: what cannot be read there is not known.
+    for group in Root::if_allowed(root.names(BACKUPS))? {
+        if let Some(text) = Root::if_allowed(root.text(&format!("{BACKUPS}/{group}")))? {
             let is_set = value(&text, "system_id").is_some_and(|value| !value.is_empty());
             groups.push(SystemId { group, is_set });
         }
@@ -135,8 +136,12 @@ mod tests {
         let lvmlocal = "global/system_id_source = \"lvmlocal\" # here\n";
         assert_eq!(read_with(lvmlocal, local), (Source::Files, vec![part(GLOBAL, true), part(LOCAL, true)]));
         assert_eq!(read_with("global { system_id_source = \"machineid\" }", "").0, Source::MachineId);
-        let by_file = "global {\nsystem_id_source=\"file\"\nsystem_id_file=\"/etc/lvm/id\"\n}";
-        assert_eq!(read_with(by_file, "").1[2], part("/etc/lvm/id", true));
+        let by_file = |path: &str| format!("global {{\nsystem_id_source=\"file\"\nsystem_id_file=\"{path}\"\n}}");
+        assert_eq!(read_with(&by_file("/etc/lvm/lvm.conf"), "").1[2], part(GLOBAL, true));
+        // What is not there, or no path, cannot go in.
+        for path in ["/etc/lvm/id", "etc/lvm/lvm.conf", "é"] {
+            assert_eq!(read_with(&by_file(path), "").1.len(), 2, "{path}");
+        }
         assert_eq!(read_with(uname, "global {\nsystem_id_source = \"none\"\n}").0, Source::None);
     }
 

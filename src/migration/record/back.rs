@@ -1,7 +1,7 @@
 //! The way back: what was there before takes its place again.
 
 use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
@@ -26,15 +26,11 @@ pub fn undo(root: &Path) -> Result<Vec<String>> {
 impl Record {
     /// Puts back what was there before, and forgets it.
     pub(super) fn restore(&mut self) -> Result<Vec<String>> {
-        let changed = self.put_back(|_| true)?;
+        let changed = self.put_back()?;
         let state = self.place(STATE);
         let removing = || format!("removing {}", state.display());
         // The record goes last.
-        for file in &self.stored.files {
-            if let Some(before) = &file.before {
-                remove_if_there(&self.state(&before.kept)).with_context(removing)?;
-            }
-        }
+        self.remove_kept(&self.stored.files.iter().collect::<Vec<_>>())?;
         remove_if_there(&self.state(RECORD)).with_context(removing)?;
         for directory in self.stored.directories.iter().rev() {
             match fs::remove_dir(self.place(directory)) {
@@ -48,32 +44,53 @@ impl Record {
         Ok(changed)
     }
 
-    /// Puts back the files that are `wanted`: all that were there, then those that were not are removed.
-    pub(super) fn put_back(&self, wanted: impl Fn(&Written) -> bool) -> Result<Vec<String>> {
-        let mut changed = Vec::new();
+    /// Puts back all files: those that were there, then those that were not are removed.
+    fn put_back(&self) -> Result<Vec<String>> {
+        let files: Vec<&Written> = self.stored.files.iter().collect();
         let mut outputs = Outputs::new();
-        let files = || self.stored.files.iter().filter(|file| wanted(file));
-        for file in files() {
+        let mut changed = self.add_originals(&files, &mut outputs)?;
+        outputs.commit()?;
+        changed.extend(self.remove_new(&files)?);
+        Ok(changed)
+    }
+
+    /// Adds those of the files that were there before, as they were; returns their paths.
+    pub(super) fn add_originals(&self, files: &[&Written], outputs: &mut Outputs) -> Result<Vec<String>> {
+        let mut changed = Vec::new();
+        for file in files {
             let Some(before) = file.before.as_ref().filter(|_| self.state_of(file).ok() == Some(State::AsWritten))
             else {
                 continue;
             };
-            let bytes = self.bytes(before)?;
             let mut output = OutputFile::create(&self.place(&file.path), before.mode)?;
-            output.write_all(&bytes).context("putting back a file")?;
+            output.copy_from(&mut self.kept(before)?).context("putting back a file")?;
             let modified = Duration::new(before.modified_seconds, before.modified_nanoseconds);
             output.set_owner_and_time((before.uid, before.gid), SystemTime::UNIX_EPOCH + modified)?;
             outputs.add_file(output)?;
             changed.push(file.path.clone());
         }
-        outputs.commit()?;
-        for file in files().filter(|file| file.before.is_none()) {
+        Ok(changed)
+    }
+
+    /// Removes those of the files that were not there before; returns their paths.
+    pub(super) fn remove_new(&self, files: &[&Written]) -> Result<Vec<String>> {
+        let mut changed = Vec::new();
+        for file in files.iter().filter(|file| file.before.is_none()) {
             let place = self.place(&file.path);
             if remove_if_there(&place).with_context(|| format!("removing {}", place.display()))? {
                 changed.push(file.path.clone());
             }
         }
         Ok(changed)
+    }
+
+    /// Removes what was kept of those files.
+    pub(super) fn remove_kept(&self, files: &[&Written]) -> Result<()> {
+        let state = self.place(STATE);
+        for before in files.iter().filter_map(|file| file.before.as_ref()) {
+            remove_if_there(&self.state(&before.kept)).with_context(|| format!("removing {}", state.display()))?;
+        }
+        Ok(())
     }
 }
 

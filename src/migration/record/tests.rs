@@ -91,6 +91,22 @@ fn once_or_twice_it_goes_back_to_the_bit() {
     assert!(undo(root.path()).unwrap_err().to_string().contains("nothing to undo"));
 }
 
+/// Of any size, as an initrd is: and what is put back by a later run leaves nothing in the record's directory.
+#[test]
+fn what_is_no_longer_wanted_is_put_back_with_all_that_was_kept_of_it() {
+    let root = machine();
+    let image = root.path().join("boot-image");
+    fs::write(&image, vec![7_u8; 17 << 20]).unwrap();
+    let before = tree(root.path());
+    let conf = "/etc/kernel/install.conf";
+    write(&root, &[change(conf, "x=1\n"), change("/boot-image", "trial")]).unwrap();
+    write(&root, &[change("/etc/new", "new\n")]).unwrap();
+    let names = |path: &str| fs::read_dir(root.path().join(path)).unwrap().count();
+    assert_eq!(names(STATE.trim_start_matches('/')), 1, "the record alone");
+    assert_eq!(undo(root.path()).unwrap(), ["/etc/new"]);
+    assert_eq!(tree(root.path()), before);
+}
+
 #[test]
 fn what_was_edited_is_neither_replaced_nor_taken_back() {
     let root = machine();
@@ -141,7 +157,7 @@ fn links_directories_and_records_of_others_are_refused() {
     let record = "var/lib/ocinitrd/setup/record.json";
     for (text, part) in [
         ("{", "which says what setup wrote"),
-        (r#"{"schema":2,"files":[],"directories":[]}"#, "another version"),
+        (r#"{"schema":2,"entries":{}}"#, "another version"),
         (r#"{"schema":1,"files":[],"directories":["/../x"]}"#, "no absolute path without .."),
     ] {
         root.write(record, text);

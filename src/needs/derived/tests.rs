@@ -282,6 +282,12 @@ fn who_types_a_passphrase_needs_a_keyboard_and_who_may_have_to_wishes_for_one() 
     );
     let nobody = with("luks UUID=1 /etc/key headless\n");
     assert!(!nobody.somebody_types() && nobody.wishes.is_empty());
+    fixture.without_usb();
+    let on_a_serial_console = with("luks UUID=1\n");
+    assert!(on_a_serial_console.somebody_types());
+    assert!(!names(&on_a_serial_console).contains(&"somebody-types".to_owned()));
+    let missed = on_a_serial_console.missed(&Holdings::new([], ""));
+    assert!(missed[0].ends_with("a USB keyboard could not type what /dev/mapper/luks asks for"), "{missed:?}");
 }
 
 #[test]

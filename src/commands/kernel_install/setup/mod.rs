@@ -13,7 +13,9 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, ensure};
 
 use super::environment::Layout;
+use super::finish::Finishers;
 use crate::commands::answer;
+use crate::host;
 use crate::migration::{self, Change, Content, Plan, Record, Source, Survey};
 use crate::output::MODE_PUBLIC;
 use crate::progress::{Progress, Verbosity};
@@ -134,6 +136,7 @@ fn undo(arguments: &Arguments) -> Result<ExitCode> {
 /// Makes the trial, and all that is to be written.
 fn prepare(arguments: &Arguments, plan: &Plan, record: &Record, progress: &Progress) -> Result<(Trial, Vec<Change>)> {
     check_installed(&plan.survey)?;
+    check_entries_are_made(arguments, &plan.survey)?;
     let planned = [(migration::CONFIGURATION_NAME.to_owned(), plan.configuration().map(str::to_owned))];
     let trial = trial::make(arguments, plan, BTreeMap::from(planned), progress)?;
     // The opt-in comes last: kernel-install asks ocinitrd only once everything else is there.
@@ -157,11 +160,19 @@ fn check_installed(survey: &Survey) -> Result<()> {
         "the plugin 50-ocinitrd.install of kernel-install is not installed: `make install` in the checkout, or the package \
          ocinitrd-kernel-install, brings it (docs/packaging.md)"
     );
-    ensure!(
-        !matches!(Layout::of(&survey.layout), Layout::Unknown(_)),
-        "with layout={} ({}) entries are made in a way that is not known here: leave the machine with its generator",
-        survey.layout,
-        survey.layout_by
-    );
     Ok(())
+}
+
+/// Refuses a machine on which kernel-install would fail from now on, since nobody makes an entry of what ours makes.
+fn check_entries_are_made(arguments: &Arguments, survey: &Survey) -> Result<()> {
+    let root = &arguments.root;
+    let kernel = arguments.kernel_version.clone().unwrap_or_else(trial::running_kernel);
+    let finishers = Finishers {
+        layout: Layout::of(&survey.layout),
+        plugins: &host::plugins(root),
+        entries: root.join("boot/loader/entries"),
+        initrd: format!("initramfs-{kernel}.img"),
+        entry_directory: None,
+    };
+    finishers.check().with_context(|| format!("the layout is {} ({})", survey.layout, survey.layout_by))
 }

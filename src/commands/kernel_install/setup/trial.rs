@@ -100,7 +100,8 @@ pub fn make(
     Ok(trial)
 }
 
-fn running_kernel() -> String {
+/// The kernel that runs, as `uname -r` prints it.
+pub fn running_kernel() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 

@@ -1,4 +1,4 @@
-//! The plugins that kernel-install runs: whether one is there that finishes what ours begin.
+//! The plugins that kernel-install(8) runs on a machine.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -6,28 +6,12 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::Installation;
-
 /// Where plugins are; of those with one name, the first counts.
 const DIRECTORIES: [&str; 4] =
     ["etc/kernel/install.d", "run/kernel/install.d", "usr/local/lib/kernel/install.d", "usr/lib/kernel/install.d"];
 
-impl Installation<'_> {
-    /// The plugin of that name behind its number, if kernel-install runs one.
-    pub fn plugin(&self, name: &str) -> Option<PathBuf> {
-        self.plugins().into_iter().find(|path| name_of(path) == Some(name))
-    }
-
-    fn plugins(&self) -> Vec<PathBuf> {
-        match &self.environment.plugins {
-            Some(listed) => listed.split_ascii_whitespace().map(PathBuf::from).collect(),
-            None => in_directories(&self.root),
-        }
-    }
-}
-
 /// Those that are executable, by the order of their names. A link to /dev/null hides what has the same name in a later directory.
-fn in_directories(root: &Path) -> Vec<PathBuf> {
+pub fn plugins(root: &Path) -> Vec<PathBuf> {
     let mut found: BTreeMap<OsString, PathBuf> = BTreeMap::new();
     for directory in DIRECTORIES.map(|directory| root.join(directory)) {
         for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
@@ -39,6 +23,11 @@ fn in_directories(root: &Path) -> Vec<PathBuf> {
 
 fn is_executable_file(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+/// The plugin of that name behind its number.
+pub fn named<'a>(plugins: &'a [PathBuf], name: &str) -> Option<&'a Path> {
+    plugins.iter().find(|path| name_of(path) == Some(name)).map(PathBuf::as_path)
 }
 
 /// What comes behind the number that says the order.
@@ -66,9 +55,10 @@ mod tests {
         add("usr/lib/kernel/install.d/60-data.install", 0o644);
         add("etc/kernel/install.d/10-mine.install", 0o755);
         symlink("/dev/null", root.path().join("etc/kernel/install.d/50-dracut.install")).unwrap();
-        let found = in_directories(root.path());
+        let found = plugins(root.path());
         let names: Vec<Option<&str>> = found.iter().map(|path| name_of(path)).collect();
         assert_eq!(names, [Some("mine"), Some("grub")]);
+        assert!(named(&found, "grub").is_some() && named(&found, "dracut").is_none());
         assert_eq!(name_of(Path::new("/x/90-uki-copy.install")), Some("uki-copy"));
     }
 }
