@@ -23,8 +23,8 @@ pub struct Image {
     pub id: String,
     /// The digest it is pinned to, of a manifest or of an index over several platforms.
     pub digest: Digest,
-    /// The one other digest that the engine knows the image by, if there is exactly one: where `digest` is an index's,
-    /// that is the digest of the platform's own manifest.
+    /// The one other digest that the engine knows a pulled image by, if there is exactly one: where `digest` is an
+    /// index's, that is the digest of the platform's own manifest.
     pub platform_digest: Option<Digest>,
     /// Its processor architecture, in OCI's word for it (`amd64`, `arm64`).
     pub architecture: String,
@@ -71,7 +71,8 @@ fn describe(reference: &ImageReference, found: StoredImage) -> Result<Image> {
     let of_repository = found.names.iter().filter(|name| name.split('@').next() == Some(repository.as_str()));
     let others: BTreeSet<Digest> = of_repository.filter_map(|name| digest_of(name)).collect();
     let mut others = others.into_iter().filter(|other| *other != digest);
-    let platform_digest = others.next().filter(|_| others.next().is_none());
+    // What was made on the machine and pinned is a manifest: a second digest is of a copy that was pushed and came back.
+    let platform_digest = others.next().filter(|_| others.next().is_none() && !reference.is_local());
     Ok(Image {
         reference: reference.to_string(),
         id: found.id,
@@ -146,6 +147,14 @@ mod tests {
         let mut elsewhere = found(&[INDEX]);
         elsewhere.names.push(format!("quay.io/fedora/fedora-other@{PLATFORM}"));
         assert_eq!(describe(&reference(), elsewhere).unwrap().platform_digest, None);
+    }
+
+    #[test]
+    fn an_image_that_was_made_here_has_no_index() {
+        let made: ImageReference = format!("localhost/builder@{INDEX}").parse().unwrap();
+        let mut pushed = found(&[]);
+        pushed.names = [INDEX, PLATFORM].map(|digest| format!("localhost/builder@{digest}")).to_vec();
+        assert_eq!(describe(&made, pushed).unwrap().platform_digest, None);
     }
 
     #[test]
