@@ -16,6 +16,8 @@
 #   dracut-listed dracut-host with the modules of ours-listed
 #   ours-generic  scope "generic", as the base was built for
 #   ours-uki      ours-host as a unified kernel image
+#   ours-grub     ours-host as GRUB's layout has it, in /boot and after a sync to the disk. The entry is written by the stand-in of
+#                 tests/integration/grub. Its rival is dracut-host too: dracut's plugin in Debian knows no other layout
 # A container is no machine: ours is told where one is, in /machine, with the files of /proc and /sys that it reads.
 # Beside them is the time that the base takes to be built, in a container, with its packages fetched and verified.
 set -euo pipefail
@@ -27,7 +29,7 @@ set -euo pipefail
 RUNS=${OCINITRD_BENCH_RUNS:-5}
 # It does not matter which root a container has.
 DRACUT_CONF='compress="zstd -3 -T0"\nhostonly_cmdline="no"\nhostonly_default_device="no"'
-variants=(nobody ours-host dracut-host dracut-small ours-listed dracut-listed ours-generic ours-uki)
+variants=(nobody ours-host dracut-host dracut-small ours-listed dracut-listed ours-generic ours-uki ours-grub)
 
 # What runs in the container: VARIANT.times gets a line of seconds, of wall clock and of CPU time, for each run.
 INSIDE='
@@ -42,7 +44,8 @@ for run in $(seq 0 "$RUNS"); do
     for variant in "$@"; do
         configure "$variant"
         rm -rf /boot/*
-        mkdir "/boot/$(cat /etc/machine-id)"
+        # The directory of an entry, which GRUB has none of.
+        grep -q "^layout=other" /etc/kernel/install.conf || mkdir "/boot/$(cat /etc/machine-id)"
         { time kernel-install --boot-path=/boot --esp-path=/boot add "$kernel" "/usr/lib/modules/$kernel/vmlinuz" >/tmp/log 2>&1; } 2>/tmp/time || {
             echo "$variant:" >&2
             cat /tmp/log >&2
@@ -50,7 +53,7 @@ for run in $(seq 0 "$RUNS"); do
         }
         # The first run reads the files into the page cache.
         [ "$run" = 0 ] || awk "{ print \$1, \$2 + \$3 }" /tmp/time >>"/out/$variant.times"
-        cp "$(find /boot -name initrd -o -name "*.efi" | grep . || echo /etc/machine-id)" "/out/$variant"
+        cp "$(find /boot -name initrd -o -name "*.efi" -o -name "initramfs-*" | grep . || echo /etc/machine-id)" "/out/$variant"
     done
 done
 '
@@ -94,10 +97,17 @@ make_configuration() {
         sed 's,ocinitrd kernel-install [a-z]* "$@",& --root /machine,' "$plugin" >"$work/etc-kernel/install.d/${plugin##*/}"
         chmod 755 "$work/etc-kernel/install.d/${plugin##*/}"
     done
+    install -m 755 "$checkout/tests/integration/grub/20-grub.install" "$work/etc-kernel/install.d/"
+    # Plugins are run where kernel-install runs, and looked for where the machine is.
+    mkdir -p "$work/machine/usr/lib/kernel/install.d" "$work/machine/boot"
+    for plugin in 20-grub 90-loaderentry 90-uki-copy; do
+        install -m 755 /dev/null "$work/machine/usr/lib/kernel/install.d/$plugin.install"
+    done
     variant nobody 'layout=bls\ninitrd_generator=nobody'
     variant ours-host 'layout=bls\ninitrd_generator=ocinitrd'
     variant ours-listed 'layout=bls\ninitrd_generator=ocinitrd' "modules = $(listed_modules)"
     variant ours-generic 'layout=bls\ninitrd_generator=ocinitrd' 'scope = "generic"'
+    variant ours-grub 'layout=other\ninitrd_generator=ocinitrd'
     variant ours-uki 'layout=uki\ninitrd_generator=ocinitrd\nuki_generator=ocinitrd'
 }
 
@@ -137,7 +147,7 @@ run_variants() {
     shift
     podman run --rm --network=none --ulimit nofile=4096:4096 --ulimit nproc=4096:4096 --tmpfs /tmp:rw,size=2g \
         -e RUNS="$runs" -e SYSTEMD_RELAX_ESP_CHECKS=1 -e SYSTEMD_RELAX_XBOOTLDR_CHECKS=1 \
-        -v "$ocinitrd:/usr/bin/ocinitrd:ro" -v "$work/kernel/usr/lib/modules:/usr/lib/modules:ro" -v "$work/boot:/boot" \
+        -v "$ocinitrd:/usr/bin/ocinitrd:ro" -v "$work/kernel/usr/lib/modules:/usr/lib/modules:ro" -v "$work/boot:/boot" -v "$work/boot:/machine/boot" \
         -v "$work/machine-id:/etc/machine-id:ro" -v "$work/etc-kernel:/etc/kernel" -v "$work/dracut.conf.d:/etc/dracut.conf.d" \
         -v "$work/variants:/variants:ro" -v "$work/out-host:/out" -v "$work/machine:/machine" \
         -v "$work/kernel/usr/lib/modules:/machine/usr/lib/modules:ro" -v "$work/out-base:/machine/var/lib/ocinitrd/bases/offline:ro" \
@@ -152,7 +162,7 @@ seconds() {
 modules_in() {
     case $1 in
     nobody) echo 0 ;;
-    ours-uki) echo "as ours-host" ;;
+    ours-uki | ours-grub) echo "as ours-host" ;;
     *) names_of_modules "$1" | wc -l ;;
     esac
 }

@@ -13,8 +13,8 @@ use super::{DISK_BYTES, TOKEN, life, modules_of_initrd, tail};
 use crate::distribution::{Distribution, grub_container};
 use crate::fixture::{checkout, succeed};
 
-/// What dracut runs that others do not.
-const FOR_DRACUT: &str = "\"cpio\", \"findutils\", \"gawk\", \"gzip\", \"xz\", \"zstd\",";
+/// What dracut runs that others do not, and what makes another file system for `/boot`.
+const MORE_PACKAGES: &str = "\"btrfs-progs\", \"cpio\", \"findutils\", \"gawk\", \"gzip\", \"xz\", \"zstd\",";
 
 /// What dracut puts into its initrd: enough for this machine's root, so that it does not take long without KVM.
 const DRACUT: &str = "hostonly=no\ndracutmodules=\"base systemd systemd-initrd udev-rules rootfs-block fs-lib kernel-modules\"\n\
@@ -51,7 +51,8 @@ const PARTITIONS: [Partition; 3] = [
 #[test]
 #[ignore = "five guests and a dracut without KVM take many minutes: part of make test-matrix"]
 fn a_machine_with_grub_boots_the_kernel_that_it_installs_and_goes_back_to_dracut() {
-    let system = System::new("machine-grub", &DEFINITION.replace("\"kmod\",", &format!("\"kmod\", {FOR_DRACUT}")), add);
+    let system =
+        System::new("machine-grub", &DEFINITION.replace("\"kmod\",", &format!("\"kmod\", {MORE_PACKAGES}")), add);
     let (first, second) = (&system.first, &system.second);
     let (lived, facts) = life(&system, "grub", &PARTITIONS, DISK_BYTES);
     let fact = |name: &str| facts[name].as_str();
@@ -79,6 +80,11 @@ fn a_machine_with_grub_boots_the_kernel_that_it_installs_and_goes_back_to_dracut
     assert_eq!((fact("1.boot"), fact("1.mode")), (boot_of(&[first, second]).as_str(), "600"));
     assert_eq!(fact("2.removed"), boot_of(&[first]));
     assert_eq!(fact("2.boot"), boot_of(&[first]));
+    for file_system in ["vfat", "btrfs"] {
+        let fact = |name: &str| fact(&format!("3.{file_system}.{name}"));
+        assert_eq!((fact("added"), fact("mode")), (boot_of(&[second]).as_str(), private_mode(file_system)));
+        assert_eq!(fact("removed"), "", "what is left of a kernel on {file_system}");
+    }
     // Who made the initrd that it came from; the kernel counts it by pages.
     for step in ["1", "2", "3"] {
         let (of_file, of_kernel) = fact(&format!("{step}.size")).split_once(' ').unwrap();
@@ -91,6 +97,11 @@ fn a_machine_with_grub_boots_the_kernel_that_it_installs_and_goes_back_to_dracut
     assert!((8..80).contains(&modules), "{modules}");
     let warned = lived.lines().any(|line| line.contains("machine: kernel-install: ") && line.contains("warning"));
     assert!(!warned, "{}", tail(&lived));
+}
+
+/// The mode of a file that root alone reads. FAT has none: it is that of the mount, here with `umask=0077`.
+fn private_mode(file_system: &str) -> &'static str {
+    if file_system == "vfat" { "700" } else { "600" }
 }
 
 /// Adds GRUB, dracut, and the plugins of both.

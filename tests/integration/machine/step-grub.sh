@@ -9,6 +9,35 @@ step=$(cat /var/lib/machine/step 2>/run/none || echo 1)
 fact() { say "fact $step.$1 ${*:2}"; }
 boot() { (cd /boot && echo loader/entries/* initramfs-* .initramfs-* vmlinuz-* efi/EFI/Linux/*); }
 
+# kernel_on FILE_SYSTEM: with /boot on another file system the second kernel is installed, twice, and removed.
+kernel_on() {
+    local image=/var/lib/machine/boot-image options=loop
+    rm -f $image
+    truncate -s 400M $image
+    case $1 in
+    vfat)
+        mkfs.vfat -F 32 $image >/run/said
+        options+=,umask=0077
+        ;;
+    btrfs)
+        mkfs.btrfs -q $image
+        mkdir -p /run/whole
+        mount -o loop $image /run/whole
+        btrfs -q subvolume create /run/whole/boot
+        umount /run/whole
+        options+=,subvol=boot
+        ;;
+    esac
+    mount -t "$1" -o $options $image /boot
+    install_kernel kernel-install add "$second" "/usr/lib/modules/$second/vmlinuz"
+    install_kernel kernel-install add "$second" "/usr/lib/modules/$second/vmlinuz"
+    fact "$1.added" "$(boot)"
+    fact "$1.mode" "$(stat -c %a "/boot/initramfs-$second.img")"
+    install_kernel kernel-install remove "$second"
+    fact "$1.removed" "$(boot)"
+    umount /boot
+}
+
 fact kernel "$(uname -r)"
 fact cmdline "$(cat /proc/cmdline)"
 while read -r source point rest; do
@@ -42,6 +71,9 @@ case $step in
     fact boot "$(boot)"
     ;;
 *)
+    echo 'initrd_generator=ocinitrd' >/etc/kernel/install.conf
+    kernel_on vfat
+    kernel_on btrfs
     say done
     systemctl --no-block poweroff
     exit
