@@ -65,6 +65,15 @@ fn a_machine_with_its_root_on_lvm_boots_the_kernels_that_it_installs() {
     }
 }
 
+#[test]
+#[ignore = "as with LUKS, three boots without KVM: part of make test-matrix"]
+fn a_machine_with_its_root_on_a_partition_boots_the_kernels_that_it_installs() {
+    let facts = life_of_a_machine("plain");
+    for step in ["1", "2", "3"] {
+        assert_eq!(facts[&format!("{step}.root")], "/dev/vda2 ext4 rw,relatime 0 0");
+    }
+}
+
 /// An initrd of one machine outlives what happens between two kernels: the modules for a snapshot, and for a mirror, were not
 /// loaded when it was made.
 #[test]

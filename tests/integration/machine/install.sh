@@ -1,7 +1,7 @@
 #!/bin/bash
 # PID 1 of the guest that installs a machine: it runs from memory over the system that is to be installed, and copies that onto
-# the disk. $1: what the root file system lies on, luks, lvm or array; lvm-changes is lvm with room for what the machine makes of it;
-# grub is for a partition of its own and GRUB with another.
+# the disk. $1: what the root file system lies on, plain (a partition), luks, lvm or array; lvm-changes is lvm with room for what the
+# machine makes of it. With grub- before it, GRUB is the boot loader, and /boot has a partition of its own.
 export PATH=/usr/sbin:/usr/bin LC_ALL=C
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
@@ -11,8 +11,8 @@ source /usr/lib/machine/common
 trap 'fail "installing: $BASH_COMMAND"' ERR
 set -E
 
-esp=/dev/vda1 partition=/dev/vda2 target=/target
-[[ $1 != grub ]] || boot=/dev/vda2 partition=/dev/vda3
+esp=/dev/vda1 partition=/dev/vda2 target=/target loader=systemd-boot root=$1
+[[ $1 != grub-* ]] || loader=grub root=${1#grub-} boot=/dev/vda2 partition=/dev/vda3
 for module in virtio_pci virtio_blk ext4 vfat nls_cp437 nls_ascii nls_iso8859-1 dm_mod dm_crypt aes xts raid1; do
     # What this kernel has built in, or calls by another name, is no fault; what is missing shows below.
     modprobe -q "$module" || :
@@ -23,7 +23,7 @@ export DM_DISABLE_UDEV=1
 
 options="rw console=ttyS0 loglevel=7 printk.devkmsg=on no_timer_check audit=0 lsm=capability mitigations=off
 systemd.show_status=1 systemd.status_unit_format=combined systemd.log_color=0 systemd.default_device_timeout_sec=240"
-case $1 in
+case $root in
 luks)
     mkdir -p /run/cryptsetup
     head -c 64 /dev/urandom >/run/key
@@ -41,7 +41,7 @@ array)
     ;;
 lvm | lvm-changes)
     size=(-l 100%FREE)
-    [[ $1 == lvm ]] || size=(-L 1000M)
+    [[ $root == lvm ]] || size=(-L 1000M)
     mkdir -p /run/lock/lvm /run/lvm
     lvm pvcreate -q -y $partition
     lvm vgcreate -q -y machine $partition
@@ -51,12 +51,12 @@ lvm | lvm-changes)
     [[ -b $device ]] || device=/dev/mapper/machine-root
     options="root=/dev/machine/root $options"
     ;;
-grub)
+plain)
     device=$partition
     options="root=UUID=0c1d2d00-e4f5-4a6b-8c7d-e8f90a1b2c3d $options"
-    mkfs.ext4 -q -F -U 0c1d2d00-2222-4000-8000-000000000002 -L machine-boot $boot
     ;;
 esac
+[[ $loader != grub ]] || mkfs.ext4 -q -F -U 0c1d2d00-2222-4000-8000-000000000002 -L machine-boot $boot
 mkfs.ext4 -q -F -U 0c1d2d00-e4f5-4a6b-8c7d-e8f90a1b2c3d $device
 mkfs.vfat -F 32 -i 0C1D2D00 $esp >/run/mkfs
 
@@ -72,7 +72,7 @@ for path in /*; do
 done
 rm $target/etc/initrd-release $target/etc/systemd/system/default.target
 mkdir -p $target/{dev,proc,run,sys,boot} $target/etc/ocinitrd
-if [[ $1 == grub ]]; then
+if [[ $loader == grub ]]; then
     mount -t ext4 $boot $target/boot
     mkdir $target/boot/efi
     mount -t vfat $esp $target/boot/efi
@@ -83,21 +83,21 @@ fi
 echo 0c1d2d00000040008000000000000001 >$target/etc/machine-id
 {
     echo "UUID=0c1d2d00-e4f5-4a6b-8c7d-e8f90a1b2c3d / ext4 defaults 0 1"
-    if [[ $1 == grub ]]; then
+    if [[ $loader == grub ]]; then
         echo "UUID=0c1d2d00-2222-4000-8000-000000000002 /boot ext4 defaults 0 2"
         echo "UUID=0C1D-2D00 /boot/efi vfat umask=0077 0 2"
     else
         echo "UUID=0C1D-2D00 /boot vfat umask=0077 0 2"
     fi
 } >$target/etc/fstab
-if [[ $1 == luks ]]; then
+if [[ $root == luks ]]; then
     install -m 600 /run/key $target/etc/root.key
     echo "root UUID=0c1d2d00-1111-4000-8000-000000000001 /etc/root.key x-initrd.attach" >$target/etc/crypttab
 fi
-[[ $1 != array ]] || echo myhost >$target/etc/hostname
+[[ $root != array ]] || echo myhost >$target/etc/hostname
 echo "$1" >$target/usr/lib/machine/life
 echo "$options" >$target/etc/kernel/cmdline
-if [[ $1 == grub ]]; then
+if [[ $loader == grub ]]; then
     boot_root=/boot/efi
     echo 'initrd_generator=ocinitrd' >$target/etc/kernel/install.conf
     # What grub2-install and grub2-mkconfig do.
@@ -122,9 +122,9 @@ install_kernel chroot $target env BOOT_ROOT=$boot_root kernel-install add "$firs
 # From now on, as the machine itself does it.
 echo 'scope = "host"' >$target/etc/ocinitrd/host.toml
 
-[[ $1 != grub ]] || umount $target/boot/efi
+[[ $loader != grub ]] || umount $target/boot/efi
 umount $target/{dev,sys,proc,boot} $target
-case $1 in
+case $root in
 luks) cryptsetup close root ;;
 lvm*) lvm vgchange -q -an ;;
 array) mdadm --stop /dev/md0 ;;

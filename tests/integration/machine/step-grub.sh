@@ -46,11 +46,21 @@ while read -r source point rest; do
     esac
 done </proc/mounts
 fact failed "$(systemctl --failed --no-legend --plain)"
+for device in /sys/class/block/dm-*; do
+    slaves=("$device"/slaves/*)
+    fact "dm.$(cat "$device/dm/name")" "$(cat "$device/dm/uuid") on ${slaves[*]##*/}"
+done
 # The initrd that its entry names, whose size is that of the one that the kernel unpacked, has a file that tells of dracut.
 initrd=/boot/initramfs-$(uname -r).img
 fact size $(($(stat -c %s "$initrd") / 1024)) "$(dmesg | sed -n 's/.*Freeing initrd memory: \([0-9]*\)K.*/\1/p')"
 fact dracut "$(grep -a -c lib/dracut/build-parameter.txt "$initrd" || :)"
 
+done_here() {
+    say done
+    systemctl --no-block poweroff
+    exit
+}
+life=$(cat /usr/lib/machine/life)
 mkdir -p /var/lib/machine
 echo $((step + 1)) >/var/lib/machine/step
 case $step in
@@ -62,6 +72,8 @@ case $step in
 2)
     install_kernel kernel-install remove "$second"
     fact removed "$(boot)"
+    # What dracut puts into its initrd here finds no other root.
+    [[ $life == grub-plain ]] || done_here
     # Back to dracut, which the plugin that stands in for Fedora's starts.
     rm /etc/kernel/install.conf
     ours=$(sha256sum "/boot/initramfs-$first.img")
@@ -74,9 +86,7 @@ case $step in
     echo 'initrd_generator=ocinitrd' >/etc/kernel/install.conf
     kernel_on vfat
     kernel_on btrfs
-    say done
-    systemctl --no-block poweroff
-    exit
+    done_here
     ;;
 esac
 sync
