@@ -50,6 +50,7 @@
 //! | [`process`], [`progress`], [`parallel`] | the one place that spawns programs; the one that narrates; the same work on many items |
 //! | [`exhausted`] | what this machine has run out of: files, memory, room |
 //! | [`regular_file`] | opens and reads files that somebody else may have put there |
+//! | [`links`] | where a machine's paths lie whose root is mounted somewhere |
 //! | [`own_directory`], [`private_group`] | directories that nobody but this user can put anything into |
 
 // The documentation is for those who work on the program: it may point at what is private.
@@ -78,6 +79,7 @@ pub mod identity;
 pub mod inspect;
 pub mod kernel;
 pub mod layer;
+pub mod links;
 pub mod lock;
 pub mod locking;
 pub mod machine;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, bail};
 
-use super::links;
+use crate::links;
 use crate::modules;
 use crate::tree::{Content, Entry, Kind, Tree, TreePath, file_name, join};
 

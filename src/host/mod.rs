@@ -5,7 +5,6 @@
 //! | [`configuration`] | what the administrator says in `/etc/ocinitrd` |
 //! | [`bases`] | the bases that are on the machine |
 //! | [`files`] | directories of the machine as trees |
-//! | [`links`] | where symlinks lead below the machine's root |
 //! | [`selection`], [`families`] | which modules and which microcode; those that may come into use |
 //! | [`module_settings`] | what the machine says of its modules in `depmod.d`, `modprobe.d` and `modules-load.d` |
 //! | [`kernel`] | the segment of modules |
@@ -28,7 +27,6 @@ mod installed;
 mod kernel;
 #[cfg(test)]
 mod kmod_tests;
-mod links;
 mod local;
 mod module_settings;
 mod plugins;

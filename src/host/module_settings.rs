@@ -11,8 +11,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::links;
 use super::record::{LoadedFile, ModprobeFile};
+use crate::links;
 use crate::machine;
 use crate::modules::{
     self, ConfigurationFile, DEPMOD_DIRECTORIES, MODPROBE_DIRECTORIES, ModprobeConfiguration, ModuleInfo, Origin,

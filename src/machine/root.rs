@@ -4,10 +4,11 @@
 
 use std::fs;
 use std::io;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result};
 
+use crate::links;
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// The root directory of a machine.
@@ -35,12 +36,20 @@ impl Root {
 
     /// A path of the machine as the caller can find it.
     pub(super) fn shown(&self, path: &str) -> String {
-        self.given.join(relative(path)).display().to_string()
+        self.given.join(path.trim_start_matches('/')).display().to_string()
     }
 
-    /// The bytes of a file.
+    /// Where a path of the machine lies, without a symlink on the way.
+    fn place(&self, path: &str) -> io::Result<PathBuf> {
+        links::place(&self.directory, Path::new(path))
+    }
+
+    /// The bytes of a file; none of one that is a symlink to `/dev/null`.
     pub(super) fn bytes(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        found(regular_file::read(&self.directory.join(relative(path)), TEXT_LIMIT_BYTES))
+        if links::is_nothing(&self.directory, Path::new(path)) {
+            return Ok(Some(Vec::new()));
+        }
+        found(self.place(path).and_then(|place| regular_file::read(&place, TEXT_LIMIT_BYTES)))
             .with_context(|| format!("reading {}", self.shown(path)))
     }
 
@@ -65,7 +74,7 @@ impl Root {
     /// What lies in a directory, sorted; nothing where there is none.
     pub(super) fn names(&self, path: &str) -> Result<Vec<String>> {
         let reading = || format!("reading {}", self.shown(path));
-        let Some(entries) = found(fs::read_dir(self.directory.join(relative(path)))).with_context(reading)? else {
+        let Some(entries) = found(self.place(path).and_then(fs::read_dir)).with_context(reading)? else {
             return Ok(Vec::new());
         };
         let names = entries.map(|entry| entry.map(|entry| entry.file_name().to_string_lossy().into_owned()));
@@ -76,7 +85,7 @@ impl Root {
 
     /// Where a symlink points, as it is written.
     pub(super) fn link(&self, path: &str) -> Result<Option<String>> {
-        let target = match fs::read_link(self.directory.join(relative(path))) {
+        let target = match links::entry(&self.directory, Path::new(path)).and_then(fs::read_link) {
             // What is there and no symlink.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => None,
             result => found(result).with_context(|| format!("reading {}", self.shown(path)))?,
@@ -86,24 +95,15 @@ impl Root {
 
     /// The path without symlinks, as one of the machine with a leading slash.
     pub(super) fn resolve(&self, path: &str) -> Result<Option<String>> {
-        let resolved = found(self.directory.join(relative(path)).canonicalize());
-        let Some(resolved) = resolved.with_context(|| format!("reading {}", self.shown(path)))? else {
-            return Ok(None);
-        };
-        let within = resolved.strip_prefix(&self.directory);
-        let within = within.with_context(|| format!("{} leads out of the machine", self.shown(path)))?;
-        Ok(Some(format!("/{}", within.display())))
+        let resolved = links::resolve(&self.directory, Path::new(path));
+        let resolved = resolved.with_context(|| format!("reading {}", self.shown(path)))?;
+        Ok(resolved.map(|resolved| format!("/{}", resolved.display())))
     }
 
     /// Whether anything lies there.
     pub(super) fn has(&self, path: &str) -> bool {
-        self.directory.join(relative(path)).exists()
+        self.place(path).is_ok_and(|place| place.exists())
     }
-}
-
-/// The path below the root, without `..`, which would lead out of it.
-fn relative(path: &str) -> PathBuf {
-    Path::new(path).components().filter(|part| matches!(part, Component::Normal(_))).collect()
 }
 
 fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
@@ -116,4 +116,25 @@ fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
 
 fn is_denied(error: &Error) -> bool {
     error.root_cause().downcast_ref::<io::Error>().is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixture::Fixture;
+
+    #[test]
+    fn absolute_symlinks_begin_at_the_machine_s_root() {
+        let fixture = Fixture::new();
+        fixture.write("usr/etc/fstab", "mine\n").link("etc/fstab", "/usr/etc/fstab").link("etc/hosts", "/etc/passwd");
+        fixture.link("etc/udev", "/usr/udev").write("usr/udev/rules.d/a.rules", "").link("etc/x", "/dev/null");
+        fixture.link("usr/udev/rules.d/b.rules", "/dev/null");
+        let root = fixture.root();
+        assert_eq!(root.text("/etc/fstab").unwrap().as_deref(), Some("mine\n"));
+        assert_eq!(root.resolve("/etc/fstab").unwrap().as_deref(), Some("/usr/etc/fstab"));
+        // It is on the system that runs this, and not on the machine.
+        assert!(root.text("/etc/hosts").unwrap().is_none() && !root.has("/etc/hosts") && root.has("/etc/fstab"));
+        assert_eq!(root.names("/etc/udev/rules.d").unwrap(), ["a.rules", "b.rules"]);
+        assert_eq!(root.link("/etc/udev/rules.d/b.rules").unwrap().as_deref(), Some("/dev/null"));
+        assert_eq!(root.text("/etc/x").unwrap().as_deref(), Some(""), "it says nothing");
+    }
 }
