@@ -170,17 +170,16 @@ impl Files<'_> {
 
     /// What says the names of arrays and who owns groups of volumes: the host's name is part of both.
     fn add_names(&mut self) -> Result<()> {
-        let mut configuration = arrays::Configuration::default();
+        let mut has_home_host = false;
         let mut paths: Vec<String> = MDADM.map(str::to_owned).to_vec();
         for directory in MDADM_DIRECTORIES {
             paths.extend(self.listed(directory, ".conf")?);
         }
         for path in paths {
             let Some(text) = self.root.text(&path)? else { continue };
-            let mut own = arrays::Configuration::default();
-            own.add(&text);
-            configuration.add(&text);
-            self.add(path, Reader::Mdadm(own.names));
+            let said = arrays::Configuration::parse(&text);
+            has_home_host |= said.has_home_host;
+            self.add(path, Reader::Mdadm(said.names));
         }
         let lvm = lvm::read(self.root)?;
         let is_by_host_name = lvm.source == lvm::Source::HostName;
@@ -189,7 +188,7 @@ impl Files<'_> {
             self.add_if_there(MACHINE_ID, Reader::Lvm(LvmFile::SystemId));
         }
         if self.root.text(HOST_NAME)?.is_some_and(|text| says_name(&text)) {
-            let names_arrays = !configuration.has_home_host;
+            let names_arrays = !has_home_host;
             self.add(HOST_NAME.to_owned(), Reader::HostName { names_arrays, is_system_id: is_by_host_name });
         }
         Ok(())
