@@ -147,20 +147,22 @@ fn is_usual(machine: &Machine, place: &Place, path: &str) -> bool {
         group(device)
             .is_some_and(|group| path.strip_prefix("/dev/").is_some_and(|rest| rest.starts_with(&format!("{group}/"))))
     };
-    let is_usual_place = ["/dev/mapper/", "/dev/md", "/dev/dm-", "/dev/zvol/", "/dev/block/"];
+    let is_usual_place = ["/dev/mapper/", "/dev/dm-", "/dev/zvol/", "/dev/block/"];
     let is_by = |by: &&str| path.strip_prefix("/dev/disk/by-").is_some_and(|rest| rest.starts_with(&format!("{by}/")));
     // What the initrd mounts without a device is no link: /dev/nfs, /dev/ram0.
     let is_none =
         place.devices.is_empty() || matches!(path, "/dev/nfs" | "/dev/root" | "/dev/ram0" | "/dev/gpt-auto-root");
     is_none
         || BY.iter().any(is_by)
+        || array_name(path).is_some()
         || is_usual_place.iter().any(|directory| path.starts_with(directory))
         || all_devices(machine).any(|(device, _)| is_device(device) || is_of_group(device))
 }
 
 /// Whether the end of a path is the number of a partition.
 fn is_partition(end: &str) -> bool {
-    let digits = end.strip_prefix('p').unwrap_or(end);
+    // kpartx puts between what distributions tell it to.
+    let digits = ["-part", "_part", "p"].iter().find_map(|between| end.strip_prefix(between)).unwrap_or(end);
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
@@ -207,7 +209,12 @@ fn multipath(machine: &Machine) -> Verdict {
 /// A name such as mpatha, by which a place is found, is given to a disk by the bindings alone.
 fn multipath_names(machine: &Machine, names: &[String]) -> Verdict {
     let is_bound = |path: &str| names.iter().any(|name| path.strip_prefix("/dev/mapper/") == Some(name));
-    let is_called = |path: &str, place: &Place| place.called.iter().any(|called| called.starts_with(path));
+    let is_called = |path: &str, place: &Place| {
+        place
+            .called
+            .iter()
+            .any(|called| called.strip_prefix(path).is_some_and(|end| end.is_empty() || is_partition(end)))
+    };
     let disks = multipaths(machine).filter(|(disk, place)| is_bound(&disk.path) && is_called(&disk.path, place));
     needed(disks.map(|(disk, place)| purpose(&disk.path, place)).collect()).unwrap_or(Verdict::Taken)
 }

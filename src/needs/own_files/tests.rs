@@ -116,6 +116,10 @@ fn a_link_that_root_names_needs_the_rule_that_makes_it() {
     fixture.write("etc/udev/rules.d/60-mine.rules", "ENV{BAY}==\"?*\", SYMLINK+=\"bay/$env{BAY}%n\"\n");
     let by_link = with_root(&fixture, "sda2", "root=/dev/bay/two2");
     assert_eq!(needed(&by_link), ["/etc/udev/rules.d/60-mine.rules for /dev/bay/two2 below /"]);
+    fixture.write("etc/udev/rules.d/61-mine.rules", "KERNEL==\"sda2\", SYMLINK+=\"mdisk\"\n");
+    let like_an_array = with_root(&fixture, "sda2", "root=/dev/mdisk");
+    assert_eq!(needed(&like_an_array), ["/etc/udev/rules.d/61-mine.rules for /dev/mdisk below /"]);
+    std::fs::remove_file(fixture.path().join("etc/udev/rules.d/61-mine.rules")).unwrap();
     for usual in ["/dev/sda2", "/dev/disk/by-label/root", "UUID=1"] {
         let plain = with_root(&fixture, "sda2", &format!("root={usual}"));
         assert_eq!((needed(&plain).len(), taken(&plain).len(), plain.notes.len()), (0, 1, 0), "{usual}");
@@ -168,6 +172,18 @@ fn disks_with_several_ways_need_the_configuration_and_the_names_of_multipath() {
     assert_eq!(taken(&nested).len(), 3);
     let named = with_root(&fixture, "dm-1", "root=/dev/mapper/mpatha2");
     assert_eq!(needed(&named)[1], "/etc/multipath/bindings for /dev/mapper/mpatha below /");
+    // Both have several ways, and the root is found by the name of one.
+    fixture.mapped("dm-4", "mpath-3601", "mpathab", &["sda"]).mapped("dm-5", "LVM-b", "vg-a", &["dm-0", "dm-4"]);
+    fixture.write("etc/multipath/bindings", "mpatha 3600\n");
+    let other = needed(&with_root(&fixture, "dm-5", "root=/dev/mapper/mpathab"));
+    assert!(other.iter().all(|line| !line.starts_with("/etc/multipath/bindings")), "{other:?}");
+    for partition in ["mpatha-part2", "mpathap2", "mpatha"] {
+        let named = with_root(&fixture, "dm-5", &format!("root=/dev/mapper/{partition}"));
+        assert!(
+            needed(&named).contains(&"/etc/multipath/bindings for /dev/mapper/mpatha below /".to_owned()),
+            "{partition}"
+        );
+    }
 }
 
 #[test]
