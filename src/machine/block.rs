@@ -75,10 +75,16 @@ impl<'a> Blocks<'a> {
     /// # Errors
     /// Fails when there is none.
     pub(super) fn numbered(&self, number: &str) -> Result<String> {
-        let path = format!("/sys/dev/block/{number}");
-        let device = self.root.resolve(&path)?;
-        let device = device.with_context(|| format!("there is no block device {}", self.root.shown(&path)))?;
-        Ok(base_name(&device).to_owned())
+        let found = self.with_number(number)?;
+        found.with_context(|| {
+            format!("there is no block device {}", self.root.shown(&format!("/sys/dev/block/{number}")))
+        })
+    }
+
+    /// The same, if there is one.
+    pub(super) fn with_number(&self, number: &str) -> Result<Option<String>> {
+        let device = self.root.resolve(&format!("/sys/dev/block/{number}"))?;
+        Ok(device.map(|device| base_name(&device).to_owned()))
     }
 
     /// The kernel's name of what is mapped as `name`.

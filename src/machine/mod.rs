@@ -7,6 +7,7 @@
 //! | [`survey`] | a mount to the file systems and devices below it |
 //! | [`block`], [`drivers`] | a block device to all that it lies on, and the drivers of its disks |
 //! | [`arrays`] | whose names the arrays of md have |
+//! | [`fstab`] | what is to be mounted where |
 //! | [`kernel_options`], [`crypttab`], [`volumes`] | how volumes are opened |
 //! | [`resume`] | what the machine wakes up from |
 //! | [`keyboards`] | the keyboards that it has now |
@@ -21,6 +22,7 @@ pub mod crypttab;
 mod drivers;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod fstab;
 mod kernel_options;
 mod keyboards;
 mod mountinfo;
@@ -46,12 +48,12 @@ use volumes::Volumes;
 pub use arrays::array_name;
 pub use block::{Device, Kind};
 pub use drivers::Driver;
+pub use fstab::{FSTAB, FstabLine, read_fstab};
 pub use keyboards::Keyboard;
 pub use mountinfo::unescape;
 pub use own_files::{LvmFile, OwnFile, Reader, SystemId, own_files};
 pub use volumes::{KEYS, Typing, Volume};
 
-const FSTAB: &str = "/etc/fstab";
 /// Where the kernel shows what is on its USB buses, the buses themselves among it.
 const USB: &str = "/sys/bus/usb/devices";
 /// Where GRUB has its configuration, beside the kernels that it starts.
@@ -111,6 +113,8 @@ pub struct FileSystem {
     pub kind: String,
     /// Where it is mounted.
     pub point: String,
+    /// How many devices its mount names; none where it does not lie on devices of this machine.
+    pub device_count: usize,
 }
 
 impl FileSystem {
@@ -204,26 +208,19 @@ fn mounted(survey: &mut Survey<'_>, options: &KernelOptions) -> Result<Vec<Place
     root.called = options.values("root").filter(|name| name.starts_with("/dev/")).map(str::to_owned).collect();
     let mut places = vec![root];
     places.extend(survey.mounted("/usr")?);
-    let fstab = survey.root.text(FSTAB)?.unwrap_or_default();
-    for point in initrd_mounts(&fstab).filter(|point| !["/", "/usr"].contains(point)) {
+    let fstab = read_fstab(survey.root.directory())?;
+    let of_initrd = fstab.iter().filter(|line| line.has("x-initrd.mount")).map(|line| line.point.as_str());
+    for point in of_initrd.filter(|point| !["/", "/usr"].contains(point)) {
         match survey.mounted(point)? {
             Some(place) => places.push(place),
             None => survey.notes.push(format!("{FSTAB} has the initrd mount {point}, which is not mounted")),
         }
     }
     for place in &mut places[1..] {
-        place.called = fstab_sources(&fstab, &place.name).map(str::to_owned).collect();
+        let sources = fstab.iter().filter(|line| line.point == place.name).map(|line| &line.source);
+        place.called = sources.filter(|source| source.starts_with("/dev/")).cloned().collect();
     }
     Ok(places)
-}
-
-/// The paths in `/dev` that fstab has mounted at a point.
-fn fstab_sources<'a>(fstab: &'a str, point: &str) -> impl Iterator<Item = &'a str> {
-    let lines = fstab.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>());
-    lines.filter_map(move |fields| match fields[..] {
-        [source, mounted, ..] if mounted == point && source.starts_with("/dev/") => Some(source),
-        _ => None,
-    })
 }
 
 fn resumed(survey: &mut Survey<'_>, options: &KernelOptions) -> Result<Vec<Place>> {
@@ -259,16 +256,6 @@ fn attached(survey: &mut Survey<'_>, volumes: &Volumes<'_>, needed: &[Place]) ->
         }
     }
     Ok(places)
-}
-
-/// The mount points in the text of fstab that have the option for it.
-fn initrd_mounts(fstab: &str) -> impl Iterator<Item = &str> {
-    let lines = fstab.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    lines.filter_map(|line| {
-        let fields: Vec<&str> = line.split_ascii_whitespace().collect();
-        let [_, point, _, options, ..] = fields[..] else { return None };
-        options.split(',').any(|option| option == "x-initrd.mount").then_some(point)
-    })
 }
 
 fn tpm(root: &Root) -> Result<Vec<Driver>> {

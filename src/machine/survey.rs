@@ -85,14 +85,18 @@ impl Survey<'_> {
     }
 
     fn add_mount(&mut self, mount: &Mount, place: &mut Place) -> Result<()> {
-        place.file_systems.push(FileSystem { kind: mount.kind.clone(), point: mount.point.clone() });
+        let index = place.file_systems.len();
+        let (kind, point) = (mount.kind.clone(), mount.point.clone());
+        place.file_systems.push(FileSystem { kind, point, device_count: 0 });
         match mount.kind.as_str() {
             kind if REMOTE.contains(&kind) || IN_MEMORY.contains(&kind) => Ok(()),
             "overlay" => self.add_layers(mount, place),
             "zfs" => self.add_pool(mount, place),
             "btrfs" => self.btrfs_devices(mount)?.iter().try_for_each(|name| self.add_device(name, place)),
             _ => {
-                for name in self.devices(mount)? {
+                let names = self.devices(mount)?;
+                place.file_systems[index].device_count = names.len();
+                for name in names {
                     self.add_device(&name, place)?;
                 }
                 self.add_further_devices(mount, place)
@@ -103,24 +107,25 @@ impl Survey<'_> {
     /// What a pool of ZFS lies on. The kernel does not say so, but udev has seen the pool's name on each of its devices.
     fn add_pool(&mut self, mount: &Mount, place: &mut Place) -> Result<()> {
         let pool = mount.source.split('/').next().unwrap_or_default();
-        let members = udev::members(self.root, "zfs_member", pool)?;
+        let mut members = Vec::new();
+        for number in udev::members(self.root, "zfs_member", pool)? {
+            // Of a device that is gone an entry may have stayed.
+            members.extend(self.blocks.with_number(&number)?);
+        }
         if members.is_empty() {
             self.notes.push(format!(
                 "what the pool {pool:?} of ZFS lies on is not known: drivers of its disks are not checked"
             ));
         }
-        for number in members {
-            self.add_device(&self.blocks.numbered(&number)?, place)?;
-        }
-        Ok(())
+        members.iter().try_for_each(|name| self.add_device(name, place))
     }
 
     fn devices(&self, mount: &Mount) -> Result<Vec<String>> {
-        if !mount.is_anonymous() {
+        // bcachefs names all of its devices, and has the number of one of them.
+        let parts = sources(&mount.source);
+        if !mount.is_anonymous() && parts.len() == 1 {
             return Ok(vec![self.blocks.numbered(&mount.device)?]);
         }
-        // bcachefs names all of its devices.
-        let parts: Vec<&str> = mount.source.split(':').collect();
         let found: Vec<_> = parts.iter().map(|part| self.blocks.find(part)).collect::<Result<_>>()?;
         let found: Option<Vec<String>> = found.into_iter().collect();
         match found {
@@ -171,7 +176,11 @@ impl Survey<'_> {
         let mut found = false;
         if overlay.source == "composefs" {
             // Its file names are in an image of this type, which the initrd mounts out of sight.
-            place.file_systems.push(FileSystem { kind: "erofs".to_owned(), point: overlay.point.clone() });
+            place.file_systems.push(FileSystem {
+                kind: "erofs".to_owned(),
+                point: overlay.point.clone(),
+                device_count: 0,
+            });
         }
         let of_ostree = self.mounts.at(OSTREE_ROOT).map(|_| OSTREE_ROOT);
         for layer in layers(&overlay.options).chain(of_ostree) {
@@ -190,6 +199,13 @@ impl Survey<'_> {
         }
         Ok(())
     }
+}
+
+/// The paths that a mount names as its source, with colons between them; there may be others in the paths.
+fn sources(source: &str) -> Vec<&str> {
+    let ends = source.match_indices(":/").map(|(end, _)| end).chain([source.len()]);
+    let mut begin = 0;
+    ends.map(|end| &source[std::mem::replace(&mut begin, end + 1)..end]).collect()
 }
 
 /// The directories of an overlay, in both spellings of its options.

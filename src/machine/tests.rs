@@ -41,7 +41,10 @@ fn a_machine_has_a_root_a_usr_and_what_fstab_has_the_initrd_mount() {
     let machine = read(&fixture);
     let expected = [("/", vec!["/dev/sda"]), ("/usr", vec!["/dev/sda"]), ("/var", vec!["/dev/sdb"])];
     assert_eq!(places(&machine), expected);
-    assert_eq!(machine.places[1].file_systems, [FileSystem { kind: "xfs".to_owned(), point: "/usr".to_owned() }]);
+    assert_eq!(
+        machine.places[1].file_systems,
+        [FileSystem { kind: "xfs".to_owned(), point: "/usr".to_owned(), device_count: 1 }]
+    );
     assert_eq!(machine.notes, ["/etc/fstab has the initrd mount /srv, which is not mounted"]);
 }
 
@@ -229,4 +232,44 @@ fn places_know_what_the_initrd_finds_them_by() {
     let machine = read(&fixture);
     let called: Vec<_> = machine.places.iter().map(|place| place.called.join(" ")).collect();
     assert_eq!(called, ["/dev/mine", "/dev/vg/usr", "/dev/sdb"]);
+}
+
+#[test]
+fn fields_of_fstab_may_have_blanks() {
+    let fixture = with_disks();
+    fixture.write(
+        "proc/1/mountinfo",
+        &format!(
+            "20 1 {} / / rw - ext4 /dev/sda2 rw\n21 20 {} / /my\\040data rw - ext4 /dev/sdb rw\n",
+            fixture.number("sda2"),
+            fixture.number("sdb")
+        ),
+    );
+    fixture.write("etc/fstab", "/dev/my\\040link /my\\040data ext4 x-initrd.mount 0 0\n");
+    let machine = read(&fixture);
+    assert_eq!(places(&machine)[1], ("/my data", vec!["/dev/sdb"]));
+    assert_eq!((machine.places[1].called.as_slice(), machine.notes.len()), (&["/dev/my link".to_owned()][..], 0));
+}
+
+#[test]
+fn a_pool_s_device_that_is_gone_is_passed_over() {
+    let fixture = with_disks();
+    fixture.mounts(&[("/", "zfs", "rpool/root", "rw")]);
+    let entry = "E:ID_FS_TYPE=zfs_member\nE:ID_FS_LABEL=rpool\n";
+    fixture.write("run/udev/data/b8:77", entry).write(&format!("run/udev/data/b{}", fixture.number("sdb")), entry);
+    let machine = read(&fixture);
+    assert_eq!((places(&machine), machine.notes.len()), (vec![("/", vec!["/dev/sdb"])], 0));
+    std::fs::remove_file(fixture.path().join(format!("run/udev/data/b{}", fixture.number("sdb")))).unwrap();
+    assert!(read(&fixture).notes[0].starts_with("what the pool \"rpool\" of ZFS lies on is not known"));
+}
+
+#[test]
+fn a_bcachefs_has_all_devices_that_its_mount_names() {
+    let fixture = with_disks();
+    // The kernel gives it the number of one of them.
+    let line = format!("20 1 {} / / rw - bcachefs /dev/sda2:/dev/sdb rw\n", fixture.number("sda2"));
+    fixture.write("proc/1/mountinfo", &line);
+    let machine = read(&fixture);
+    assert_eq!(places(&machine), [("/", vec!["/dev/sda", "/dev/sdb"])]);
+    assert_eq!(machine.places[0].file_systems[0].device_count, 2);
 }

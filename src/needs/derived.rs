@@ -141,9 +141,6 @@ impl Derived {
         for file_system in &place.file_systems {
             self.add_file_system(file_system, place);
         }
-        if place.file_systems.iter().any(|one| one.kind == "bcachefs") && place.devices.len() > 1 {
-            self.add_devices_of_bcachefs(place);
-        }
         for device in &place.devices {
             self.add_device(device, place);
         }
@@ -164,16 +161,12 @@ impl Derived {
             // Of every kernel.
         } else if NEEDS.iter().any(|need| need.name == name) {
             self.add(name, object, place);
+            // Its own devices: of a volume that lies on several disks it knows one.
+            if kind == "bcachefs" && file_system.device_count > 1 {
+                self.add("bcachefs-devices", object, place);
+            }
         } else {
             self.add_module(replaced(FILE_SYSTEM_MODULES, kind), object, place);
-        }
-    }
-
-    /// With one device it may lie on several all the same, such as a volume and its disk.
-    fn add_devices_of_bcachefs(&mut self, place: &Place) {
-        let disks = place.devices.iter().filter(|device| matches!(device.kind, Kind::Disk | Kind::RemoteDisk(_)));
-        if disks.count() > 1 {
-            self.add("bcachefs-devices", None, place);
         }
     }
 

@@ -1,12 +1,11 @@
 //! Whether the file system is mounted that something is to be written to: what is written below an empty mount point is lost.
 
+use std::fs;
 use std::path::Path;
-use std::{fs, io};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
-use crate::machine::unescape;
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::machine::{read_fstab, unescape};
 
 /// What this process sees mounted, whatever root it works on.
 const MOUNTS: &str = "/proc/self/mountinfo";
@@ -16,31 +15,17 @@ const MOUNTS: &str = "/proc/self/mountinfo";
 /// # Errors
 /// Fails when one is not.
 pub fn check(root: &Path, place: &Path) -> Result<()> {
-    let fstab = fstab(&root.join("etc/fstab"))?;
+    let fstab = read_fstab(root)?;
     // Where /proc is missing nobody can tell.
     let Ok(mounts) = fs::read_to_string(MOUNTS) else { return Ok(()) };
-    for point in mount_points(&fstab) {
+    let points = fstab.iter().map(|line| line.point.as_str());
+    for point in points.filter(|point| point.starts_with('/') && *point != "/") {
         let path = root.join(point.trim_start_matches('/'));
         if place.starts_with(&path) && !is_mounted(&mounts, &path) {
             bail!("{} is not mounted, and /etc/fstab says that it is to be: mount it", path.display());
         }
     }
     Ok(())
-}
-
-/// The text of fstab, which is empty where there is none.
-fn fstab(path: &Path) -> Result<String> {
-    match regular_file::read_text(path, TEXT_LIMIT_BYTES) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        read => read.with_context(|| format!("reading {}", path.display())),
-    }
-}
-
-/// The mount points in the text of fstab, but for the root.
-fn mount_points(fstab: &str) -> impl Iterator<Item = String> {
-    let lines = fstab.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    let points = lines.filter_map(|line| line.split_ascii_whitespace().nth(1)).map(unescape);
-    points.filter(|point| point.starts_with('/') && point != "/")
 }
 
 fn is_mounted(mounts: &str, point: &Path) -> bool {

@@ -317,6 +317,12 @@ fn a_bcachefs_over_several_disks_needs_who_finds_them() {
     assert_eq!(names(&derived(&fixture))[..2], ["bcachefs", "bcachefs-devices"]);
     fixture.mounts(&[("/", "bcachefs", "/dev/sda2", "rw")]);
     assert_eq!(names(&derived(&fixture)), ["bcachefs", "+sd_mod", "+ahci"]);
+    // A volume over both disks is one device, two partitions of a disk are two.
+    fixture.mapped("dm-0", "LVM-1", "vg-root", &["sda2", "sdb"]).partition("sdb", "sdb1").partition("sdb", "sdb2");
+    fixture.mounts(&[("/", "bcachefs", "dm-0", "rw")]);
+    assert!(!names(&derived(&fixture)).contains(&"bcachefs-devices".to_owned()));
+    fixture.mounts(&[("/", "bcachefs", "/dev/sdb1:/dev/sdb2", "rw")]);
+    assert_eq!(names(&derived(&fixture))[..2], ["bcachefs", "bcachefs-devices"]);
 }
 
 #[test]
