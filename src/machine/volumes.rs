@@ -37,6 +37,8 @@ pub struct Volume {
     pub options: Vec<String>,
     /// Where its key is, if anywhere: a path in the initrd, or one on another device behind a colon.
     pub key: Option<String>,
+    /// The table that a line for it is in, if there is one.
+    pub table: &'static str,
     /// The table that alone has the initrd open it.
     pub by_table: Option<&'static str>,
     /// Who may have to type something to open it.
@@ -83,11 +85,11 @@ impl<'a> Volumes<'a> {
     /// What the devices are called that a volume of a table is opened from.
     pub(super) fn called(&self, volume: &Volume) -> Option<&str> {
         let name = volume.path.strip_prefix(MAPPER)?;
-        self.lines.iter().find(|(_, line)| line.name == name).map(|(_, line)| line.device.as_str())
+        self.line(volume.table, name).map(|line| line.device.as_str())
     }
 
-    fn line(&self, table: &Table, name: &str) -> Option<&Line> {
-        self.lines.iter().find(|(path, line)| *path == table.path && line.name == name).map(|(_, line)| line)
+    fn line(&self, table: &str, name: &str) -> Option<&Line> {
+        self.lines.iter().find(|(path, line)| *path == table && line.name == name).map(|(_, line)| line)
     }
 
     /// How a device is opened, if it is a volume that a table may have.
@@ -95,11 +97,12 @@ impl<'a> Volumes<'a> {
         let name = device.path.strip_prefix(MAPPER)?;
         let Kind::Mapped(uuid) = &device.kind else { return None };
         if let Some(table) = table_without_secrets(uuid) {
-            let line = self.line(table, name)?;
+            let line = self.line(table.path, name)?;
             return Some(Volume {
                 path: device.path.clone(),
                 options: line.options.clone(),
                 key: line.key.clone(),
+                table: table.path,
                 by_table: line.is_for_initrd().then_some(table.path),
                 typing: Typing::Never,
             });
@@ -108,7 +111,7 @@ impl<'a> Volumes<'a> {
     }
 
     fn encrypted(&self, device: &Device, name: &str, uuid: &str) -> Volume {
-        let line = self.line(&CRYPTTAB, name);
+        let line = self.line(CRYPTTAB.path, name);
         let mut options = line.map(|line| line.options.clone()).unwrap_or_default();
         let mut key = line.and_then(|line| line.key.clone());
         let mut is_by_table = line.is_some_and(Line::is_for_initrd);
@@ -123,6 +126,7 @@ impl<'a> Volumes<'a> {
             typing: typing(&options, has_key),
             options,
             key,
+            table: CRYPTTAB.path,
             by_table: is_by_table.then_some(CRYPTTAB.path),
         }
     }
@@ -137,7 +141,8 @@ impl<'a> Volumes<'a> {
     pub(super) fn untold(&self, device: &Device) -> Option<String> {
         let name = device.path.strip_prefix(MAPPER)?;
         let Kind::Mapped(uuid) = &device.kind else { return None };
-        if self.for_initrd().any(|(_, opened)| opened == name) {
+        let of_table = table_without_secrets(uuid).unwrap_or(&CRYPTTAB).path;
+        if self.line(of_table, name).is_some_and(Line::is_for_initrd) {
             return None;
         }
         if let Some(table) = table_without_secrets(uuid) {
@@ -223,6 +228,17 @@ mod tests {
         assert_eq!((volume.key.as_deref(), volume.by_table), (Some("/k:LABEL=x"), None));
         assert_eq!(volumes.for_initrd().collect::<Vec<_>>(), [("/etc/crypttab", "other")]);
         assert_eq!(volumes.called(&volume), Some("/dev/sda2"));
+        // A line of another table is about another volume, whatever its name is.
+        fixture.write("etc/integritytab", "swap /dev/sdz - x-initrd.attach\nnew /dev/sdy - x-initrd.attach\n");
+        fixture.write("etc/crypttab", "swap /dev/sdc\n");
+        let volumes = Volumes::read(&root, &options).unwrap();
+        let swap = device("swap", "CRYPT-INTEGRITY-swap");
+        assert_eq!(volumes.called(&volumes.volume(&swap).unwrap()), Some("/dev/sdz"));
+        let luks = |name: &str| device(name, &UUID.replace("8000", "8001"));
+        assert!(volumes.untold(&luks("new")).unwrap().contains("/etc/crypttab"), "its line is for checksums");
+        fixture
+            .write("etc/crypttab", "luks /dev/sda2 /etc/luks.key tpm2-device=auto\nother /dev/sdb - x-initrd.attach\n");
+        let volumes = Volumes::read(&root, &options).unwrap();
         assert_eq!(volumes.volume(&device("luks", "CRYPT-PLAIN-luks")).unwrap().key.as_deref(), Some("/etc/luks.key"));
         assert_eq!(volumes.volume(&device("luks", "CRYPT-VERITY-1-luks")), None);
         assert_eq!(volumes.volume(&device("vg-root", "LVM-1")), None);
