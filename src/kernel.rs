@@ -16,14 +16,12 @@ use crate::format::text::{Escaped, quoted};
 use crate::parallel;
 use crate::progress::{Progress, Stage};
 use crate::rpm_package::{PackagedFile, RpmPackage};
-use crate::tree::{Content, Entry, Kind, Tree, TreePath, normalized};
+use crate::tree::{Content, Entry, Kind, Tree, TreePath, normalized, usr_merged};
 
 const BUFFER_BYTES: usize = 1 << 18;
 /// What the files of one package may take, many times a kernel with its modules: 16 GiB. They are unpacked while the
 /// package's signature is being verified.
 const UNPACKED_MAX_BYTES: u64 = 16 << 30;
-/// Directories that are symlinks to those below `/usr`.
-const MERGED: [&[u8]; 4] = [b"bin", b"sbin", b"lib", b"lib64"];
 
 /// Reads the payloads of `paths` into one tree. The spool lies in `spool_directory`, which needs space for all files
 /// uncompressed.
@@ -180,8 +178,7 @@ fn check_ownership(file: &PackagedFile) -> Result<()> {
 fn merged_path(path: &[u8]) -> Result<TreePath> {
     let path = normalized(path)?;
     ensure!(!path.is_empty(), "the root directory is listed");
-    let first = path.split(|byte| *byte == b'/').next().unwrap_or_default();
-    Ok(if MERGED.contains(&first) { [b"usr/".as_slice(), &path].concat() } else { path })
+    Ok(usr_merged(&path))
 }
 
 /// The bytes of all files, one after another.

@@ -279,6 +279,20 @@ pub fn normalized(path: &[u8]) -> Result<TreePath> {
     Ok(components.join(&b'/'))
 }
 
+/// Directories that are symlinks to those below `/usr` wherever a tree is unpacked.
+const MERGED: [&[u8]; 4] = [b"bin", b"lib", b"lib64", b"sbin"];
+
+/// Whether a directory of that name is a symlink to one below `/usr`.
+pub fn is_merged(name: &[u8]) -> bool {
+    MERGED.contains(&name)
+}
+
+/// The path where it lies on a system with merged `/usr`: one in place of such a symlink would hide all that is there.
+pub fn usr_merged(path: &[u8]) -> TreePath {
+    let first = path.split(|byte| *byte == b'/').next().unwrap_or_default();
+    if is_merged(first) { join(b"usr", path) } else { path.to_vec() }
+}
+
 /// Whether `path` is `directory` or lies below it.
 pub fn is_within(path: &[u8], directory: &[u8]) -> bool {
     path.strip_prefix(directory).is_some_and(|rest| matches!(rest.first(), None | Some(b'/')))

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result, bail};
 
 use crate::links;
-use crate::modules;
+use crate::modules::{self, External};
 use crate::tree::{Content, Entry, Kind, Tree, TreePath, file_name, join};
 
 /// The names of the modules that are built into a kernel.
@@ -22,8 +22,8 @@ const SOURCES: [&[u8]; 2] = [b"build", b"source"];
 /// What lies elsewhere than a kernel's modules and firmware usually do.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Elsewhere<'a> {
-    /// Directories of modules, as `depmod.d` names them.
-    pub modules: &'a [String],
+    /// Directories of modules that `depmod.d` names.
+    pub modules: &'a [External],
     /// Directories of firmware, as `firmware_class.path=` names them.
     pub firmware: &'a [String],
 }
@@ -46,22 +46,60 @@ pub(super) fn of_kernel(root: &Path, kernel_version: &str, elsewhere: Elsewhere<
         );
     }
     let mut tree = Tree::new();
-    let modules = elsewhere.modules.iter().map(|path| (modules::external_path(path), Follow::Modules));
-    let firmware = elsewhere.firmware.iter().map(|path| (modules::external_path(path), Follow::Outwards));
-    let usual = [(directory.into_bytes(), Follow::Modules), (modules::FIRMWARE_DIRECTORY.into(), Follow::Outwards)];
-    for (path, follow) in usual.into_iter().chain(modules).chain(firmware) {
+    let modules = elsewhere.modules.iter().map(|directory| (directory.written.as_str(), Follow::Modules));
+    let firmware = elsewhere.firmware.iter().map(|path| (path.as_str(), Follow::Outwards));
+    let usual = [(directory.as_str(), Follow::Modules), (modules::FIRMWARE_DIRECTORY, Follow::Outwards)];
+    for (written, follow) in usual.into_iter().chain(modules).chain(firmware) {
+        let path = modules::external_path(written);
+        let is_whole_machine = found(root, Path::new(written))?.is_some_and(|end| end.as_os_str().is_empty());
         // What is named twice is there already.
-        if tree.get(&path).is_none() {
-            add_directory(&mut tree, root, &path, follow)?;
+        if tree.get(&path).is_none() && !is_whole_machine {
+            add_directory_as(&mut tree, root, Path::new(written), &path, follow)?;
         }
     }
     tree.add_missing_parents(0)?;
     Ok(tree)
 }
 
-/// Where a path of the machine lies whose root is `root`.
-pub fn below(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
+/// Where a path of the machine lies, with the symlinks on the way followed.
+pub(super) fn place(root: &Path, path: &Path) -> Result<PathBuf> {
+    links::place(root, path).with_context(|| format!("reading {}", shown(root, path)))
+}
+
+/// A path of the machine whose root is `root`, for messages.
+pub(super) fn shown(root: &Path, path: &Path) -> String {
+    root.join(path.strip_prefix("/").unwrap_or(path)).display().to_string()
+}
+
+/// What lies in a directory of the machine.
+#[derive(Debug)]
+pub(super) struct Named {
+    /// Its name.
+    pub name: String,
+    /// Where it lies.
+    pub path: PathBuf,
+    /// Whether it is a symlink to `/dev/null`, which hides what has its name in an earlier directory.
+    pub hides: bool,
+}
+
+/// What lies in a directory of the machine; nothing if there is none.
+///
+/// # Errors
+/// Fails when a directory that is there cannot be read.
+pub(super) fn in_directory(root: &Path, directory: &str) -> Result<Vec<Named>> {
+    let directory = Path::new(directory);
+    let real = place(root, directory)?;
+    if !real.exists() {
+        return Ok(Vec::new());
+    }
+    let reading = || format!("reading {}", shown(root, directory));
+    let entries = fs::read_dir(&real).with_context(reading)?.collect::<io::Result<Vec<_>>>().with_context(reading)?;
+    let named = entries.into_iter().map(|entry| {
+        let asked = directory.join(entry.file_name());
+        let name = entry.file_name().to_string_lossy().into_owned();
+        Ok(Named { name, path: place(root, &asked)?, hides: links::is_nothing(root, &asked) })
+    });
+    named.collect()
 }
 
 /// What lies in these directories of the machine by its name, as far as it `is_wanted`; of one name the last directory's counts.
@@ -74,12 +112,12 @@ pub(super) fn by_name(
     is_wanted: impl Fn(&Path) -> bool,
 ) -> Result<BTreeMap<String, PathBuf>> {
     let mut found = BTreeMap::new();
-    for place in places.iter().map(|place| root.join(place)).filter(|place| place.exists()) {
-        let reading = || format!("reading {}", place.display());
-        for entry in fs::read_dir(&place).with_context(reading)? {
-            let entry = entry.with_context(reading)?;
-            if is_wanted(&entry.path()) {
-                found.insert(entry.file_name().to_string_lossy().into_owned(), entry.path());
+    for directory in places {
+        for Named { name, path, hides } in in_directory(root, directory)? {
+            if hides {
+                found.remove(&name);
+            } else if is_wanted(&path) {
+                found.insert(name, path);
             }
         }
     }
@@ -105,7 +143,18 @@ pub(super) enum Follow {
 /// # Errors
 /// Fails when it cannot be read.
 pub(super) fn add_directory(tree: &mut Tree, root: &Path, path: &[u8], follow: Follow) -> Result<()> {
-    let Some(real) = found(root, Path::new(OsStr::from_bytes(path)))? else { return Ok(()) };
+    add_directory_as(tree, root, Path::new(OsStr::from_bytes(path)), path, follow)
+}
+
+/// The same for a directory that has another path in the tree.
+pub(super) fn add_directory_as(
+    tree: &mut Tree,
+    root: &Path,
+    directory: &Path,
+    path: &[u8],
+    follow: Follow,
+) -> Result<()> {
+    let Some(real) = found(root, directory)? else { return Ok(()) };
     let mut adding = Adding { tree, root, follow, top: real.clone(), way: Vec::new() };
     adding.add_directory(path, &real)
 }
@@ -195,8 +244,8 @@ impl Adding<'_> {
 }
 
 /// Where a path of the machine leads, if it is there.
-fn found(root: &Path, path: &Path) -> Result<Option<PathBuf>> {
-    links::resolve(root, path).with_context(|| format!("reading {}", below(root, path).display()))
+pub(super) fn found(root: &Path, path: &Path) -> Result<Option<PathBuf>> {
+    links::resolve(root, path).with_context(|| format!("reading {}", shown(root, path)))
 }
 
 #[cfg(test)]

@@ -204,6 +204,51 @@ fn each_command_of_depmod_d_leads_to_the_module_that_the_machine_loads() {
 }
 
 #[test]
+fn external_directories_count_however_they_are_written() {
+    for (written, real) in [
+        ("/opt//modules/", "/opt/modules"),
+        ("/opt/./x/../modules", "/opt/modules"),
+        ("/../opt/modules", "/opt/modules"),
+        // The way back is that of the symlink, whatever the path looks like.
+        ("/linked/../modules", "/srv/modules"),
+    ] {
+        let machine = Root::new();
+        machine.module("kernel/m.ko", &[], &Symbols::default());
+        machine.module(&format!("{real}/m.ko.xz"), &[], &Symbols::default());
+        fs::create_dir_all(machine.path("opt/x")).unwrap();
+        fs::create_dir_all(machine.path("srv/deep")).unwrap();
+        machine.link("linked", "/srv/deep");
+        machine.write("etc/depmod.d/a.conf", format!("search external\nexternal * {written}\n")).depmod();
+        let loaded = machine.says("modprobe", &["-S", KERNEL, "--show-depends", "m"]).0;
+        assert!(loaded.contains("/modules/m.ko.xz") || loaded.contains("/modules//m.ko.xz"), "{written}: {loaded}");
+        let (selected, _) = machine.select(&["m"]);
+        let initrd = initrd(&selected);
+        let (path, found) = initrd.says("modinfo", &["-k", KERNEL, "-n", "m"]);
+        assert!(found && path.ends_with("/modules/m.ko.xz\n") && !path.contains(".."), "{written}: {path}");
+        assert_eq!(
+            fs::read(initrd.path(path.trim_end())).unwrap(),
+            fs::read(machine.path(&format!("{real}/m.ko.xz"))).unwrap()
+        );
+        assert!(selected.warnings.is_empty(), "{:?}", selected.warnings);
+    }
+}
+
+#[test]
+fn an_external_directory_that_is_the_whole_machine_is_not_read() {
+    let machine = Root::new();
+    machine.module("kernel/m.ko", &[], &Symbols::default()).module("/home/m.ko", &[], &Symbols::default());
+    machine.link("all", "/");
+    machine.write(
+        "etc/depmod.d/a.conf",
+        "search external\nexternal * /\nexternal * /opt/..\nexternal * home\nexternal * /all\n",
+    );
+    let (selected, record) = machine.select(&["m"]);
+    assert_eq!(record.modules["m"].path, format!("/{}", in_kernel("kernel/m.ko")));
+    assert_eq!(selected.warnings.len(), 4, "{:?}", selected.warnings);
+    assert!(paths(&selected.tree).iter().all(|path| !path.contains("home")), "{:?}", paths(&selected.tree));
+}
+
+#[test]
 fn directories_of_modules_behind_absolute_links_count() {
     let machine = Root::new();
     machine.module("kernel/m.ko", &[], &Symbols::default()).module("/srv/updates/m.ko.xz", &[], &Symbols::default());

@@ -56,7 +56,6 @@ use selection::Chosen;
 pub use bases::{Base, Search};
 pub use configuration::{Configuration, OnFailure, Scope};
 pub use console::Console;
-pub use files::below;
 pub use installed::{Installed, remove_record};
 pub use local::LocalFile;
 pub use plugins::{named, plugins};

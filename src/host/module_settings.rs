@@ -11,15 +11,16 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::files;
 use super::record::{LoadedFile, ModprobeFile};
 use crate::links;
 use crate::machine;
 use crate::modules::{
-    self, ConfigurationFile, DEPMOD_DIRECTORIES, MODPROBE_DIRECTORIES, ModprobeConfiguration, ModuleInfo, Origin,
+    ConfigurationFile, DEPMOD_DIRECTORIES, External, MODPROBE_DIRECTORIES, ModprobeConfiguration, ModuleInfo, Origin,
     SearchOrder, Selection, Settings, configuration_files,
 };
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
-use crate::tree::{Content, Entry, Kind, Tree, TreePath, join};
+use crate::tree::{Content, Entry, Kind, Tree, TreePath, join, usr_merged};
 
 /// Where files of `modules-load.d` are, the first one first (modules-load.d(5)).
 const LOAD_DIRECTORIES: [&str; 4] =
@@ -68,6 +69,13 @@ impl ModuleSettings {
         let mut warnings = Vec::new();
         let tree = configuration_tree(root, &mut warnings)?;
         let order = SearchOrder::of_machine(&tree, kernel_version)?;
+        for External { written, .. } in order.externals() {
+            if found(root, Path::new(written))?.is_some_and(|end| end.as_os_str().is_empty()) {
+                warnings.push(format!(
+                    "{written}, which depmod.d names as an external directory, is the whole machine: modules are not looked for there"
+                ));
+            }
+        }
         let modprobe = ModprobeConfiguration::read(&tree)?;
         warnings.extend(modprobe.ignored().iter().cloned());
         let firmware_paths = firmware_paths(root, &mut warnings)?;
@@ -78,7 +86,7 @@ impl ModuleSettings {
     /// The names of the modules that `modules-load.d` has loaded.
     pub(super) fn loaded(&self) -> impl Iterator<Item = String> {
         let words = self.load.iter().flat_map(|file| &file.lines).map(|(_, word)| word.as_str());
-        words.flat_map(|word| self.meant(word))
+        words.flat_map(|word| self.settings.modprobe.meant(word))
     }
 
     /// What goes in of the configuration for these modules.
@@ -92,7 +100,8 @@ impl ModuleSettings {
             configured.files.insert(path, file.content.clone());
         }
         for LoadFile { file, lines } in &self.load {
-            let is_there = |word: &str| self.meant(word).any(|name| infos.contains_key(name.as_str()));
+            let is_there =
+                |word: &str| self.settings.modprobe.meant(word).any(|name| infos.contains_key(name.as_str()));
             let kept: Vec<&(Origin, String)> = lines.iter().filter(|(_, word)| is_there(word)).collect();
             if kept.is_empty()
                 && !file.hides_another
@@ -108,12 +117,6 @@ impl ModuleSettings {
             configured.files.insert(path, file.content.as_ref().map(|_| text.into_bytes()));
         }
         configured
-    }
-
-    /// The names of the modules that a word of `modules-load.d` means: those that `alias` lines call so, or one of that name.
-    fn meant(&self, word: &str) -> impl Iterator<Item = String> {
-        let aliased = self.settings.modprobe.aliased(word);
-        aliased.chain([word]).map(|name| name.replace('-', "_")).collect::<Vec<_>>().into_iter()
     }
 }
 
@@ -146,8 +149,7 @@ impl Configured {
 fn place(path: &[u8]) -> TreePath {
     match path.strip_prefix(b"run/") {
         Some(below) => join(b"etc", below),
-        None if path.starts_with(b"lib/") => join(b"usr", path),
-        None => path.to_vec(),
+        None => usr_merged(path),
     }
 }
 
@@ -201,11 +203,10 @@ fn read(root: &Path, path: &Path) -> Result<Entry> {
 
 /// Where a path of the machine leads, if it is there. `/dev/null` need not be.
 fn found(root: &Path, path: &Path) -> Result<Option<std::path::PathBuf>> {
-    let is_nothing = fs::read_link(root.join(path)).is_ok_and(|target| target == Path::new("/").join(NOTHING));
-    if is_nothing {
+    if links::is_nothing(root, path) {
         return Ok(Some(NOTHING.into()));
     }
-    links::resolve(root, path).with_context(|| format!("reading {}", root.join(path).display()))
+    files::found(root, path)
 }
 
 /// The directories of firmware that the kernel's options name, as far as they are there.
@@ -215,8 +216,7 @@ fn firmware_paths(root: &Path, warnings: &mut Vec<String>) -> Result<Vec<String>
         if paths.contains(&path) {
             continue;
         }
-        let inside = modules::external_path(&path);
-        let end = found(root, Path::new(std::ffi::OsStr::from_bytes(&inside)))?;
+        let end = found(root, Path::new(&path))?;
         match end.filter(|end| path.starts_with('/') && root.join(end).is_dir()) {
             Some(end) if end.as_os_str().is_empty() => {
                 warnings.push(format!("{FIRMWARE_PATH}={path} is the whole machine: firmware is not looked for there"));

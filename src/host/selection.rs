@@ -103,7 +103,7 @@ pub(super) fn firmware_patterns(base: &Base, configuration: &Configuration) -> R
 
 /// The names of the modules that are loaded, with `_`.
 fn loaded(root: &Path) -> Result<BTreeSet<String>> {
-    let path = root.join("proc/modules");
+    let path = files::place(root, Path::new("proc/modules"))?;
     let text = regular_file::read_text(&path, TEXT_LIMIT_BYTES).with_context(|| {
         format!(
             "reading {}: say scope = \"generic\" in /etc/ocinitrd/host.toml where the machine does not run",
@@ -120,7 +120,7 @@ pub(super) fn microcode(root: &Path, scope: Scope) -> Result<Tree> {
         files::add_directory(&mut tree, root, directory.as_bytes(), Follow::Files)?;
     }
     if scope == Scope::Host {
-        let cpuinfo = root.join("proc/cpuinfo");
+        let cpuinfo = files::place(root, Path::new("proc/cpuinfo"))?;
         let text = regular_file::read_text(&cpuinfo, TEXT_LIMIT_BYTES)
             .with_context(|| format!("reading {}", cpuinfo.display()))?;
         let wanted = microcode::updates_of(&text);

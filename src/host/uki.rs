@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::files::below;
+use super::files::place;
 use crate::uki::{Bank, Content, PolicyKeys, SignTool, Signer};
 
 /// What becomes part of the machine's unified kernel images, and who signs them. The words are those of a definition's `[uki]` and
@@ -59,7 +59,11 @@ impl Uki {
     /// # Errors
     /// Fails when it cannot be opened.
     pub fn splash(&self, root: &Path) -> Result<Option<Content>> {
-        self.splash.as_deref().map(|path| Content::file(&below(root, path))).transpose().context("reading [uki] splash")
+        self.splash
+            .as_deref()
+            .map(|path| Content::file(&place(root, path)?))
+            .transpose()
+            .context("reading [uki] splash")
     }
 
     /// The keys of PCR 11's policies.
@@ -67,8 +71,8 @@ impl Uki {
     /// # Errors
     /// As [`PolicyKeys::open`].
     pub fn policy_keys(&self, root: &Path) -> Result<PolicyKeys> {
-        let path = |path: &Option<PathBuf>| path.as_deref().map(|path| below(root, path));
-        PolicyKeys::open(path(&self.pcrpkey).as_deref(), path(&self.pcr_private_key).as_deref())
+        let path = |path: &Option<PathBuf>| path.as_deref().map(|path| place(root, path)).transpose();
+        PolicyKeys::open(path(&self.pcrpkey)?.as_deref(), path(&self.pcr_private_key)?.as_deref())
             .context("reading the keys that [uki] of /etc/ocinitrd names")
     }
 
@@ -87,9 +91,10 @@ impl Uki {
             (Some(key), Some(certificate)) => (key, certificate),
             _ => anyhow::bail!("[uki] of /etc/ocinitrd: secureboot_private_key and secureboot_certificate go together"),
         };
-        let mut signer = Signer { private_key: key.into(), certificate: below(root, certificate), tool: self.signtool };
+        let mut signer =
+            Signer { private_key: key.into(), certificate: place(root, certificate)?, tool: self.signtool };
         if !signer.uses_token() {
-            signer.private_key = below(root, Path::new(key)).into();
+            signer.private_key = place(root, Path::new(key))?.into();
         }
         Ok(Some(signer))
     }

@@ -14,8 +14,8 @@ use anyhow::{Context, Result};
 use globset::{GlobSet, GlobSetBuilder};
 
 use super::globs::component;
-use super::kernel_modules::{external_path, is_merged};
-use crate::tree::{Kind, Tree, TreePath, file_name, is_within, join, parent};
+use super::kernel_modules::external_path;
+use crate::tree::{Kind, Tree, TreePath, file_name, is_merged, is_within, join, parent};
 
 /// Where firmware lies in a tree.
 pub const FIRMWARE_DIRECTORY: &str = "usr/lib/firmware";

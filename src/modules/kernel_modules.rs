@@ -6,15 +6,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, bail};
 
 use super::builtin::Builtin;
-use super::kmod::depmod::SearchOrder;
+use super::kmod::depmod::{External, SearchOrder};
 use super::name::{Compression, base_name, module_name, split_suffix};
-use crate::tree::{Content, Tree, TreePath, is_within};
+use crate::tree::{Content, Tree, TreePath, is_within, usr_merged};
 
 const MODULES_DIRECTORY: &str = "usr/lib/modules/";
 /// What depmod wrote the last time, if it did.
 const DEPENDENCIES: &str = "modules.dep";
-/// Directories that are symlinks to those below `/usr`.
-const MERGED: [&[u8]; 4] = [b"bin", b"lib", b"lib64", b"sbin"];
 
 /// A module's file.
 #[derive(Clone, Debug)]
@@ -104,7 +102,7 @@ impl KernelModules {
         let builtin_paths = String::from_utf8_lossy(&list("modules.builtin")?.unwrap_or_default()).into_owned();
         let builtin = Builtin::parse(&builtin_paths, list("modules.builtin.modinfo")?.as_deref());
         let positions_text = String::from_utf8_lossy(&list("modules.order")?.unwrap_or_default()).into_owned();
-        let externals = order.externals().to_vec();
+        let externals = order.externals().iter().map(|external| external.path.clone()).collect();
         let ignored = order.ignored().to_vec();
         Ok(KernelModules { directory, externals, files, ignored, replaced, builtin, order: positions(&positions_text) })
     }
@@ -180,21 +178,27 @@ fn describe_versions(versions: &[String]) -> String {
 
 /// Where a directory or a module of an absolute path lies in a tree.
 pub fn external_path(path: &str) -> TreePath {
-    let path = path.trim_matches('/');
-    let first = path.split('/').next().unwrap_or(path);
-    if is_merged(first.as_bytes()) { format!("usr/{path}").into_bytes() } else { path.as_bytes().to_vec() }
+    usr_merged(plain_path(path).trim_start_matches('/').as_bytes())
 }
 
-/// Whether a directory of that name is a symlink to one below `/usr`.
-pub(super) fn is_merged(name: &[u8]) -> bool {
-    MERGED.contains(&name)
+/// An absolute path without `.`, `..`, and slashes that say nothing; `/` for the root, out of which none leads.
+pub(super) fn plain_path(path: &str) -> String {
+    let mut names: Vec<&str> = Vec::new();
+    for name in path.split('/') {
+        match name {
+            "" | "." => {}
+            ".." => _ = names.pop(),
+            name => names.push(name),
+        }
+    }
+    format!("/{}", names.join("/"))
 }
 
 fn module_files(tree: &Tree, directory: &str, order: &SearchOrder) -> Result<Vec<ModuleFile>> {
     let mut files = Vec::new();
     add_modules(&mut files, tree, directory.trim_end_matches('/').as_bytes(), "", order)?;
-    for external in order.externals() {
-        add_modules(&mut files, tree, &external_path(external), &format!("{external}/"), order)?;
+    for External { path, .. } in order.externals() {
+        add_modules(&mut files, tree, &external_path(path), &format!("{path}/"), order)?;
     }
     Ok(files)
 }
@@ -230,7 +234,9 @@ fn add_modules(
 
 /// The paths of the modules in the text of `modules.dep`.
 fn listed(dependencies: &str) -> BTreeSet<String> {
-    dependencies.lines().filter_map(|line| line.split_once(':')).map(|(path, _)| path.to_owned()).collect()
+    let paths = dependencies.lines().filter_map(|line| line.split_once(':')).map(|(path, _)| path);
+    // Those in external directories are as the line of depmod.d writes them.
+    paths.map(|path| if path.starts_with('/') { plain_path(path) } else { path.to_owned() }).collect()
 }
 
 fn read_list(tree: &Tree, path: &str) -> Result<Option<Vec<u8>>> {

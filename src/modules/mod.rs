@@ -31,7 +31,7 @@ pub use decompress::decompress;
 pub use firmware::FIRMWARE_DIRECTORY;
 pub use index::index;
 pub use kernel_modules::{KernelModules, ModuleFile, external_path, kernel_versions};
-pub use kmod::depmod::{DEPMOD_DIRECTORIES, SearchOrder};
+pub use kmod::depmod::{DEPMOD_DIRECTORIES, External, SearchOrder};
 pub use kmod::files::{ConfigurationFile, Origin, configuration_files};
 pub use kmod::modprobe::{InstallCommand, MODPROBE_DIRECTORIES, ModprobeConfiguration};
 pub use module_info::ModuleInfo;

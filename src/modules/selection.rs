@@ -99,7 +99,8 @@ pub fn select_with(
     selection.brought_by = closure.brought_by;
     let paths = |(name, info): (String, ModuleInfo)| modules.get(&name).map(|file| (modules.tree_path(file), info));
     selection.modules = closure.infos.into_iter().filter_map(paths).collect();
-    selection.brought_by.retain(|name, _| selection.modules.values().any(|info| info.name == *name));
+    let names: BTreeSet<&str> = selection.modules.values().map(|info| info.name.as_str()).collect();
+    selection.brought_by.retain(|name, _| names.contains(name.as_str()));
     Ok(selection)
 }
 
@@ -221,7 +222,7 @@ impl<'a> Closure<'a> {
             .map(|(origin, word)| (word.to_owned(), format!("{origin} for {name}")))
             .collect();
         for (word, line) in words {
-            modprobe.aliased(&word).chain([word.as_str()]).for_each(|module| self.want_by_line(module, &line));
+            modprobe.meant(&word).for_each(|module| self.want_by_line(&module, &line));
         }
     }
 

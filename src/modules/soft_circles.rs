@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::kmod::modprobe::ModprobeConfiguration;
 use super::module_info::{ModuleInfo, dependency_words};
-use super::name::module_name;
 use super::selection::Selection;
 
 /// The circles among the selected modules, a line each.
@@ -46,8 +45,7 @@ fn targets<'a>(
 }
 
 fn meant<'a>(word: &str, infos: &BTreeMap<&'a str, &'a ModuleInfo>, modprobe: &ModprobeConfiguration) -> Vec<&'a str> {
-    let names = modprobe.aliased(word).map(module_name).chain([module_name(word)]);
-    names.filter_map(|name| infos.get_key_value(name.as_str()).map(|(name, _)| *name)).collect()
+    modprobe.meant(word).filter_map(|name| infos.get_key_value(name.as_str()).map(|(name, _)| *name)).collect()
 }
 
 /// The modules from one to another, both included.

@@ -15,6 +15,7 @@ use crate::commands::{runtime, update};
 use crate::definition::{Definition, Shipped};
 use crate::engine::Cancellation;
 use crate::host::{self, Base, Configuration, Search};
+use crate::links;
 use crate::locking::Renewal;
 use crate::manifest;
 use crate::progress::Progress;
@@ -135,7 +136,9 @@ fn end_at_signals(runtime: Runtime) -> Result<()> {
 fn load(root: &Path, image: &str) -> Result<Definition> {
     let [own, shipped, locks] = [OWN, SHIPPED, STATE].map(|place| root.join(place));
     if image.contains('/') {
-        return Definition::load(&host::below(root, Path::new(image)).to_string_lossy(), &own);
+        let path =
+            links::place(root, Path::new(image)).with_context(|| format!("looking for the definition {image}"))?;
+        return Definition::load(&path.to_string_lossy(), &own);
     }
     let shipped = Shipped { images: &shipped, locks: &locks };
     Definition::load_or_shipped(image, &own, Some(shipped))

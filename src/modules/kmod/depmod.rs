@@ -12,6 +12,7 @@ use regex::bytes::RegexBuilder;
 
 use super::files::{ConfigurationFile, Origin, configuration_files, split_word, words};
 use crate::format::text::quoted;
+use crate::modules::kernel_modules::plain_path;
 use crate::modules::name::base_name;
 use crate::tree::Tree;
 
@@ -30,6 +31,21 @@ const EXTERNAL: &str = "external";
 /// Links to the kernel's source, which depmod passes over.
 const NEVER_SEARCHED: [&str; 2] = ["build", "source"];
 
+/// Why a line does not count.
+const UNREADABLE: &str = "depmod cannot read it: correct or remove it";
+const RELATIVE: &str =
+    "its directory is looked for below the one in which depmod happens to be started: write an absolute path";
+const WHOLE_MACHINE: &str = "its directory is the whole machine: name the one that has the modules";
+
+/// A directory of modules beside the kernel's own.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct External {
+    /// Its path, without `..` and slashes that say nothing: in an initrd the directories that `..` leads back from are not there.
+    pub path: String,
+    /// The same as it is written, for who follows the symlinks in it.
+    pub written: String,
+}
+
 /// The configuration of depmod for one kernel.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct SearchOrder {
@@ -37,7 +53,7 @@ pub struct SearchOrder {
     searches: Vec<String>,
     /// Paths without suffix, in the order of the lines.
     overrides: Vec<String>,
-    externals: Vec<String>,
+    externals: Vec<External>,
     excludes: BTreeSet<String>,
     ignored: Vec<String>,
 }
@@ -71,8 +87,8 @@ impl SearchOrder {
         Ok(order)
     }
 
-    /// The directories beside the kernel's own that have modules, as they are written, the preferred one first.
-    pub fn externals(&self) -> &[String] {
+    /// The directories beside the kernel's own that have modules, the preferred one first.
+    pub fn externals(&self) -> &[External] {
         &self.externals
     }
 
@@ -107,7 +123,7 @@ impl SearchOrder {
                 BUILT_IN => built_in = built_in.or(Some(place)),
                 EXTERNAL => {
                     for directory in &self.externals {
-                        look_at(directory, place);
+                        look_at(&directory.path, place);
                         place += 1;
                     }
                 }
@@ -122,14 +138,14 @@ impl SearchOrder {
     fn add(&mut self, file: &ConfigurationFile, kernel_version: &str) {
         for (origin, line) in file.kmod_lines() {
             let Some((command, rest)) = split_word(&line) else { continue };
-            if !self.add_line(command, rest, kernel_version) {
-                self.ignored.push(ignored_line(&origin, command, "depmod"));
+            if let Err(reason) = self.add_line(command, rest, kernel_version) {
+                self.ignored.push(ignored_line(&origin, command, reason));
             }
         }
     }
 
-    /// Whether the line says something.
-    fn add_line(&mut self, command: &str, rest: &str, kernel_version: &str) -> bool {
+    /// Adds what a line says, or tells why it does not count.
+    fn add_line(&mut self, command: &str, rest: &str, kernel_version: &str) -> Result<(), &'static str> {
         let arguments: Vec<&str> = words(rest).collect();
         match (command, &arguments[..]) {
             ("search", directories) => self.searches.extend(directories.iter().map(|word| (*word).to_owned())),
@@ -141,23 +157,32 @@ impl SearchOrder {
             }
             ("external", [pattern, directory, ..]) => {
                 if fits(pattern, kernel_version) {
-                    self.externals.push((*directory).to_owned());
+                    self.externals.push(External::parse(directory)?);
                 }
             }
             // Of earlier versions; depmod passes over them in silence.
             ("include" | "make_map_files", _) => {}
-            _ => return false,
+            _ => return Err(UNREADABLE),
         }
-        true
+        Ok(())
+    }
+}
+
+impl External {
+    /// Reads what a line says; why it does not count otherwise.
+    fn parse(written: &str) -> Result<Self, &'static str> {
+        let path = plain_path(written);
+        match path.as_str() {
+            _ if !written.starts_with('/') => Err(RELATIVE),
+            "/" => Err(WHOLE_MACHINE),
+            _ => Ok(External { path, written: written.to_owned() }),
+        }
     }
 }
 
 /// The message about a line that does not count.
-pub(super) fn ignored_line(origin: &Origin, command: &str, program: &str) -> String {
-    format!(
-        "{origin}: the line that begins with {} does not count, since {program} cannot read it: correct or remove it",
-        quoted(command.as_bytes())
-    )
+pub(super) fn ignored_line(origin: &Origin, command: &str, reason: &str) -> String {
+    format!("{origin}: the line that begins with {} does not count, since {reason}", quoted(command.as_bytes()))
 }
 
 /// Whether a kernel's version is meant by `*` or by an extended regular expression. One that cannot be read means none.
@@ -208,6 +233,24 @@ mod tests {
         assert_eq!(of("search updates\noverride a 6.2 extra/x\n"), "updates/a.ko", "that is for another kernel");
         assert_eq!(of("search updates\noverride a * extra\n"), "updates/a.ko", "the directory is meant exactly");
         assert_eq!(of("search updates\noverride a ( extra/x\n"), "updates/a.ko", "such a version means none");
+    }
+
+    #[test]
+    fn external_directories_have_plain_paths_and_are_absolute() {
+        let order = order(
+            "external * /opt//m/./x/\nexternal * /opt/../../srv/m\nexternal * m\nexternal * ../m\nexternal * /\n\
+             external * /opt/..//\nexternal 6.2 n\n",
+        );
+        let paths: Vec<_> = order.externals().iter().map(|external| external.path.as_str()).collect();
+        assert_eq!(paths, ["/opt/m/x", "/srv/m"]);
+        assert_eq!(order.externals()[1].written, "/opt/../../srv/m");
+        let reasons = [RELATIVE, RELATIVE, WHOLE_MACHINE, WHOLE_MACHINE];
+        assert_eq!(order.ignored().len(), reasons.len(), "{:?}", order.ignored());
+        assert!(
+            order.ignored().iter().zip(reasons).all(|(line, reason)| line.ends_with(reason)),
+            "{:?}",
+            order.ignored()
+        );
     }
 
     #[test]

@@ -19,6 +19,9 @@ use crate::tree::Tree;
 pub const MODPROBE_DIRECTORIES: [&str; 5] =
     ["etc/modprobe.d", "run/modprobe.d", "usr/local/lib/modprobe.d", "usr/lib/modprobe.d", "lib/modprobe.d"];
 
+/// Why a line does not count.
+const UNREADABLE: &str = "modprobe cannot read it: correct or remove it";
+
 /// Programs that do nothing: instead of a module they load none.
 const IDLE: [&str; 3] = ["true", "false", ":"];
 
@@ -82,7 +85,7 @@ impl ModprobeConfiguration {
                 let Some((command, rest)) = split_word(&line) else { continue };
                 match setting(&origin, command, rest) {
                     Some(setting) => configuration.settings.push(setting),
-                    None => configuration.ignored.push(ignored_line(&origin, command, "modprobe")),
+                    None => configuration.ignored.push(ignored_line(&origin, command, UNREADABLE)),
                 }
             }
         }
@@ -94,8 +97,14 @@ impl ModprobeConfiguration {
         &self.ignored
     }
 
+    /// The names of the modules that a word means where one may be named: those that `alias` lines call so, or one of that name.
+    pub fn meant<'a>(&'a self, word: &str) -> impl Iterator<Item = String> + use<'a> {
+        let own = normalize_alias(word).unwrap_or_else(|| word.to_owned());
+        self.aliased(word).map(str::to_owned).chain([own])
+    }
+
     /// The names of the modules that an alias means.
-    pub fn aliased<'a>(&'a self, alias: &str) -> impl Iterator<Item = &'a str> {
+    fn aliased<'a>(&'a self, alias: &str) -> impl Iterator<Item = &'a str> + use<'a> {
         let alias = normalize_alias(alias);
         self.settings.iter().filter_map(move |setting| match &setting.command {
             Command::Alias(named) if alias.as_deref().is_some_and(|alias| named.fits(alias)) => {
