@@ -1,7 +1,7 @@
 //! What the administrator says: files `*.toml` in `/usr/lib/ocinitrd` and `/etc/ocinitrd`.
 //!
 //! They are read in the order of their names; one in `/etc` takes the place of that of the same name in `/usr/lib`. Lists are
-//! joined, single values replaced. An unknown key is an error.
+//! joined, single values replaced. A symlink to `/dev/null` in `/etc` hides its like in `/usr/lib`. An unknown key is an error.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
-use super::files;
+use super::files::{self, Named};
 use super::uki::Uki;
 use crate::format::compress::Compression;
 use crate::names;
@@ -89,25 +89,37 @@ impl Configuration {
         Configuration::read_with(root, BTreeMap::new())
     }
 
-    /// The same as if `/etc/ocinitrd` had these files, each a name and a text, or lacked those without a text.
+    /// The same as if `/etc/ocinitrd` had these files, each a name and a text, or lacked those without a text, so that one of that
+    /// name in `/usr/lib` counts.
     ///
     /// # Errors
     /// As [`Configuration::read`].
     pub fn read_with(root: &Path, planned: BTreeMap<String, Option<String>>) -> Result<Self> {
-        let is_ours = |path: &Path| path.extension().is_some_and(|extension| extension == "toml");
-        let mut texts = BTreeMap::new();
-        for (name, path) in files::by_name(root, &PLACES, is_ours)? {
-            if !planned.contains_key(&name) {
-                let text = regular_file::read_text(&path, TEXT_LIMIT_BYTES);
-                let text = text.with_context(|| format!("reading {}", path.display()))?;
-                texts.insert(name, (path, text));
+        let [_, own] = PLACES;
+        let mut files = BTreeMap::new();
+        for directory in PLACES {
+            for Named { name, path, hides } in files::in_directory(root, directory)? {
+                let is_ours = Path::new(&name).extension().is_some_and(|extension| extension == "toml");
+                if !is_ours || (directory == own && planned.contains_key(&name)) {
+                    continue;
+                }
+                if hides {
+                    files.remove(&name);
+                } else {
+                    files.insert(name, path);
+                }
             }
         }
+        let mut texts = BTreeMap::new();
+        for (name, path) in files.into_iter().filter(|(name, _)| planned.get(name).is_none_or(Option::is_none)) {
+            let text = regular_file::read_text(&path, TEXT_LIMIT_BYTES);
+            texts.insert(name, (text.with_context(|| format!("reading {}", path.display()))?, path));
+        }
         for (name, text) in planned {
-            texts.extend(text.map(|text| (name.clone(), (root.join(PLACES[1]).join(name), text))));
+            texts.extend(text.map(|text| (name.clone(), (text, root.join(own).join(name)))));
         }
         let mut configuration = Configuration::default();
-        for (path, text) in texts.into_values() {
+        for (text, path) in texts.into_values() {
             let reading = || format!("reading {}", path.display());
             configuration.add(toml::from_str(&text).with_context(reading)?).with_context(reading)?;
         }
@@ -168,6 +180,32 @@ mod tests {
         assert_eq!(read.modules, ["one", "three"]);
         assert_eq!((read.base.as_deref(), read.scope, read.on_failure), (Some("a"), Scope::Generic, OnFailure::Dracut));
         assert_eq!(read.files, [PathBuf::from("/etc/x")]);
+    }
+
+    #[test]
+    fn a_file_that_goes_uncovers_that_of_usr_lib_and_a_link_to_dev_null_hides_it() {
+        let root = machine(&[
+            ("usr/lib/ocinitrd/host.toml", "base = \"vendor\"\n"),
+            ("etc/ocinitrd/host.toml", "base = \"mine\"\n"),
+        ]);
+        let base = |planned: &[(&str, Option<&str>)]| {
+            let planned = planned.iter().map(|(name, text)| ((*name).to_owned(), text.map(str::to_owned))).collect();
+            Configuration::read_with(root.path(), planned).unwrap().base
+        };
+        assert_eq!(base(&[]).as_deref(), Some("mine"));
+        assert_eq!(base(&[("host.toml", None)]).as_deref(), Some("vendor"));
+        assert_eq!(base(&[("host.toml", Some("base = \"new\"\n")), ("none.toml", None)]).as_deref(), Some("new"));
+        std::fs::remove_file(root.path().join("etc/ocinitrd/host.toml")).unwrap();
+        root.link("etc/ocinitrd/host.toml", "/dev/null");
+        assert_eq!(base(&[]), None);
+        assert_eq!(base(&[("host.toml", None)]).as_deref(), Some("vendor"), "the link goes");
+    }
+
+    #[test]
+    fn files_behind_absolute_symlinks_are_those_of_the_machine() {
+        let root = machine(&[("srv/host.toml", "base = \"mine\"\n")]);
+        root.link("etc/ocinitrd/host.toml", "/srv/host.toml");
+        assert_eq!(Configuration::read(root.path()).unwrap().base.as_deref(), Some("mine"));
     }
 
     #[test]
