@@ -4,11 +4,13 @@
 //! that they name; the files that programs of the initrd read ([`crate::machine::own_files`]); keymaps and fonts; and what the
 //! administrator names. Each is listed with the reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
+use std::ffi::OsStr;
 use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
@@ -17,14 +19,15 @@ use super::configuration::Configuration;
 use super::console::Console;
 use super::files::{self, Follow};
 use crate::format::digest::Digest;
+use crate::links;
 use crate::machine::crypttab::{self, CRYPTTAB, Table};
 use crate::machine::{KEYS, OwnFile};
 use crate::needs::{Demand, Derived};
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
-use crate::tree::{Content, Entry, Kind, Tree, TreePath, is_within};
+use crate::tree::{Content, Entry, Kind, Tree, TreePath, is_within, normalized, usr_merged};
 
-/// What are symlinks to directories in `/usr`.
-const MERGED: [&str; 4] = ["bin", "lib", "lib64", "sbin"];
+/// More than a file has that is to lie in memory at every boot: 256 MiB.
+const LONGEST_FILE_BYTES: u64 = 256 << 20;
 
 /// What others may read of a file.
 const READ_BY_OTHERS: u32 = 0o004;
@@ -48,6 +51,9 @@ pub(super) struct Local {
 pub struct LocalFile {
     /// Where it is, on the machine and in the initrd.
     pub path: String,
+    /// By what other names it is in the initrd too, where symlinks of the machine give it several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
     /// Why it is there: who reads it.
     pub reason: String,
     /// What it holds, unless that is secret.
@@ -58,20 +64,33 @@ pub struct LocalFile {
     pub secret: bool,
 }
 
+impl LocalFile {
+    /// Adds another name of the file. What is secret by one name is so by all.
+    fn merge(&mut self, other: LocalFile) {
+        self.also.push(other.path);
+        self.secret |= other.secret;
+        if self.secret {
+            self.sha256 = None;
+        }
+    }
+}
+
 /// Why a file, or all below a directory, is there.
 #[derive(Clone, Debug)]
 struct Reason {
     text: String,
     is_secret: bool,
+    /// Where that lies on the machine, below its root and without symlinks, if it is there as it is on the machine.
+    origin: Option<PathBuf>,
 }
 
 impl Reason {
     fn open(text: impl Into<String>) -> Self {
-        Reason { text: text.into(), is_secret: false }
+        Reason { text: text.into(), is_secret: false, origin: None }
     }
 
     fn secret(text: impl Into<String>) -> Self {
-        Reason { text: text.into(), is_secret: true }
+        Reason { text: text.into(), is_secret: true, origin: None }
     }
 }
 
@@ -122,19 +141,32 @@ impl Gathered<'_> {
         Ok(Local { tree: Some(self.tree), files })
     }
 
+    /// The files, each once however many names it has.
     fn listed(&self) -> Result<Vec<LocalFile>> {
-        let mut files = Vec::new();
+        let mut files: BTreeMap<PathBuf, LocalFile> = BTreeMap::new();
         for (path, entry) in self.tree.iter().filter(|(_, entry)| matches!(entry.kind, Kind::File(_))) {
+            let above: Vec<_> = self.reasons.iter().filter(|(reason, _)| is_within(path, reason)).collect();
             // Of a file that two ask for, the nearest says why.
-            let above = |reason: &&TreePath| *reason == path || is_within(path, reason);
-            let reason = self.reasons.keys().filter(above).max_by_key(|reason| reason.len());
-            let reason = reason.and_then(|reason| self.reasons.get(reason)).context("each file has a reason")?;
-            let secret = reason.is_secret || entry.permissions & READ_BY_OTHERS == 0;
-            let shown = format!("/{}", String::from_utf8_lossy(path));
+            let nearest = above.iter().max_by_key(|(reason, _)| reason.len());
+            let (asked, reason) = nearest.context("each file has a reason")?;
+            let secret = above.iter().any(|(_, reason)| reason.is_secret) || entry.permissions & READ_BY_OTHERS == 0;
             let bytes = || self.tree.content(path).context("a file has content")?.read_all().context("it is in memory");
             let sha256 = if secret { None } else { Some(Digest::of(&bytes()?)) };
-            files.push(LocalFile { path: shown, reason: reason.text.clone(), sha256, secret });
+            let shown = format!("/{}", String::from_utf8_lossy(path));
+            let file = LocalFile { path: shown, also: Vec::new(), reason: reason.text.clone(), sha256, secret };
+            let rest = path[asked.len()..].strip_prefix(b"/").unwrap_or_default();
+            let origin = match &reason.origin {
+                Some(origin) if rest.is_empty() => origin.clone(),
+                Some(origin) => origin.join(OsStr::from_bytes(rest)),
+                None => PathBuf::from(OsStr::from_bytes(path)),
+            };
+            match files.entry(origin) {
+                btree_map::Entry::Vacant(place) => _ = place.insert(file),
+                btree_map::Entry::Occupied(place) => place.into_mut().merge(file),
+            }
         }
+        let mut files: Vec<LocalFile> = files.into_values().collect();
+        files.sort_by(|one, other| one.path.cmp(&other.path));
         Ok(files)
     }
 
@@ -142,40 +174,59 @@ impl Gathered<'_> {
         let path = Path::new(&file.path);
         let text = format!("read by {}", file.reader.program());
         let reason = if file.reader.has_secrets() { Reason::secret(text) } else { Reason::open(text) };
-        let on_machine = below(self.root, path);
-        if fs::read_link(&on_machine).is_ok_and(|target| target == Path::new("/dev/null")) {
+        if links::is_nothing(self.root, path) {
             // An empty file hides one of its name just as well.
-            return self.add_bytes(merged(path).as_os_str().as_bytes(), Vec::new(), 0o644, reason);
+            return self.add_bytes(&self.name(path)?, Vec::new(), 0o644, reason);
         }
         if file.path == LVM_LOCAL {
-            let text = regular_file::read_text(&on_machine, TEXT_LIMIT_BYTES);
-            let text = text.with_context(|| format!("reading {}", on_machine.display()))? + NO_MONITORING;
-            return self.add_bytes(merged(path).as_os_str().as_bytes(), text.into_bytes(), 0o644, reason);
+            let text = self.text(path)? + NO_MONITORING;
+            return self.add_bytes(&self.name(path)?, text.into_bytes(), 0o644, reason);
         }
         self.add(path, reason)
     }
 
     fn add_bytes(&mut self, path: &[u8], bytes: Vec<u8>, mode: u32, reason: Reason) -> Result<()> {
         self.tree.add_file(path, Content::from_bytes(bytes), mode, 0)?;
-        self.reasons.insert(path.to_vec(), reason);
+        self.give_reason(path, reason);
         Ok(())
+    }
+
+    /// Notes why something is there. What was secret to who asked before stays so.
+    fn give_reason(&mut self, path: &[u8], mut reason: Reason) {
+        reason.is_secret |= self.reasons.get(path).is_some_and(|earlier| earlier.is_secret);
+        self.reasons.insert(path.to_vec(), reason);
+    }
+
+    fn text(&self, path: &Path) -> Result<String> {
+        let file = files::place(self.root, path)?;
+        regular_file::read_text(&file, TEXT_LIMIT_BYTES).with_context(|| format!("reading {}", file.display()))
+    }
+
+    /// What a path is called in the initrd, whichever way it is written. One with `..` is called as it leads, which symlinks
+    /// decide.
+    fn name(&self, path: &Path) -> Result<TreePath> {
+        let path = if path.components().any(|part| part == Component::ParentDir) {
+            files::place(self.root, path)?.strip_prefix(self.root).context("it lies below the root")?.to_owned()
+        } else {
+            path.to_owned()
+        };
+        Ok(usr_merged(&normalized(path.as_os_str().as_bytes())?))
     }
 
     /// The lines of a table that are for the initrd, and the files that they name.
     fn add_table(&mut self, table: &Table) -> Result<()> {
-        let path = below(self.root, Path::new(table.path));
-        if !path.exists() {
+        let path = Path::new(table.path);
+        if !links::exists(self.root, path) || links::is_nothing(self.root, path) {
             return Ok(());
         }
-        let text =
-            regular_file::read_text(&path, TEXT_LIMIT_BYTES).with_context(|| format!("reading {}", path.display()))?;
+        let text = self.text(path)?;
         let lines = table.lines(&text).filter(|(line, _)| line.is_for_initrd());
         let mut kept = String::new();
         for (line, written) in lines {
             kept += &format!("{written}\n");
             let usual = format!("{KEYS}/{}.key", line.name);
             let has_usual = table.path == CRYPTTAB.path && line.key.is_none();
-            let usual = Some(usual.as_str()).filter(|path| has_usual && below(self.root, Path::new(path)).exists());
+            let usual = Some(usual.as_str()).filter(|path| has_usual && links::exists(self.root, Path::new(path)));
             for file in line.files().chain(usual) {
                 self.add_key(Path::new(file), &line.name).with_context(|| {
                     format!("the volume {} of {}, which the initrd opens, needs it", line.name, table.path)
@@ -184,14 +235,14 @@ impl Gathered<'_> {
         }
         if !kept.is_empty() {
             let reason = Reason::secret("read by systemd, which opens the volumes of its lines");
-            self.add_bytes(merged(Path::new(table.path)).as_os_str().as_bytes(), kept.into_bytes(), 0o600, reason)?;
+            self.add_bytes(&self.name(path)?, kept.into_bytes(), 0o600, reason)?;
         }
         Ok(())
     }
 
     /// Adds a key, a header or the like, which is never a directory.
     fn add_key(&mut self, path: &Path, volume: &str) -> Result<()> {
-        let is_directory = below(self.root, path).is_dir();
+        let is_directory = files::place(self.root, path)?.is_dir();
         ensure!(!is_directory, "{} is no file, but a directory", path.display());
         self.add(path, Reason::secret(format!("a key, a header or the like of the volume {volume}")))
     }
@@ -202,8 +253,8 @@ impl Gathered<'_> {
             Demand::File(path) if crypttab::TABLES.iter().all(|table| table.path != path) => Some(Path::new(path)),
             _ => None,
         });
-        for path in demanded.filter(|path| below(self.root, path).is_file()) {
-            if self.tree.get(merged(path).as_os_str().as_bytes()).is_none() {
+        for path in demanded.filter(|path| links::is_file(self.root, path)) {
+            if self.tree.get(&self.name(path)?).is_none() {
                 self.add(path, Reason::secret("a key, a header or the like of a volume"))?;
             }
         }
@@ -212,58 +263,39 @@ impl Gathered<'_> {
 
     /// Adds a file or a directory of the machine, and where it is a symlink what that leads to.
     fn add(&mut self, path: &Path, reason: Reason) -> Result<()> {
-        let inside = merged(path);
-        self.reasons.insert(inside.as_os_str().as_bytes().to_vec(), reason);
-        add(&mut self.tree, self.root, path)
-    }
-}
-
-/// More than a file has that is to lie in memory at every boot: 256 MiB.
-const LONGEST_FILE_BYTES: u64 = 256 << 20;
-
-/// Adds a file or a directory of the machine, and where it is a symlink what that leads to.
-fn add(tree: &mut Tree, root: &Path, path: &Path) -> Result<()> {
-    let inside = merged(path);
-    let file = root.join(&inside);
-    let metadata = fs::metadata(&file).with_context(|| format!("reading {}", file.display()))?;
-    add_parents(tree, root, &inside)?;
-    if metadata.is_dir() {
-        return files::add_directory(tree, root, inside.as_os_str().as_bytes(), Follow::Never);
-    }
-    ensure!(metadata.is_file(), "{} is neither a file nor a directory", file.display());
-    // It is read now: what cannot be is told before anything is written.
-    let bytes = regular_file::read(&file, LONGEST_FILE_BYTES).with_context(|| format!("reading {}", file.display()))?;
-    let mode = metadata.permissions().mode() & 0o7777;
-    tree.add_file(inside.as_os_str().as_bytes(), Content::from_bytes(bytes), mode, 0)?;
-    Ok(())
-}
-
-/// The directories above it, as they are on the machine: in the initrd they take the place of the base's.
-fn add_parents(tree: &mut Tree, root: &Path, inside: &Path) -> Result<()> {
-    for parent in inside.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty()) {
-        let directory = root.join(parent);
-        let metadata = fs::metadata(&directory).with_context(|| format!("reading {}", directory.display()))?;
-        let path = parent.as_os_str().as_bytes().to_vec();
-        if tree.get(&path).is_none() {
-            tree.insert(path, Entry::of_root(Kind::Directory, metadata.permissions().mode() & 0o7777, 0));
+        let name = self.name(path)?;
+        let origin = files::found(self.root, path)?;
+        self.give_reason(&name, Reason { origin, ..reason });
+        let file = files::place(self.root, path)?;
+        let metadata = fs::metadata(&file).with_context(|| format!("reading {}", file.display()))?;
+        self.add_parents(&name)?;
+        if metadata.is_dir() {
+            return files::add_directory_as(&mut self.tree, self.root, path, &name, Follow::Never);
         }
+        ensure!(metadata.is_file(), "{} is neither a file nor a directory", file.display());
+        // It is read now: what cannot be is told before anything is written.
+        let bytes =
+            regular_file::read(&file, LONGEST_FILE_BYTES).with_context(|| format!("reading {}", file.display()))?;
+        self.tree.add_file(&name, Content::from_bytes(bytes), metadata.permissions().mode() & 0o7777, 0)?;
+        Ok(())
     }
-    Ok(())
-}
 
-fn below(root: &Path, path: &Path) -> PathBuf {
-    root.join(merged(path))
-}
-
-/// The path below the root, by the name that it has where `/lib` and the like are symlinks: a directory in their place would hide
-/// all that the base has there.
-fn merged(path: &Path) -> PathBuf {
-    let inside = path.strip_prefix("/").unwrap_or(path);
-    let first = inside.components().next().map(|part| part.as_os_str().to_owned());
-    if first.is_some_and(|name| MERGED.iter().any(|merged| name == *merged)) {
-        Path::new("usr").join(inside)
-    } else {
-        inside.into()
+    /// The directories above it, as they are on the machine: in the initrd they take the place of the base's.
+    fn add_parents(&mut self, name: &[u8]) -> Result<()> {
+        let above = Path::new(OsStr::from_bytes(name)).ancestors().skip(1);
+        for parent in above.filter(|parent| !parent.as_os_str().is_empty()) {
+            let directory = files::place(self.root, parent)?;
+            let mode = match fs::metadata(&directory) {
+                // Where /lib is not part of /usr.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => 0o755,
+                found => found.with_context(|| format!("reading {}", directory.display()))?.permissions().mode(),
+            };
+            let path = parent.as_os_str().as_bytes().to_vec();
+            if self.tree.get(&path).is_none() {
+                self.tree.insert(path, Entry::of_root(Kind::Directory, mode & 0o7777, 0));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -334,6 +366,48 @@ mod tests {
         assert!(tree.get(b"lib").is_none(), "it would hide the symlink");
         assert_eq!(text(&tree, "usr/lib/firmware/x.bin"), "x");
         assert_eq!(tree.get(b"root").unwrap().permissions, 0o700);
+    }
+
+    /// The files that the configuration names, where the machine also has keys.
+    fn named(root: &Fixture, paths: &[&str]) -> Local {
+        let configuration =
+            Configuration { files: paths.iter().map(PathBuf::from).collect(), ..Configuration::default() };
+        files(root.path(), &configuration, &Derived::default(), &Console::default(), 0).unwrap()
+    }
+
+    #[test]
+    fn absolute_symlinks_begin_at_the_machine_s_root() {
+        let root = Fixture::new();
+        // The running system has a file of the same path.
+        root.write("srv/hosts", "mine").link("etc/hosts", "/srv/hosts").link("etc/mine", "/srv/mine");
+        root.write("srv/mine/a", "a").link("etc/crypttab", "/srv/crypttab");
+        root.write("srv/crypttab", "root UUID=1 /etc/keys/root x-initrd.attach\n");
+        root.write("srv/keys/root", "key").link("etc/keys", "/srv/keys");
+        let tree = named(&root, &["/etc/hosts", "/etc/mine"]).tree.unwrap();
+        assert_eq!((text(&tree, "etc/hosts"), text(&tree, "etc/mine/a")), ("mine".into(), "a".into()));
+        assert_eq!(text(&tree, "etc/keys/root"), "key");
+        root.link("etc/outside", "/etc/passwd");
+        let configuration = Configuration { files: vec!["/etc/outside".into()], ..Configuration::default() };
+        let error = files(root.path(), &configuration, &Derived::default(), &Console::default(), 0).unwrap_err();
+        assert!(format!("{error:#}").contains("/etc/outside is named in files"), "{error:#}");
+    }
+
+    #[test]
+    fn a_file_is_listed_once_by_all_its_names_and_stays_a_secret_by_each() {
+        let root = Fixture::new();
+        root.write("srv/a", "a").write("srv/d/b", "b").link("etc/d", "/srv/d").link("etc/a", "../srv/a");
+        root.directory("srv/e");
+        let paths = ["/srv/a", "/srv//a", "/srv/./a", "/srv/e/../a", "/etc/a", "/etc/d", "/srv/d/b"];
+        let files = named(&root, &paths).files;
+        let listed: Vec<_> = files.iter().map(|file| (file.path.as_str(), file.also.join(" "))).collect();
+        assert_eq!(listed, [("/etc/a", "/srv/a".to_owned()), ("/etc/d/b", "/srv/d/b".to_owned())]);
+        root.write("etc/crypttab", "root UUID=1 /srv/a x-initrd.attach\n");
+        for paths in [&["/srv/a"][..], &["/etc/a"], &["/srv"]] {
+            let files = named(&root, paths).files;
+            let key =
+                files.iter().find(|file| file.path == "/srv/a" || file.also.contains(&"/srv/a".to_owned())).unwrap();
+            assert!(key.secret && key.sha256.is_none(), "{paths:?} {key:?}");
+        }
     }
 
     #[test]
