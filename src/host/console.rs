@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use super::files;
 use crate::format::compress::Members;
+use crate::links;
 use crate::machine;
 use crate::needs::Holdings;
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
@@ -27,6 +29,8 @@ pub struct Setting {
     pub value: String,
     /// The directory that its files are in: `keymaps`.
     pub directory: &'static str,
+    /// What those may end in.
+    pub endings: &'static [&'static str],
     /// The program that reads them, without the leading slash.
     pub program: &'static str,
     /// Whether the machine has it.
@@ -92,6 +96,7 @@ impl Console {
             text,
             value,
             directory: kind.directory,
+            endings: kind.endings,
             program: kind.program,
             is_there: !found.is_empty(),
         });
@@ -108,12 +113,11 @@ impl Console {
         if !seen.insert(path.clone()) {
             return Ok(());
         }
-        let reading = || format!("reading {}", path.display());
-        let file = regular_file::open(&path).with_context(reading)?;
+        let reading = || format!("reading {}", files::shown(root, &path));
+        let file = links::place(root, &path).and_then(|place| regular_file::open(&place)).with_context(reading)?;
         let bytes = regular_file::read_all(Members::new(file), TEXT_LIMIT_BYTES).with_context(reading)?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
-        let inside = path.strip_prefix(root).with_context(reading)?;
-        self.files.push((uncompressed_name(inside), bytes));
+        self.files.push((uncompressed_name(&path), bytes));
         for name in vconsole::included(&text).filter(|_| is_keymap) {
             for path in find(root, KEYMAPS, name, &INCLUDED)? {
                 self.add(root, path, is_keymap, seen)?;
@@ -125,17 +129,20 @@ impl Console {
 
 /// The text of a file, if it is there.
 fn text_of(root: &Path, path: &str) -> Result<Option<String>> {
-    let path = root.join(path);
-    match regular_file::read_text(&path, TEXT_LIMIT_BYTES) {
+    if links::is_nothing(root, Path::new(path)) {
+        return Ok(None);
+    }
+    match links::place(root, Path::new(path)).and_then(|place| regular_file::read_text(&place, TEXT_LIMIT_BYTES)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        read => Ok(Some(read.with_context(|| format!("reading {}", path.display()))?)),
+        read => Ok(Some(read.with_context(|| format!("reading {}", files::shown(root, Path::new(path))))?)),
     }
 }
 
 fn remarks(settings: &[Setting], holdings: &Holdings, somebody_types: bool) -> Vec<String> {
     let has = |path: &str| holdings.paths().any(|held| held == path);
     let mut remarks = Vec::new();
-    for Setting { text, value, directory, program, is_there } in settings {
+    for setting in settings {
+        let Setting { text, directory, program, is_there, .. } = setting;
         let is_felt = somebody_types && *directory == KEYMAPS;
         let keys = if is_felt { "; until then a passphrase is typed on other keys" } else { "" };
         let programs: Vec<String> =
@@ -145,7 +152,7 @@ fn remarks(settings: &[Setting], holdings: &Holdings, somebody_types: bool) -> V
                 "{text} does not count in the initrd, since the base has no {}: build it with --profile vconsole{keys}",
                 programs.join(" and no ")
             ));
-        } else if !is_there && !holdings.paths().any(|path| is_of(path, directory, value)) {
+        } else if !is_there && !holdings.paths().any(|path| setting.is_of(path)) {
             remarks.push(format!(
                 "{text} is in no directory {directory} of this machine or of the base: install the package that has it, kbd-misc \
                  or kbd-legacy{keys}"
@@ -155,14 +162,18 @@ fn remarks(settings: &[Setting], holdings: &Holdings, somebody_types: bool) -> V
     remarks
 }
 
-/// Whether a file is one that the value names.
-fn is_of(path: &str, directory: &str, value: &str) -> bool {
-    let name = path.rsplit('/').next().unwrap_or_default();
-    path.split('/').any(|part| part == directory)
-        && name.strip_prefix(value).is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '_']))
+impl Setting {
+    /// Whether a file of an initrd is one that the value names.
+    fn is_of(&self, path: &str) -> bool {
+        if let Some(inside) = self.value.strip_prefix('/') {
+            return vconsole::fits(path, inside, &[""]);
+        }
+        let name = path.rsplit('/').next().unwrap_or_default();
+        path.split('/').any(|part| part == self.directory) && vconsole::fits(name, &self.value, self.endings)
+    }
 }
 
-/// All files of that name: which of several is taken is the program's to decide.
+/// All files of that name, as paths below the root: which of several is taken is the program's to decide.
 fn find(root: &Path, directory: &str, name: &str, endings: &[&str]) -> Result<Vec<PathBuf>> {
     let fits = |path: &Path| {
         let file = path.file_name().and_then(|name| name.to_str());
@@ -171,29 +182,34 @@ fn find(root: &Path, directory: &str, name: &str, endings: &[&str]) -> Result<Ve
     let mut found = Vec::new();
     if let Some(inside) = name.strip_prefix('/') {
         // It goes in without its compression, and is named so.
-        let paths = [inside.to_owned(), format!("{inside}.gz")].map(|inside| root.join(inside));
-        found.extend(paths.into_iter().find(|path| path.is_file()));
+        let paths = [inside.to_owned(), format!("{inside}.gz")].map(PathBuf::from);
+        found.extend(paths.into_iter().find(|path| links::is_file(root, path)));
         return Ok(found);
     }
-    for place in DATA.map(|place| root.join(place).join(directory)).iter().filter(|place| place.is_dir()) {
-        walk(place, directory == KEYMAPS, &mut |path| found.extend(fits(&path).then_some(path)))?;
+    for place in DATA.map(|place| Path::new(place).join(directory)) {
+        walk(root, &place, directory == KEYMAPS, &mut |path| found.extend(fits(&path).then_some(path)))?;
     }
     found.sort();
     Ok(found)
 }
 
-/// Calls `each` with the files in a directory and, if it `is_deep`, below it.
-fn walk(directory: &Path, is_deep: bool, each: &mut impl FnMut(PathBuf)) -> Result<()> {
-    let reading = || format!("reading {}", directory.display());
-    for entry in fs::read_dir(directory).with_context(reading)? {
+/// Calls `each` with the files in a directory, if it is there, and, if it `is_deep`, below it.
+fn walk(root: &Path, directory: &Path, is_deep: bool, each: &mut impl FnMut(PathBuf)) -> Result<()> {
+    let reading = || format!("reading {}", files::shown(root, directory));
+    let place = files::place(root, directory)?;
+    if !place.is_dir() {
+        return Ok(());
+    }
+    for entry in fs::read_dir(place).with_context(reading)? {
         let entry = entry.with_context(reading)?;
+        let path = directory.join(entry.file_name());
         // Links to directories would lead to the same files once more.
         if entry.file_type().with_context(reading)?.is_dir() {
             if is_deep {
-                walk(&entry.path(), is_deep, each)?;
+                walk(root, &path, is_deep, each)?;
             }
-        } else if entry.path().is_file() {
-            each(entry.path());
+        } else if links::is_file(root, &path) {
+            each(path);
         }
     }
     Ok(())
@@ -242,6 +258,15 @@ mod tests {
         assert!(console.settings.iter().all(|setting| setting.is_there));
         let said = (console.settings[0].text.as_str(), console.settings[1].program);
         assert_eq!(said, ("KEYMAP=de of /etc/vconsole.conf", "usr/bin/setfont"));
+    }
+
+    #[test]
+    fn symlinks_lead_below_the_machine_s_root() {
+        let root = Fixture::new();
+        root.link("etc/vconsole.conf", "/srv/vconsole.conf").write("srv/vconsole.conf", "KEYMAP=de\n");
+        root.link("usr/lib/kbd", "/srv/kbd").write("srv/maps/de.map", "keycode 1 = Escape\n");
+        root.link("srv/kbd/keymaps/de.map", "/srv/maps/de.map").link("srv/kbd/keymaps/de.kmap", "/etc/passwd");
+        assert_eq!(paths(&Console::read(root.path()).unwrap()), ["usr/lib/kbd/keymaps/de.map"]);
     }
 
     #[test]
@@ -294,6 +319,7 @@ mod tests {
             text: "KEYMAP=de of /etc/vconsole.conf".to_owned(),
             value: "de".to_owned(),
             directory: "keymaps",
+            endings: KINDS[0].endings,
             program: "usr/bin/loadkeys",
             is_there,
         };
@@ -307,7 +333,10 @@ mod tests {
         assert!(remarks_of(false, &programs)[0].contains("in no directory keymaps"));
         let with = |path| remarks_of(false, &[&programs[..], &[path]].concat());
         assert!(with("usr/lib/kbd/keymaps/xkb/de.map.gz").is_empty());
-        assert_eq!(with("usr/lib/kbd/keymaps/xkb/de-nodeadkeys.map.gz").len(), 1);
+        for other in ["de-nodeadkeys.map.gz", "de.inc", "de_CH-latin1.map.gz", "de.doc"] {
+            let path = format!("usr/lib/kbd/keymaps/xkb/{other}");
+            assert_eq!(remarks_of(false, &[&programs[..], &[&path]].concat()).len(), 1, "{other}");
+        }
         let said = &remarks_of(true, &programs[..1])[0];
         assert!(said.contains("has no /usr/bin/loadkeys: build") && said.ends_with("typed on other keys"), "{said}");
     }

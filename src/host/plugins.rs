@@ -6,6 +6,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use crate::links;
+
 /// Where plugins are; of those with one name, the first counts.
 const DIRECTORIES: [&str; 4] =
     ["etc/kernel/install.d", "run/kernel/install.d", "usr/local/lib/kernel/install.d", "usr/lib/kernel/install.d"];
@@ -13,12 +15,13 @@ const DIRECTORIES: [&str; 4] =
 /// Those that are executable, by the order of their names. A link to /dev/null hides what has the same name in a later directory.
 pub fn plugins(root: &Path) -> Vec<PathBuf> {
     let mut found: BTreeMap<OsString, PathBuf> = BTreeMap::new();
-    for directory in DIRECTORIES.map(|directory| root.join(directory)) {
-        for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-            found.entry(entry.file_name()).or_insert_with(|| entry.path());
+    for directory in DIRECTORIES.map(Path::new) {
+        for entry in links::place(root, directory).and_then(fs::read_dir).into_iter().flatten().flatten() {
+            found.entry(entry.file_name()).or_insert_with(|| directory.join(entry.file_name()));
         }
     }
-    found.into_values().filter(|path| is_executable_file(path)).collect()
+    let is_executable = |path: &PathBuf| links::place(root, path).is_ok_and(|place| is_executable_file(&place));
+    found.into_values().filter(is_executable).map(|path| root.join(path)).collect()
 }
 
 fn is_executable_file(path: &Path) -> bool {
@@ -55,9 +58,13 @@ mod tests {
         add("usr/lib/kernel/install.d/60-data.install", 0o644);
         add("etc/kernel/install.d/10-mine.install", 0o755);
         symlink("/dev/null", root.path().join("etc/kernel/install.d/50-dracut.install")).unwrap();
+        // Of two links to a file of the same path, only the running system has one of them.
+        add("usr/libexec/plugin", 0o755);
+        symlink("/usr/libexec/plugin", root.path().join("etc/kernel/install.d/15-linked.install")).unwrap();
+        symlink("/bin/sh", root.path().join("etc/kernel/install.d/16-outside.install")).unwrap();
         let found = plugins(root.path());
         let names: Vec<Option<&str>> = found.iter().map(|path| name_of(path)).collect();
-        assert_eq!(names, [Some("mine"), Some("grub")]);
+        assert_eq!(names, [Some("mine"), Some("linked"), Some("grub")]);
         assert!(named(&found, "grub").is_some() && named(&found, "dracut").is_none());
         assert_eq!(name_of(Path::new("/x/90-uki-copy.install")), Some("uki-copy"));
     }

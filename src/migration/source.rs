@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::links;
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// The root directory of a machine.
@@ -21,9 +22,9 @@ impl<'a> Source<'a> {
         Source { root }
     }
 
-    /// Where an absolute path of the machine is.
+    /// Where an absolute path of the machine is, with the symlinks on the way followed as far as they can be.
     pub fn path(&self, path: &str) -> PathBuf {
-        self.root.join(path.trim_start_matches('/'))
+        links::place(self.root, Path::new(path)).unwrap_or_else(|_| self.root.join(path.trim_start_matches('/')))
     }
 
     /// Whether anything is there.
@@ -37,7 +38,7 @@ impl<'a> Source<'a> {
     /// Fails on a file that cannot be read, is too large or no text.
     pub fn text(&self, path: &str) -> Result<Option<String>> {
         let place = self.path(path);
-        if fs::read_link(&place).is_ok_and(|target| target == Path::new("/dev/null")) {
+        if links::is_nothing(self.root, Path::new(path)) {
             return Ok(None);
         }
         let text = match regular_file::read_text(&place, TEXT_LIMIT_BYTES) {
@@ -111,6 +112,16 @@ mod tests {
         assert_eq!(found, ["/etc/d/10-a.conf", "/etc/d/20-b.conf"]);
         assert_eq!(source.text(&found[0]).unwrap(), None);
         assert_eq!(source.text(&found[1]).unwrap().as_deref(), Some(""));
+    }
+
+    #[test]
+    fn absolute_symlinks_begin_at_the_machine_s_root() {
+        let root = Fixture::new();
+        root.write("srv/a", "mine").link("etc/a", "/srv/a").link("etc/b", "/etc/passwd").link("etc/d", "/srv");
+        let source = Source::new(root.path());
+        assert_eq!(source.text("/etc/a").unwrap().as_deref(), Some("mine"));
+        assert!(source.text("/etc/b").unwrap().is_none() && !source.has("/etc/b") && source.has("/etc/a"));
+        assert_eq!(source.names("/etc/d").unwrap(), ["a"]);
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! The device tree that `/etc/kernel/devicetree` names, as kernel-install's own plugins find it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
 
 use super::Installation;
 use crate::commands::given;
+use crate::links;
 
 impl Installation<'_> {
     /// The compiled device tree, if one is configured.
@@ -25,7 +26,7 @@ impl Installation<'_> {
         ];
         let own = self.environment.configuration_root.iter().cloned();
         let places: Vec<PathBuf> = own.chain(of_kernel.map(|place| root.join(place))).collect();
-        let found = places.iter().map(|place| place.join(name)).find(|path| path.is_file());
+        let found = places.iter().map(|place| self.followed(&place.join(name))).find(|path| path.is_file());
         let Some(found) = found else {
             let places: Vec<String> = places.iter().map(|place| place.display().to_string()).collect();
             bail!("the device tree {name}, which {} names, is in none of {}", configured.display(), places.join(", "));
@@ -35,7 +36,14 @@ impl Installation<'_> {
 
     /// The file of that name in kernel-install's configuration, if it is there.
     pub fn configured(&self, name: &str) -> Option<PathBuf> {
-        self.configuration_places().into_iter().map(|place| place.join(name)).find(|path| path.exists())
+        let mut places = self.configuration_places().into_iter().map(|place| self.followed(&place.join(name)));
+        places.find(|path| path.exists())
+    }
+
+    /// The path without symlinks, which begin at the root of the machine if it is below that.
+    pub fn followed(&self, path: &Path) -> PathBuf {
+        let inside = path.strip_prefix(&self.root).ok();
+        inside.and_then(|inside| links::place(&self.root, inside).ok()).unwrap_or_else(|| path.to_owned())
     }
 
     /// Where kernel-install's configuration is, the first that has a file first.

@@ -78,7 +78,7 @@ impl Installation<'_> {
     }
 
     fn os_release(&self) -> Result<String> {
-        let paths = OS_RELEASE.map(|path| self.root.join(path));
+        let paths = OS_RELEASE.map(|path| self.followed(&self.root.join(path)));
         given::read(paths.iter().find(|path| path.exists()).unwrap_or(&paths[0]))
     }
 

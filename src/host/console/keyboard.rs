@@ -8,6 +8,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::text_of;
+use crate::links;
 
 /// Where the keyboard is set.
 pub(super) const CONFIGURATION: &str = "/etc/default/keyboard";
@@ -27,7 +28,7 @@ pub(super) fn keymap(root: &Path) -> Result<Option<(String, String)>> {
         return Ok(None);
     }
     let said = format!("XKBLAYOUT={layout}");
-    let is_made = [MADE.to_owned(), format!("{MADE}.gz")].iter().any(|path| root.join(&path[1..]).is_file());
+    let is_made = [MADE.to_owned(), format!("{MADE}.gz")].iter().any(|path| links::is_file(root, Path::new(path)));
     if is_made {
         return Ok(Some((said, MADE.to_owned())));
     }
