@@ -1,4 +1,5 @@
-//! What went into the initrd of a kernel's entry: a file of JSON on the machine, which goes when the entry does.
+//! What went into the initrd of a kernel's entry: a file of JSON on the machine, which comes when the initrd is in its place and goes
+//! when the entry does.
 
 use std::fs;
 use std::io::{self, Write};
@@ -9,11 +10,15 @@ use serde::Serialize;
 
 use super::LocalFile;
 use crate::format::digest::Digest;
+use crate::links;
 use crate::names::KernelVersion;
 use crate::output::{MODE_PRIVATE, OutputFile};
+use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Where they are.
 const PLACE: &str = "var/lib/ocinitrd/installed";
+/// What one is called in the staging area. Plugins put into an entry what is called initrd or microcode there.
+const STAGED: &str = "ocinitrd-installed.json";
 
 /// What went into an initrd.
 #[derive(Clone, Debug, Serialize)]
@@ -28,25 +33,63 @@ pub struct Installed {
     pub base_sha256: Digest,
     /// The names of the kernel modules.
     pub modules: Vec<String>,
+    /// Those that went in for what may come, with what that is: a line each.
+    pub for_what_may_come: Vec<String>,
     /// The files of the machine, secrets by their names only.
     pub files: Vec<LocalFile>,
 }
 
 impl Installed {
-    /// Writes it in the place of an earlier one of the same entry.
+    /// Writes it beside the initrd, in kernel-install's staging area, until that is in its place.
     ///
     /// # Errors
-    /// Fails when it cannot be written; an earlier one stays.
-    pub fn write(&self, root: &Path, entry_token: &str) -> Result<()> {
-        let path = path(root, entry_token, &self.kernel_version)?;
-        let directory = path.parent().context("a record is in a directory")?;
-        fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
-        let mut output = OutputFile::create(&path, MODE_PRIVATE)?;
-        let writing = || format!("writing {}", path.display());
-        serde_json::to_writer_pretty(&mut output, self).with_context(writing)?;
-        output.write_all(b"\n").with_context(writing)?;
-        output.commit()
+    /// Fails when it cannot be written.
+    pub fn stage(&self, staging_area: &Path) -> Result<()> {
+        let path = staging_area.join(STAGED);
+        let mut text = serde_json::to_vec_pretty(self).context("writing what went into the initrd as JSON")?;
+        text.push(b'\n');
+        write(&path, &text)
     }
+}
+
+fn write(path: &Path, text: &[u8]) -> Result<()> {
+    let mut output = OutputFile::create(path, MODE_PRIVATE)?;
+    output.write_all(text).with_context(|| format!("writing {}", path.display()))?;
+    output.commit()
+}
+
+/// Puts the record of an initrd that is in its place by now where records are, if one is staged. An earlier one of the entry goes
+/// in any case: its initrd is not there any more.
+///
+/// # Errors
+/// Fails when it cannot be written.
+pub fn place_record(root: &Path, staging_area: &Path, entry_token: &str, kernel_version: &str) -> Result<()> {
+    let staged = staging_area.join(STAGED);
+    if !staged.exists() {
+        return Ok(());
+    }
+    let placed = move_record(root, &staged, entry_token, kernel_version);
+    if placed.is_err() {
+        remove_record(root, entry_token, kernel_version)?;
+    }
+    placed
+}
+
+fn move_record(root: &Path, staged: &Path, entry_token: &str, kernel_version: &str) -> Result<()> {
+    let text = regular_file::read(staged, TEXT_LIMIT_BYTES).with_context(|| format!("reading {}", staged.display()))?;
+    let path = path(root, entry_token, kernel_version)?;
+    let directory = path.parent().context("a record is in a directory")?;
+    fs::create_dir_all(directory).with_context(|| format!("making {}", directory.display()))?;
+    write(&path, &text)?;
+    fs::remove_file(staged).with_context(|| format!("removing {}", staged.display()))
+}
+
+/// Forgets what is staged, where another initrd than that takes the place.
+///
+/// # Errors
+/// Fails when it cannot be removed.
+pub fn forget_staged_record(staging_area: &Path) -> Result<()> {
+    remove(&staging_area.join(STAGED))
 }
 
 /// Removes that of an entry, if there is one.
@@ -54,9 +97,12 @@ impl Installed {
 /// # Errors
 /// Fails when it cannot be removed.
 pub fn remove_record(root: &Path, entry_token: &str, kernel_version: &str) -> Result<()> {
-    let path = path(root, entry_token, kernel_version)?;
-    match fs::remove_file(&path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+    remove(&path(root, entry_token, kernel_version)?)
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => Err(error),
         _ => Ok(()),
     }
     .with_context(|| format!("removing {}", path.display()))
@@ -68,34 +114,62 @@ fn path(root: &Path, entry_token: &str, kernel_version: &str) -> Result<PathBuf>
     let token = entry_token.replace('/', "_");
     let name =
         if token.is_empty() { format!("{kernel_version}.json") } else { format!("{token}-{kernel_version}.json") };
-    Ok(root.join(PLACE).join(name))
+    let directory = links::place(root, Path::new(PLACE)).context("looking for the records of initrds")?;
+    Ok(directory.join(name))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_record_takes_the_place_of_an_earlier_one_and_goes() {
-        let root = tempfile::tempdir().unwrap();
-        let record = |modules: &[&str]| Installed {
+    fn record(modules: &[&str]) -> Installed {
+        Installed {
             kernel_version: "6.1".to_owned(),
             sha256: Digest::of(b"initrd"),
             base: "/base".into(),
             base_sha256: Digest::of(b"base"),
             modules: modules.iter().map(|name| (*name).to_owned()).collect(),
+            for_what_may_come: Vec::new(),
             files: Vec::new(),
-        };
-        remove_record(root.path(), "a", "6.1").unwrap();
-        record(&["ahci"]).write(root.path(), "a").unwrap();
-        record(&["nvme"]).write(root.path(), "a").unwrap();
-        record(&[]).write(root.path(), "trial/x").unwrap();
+        }
+    }
+
+    #[test]
+    fn a_record_takes_the_place_of_an_earlier_one_when_its_initrd_does_and_goes() {
+        let (root, staging) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let place = root.path().join(PLACE);
-        let text = fs::read_to_string(place.join("a-6.1.json")).unwrap();
-        assert!(text.contains("nvme") && !text.contains("ahci") && text.ends_with("}\n"), "{text}");
+        let text = || fs::read_to_string(place.join("a-6.1.json")).unwrap();
+        let put = |token: &str| place_record(root.path(), staging.path(), token, "6.1").unwrap();
+        remove_record(root.path(), "a", "6.1").unwrap();
+        put("a");
+        assert!(!place.exists(), "nothing is staged");
+        record(&["ahci"]).stage(staging.path()).unwrap();
+        put("a");
+        record(&["nvme"]).stage(staging.path()).unwrap();
+        assert!(text().contains("ahci"), "the other initrd is not in its place");
+        put("a");
+        put("a");
+        assert!(text().contains("nvme") && !text().contains("ahci") && text().ends_with("}\n"), "{}", text());
+        record(&[]).stage(staging.path()).unwrap();
+        put("trial/x");
+        record(&["lost"]).stage(staging.path()).unwrap();
+        forget_staged_record(staging.path()).unwrap();
+        put("a");
+        assert!(text().contains("nvme"));
         remove_record(root.path(), "a", "6.1").unwrap();
         let names: Vec<_> = fs::read_dir(&place).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(names, ["trial_x-6.1.json"]);
         assert!(remove_record(root.path(), "a", "../6.1").is_err());
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_written_leaves_none_of_an_initrd_that_is_gone() {
+        let (root, staging) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        record(&["ahci"]).stage(staging.path()).unwrap();
+        place_record(root.path(), staging.path(), "a", "6.1").unwrap();
+        fs::create_dir(staging.path().join(STAGED)).unwrap();
+        let error = format!("{:#}", place_record(root.path(), staging.path(), "a", "6.1").unwrap_err());
+        assert!(error.contains(STAGED), "{error}");
+        assert_eq!(fs::read_dir(root.path().join(PLACE)).unwrap().count(), 0);
     }
 }

@@ -56,7 +56,7 @@ use selection::Chosen;
 pub use bases::{Base, Search};
 pub use configuration::{Configuration, OnFailure, Scope};
 pub use console::Console;
-pub use installed::{Installed, remove_record};
+pub use installed::{Installed, forget_staged_record, place_record, remove_record};
 pub use local::LocalFile;
 pub use plugins::{named, plugins};
 pub use uki::Uki;
@@ -119,8 +119,12 @@ pub fn write(request: &Request<'_>, base: &Base, writer: impl Write, progress: &
     local.files.iter().for_each(|file| progress.detail(&format!("{}: {}", file.path, file.reason)));
     let kernel = MachineKernel::open(root, kernel_version)?;
     let microcode = microcode::microcode(&selection::microcode(root, configuration.scope)?, architecture(), epoch)?;
-    let (selected, modules) = select(request, base, &needs, kernel, progress)?;
-    let Local { tree, files } = local;
+    let (selected, modules, for_what_may_come) = select(request, base, &needs, kernel, progress)?;
+    let Local { tree, mut files } = local;
+    // What is named in files of /etc/ocinitrd is there already.
+    let settings =
+        selected.configured.listed().into_iter().filter(|file| files.iter().all(|one| one.path != file.path));
+    files.extend(settings.collect::<Vec<_>>());
     let local = with_settings(tree, &selected, epoch)?;
     let mut assembler = Assembler::new(writer);
     if let Some(microcode) = &microcode {
@@ -139,6 +143,7 @@ pub fn write(request: &Request<'_>, base: &Base, writer: impl Write, progress: &
         base: base.directory.clone(),
         base_sha256: base.digest(),
         modules,
+        for_what_may_come,
         files,
     };
     Ok(Made { size_bytes: initrd.size_bytes, installed, needs, console, loaded })
@@ -161,14 +166,15 @@ fn needs(request: &Request<'_>, progress: &Progress) -> Result<Derived> {
     }
 }
 
-/// Selects of a kernel what goes in, says what that is, and adds the manifest. Returns the names of the modules too.
+/// Selects of a kernel what goes in, says what that is, and adds the manifest. Returns the names of the modules too, and a line for
+/// those that went in for what may come.
 fn select(
     request: &Request<'_>,
     base: &Base,
     needs: &Derived,
     kernel: MachineKernel,
     progress: &Progress,
-) -> Result<(SelectedKernel, Vec<String>)> {
+) -> Result<(SelectedKernel, Vec<String>, Vec<String>)> {
     let Request { root, kernel_version, configuration } = request;
     let epoch = base.manifest.epoch.seconds();
     let Chosen { patterns, in_use, remarks } = selection::choose(root, &kernel, base, configuration, needs)?;
@@ -181,7 +187,7 @@ fn select(
     record.tell(progress);
     selected.tree.add_file(record::PATH.as_bytes(), Content::from_bytes(record.to_json()?), 0o644, epoch)?;
     let names = record.modules.into_keys().collect();
-    Ok((selected, names))
+    Ok((selected, names, remarks))
 }
 
 /// The machine's own segment with the configuration of its modules.

@@ -12,7 +12,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::files;
+use super::local::LocalFile;
 use super::record::{LoadedFile, ModprobeFile};
+use crate::format::digest::Digest;
 use crate::links;
 use crate::machine;
 use crate::modules::{
@@ -132,6 +134,20 @@ impl LoadFile {
 }
 
 impl Configured {
+    /// The files, with what reads them.
+    pub(super) fn listed(&self) -> Vec<LocalFile> {
+        let modprobe = self.modprobe.iter().map(|file| (&file.path, "modprobe", file.said()));
+        let loaded = self.modules_load.iter().map(|file| (&file.path, "systemd-modules-load", file.said()));
+        let listed = modprobe.chain(loaded).map(|(path, reader, said)| LocalFile {
+            path: path.clone(),
+            also: Vec::new(),
+            reason: format!("read by {reader}: it {said}"),
+            sha256: self.files.get(&path.as_bytes()[1..]).and_then(|content| content.as_deref().map(Digest::of)),
+            secret: false,
+        });
+        listed.collect()
+    }
+
     /// Puts the files into a tree of the initrd; what is there already stays.
     pub(super) fn add_to(&self, tree: &mut Tree, epoch: u64) -> Result<()> {
         for (path, content) in self.files.iter().filter(|(path, _)| tree.get(path).is_none()).collect::<Vec<_>>() {

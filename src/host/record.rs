@@ -11,11 +11,14 @@ use crate::progress::Progress;
 /// Where it lies in the initrd.
 pub(super) const PATH: &str = "usr/lib/ocinitrd/manifest.json";
 
+/// What a file without a module is there for.
+const HIDES: &str = "hides another";
+
 /// The version of its form.
 const SCHEMA: u32 = 1;
 
 /// What went into an initrd.
-#[derive(Clone, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Record {
     schema: u32,
     ocinitrd_version: String,
@@ -24,7 +27,7 @@ pub(super) struct Record {
     /// The name of the image that the base was built of.
     base: String,
     /// A digest of all that decided on the base.
-    base_inputs: Option<Digest>,
+    base_inputs: Digest,
     /// The modules, by name.
     pub modules: BTreeMap<String, RecordedModule>,
     /// The paths of firmware, links included.
@@ -74,6 +77,20 @@ pub(super) struct LoadedFile {
     pub lines: Vec<String>,
 }
 
+impl ModprobeFile {
+    /// What it is there for, behind "it".
+    pub(super) fn said(&self) -> String {
+        if self.modules.is_empty() { HIDES.to_owned() } else { format!("is about {}", self.modules.join(", ")) }
+    }
+}
+
+impl LoadedFile {
+    /// What it is there for, behind "it".
+    pub(super) fn said(&self) -> String {
+        if self.modules.is_empty() { HIDES.to_owned() } else { format!("loads {}", self.modules.join(", ")) }
+    }
+}
+
 impl Record {
     /// One of no module yet.
     pub(super) fn new(kernel: &str, base: &str, base_inputs: Digest) -> Self {
@@ -82,8 +99,11 @@ impl Record {
             ocinitrd_version: env!("CARGO_PKG_VERSION").to_owned(),
             kernel: kernel.to_owned(),
             base: base.to_owned(),
-            base_inputs: Some(base_inputs),
-            ..Record::default()
+            base_inputs,
+            modules: BTreeMap::new(),
+            firmware: Vec::new(),
+            modprobe: Vec::new(),
+            modules_load: Vec::new(),
         }
     }
 
@@ -113,18 +133,11 @@ impl Record {
                 progress.detail(&format!("the module {name} is blacklisted by {line}: no alias of its own loads it"));
             }
         }
-        for ModprobeFile { path, modules } in &self.modprobe {
-            let about = if modules.is_empty() {
-                "hides another".to_owned()
-            } else {
-                format!("is about {}", modules.join(", "))
-            };
-            progress.detail(&format!("{path} goes in: it {about}"));
+        for file in &self.modprobe {
+            progress.detail(&format!("{} goes in: it {}", file.path, file.said()));
         }
-        for LoadedFile { path, modules, .. } in &self.modules_load {
-            let what =
-                if modules.is_empty() { "hides another".to_owned() } else { format!("loads {}", modules.join(", ")) };
-            progress.detail(&format!("{path} goes in: it {what}"));
+        for file in &self.modules_load {
+            progress.detail(&format!("{} goes in: it {}", file.path, file.said()));
         }
         for path in self.firmware.iter() {
             progress.detail(&format!("the firmware {path} goes in"));

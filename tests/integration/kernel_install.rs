@@ -173,6 +173,16 @@ fn a_machine_s_own_files_and_all_of_a_kind_in_use_go_in_and_are_recorded_until_t
     );
 
     machine.put_root_on_array("md0");
+    machine.write("etc/modprobe.d/raid.conf", "options raid1 debug=1\n");
+    machine.write("etc/modules-load.d/raid.conf", "raid10\n");
+    let earlier = fs::read_to_string(machine.record()).unwrap();
+    machine.program("plugins/85-failing.install", "#!/bin/sh\nexit 1\n");
+    let plugins = ["50-ocinitrd", "85-failing"].map(|name| machine.path(&format!("plugins/{name}.install")));
+    let plugins = plugins.map(|path| path.to_str().unwrap().to_owned());
+    let mut command =
+        machine.kernel_install_with(&plugins, &["add", &machine.kernel, machine.image().to_str().unwrap()]);
+    assert!(!command.output().unwrap().status.success(), "no entry is made");
+    assert_eq!(fs::read_to_string(machine.record()).unwrap(), earlier, "the initrd is the one before");
     let mut command =
         machine.kernel_install_command(&["-v", "add", &machine.kernel, machine.image().to_str().unwrap()]);
     let output = command.output().unwrap();
@@ -194,6 +204,10 @@ fn a_machine_s_own_files_and_all_of_a_kind_in_use_go_in_and_are_recorded_until_t
     let of = |path: &str| record["files"].as_array().unwrap().iter().find(|file| file["path"] == path).unwrap().clone();
     assert!(of("/etc/hostname")["sha256"].is_string() && of("/etc/hostname")["secret"].is_null(), "{text}");
     assert!(of("/etc/data.key")["sha256"].is_null() && of("/etc/data.key")["secret"] == true, "{text}");
+    for path in ["/etc/modprobe.d/raid.conf", "/etc/modules-load.d/raid.conf"] {
+        assert!(of(path)["sha256"].is_string() && of(path)["reason"].as_str().unwrap().contains("raid1"), "{text}");
+    }
+    assert!(text.contains("for the levels of md: "), "{text}");
     assert!(record["modules"].as_array().unwrap().iter().any(|name| name == "raid456"), "{text}");
     assert_eq!(fs::metadata(machine.record()).unwrap().permissions().mode() & 0o777, 0o600);
     // Whoever is named by then.

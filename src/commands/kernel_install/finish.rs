@@ -103,11 +103,14 @@ impl Installation<'_> {
         let [initrd, image] = ["initrd", "uki.efi"].map(|name| staging_area.join(name));
         self.warn_of_debian_s_initrd(staging_area);
         match self.environment.layout() {
-            Layout::Grub => self.check_grub_entry(&initrd),
-            Layout::Bls if initrd.is_file() => self.check_bls_entry(&initrd),
-            Layout::Uki if image.is_file() => self.check_image(&image),
-            _ => Ok(()),
+            // What is in GRUB's was recorded when it was put there.
+            Layout::Grub => return self.check_grub_entry(&initrd),
+            Layout::Bls if initrd.is_file() => self.check_bls_entry(&initrd)?,
+            Layout::Uki if image.is_file() => self.check_image(&image)?,
+            _ => return Ok(()),
         }
+        self.record_placed();
+        Ok(())
     }
 
     fn check_grub_entry(&self, staged: &Path) -> Result<()> {

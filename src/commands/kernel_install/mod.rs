@@ -152,7 +152,12 @@ impl Installation<'_> {
         let is_prepared = is_grubs && staged.is_file();
         let made = if is_prepared { Ok(()) } else { self.make_initrd(&configuration) };
         let placed = made.and_then(|()| if is_grubs { self.place_for_grub(&staged) } else { Ok(()) });
-        let Err(error) = placed else { return Ok(()) };
+        let Err(error) = placed else {
+            if is_grubs {
+                self.record_placed();
+            }
+            return Ok(());
+        };
         let error = error.context(self.making());
         if !is_for_dracut(&configuration, &error) {
             return Err(error);
@@ -184,13 +189,25 @@ impl Installation<'_> {
         output.commit()?;
         let holdings = check_needs(&made, &path).inspect_err(|_| _ = fs::remove_file(&path))?;
         warnings(&made, &holdings).iter().for_each(|warning| self.progress.warn(warning));
-        let written = made.installed.write(root, self.environment.entry_token());
-        written.unwrap_or_else(|error| {
-            self.progress.warn(&format!("what went into the initrd is not recorded: {error:#}"))
-        });
+        self.warn_of_record(made.installed.stage(self.environment.staging_area()?));
         let (size, count) = (DecimalBytes(made.size_bytes), made.installed.modules.len());
         self.progress.note(&format!("initrd for {kernel_version}: {size}, {count} modules"));
         Ok(())
+    }
+
+    /// Records what went into the initrd that is in its place by now; that of an initrd which came to no entry would say what is
+    /// not there.
+    fn record_placed(&self) {
+        let kernel_version = &self.arguments.kernel_version;
+        let token = self.environment.entry_token();
+        let place = |staging_area: &Path| host::place_record(&self.root, staging_area, token, kernel_version);
+        self.warn_of_record(self.environment.staging_area().and_then(place));
+    }
+
+    fn warn_of_record(&self, written: Result<()>) {
+        written.unwrap_or_else(|error| {
+            self.progress.warn(&format!("what went into the initrd is not recorded: {error:#}"))
+        });
     }
 
     /// dracut's plugin has stepped back before ours ran; it is asked once more, as if we were not there.
@@ -202,6 +219,7 @@ impl Installation<'_> {
         words.extend(image.iter().chain(initrds).map(OsString::from));
         let dracut = Program::new(&plugin).args(words).env("KERNEL_INSTALL_INITRD_GENERATOR", "dracut");
         let staged = self.staged_initrd()?;
+        host::forget_staged_record(self.environment.staging_area()?)?;
         let is_grubs = self.environment.layout() == Layout::Grub;
         if is_grubs {
             // Ours, if it could not be put into its place, is not dracut's.
