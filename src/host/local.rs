@@ -65,6 +65,12 @@ pub struct LocalFile {
 }
 
 impl LocalFile {
+    /// Its names and the reason, as a line.
+    pub(super) fn told(&self) -> String {
+        let also: String = self.also.iter().map(|name| format!(", also {name}")).collect();
+        format!("{}: {}{also}", self.path, self.reason)
+    }
+
     /// Adds another name of the file. What is secret by one name is so by all.
     fn merge(&mut self, other: LocalFile) {
         self.also.push(other.path);
@@ -401,6 +407,7 @@ mod tests {
         let files = named(&root, &paths).files;
         let listed: Vec<_> = files.iter().map(|file| (file.path.as_str(), file.also.join(" "))).collect();
         assert_eq!(listed, [("/etc/a", "/srv/a".to_owned()), ("/etc/d/b", "/srv/d/b".to_owned())]);
+        assert_eq!(files[0].told(), "/etc/a: named in files of /etc/ocinitrd, also /srv/a");
         root.write("etc/crypttab", "root UUID=1 /srv/a x-initrd.attach\n");
         for paths in [&["/srv/a"][..], &["/etc/a"], &["/srv"]] {
             let files = named(&root, paths).files;

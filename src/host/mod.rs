@@ -116,7 +116,7 @@ pub fn write(request: &Request<'_>, base: &Base, writer: impl Write, progress: &
     let needs = needs(request, progress)?;
     let console = Console::read(root)?;
     let local = local::files(root, configuration, &needs, &console, epoch)?;
-    local.files.iter().for_each(|file| progress.detail(&format!("{}: {}", file.path, file.reason)));
+    local.files.iter().for_each(|file| progress.detail(&file.told()));
     let kernel = MachineKernel::open(root, kernel_version)?;
     let microcode = microcode::microcode(&selection::microcode(root, configuration.scope)?, architecture(), epoch)?;
     let (selected, modules, for_what_may_come) = select(request, base, &needs, kernel, progress)?;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
-use crate::fixture::{checkout, names, ocinitrd, stderr, succeed};
+use crate::fixture::{checkout, names, ocinitrd, sha256, stderr, succeed};
 use crate::host_machine::{Machine, TOKEN};
 
 /// All that is in `/boot`, files with what is in them.
@@ -85,6 +85,14 @@ impl GrubMachine {
         assert!(entry.contains(&format!("/initramfs-{}.img\n", self.0.kernel)), "{entry}");
         let found: Vec<PathBuf> = self.boot().into_keys().collect();
         assert_eq!(found, [initrd, self.entry(), self.kernel()]);
+        self.assert_recorded();
+    }
+
+    /// The record is that of the initrd which is there.
+    fn assert_recorded(&self) {
+        let text = fs::read_to_string(self.0.record()).unwrap();
+        let record: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(record["sha256"], sha256(&self.initrd()), "{text}");
     }
 }
 
@@ -236,14 +244,14 @@ fn what_is_in_the_way_is_told_before_anything_is_written() {
     for (name, spoil, says) in cases {
         let machine = GrubMachine::installed();
         spoil(&machine);
-        let before = machine.boot();
+        let (before, recorded) = (machine.boot(), fs::read(machine.0.record()).unwrap());
         // Another kernel of that name, which GRUB's plugin would put in place of the one that is there.
         fs::write(machine.0.image(), "of the same name").unwrap();
         let output = machine.add();
         let error = stderr(&output);
         assert_eq!(output.status.code(), Some(1), "{name}: {error}");
         assert!(says.iter().all(|text| error.contains(text)), "{name}: {error}");
-        assert!(machine.boot() == before, "{name}");
+        assert!(machine.boot() == before && fs::read(machine.0.record()).unwrap() == recorded, "{name}");
         assert!(names(&machine.0.path("tmp")).is_empty(), "{name}");
     }
 }
