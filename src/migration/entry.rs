@@ -10,9 +10,12 @@ use anyhow::Result;
 use super::plan::PlannedFile;
 use super::source::Source;
 use super::survey::{Loader, Survey};
+use crate::format::boot_entry::{self, value};
 
 /// What the names of our entries begin with.
 const PREFIX: &str = "a-ocinitrd-trial";
+/// The keys that are others in our entry.
+const REPLACED: [&str; 4] = ["title", "version", "initrd", "id"];
 
 /// Where the initrd of the trial goes.
 pub fn initrd_path(survey: &Survey, kernel_version: &str) -> String {
@@ -60,8 +63,8 @@ pub fn how_to_start(survey: &Survey, kernel_version: &str) -> String {
 
 /// What stands in front of paths below the boot partition in an entry, if the entry is of the kernel and its kernel is there.
 fn boot_prefix(source: &Source<'_>, survey: &Survey, entry: &str, kernel_version: &str) -> Option<String> {
-    let (linux, initrd) = (value(entry, "linux")?, value(entry, "initrd"));
-    let is_rescue = initrd.is_some_and(|initrd| initrd.contains("rescue"));
+    let linux = value(entry, "linux")?;
+    let is_rescue = boot_entry::initrds(entry).any(|initrd| initrd.contains("rescue"));
     // Arch calls the file by the package.
     let package = source.text(&format!("/usr/lib/modules/{kernel_version}/pkgbase")).ok().flatten();
     let of_package = package.map(|name| format!("vmlinuz-{}", name.trim()));
@@ -78,10 +81,6 @@ fn boot_prefix(source: &Source<'_>, survey: &Survey, entry: &str, kernel_version
     starts.into_iter().find(is_there).map(|start| linux[..start].to_owned())
 }
 
-fn value<'a>(entry: &'a str, key: &str) -> Option<&'a str> {
-    entry.lines().find_map(|line| line.trim_start().strip_prefix(key)?.strip_prefix([' ', '\t']).map(str::trim))
-}
-
 /// The entry with another initrd, title and version.
 fn entry(text: &str, kernel_version: &str, initrd: &str) -> String {
     let title = value(text, "title").unwrap_or("Linux");
@@ -90,10 +89,7 @@ fn entry(text: &str, kernel_version: &str, initrd: &str) -> String {
         // Lower than that of the entry which is there.
         format!("version {kernel_version}~ocinitrd-trial"),
     ];
-    let is_other = |line: &&str| {
-        let key = line.split_ascii_whitespace().next().unwrap_or_default();
-        !["title", "version", "initrd", "id"].contains(&key) && !key.starts_with('#') && !key.is_empty()
-    };
+    let is_other = |line: &&str| boot_entry::fields(line).next().is_some_and(|(key, _)| !REPLACED.contains(&key));
     lines.extend(text.lines().filter(is_other).map(str::to_owned));
     lines.push(format!("initrd {initrd}"));
     lines.join("\n") + "\n"

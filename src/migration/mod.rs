@@ -34,4 +34,4 @@ pub use finding::{Finding, Outcome, Place};
 pub use plan::{CONFIGURATION_NAME, Plan, PlannedFile};
 pub use record::{Change, Content, Record, undo};
 pub use source::Source;
-pub use survey::{Generator, Loader, Survey};
+pub use survey::{Generator, Loader, Survey, os_release};

@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::install_conf::InstallConf;
 use super::source::Source;
 use super::{dracut, initramfs_tools, mkinitcpio};
+use crate::format::os_release::{self, OsRelease};
 use crate::host;
 use crate::regular_file;
 
@@ -173,6 +174,19 @@ fn entry_token(source: &Source<'_>) -> Result<String> {
     Ok("Default".to_owned())
 }
 
+/// What the system calls itself.
+///
+/// # Errors
+/// Fails on a file that is there and cannot be read.
+pub fn os_release(source: &Source<'_>) -> Result<OsRelease> {
+    for path in os_release::PATHS {
+        if let Some(text) = source.text(path)? {
+            return Ok(OsRelease::parse(&text));
+        }
+    }
+    Ok(OsRelease::default())
+}
+
 fn boot(source: &Source<'_>, token: &str) -> String {
     let has_entries =
         |boot: &&str| source.has(&format!("{boot}/loader/entries")) || source.has(&format!("{boot}/{token}"));
@@ -236,8 +250,7 @@ fn caller_note(source: &Source<'_>) -> Result<Option<String>> {
                 .to_owned()
         }));
     }
-    let is_suse = source.text("/etc/os-release")?.unwrap_or_default().contains("suse");
-    Ok(is_suse.then(|| {
+    Ok(os_release(source)?.is_like("suse").then(|| {
         "kernel packages of openSUSE make initrds with dracut by themselves: `kernel-install add` has to be run for each new kernel".to_owned()
     }))
 }
@@ -272,6 +285,20 @@ mod tests {
             (&[Loader::GrubWithEntries][..], &[Generator::Dracut][..])
         );
         assert!(survey.has_kernel_install && !survey.has_plugin && survey.caller_note.is_none());
+    }
+
+    #[test]
+    fn suse_is_known_by_its_name_and_by_what_it_was_made_of() {
+        for (path, text, is_suse) in [
+            ("etc/os-release", "ID=\"opensuse-tumbleweed\"\nID_LIKE='opensuse suse'\n", true),
+            ("usr/lib/os-release", "ID=sles\nID_LIKE=suse\n", true),
+            ("etc/os-release", "ID=fedora\nHOME_URL=\"https://suse.example\"\n", false),
+        ] {
+            let root = Fixture::new();
+            root.write(path, text);
+            let note = caller_note(&Source::new(root.path())).unwrap();
+            assert_eq!(note.is_some_and(|note| note.contains("openSUSE")), is_suse, "{text}");
+        }
     }
 
     #[test]

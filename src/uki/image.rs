@@ -15,6 +15,7 @@ use super::{
     COMMAND_LINE, Content, MEASURED, NamedContent, OS_RELEASE, PCR_PUBLIC_KEY, PCR_SIGNATURES, PROFILE, SBAT, UNAME,
 };
 use crate::format::digest::Digest;
+use crate::format::os_release::OsRelease;
 use crate::format::pe::{self, Image, Section};
 use crate::format::rsa::PublicKey;
 use crate::format::text::escaped_error;
@@ -239,7 +240,8 @@ impl<'a> Reader<'a> {
         let mut profiles = Vec::new();
         for number in numbers {
             let own = |name: &str| sections.iter().find(|section| section.profile == number && section.name == name);
-            let id = own(PROFILE).and_then(|section| line(section.text.as_deref()?, "ID="));
+            let id = own(PROFILE)
+                .and_then(|section| OsRelease::parse(section.text.as_deref()?).value("ID").map(str::to_owned));
             let values = measure::predict(&self.measured(owners, number), banks)?;
             let signatures = match own(PCR_SIGNATURES).and_then(|section| section.text.as_deref()) {
                 Some(text) => check_signatures(text, &self.measured(owners, number), key.as_ref(), problems)?,
@@ -281,10 +283,6 @@ fn check_signatures(
 fn public_key(sections: &[InspectedSection], problems: &mut Vec<String>) -> Option<PublicKey> {
     let text = sections.iter().find(|section| section.name == PCR_PUBLIC_KEY)?.text.as_deref()?;
     PublicKey::from_pem(text).inspect_err(|error| problems.push(format!("{PCR_PUBLIC_KEY}: {error:#}"))).ok()
-}
-
-fn line(text: &str, key: &str) -> Option<String> {
-    text.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim_matches('"').to_owned())
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::Installation;
 use super::environment::Layout;
+use crate::format::boot_entry;
 use crate::host;
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
@@ -200,22 +201,5 @@ fn initrds_of_entries(directory: &Path) -> Vec<String> {
     let texts = entries
         .filter(|path| path.extension().is_some_and(|extension| extension == "conf"))
         .filter_map(|path| regular_file::read_text(&path, TEXT_LIMIT_BYTES).ok());
-    texts.flat_map(|text| initrds_of_entry(&text).map(str::to_owned).collect::<Vec<_>>()).collect()
-}
-
-/// What one entry names; GRUB takes several in a line.
-fn initrds_of_entry(text: &str) -> impl Iterator<Item = &str> {
-    let lines = text.lines().map(str::split_ascii_whitespace);
-    lines.filter_map(|mut words| (words.next() == Some("initrd")).then_some(words)).flatten()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entry_names_initrds_in_one_line_or_in_several() {
-        let text = "title x\ninitrd /initramfs-1.img $tuned_initrd\n initrd\t/a/b\nlinux /initrd\ninitrdefi /c\n";
-        assert_eq!(initrds_of_entry(text).collect::<Vec<_>>(), ["/initramfs-1.img", "$tuned_initrd", "/a/b"]);
-    }
+    texts.flat_map(|text| boot_entry::initrds(&text).map(str::to_owned).collect::<Vec<_>>()).collect()
 }

@@ -10,7 +10,7 @@ use super::super::space::SPARE_BYTES;
 use super::super::{check_needs, warnings};
 use super::Arguments;
 use crate::host::{self, Configuration, Request, Search};
-use crate::migration::{Change, Content, Plan, PlannedFile, Source, entry};
+use crate::migration::{self, Change, Content, Plan, PlannedFile, Source, entry};
 use crate::needs::Holdings;
 use crate::output::{MODE_PRIVATE, MODE_PUBLIC, TemporaryDirectory, create_new};
 use crate::progress::Progress;
@@ -107,9 +107,10 @@ pub fn running_kernel() -> String {
 
 /// The image that is for this system, where one is there; else what stands for any.
 fn image_of_system(source: &Source<'_>) -> Result<String> {
-    let text = source.text("/etc/os-release")?.unwrap_or_default();
-    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).map(|value| value.trim_matches('"'));
-    let image = format!("{}-{}", value("ID=").unwrap_or_default(), value("VERSION_ID=").unwrap_or_default());
+    let system = migration::os_release(source)?;
+    // What is released all the time, such as Arch, has no version.
+    let parts = [Some(system.id()), system.value("VERSION_ID")];
+    let image = parts.into_iter().flatten().collect::<Vec<_>>().join("-");
     let places = [format!("/{OWN}/images/{image}.toml"), format!("/{SHIPPED}/{image}.toml")];
     let is_there = places.iter().any(|path| source.has(path));
     Ok(if is_there { image } else { "IMAGE".to_owned() })
@@ -144,4 +145,25 @@ fn place(arguments: &Arguments, plan: &Plan, size_bytes: u64, trial: &mut Trial)
         Err(reason) => trial.reason = Some(reason),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::machine::fixture::Fixture;
+
+    #[test]
+    fn the_image_of_a_system_is_named_by_what_the_system_calls_itself() {
+        for (path, text, image) in [
+            ("etc/os-release", "VERSION_ID='44'\nID=\"fedora\"\n", "fedora-44"),
+            ("usr/lib/os-release", "ID=fedora\nVERSION_ID=44\n", "fedora-44"),
+            ("etc/os-release", "ID=arch\n", "arch"),
+            ("etc/os-release", "ID=debian\nVERSION_ID=\"13\"\n", "IMAGE"),
+        ] {
+            let root = Fixture::new();
+            root.write(path, text).write(&format!("{SHIPPED}/fedora-44.toml"), "");
+            root.write(&format!("{OWN}/images/arch.toml"), "");
+            assert_eq!(image_of_system(&Source::new(root.path())).unwrap(), image, "{text}");
+        }
+    }
 }
