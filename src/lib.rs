@@ -44,7 +44,7 @@
 //! | [`migration`] | a machine's move from another generator of initrds, and back |
 //! | [`compare`], [`rebuild`] | what differs between two initrds, two outputs, or an output and its manifest; or from a build anew |
 //! | [`boot`] | the result, started in QEMU against a root device |
-//! | [`mod@format`] | cpio, compression, digests, OpenPGP, PE, RSA keys, times, os-release(5), boot loader entries, text from outside: know nothing of initrds |
+//! | [`mod@format`] | cpio, compression, digests, OpenPGP, PE, RSA keys, times, the kernel's command line, os-release(5), boot loader entries, text from outside: know nothing of initrds |
 //! | [`names`] | names, patterns and places from outside, each with its grammar |
 //! | [`vconsole`] | what `/etc/vconsole.conf` names, and where it is looked for |
 //! | [`process`], [`progress`], [`parallel`] | the one place that spawns programs; the one that narrates; the same work on many items |

@@ -4,6 +4,7 @@
 pub mod background;
 pub mod boot_entry;
 pub mod checksum;
+pub mod command_line;
 pub mod compress;
 pub mod cpio;
 pub mod digest;

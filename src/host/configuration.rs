@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use super::files::{self, Named};
@@ -36,6 +36,8 @@ pub struct Configuration {
     pub compression: Option<Compression>,
     /// Files and directories of the machine that go in, as absolute paths.
     pub files: Vec<PathBuf>,
+    /// The same, of which each goes in if it is there.
+    pub optional_files: Vec<PathBuf>,
     /// What happens when no initrd can be made.
     pub on_failure: OnFailure,
     /// What becomes part of unified kernel images, and who signs them.
@@ -76,6 +78,7 @@ struct Raw {
     firmware: Vec<String>,
     compression: Option<String>,
     files: Vec<PathBuf>,
+    optional_files: Vec<PathBuf>,
     on_failure: Option<OnFailure>,
     uki: Uki,
 }
@@ -145,9 +148,13 @@ impl Configuration {
         if let Some(compression) = raw.compression {
             self.compression = Some(compression.parse().context("in compression")?);
         }
-        for file in raw.files {
-            ensure!(file.is_absolute(), "files has {}, which is no absolute path", file.display());
-            self.files.push(file);
+        for (key, added, files) in
+            [("files", raw.files, &mut self.files), ("optional_files", raw.optional_files, &mut self.optional_files)]
+        {
+            if let Some(file) = added.iter().find(|file| !file.is_absolute()) {
+                bail!("{key} has {}, which is no absolute path", file.display());
+            }
+            files.extend(added);
         }
         self.on_failure = raw.on_failure.unwrap_or(self.on_failure);
         raw.uki.check_paths()?;
@@ -225,7 +232,8 @@ mod tests {
         for (text, expected) in [
             ("scope = \"mine\"\n", "unknown variant"),
             ("module = []\n", "unknown field"),
-            ("files = [\"etc/x\"]\n", "no absolute path"),
+            ("files = [\"etc/x\"]\n", "files has etc/x, which is no absolute path"),
+            ("optional_files = [\"/a\", \"x\"]\n", "optional_files has x, which is no absolute path"),
             ("compression = \"zip\"\n", "in compression"),
             ("base = \"../x\"\n", "in base, which names a directory of bases: \"../x\" is no name"),
             ("base = \"..\"\n", "in base, which names a directory of bases: \"..\" is no name"),

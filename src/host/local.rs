@@ -127,6 +127,10 @@ pub(super) fn files(
         let named = format!("{} is named in files of /etc/ocinitrd", path.display());
         gathered.add(path, Reason::open("named in files of /etc/ocinitrd")).context(named)?;
     }
+    for path in configuration.optional_files.iter().filter(|path| links::exists(root, path)) {
+        let named = format!("{} is named in optional_files of /etc/ocinitrd", path.display());
+        gathered.add(path, Reason::open("named in optional_files of /etc/ocinitrd")).context(named)?;
+    }
     gathered.finish(epoch)
 }
 
@@ -415,6 +419,20 @@ mod tests {
                 files.iter().find(|file| file.path == "/srv/a" || file.also.contains(&"/srv/a".to_owned())).unwrap();
             assert!(key.secret && key.sha256.is_none(), "{paths:?} {key:?}");
         }
+    }
+
+    #[test]
+    fn an_optional_file_goes_in_if_it_is_there() {
+        let root = Fixture::new();
+        root.write("etc/there", "x").link("etc/dangling", "gone");
+        let optional_files = ["/etc/there", "/etc/gone", "/etc/dangling"].map(PathBuf::from).into();
+        let configuration = Configuration { optional_files, ..Configuration::default() };
+        let local = files(root.path(), &configuration, &Derived::default(), &Console::default(), 0).unwrap();
+        let paths: Vec<&str> = local.files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(paths, ["/etc/there"]);
+        let configuration = Configuration { files: vec!["/etc/gone".into()], ..Configuration::default() };
+        let error = files(root.path(), &configuration, &Derived::default(), &Console::default(), 0).unwrap_err();
+        assert!(format!("{error:#}").contains("/etc/gone is named in files of /etc/ocinitrd"), "{error:#}");
     }
 
     #[test]

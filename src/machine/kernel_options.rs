@@ -7,8 +7,12 @@ use anyhow::Result;
 
 use super::crypttab::split_options;
 use super::root::Root;
+use crate::format::command_line::{self, Reader};
 
-const FILES: [&str; 2] = ["/proc/cmdline", "/etc/kernel/cmdline"];
+/// What the machine was booted with.
+const BOOTED: &str = "/proc/cmdline";
+/// What kernels that are installed from now on are booted with.
+const CONFIGURED: &str = "/etc/kernel/cmdline";
 
 /// Names and values, in the order of the files.
 #[derive(Clone, Debug, Default)]
@@ -18,14 +22,12 @@ impl KernelOptions {
     /// # Errors
     /// Fails when a file exists and cannot be read.
     pub(super) fn read(root: &Root) -> Result<Self> {
-        let mut options = KernelOptions::default();
-        for file in FILES {
-            options.0.extend(parse(&root.text(file)?.unwrap_or_default()).0);
-        }
+        let mut options = parse(&root.text(BOOTED)?.unwrap_or_default());
+        options.0.extend(parse(&command_line::of_file(&root.text(CONFIGURED)?.unwrap_or_default())).0);
         Ok(options)
     }
 
-    /// All values of an option.
+    /// All values of an option, by its name with `_`.
     pub(super) fn values(&self, name: &str) -> impl Iterator<Item = &str> {
         self.0.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -64,18 +66,10 @@ impl KernelOptions {
     }
 }
 
-/// Reads options that are separated by blanks; double quotes hold blanks together.
+/// Reads the options as the initrd's systemd does.
 pub(super) fn parse(text: &str) -> KernelOptions {
-    let mut quoted = false;
-    let words = text.split(move |character: char| {
-        quoted ^= character == '"';
-        character.is_ascii_whitespace() && !quoted
-    });
-    let options = words.map(|word| word.replace('"', "")).filter(|word| !word.is_empty()).map(|word| {
-        let (name, value) = word.split_once('=').unwrap_or((&word, ""));
-        (name.to_owned(), value.to_owned())
-    });
-    KernelOptions(options.collect())
+    let options = Reader::Systemd.options(text).into_iter();
+    KernelOptions(options.map(|option| (option.name, option.value.unwrap_or_default())).collect())
 }
 
 /// The part of `[UUID=]VALUE` that holds for the volume with this UUID, if it does.
@@ -99,6 +93,7 @@ fn same_uuid(one: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::machine::fixture::Fixture;
 
     const UUID: &str = "0c1d2d00111140008000000000000001";
 
@@ -109,6 +104,15 @@ mod tests {
         assert_eq!(options.values("resume").collect::<Vec<_>>(), ["/dev/a", "/dev/b"]);
         assert_eq!(options.values("x").collect::<Vec<_>>(), ["a b"]);
         assert!(options.has("quiet") && !options.has("noresume"));
+    }
+
+    #[test]
+    fn comments_of_a_file_are_no_options_and_dashes_in_names_count_as_underscores() {
+        let fixture = Fixture::new();
+        fixture.write("etc/kernel/cmdline", "# resume=/dev/a\nresume-offset=1 'x=a b'\n");
+        let options = KernelOptions::read(&Root::open(fixture.path()).unwrap()).unwrap();
+        assert!(!options.has("resume") && options.has("resume_offset"));
+        assert_eq!(options.values("x").collect::<Vec<_>>(), ["a b"]);
     }
 
     #[test]

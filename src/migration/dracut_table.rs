@@ -1,6 +1,8 @@
 //! What the settings and the modules of dracut mean to ours; `dracut.conf(5)`, `dracut.modules(7)`.
 
 use super::finding::Outcome;
+use super::install_items::Presence;
+use super::{table, texts};
 
 /// What a setting of dracut's means.
 #[derive(Clone, Copy, Debug)]
@@ -10,10 +12,7 @@ pub enum Meaning {
     /// Modules of the kernel, and what else is to be known of them.
     Drivers(&'static str),
     /// Files.
-    Items {
-        /// Whether they need not be there.
-        optional: bool,
-    },
+    Items(Presence),
     /// Modules of dracut's that are added.
     AddModules,
     /// Modules of dracut's that are left out.
@@ -42,276 +41,177 @@ pub enum Module {
     Needless(&'static str),
     /// A base may have it: the row of [`crate::needs::NEEDS`].
     Need(&'static str),
-    /// It is lost.
-    ByHand(&'static str),
+    /// It is lost, unless somebody does what the text says.
+    Lost(&'static str),
 }
 
+use Meaning::{AddModules, CommandLine, Drivers, Fixed, HostOnly, Items, OmitModules, Switch, Uki};
+use Module::{Lost, Need, Needless, Part};
+use Outcome::{AsBefore, ByHand, NotNeeded};
+
+const LVM_CONF: (Outcome, &str) =
+    (AsBefore, "LVM's configuration goes in where the initrd has to find a volume of LVM");
+const NO_LVM_CONF: (Outcome, &str) = (
+    NotNeeded,
+    "LVM's configuration goes in only where the initrd has to find a volume of LVM, which it may decide on",
+);
+const EARLY: (Outcome, &str) = (AsBefore, texts::MICROCODE);
+const NOT_EARLY: (Outcome, &str) =
+    (NotNeeded, "updates in /usr/lib/firmware go in where there are some, as the kernel wants them");
+const UNIFIED: (Outcome, &str) = (ByHand, texts::UNIFIED);
+const NOT_UNIFIED: (Outcome, &str) =
+    (AsBefore, "a unified kernel image is made only where install.conf(5) says layout=uki");
+const MDADM_CONF: (Outcome, &str) = (AsBefore, "/etc/mdadm.conf goes in where it is there");
+const NO_MDADM_CONF: (Outcome, &str) =
+    (NotNeeded, "/etc/mdadm.conf goes in where it is there; without it udev assembles what belongs together");
+const OPTIONS_KEPT: (Outcome, &str) =
+    (NotNeeded, "no options are kept in the initrd: those that count are on the kernel's command line, below");
+const NO_OPTIONS_KEPT: (Outcome, &str) = (AsBefore, "no options are kept in the initrd");
+const READ_ONLY: (Outcome, &str) = (ByHand, "say ro on the kernel's command line");
+const READ_WRITE: (Outcome, &str) = (AsBefore, "ro or rw on the kernel's command line says it");
+
+const ALONE: &str = "; beside those that the machine needs, which dracut would have left out";
+const ACPI: &str = "tables of ACPI are not put in front of the initrd";
+const BLACKLIST: &str = "modules go in where they are loaded or needed; module_blacklist=NAME on the kernel's command line keeps one from being loaded";
+const DEFINITION: &str = "the base has what it was built with: see its definition";
+const DEVICES: &str = "what / and /usr lie on, swap and the lines of /etc/crypttab with x-initrd.attach decide";
+const DIRECTORIES: &str = "directories are those of the base";
+const FIRMWARE: &str = "firmware comes from /usr/lib/firmware alone: files takes others to their place";
+const FSCK: &str = "the base has the programs for its file systems; fsck.mode=skip turns the check off";
+const FSTAB: &str = "what the initrd is to mount beside / and /usr has x-initrd.mount in /etc/fstab";
 const NO_OUTPUT: &str = "it is about what dracut prints, and where it works";
+const NO_SSH: &str = "there is no SSH in the initrd";
 const OF_FILES: &str = "ours writes the base as it was built, and the rest as it is";
-const OF_COMPRESSION: &str = "the base is compressed as it was built; modules stay as the kernel's package has them, unless compression says otherwise";
-const OF_CONSOLE: &str =
-    "/etc/vconsole.conf says it, and goes in; it takes a base that was built with --profile vconsole";
-const OF_NETWORK: &str = "it takes a base that was built with --profile network";
+const OTHER_MODULES: &str = "modules come from /usr/lib/modules/KVER alone";
+const OUTPUT: &str = "kernel-install says where it is put";
+const REACHED: &str = "the base has what something in it reaches";
+const RESCUE: &str = "dracut makes its rescue image as before";
+const SAME: &str = "the same inputs make the same initrd";
+const SBAT: &str = "say sbat in [uki] of /etc/ocinitrd/*.toml";
+const STUB: &str = "the stub comes with the base";
+const TOKEN: &str = "a key in a token is secureboot_private_key = \"pkcs11:...\" in [uki]";
+
+/// What settings mean.
+const SETTINGS: &[(&str, Meaning)] = &[
+    ("add_drivers filesystems", Drivers("")),
+    ("force_drivers", Drivers(texts::LOADED_FIRST)),
+    ("drivers", Drivers(ALONE)),
+    ("install_items", Items(Presence::Required)),
+    ("install_optional_items", Items(Presence::Optional)),
+    ("add_dracutmodules force_add_dracutmodules dracutmodules", AddModules),
+    ("omit_dracutmodules", OmitModules),
+    ("kernel_cmdline", CommandLine),
+    ("hostonly", HostOnly),
+    ("lvmconf", Switch { yes: LVM_CONF, no: NO_LVM_CONF }),
+    ("mdadmconf", Switch { yes: MDADM_CONF, no: NO_MDADM_CONF }),
+    ("early_microcode", Switch { yes: EARLY, no: NOT_EARLY }),
+    ("uefi", Switch { yes: UNIFIED, no: NOT_UNIFIED }),
+    ("hostonly_cmdline", Switch { yes: OPTIONS_KEPT, no: NO_OPTIONS_KEPT }),
+    ("ro_mnt", Switch { yes: READ_ONLY, no: READ_WRITE }),
+    ("uefi_splash_image", Uki("splash")),
+    ("uefi_secureboot_key", Uki("secureboot_private_key")),
+    ("uefi_secureboot_cert", Uki("secureboot_certificate")),
+    ("uefi_secureboot_engine", Fixed(ByHand, TOKEN)),
+    ("sbat", Fixed(ByHand, SBAT)),
+    ("uefi_stub", Fixed(NotNeeded, STUB)),
+    ("kernel_image machine_id ukify", Fixed(NotNeeded, "kernel-install says it")),
+    ("initrdname", Fixed(NotNeeded, OUTPUT)),
+    ("use_fstab add_fstab", Fixed(ByHand, FSTAB)),
+    ("acpi_override acpi_table_dir", Fixed(ByHand, ACPI)),
+    ("fw_dir", Fixed(ByHand, FIRMWARE)),
+    ("drivers_dir", Fixed(ByHand, OTHER_MODULES)),
+    ("sshkey", Fixed(ByHand, NO_SSH)),
+    ("nbd add_dlopen_features", Fixed(ByHand, DEFINITION)),
+    ("omit_drivers", Fixed(NotNeeded, BLACKLIST)),
+    ("remove_items omit_dlopen_features", Fixed(NotNeeded, REACHED)),
+    ("libdirs", Fixed(NotNeeded, "libraries are in the base")),
+    ("add_device persistent_policy hostonly_mode hostonly_default_device", Fixed(NotNeeded, DEVICES)),
+    ("hostonly_nics", Fixed(NotNeeded, texts::NETWORK)),
+    ("fscks nofscks", Fixed(NotNeeded, FSCK)),
+    ("dracut_rescue_image", Fixed(NotNeeded, RESCUE)),
+    ("compress compress_options compress_level_* squash_compress", Fixed(NotNeeded, texts::COMPRESSION)),
+    ("i18n_*", Fixed(NotNeeded, texts::CONSOLE)),
+    ("do_strip aggressive_strip do_hardlink do_prelink prefix", Fixed(NotNeeded, OF_FILES)),
+    ("enhanced_cpio kernel_only no_kernel", Fixed(NotNeeded, OF_FILES)),
+    ("reproducible", Fixed(AsBefore, SAME)),
+    ("stdloglvl sysloglvl fileloglvl logfile show_modules loginstall tmpdir", Fixed(NotNeeded, NO_OUTPUT)),
+    ("parallel noimageifnotneeded nofscks_check", Fixed(NotNeeded, NO_OUTPUT)),
+    ("systemdutildir systemdsystemunitdir systemdsystemconfdir udevdir", Fixed(NotNeeded, DIRECTORIES)),
+];
 
 /// What a setting means, if it is known.
 pub fn meaning(name: &str) -> Option<Meaning> {
-    use Outcome::{AsBefore, ByHand, NotNeeded};
-    Some(match name {
-        "add_drivers" | "filesystems" => Meaning::Drivers(""),
-        "force_drivers" => Meaning::Drivers(
-            "; to load them before udev asks for them, say rd.modules_load=NAME on the kernel's command line",
-        ),
-        "drivers" => Meaning::Drivers("; beside those that the machine needs, which dracut would have left out"),
-        "install_items" => Meaning::Items { optional: false },
-        "install_optional_items" => Meaning::Items { optional: true },
-        "add_dracutmodules" | "force_add_dracutmodules" | "dracutmodules" => Meaning::AddModules,
-        "omit_dracutmodules" => Meaning::OmitModules,
-        "kernel_cmdline" => Meaning::CommandLine,
-        "hostonly" => Meaning::HostOnly,
-        "lvmconf" => Meaning::Switch {
-            yes: (AsBefore, "LVM's configuration goes in where the initrd has to find a volume of LVM"),
-            no: (
-                NotNeeded,
-                "LVM's configuration goes in only where the initrd has to find a volume of LVM, which it may decide on",
-            ),
-        },
-        "uefi_splash_image" => Meaning::Uki("splash"),
-        "uefi_secureboot_key" => Meaning::Uki("secureboot_private_key"),
-        "uefi_secureboot_cert" => Meaning::Uki("secureboot_certificate"),
-        "early_microcode" => Meaning::Switch {
-            yes: (AsBefore, "the updates of this machine's processors are in front of the initrd"),
-            no: (NotNeeded, "updates in /usr/lib/firmware go in where there are some, as the kernel wants them"),
-        },
-        "uefi" => Meaning::Switch {
-            yes: (
-                ByHand,
-                "say layout=uki and uki_generator=ocinitrd in install.conf(5), and the options in /etc/kernel/cmdline",
-            ),
-            no: (AsBefore, "a unified kernel image is made only where install.conf(5) says layout=uki"),
-        },
-        "mdadmconf" => Meaning::Switch {
-            yes: (AsBefore, "/etc/mdadm.conf goes in where it is there"),
-            no: (
-                NotNeeded,
-                "/etc/mdadm.conf goes in where it is there; without it udev assembles what belongs together",
-            ),
-        },
-        "hostonly_cmdline" => Meaning::Switch {
-            yes: (
-                NotNeeded,
-                "no options are kept in the initrd: those that count are on the kernel's command line, below",
-            ),
-            no: (AsBefore, "no options are kept in the initrd"),
-        },
-        "ro_mnt" => Meaning::Switch {
-            yes: (ByHand, "say ro on the kernel's command line"),
-            no: (AsBefore, "ro or rw on the kernel's command line says it"),
-        },
-        "use_fstab" | "add_fstab" => {
-            Meaning::Fixed(ByHand, "what the initrd is to mount beside / and /usr has x-initrd.mount in /etc/fstab")
-        }
-        "acpi_override" | "acpi_table_dir" => {
-            Meaning::Fixed(ByHand, "tables of ACPI are not put in front of the initrd")
-        }
-        "uefi_secureboot_engine" => {
-            Meaning::Fixed(ByHand, "a key in a token is secureboot_private_key = \"pkcs11:...\" in [uki]")
-        }
-        "sbat" => Meaning::Fixed(ByHand, "say sbat in [uki] of /etc/ocinitrd/*.toml"),
-        "fw_dir" => {
-            Meaning::Fixed(ByHand, "firmware comes from /usr/lib/firmware alone: files takes others to their place")
-        }
-        "drivers_dir" => Meaning::Fixed(ByHand, "modules come from /usr/lib/modules/KVER alone"),
-        "sshkey" => Meaning::Fixed(ByHand, "there is no SSH in the initrd"),
-        "nbd" | "add_dlopen_features" => {
-            Meaning::Fixed(ByHand, "the base has what it was built with: see its definition")
-        }
-        "omit_drivers" => Meaning::Fixed(
-            NotNeeded,
-            "modules go in where they are loaded or needed; module_blacklist=NAME on the kernel's command line keeps one from being loaded",
-        ),
-        "remove_items" | "omit_dlopen_features" => {
-            Meaning::Fixed(NotNeeded, "the base has what something in it reaches")
-        }
-        "libdirs" => Meaning::Fixed(NotNeeded, "libraries are in the base"),
-        "add_device" | "persistent_policy" | "hostonly_mode" | "hostonly_default_device" => Meaning::Fixed(
-            NotNeeded,
-            "what / and /usr lie on, swap and the lines of /etc/crypttab with x-initrd.attach decide",
-        ),
-        "hostonly_nics" => Meaning::Fixed(NotNeeded, OF_NETWORK),
-        "fscks" | "nofscks" => Meaning::Fixed(
-            NotNeeded,
-            "the base has the programs for its file systems; fsck.mode=skip turns the check off",
-        ),
-        "uefi_stub" => Meaning::Fixed(NotNeeded, "the stub comes with the base"),
-        "kernel_image" | "machine_id" | "ukify" => Meaning::Fixed(NotNeeded, "kernel-install says it"),
-        "initrdname" => Meaning::Fixed(NotNeeded, "kernel-install says where it is put"),
-        "dracut_rescue_image" => Meaning::Fixed(NotNeeded, "dracut makes its rescue image as before"),
-        "compress" | "compress_options" | "squash_compress" => Meaning::Fixed(NotNeeded, OF_COMPRESSION),
-        name if name.starts_with("compress_level_") => Meaning::Fixed(NotNeeded, OF_COMPRESSION),
-        name if name.starts_with("i18n_") => Meaning::Fixed(NotNeeded, OF_CONSOLE),
-        "do_strip" | "aggressive_strip" | "do_hardlink" | "do_prelink" | "prefix" | "enhanced_cpio" | "kernel_only"
-        | "no_kernel" => Meaning::Fixed(NotNeeded, OF_FILES),
-        "reproducible" => Meaning::Fixed(AsBefore, "the same inputs make the same initrd"),
-        "stdloglvl" | "sysloglvl" | "fileloglvl" | "logfile" | "show_modules" | "loginstall" | "tmpdir"
-        | "parallel" | "noimageifnotneeded" | "nofscks_check" => Meaning::Fixed(NotNeeded, NO_OUTPUT),
-        "systemdutildir" | "systemdsystemunitdir" | "systemdsystemconfdir" | "udevdir" => {
-            Meaning::Fixed(NotNeeded, "directories are those of the base")
-        }
-        _ => return None,
-    })
+    table::find(SETTINGS, name)
 }
+
+const SYSTEMD: &str = "the initrd is systemd's";
+const OF_SYSTEMD: &str = "the base has of systemd what an initrd starts";
+const NOT_ON_THE_WAY: &str = "nothing on the way to a root needs it here";
+const KEYS: &str =
+    "keys and policies that are loaded in the initrd are not supported: leave such a machine with dracut";
+const PASSPHRASE: &str =
+    "that way to a passphrase is not supported: keys are passphrases, files, TPM2, FIDO2 or PKCS#11";
+const CLEVIS: &str =
+    "clevis is not supported: systemd-cryptenroll --tpm2-device=auto puts a key into the TPM that the base opens";
+const ROOT: &str = "no base has it: leave a machine whose root needs it with dracut";
+const PACKAGE: &str = "no base has it: its package has to be added to the image's definition";
+const IMAGE: &str = "a system that is deployed as an image has its own way to its root, which no base has";
+const VIRTIOFS: &str = "modules of virtiofs go in where the root is on it";
+const VIRTFS: &str = "modules of 9p go in where the root is on it";
+
+/// What modules mean.
+const MODULES: &[(&str, Module)] = &[
+    ("base rootfs-block udev-rules kernel-modules kernel-modules-extra fs-lib", Part(texts::IN_EVERY_BASE)),
+    ("shutdown usrmount terminfo fstab-sys initqueue drm simpledrm hwdb securityfs", Part(texts::IN_EVERY_BASE)),
+    ("crypt-lib dm uefi-lib systemd-udevd systemd-journald systemd-modules-load", Part(texts::IN_EVERY_BASE)),
+    ("systemd-sysctl systemd-tmpfiles systemd-ask-password systemd-sysusers", Part(texts::IN_EVERY_BASE)),
+    ("systemd systemd-initrd dracut-systemd", Part(SYSTEMD)),
+    ("virtiofs", Part(VIRTIOFS)),
+    ("virtfs", Part(VIRTFS)),
+    ("crypt systemd-cryptsetup", Need("luks")),
+    ("lvm lvmmerge lvmthinpool-monitor", Need("lvm")),
+    ("mdraid", Need("md-raid1")),
+    ("btrfs", Need("btrfs")),
+    ("dmraid", Need("dmraid")),
+    ("multipath", Need("multipath")),
+    ("nfs", Need("nfs")),
+    ("cifs", Need("cifs")),
+    ("iscsi", Need("iscsi")),
+    ("tpm2-tss", Need("tpm2")),
+    ("fido2", Need("fido2")),
+    ("pkcs11 pcsc", Need("pkcs11")),
+    ("bcache", Need("bcache")),
+    ("resume systemd-hibernate-resume", Need("hibernation")),
+    ("systemd-veritysetup", Need("dm-verity")),
+    ("systemd-integritysetup", Need("dm-integrity")),
+    ("systemd-sysext", Need("sysext")),
+    ("network systemd-networkd systemd-network-management network-manager", Lost(texts::NETWORK)),
+    ("network-legacy ifcfg net-lib kernel-network-modules systemd-resolved connman qemu-net", Lost(texts::NETWORK)),
+    ("i18n", Lost(texts::CONSOLE)),
+    ("plymouth", Lost(texts::PLYMOUTH)),
+    ("systemd-repart systemd-coredump systemd-pcrphase systemd-pcrextend systemd-creds", Needless(OF_SYSTEMD)),
+    ("systemd-pstore systemd-hostnamed systemd-timesyncd systemd-timedated systemd-portabled", Needless(OF_SYSTEMD)),
+    ("systemd-ldconfig systemd-battery-check systemd-bsod systemd-ac-power", Needless(OF_SYSTEMD)),
+    ("systemd-emergency systemd-rfkill", Needless(OF_SYSTEMD)),
+    ("bash dash mksh busybox shell-interpreter debug rescue memstrack squash squash-lib", Needless(NOT_ON_THE_WAY)),
+    ("squash-squashfs squash-erofs dbus dbus-broker dbus-daemon rngd watchdog", Needless(NOT_ON_THE_WAY)),
+    ("watchdog-modules biosdevname caps syslog warpclock qemu img-lib url-lib modsign", Needless(NOT_ON_THE_WAY)),
+    ("numlock pollcdrom bootchart stratis-lib kernel-modules-export nss-softokn", Needless(NOT_ON_THE_WAY)),
+    ("nvdimm pcmcia ppcmac", Needless(NOT_ON_THE_WAY)),
+    ("fips fips-crypto-policies", Lost(texts::FIPS)),
+    ("integrity ima masterkey ecryptfs selinux", Lost(KEYS)),
+    ("crypt-gpg crypt-loop bluetooth crypt-ssh sshd ssh-client dropbear", Lost(PASSPHRASE)),
+    ("clevis clevis-*", Lost(CLEVIS)),
+    ("nbd fcoe fcoe-uefi nvmf lunmask dasd dasd_mod zfcp znet zipl cms dcssblk cio_ignore", Lost(ROOT)),
+    ("zfs stratis bcachefs", Lost(PACKAGE)),
+    ("dmsquash-live dmsquash-live-ntfs dmsquash-live-autooverlay livenet overlayfs", Lost(texts::LIVE)),
+    ("overlay-root overlayfs-crypt convertfs memdisk systemd-import", Lost(texts::LIVE)),
+    ("ostree bootc ignition coreos-installer composefs 37composefs cloud-init", Lost(IMAGE)),
+];
 
 /// What a module means, if it is known.
 pub fn module(name: &str) -> Option<Module> {
-    const BASE: &str = "part of every base";
-    const CONSOLE: &str = "it takes a base that was built with --profile vconsole, and /etc/vconsole.conf";
-    const LIVE: &str = "starting from a live image is not supported";
-    Some(match name {
-        "base"
-        | "rootfs-block"
-        | "udev-rules"
-        | "kernel-modules"
-        | "kernel-modules-extra"
-        | "fs-lib"
-        | "shutdown"
-        | "usrmount"
-        | "terminfo"
-        | "fstab-sys"
-        | "initqueue"
-        | "drm"
-        | "simpledrm"
-        | "hwdb"
-        | "securityfs"
-        | "crypt-lib"
-        | "dm"
-        | "uefi-lib" => Module::Part(BASE),
-        "systemd" | "systemd-initrd" | "dracut-systemd" => Module::Part("the initrd is systemd's"),
-        "systemd-udevd"
-        | "systemd-journald"
-        | "systemd-modules-load"
-        | "systemd-sysctl"
-        | "systemd-tmpfiles"
-        | "systemd-ask-password"
-        | "systemd-sysusers" => Module::Part(BASE),
-        "crypt" | "systemd-cryptsetup" => Module::Need("luks"),
-        "lvm" | "lvmmerge" | "lvmthinpool-monitor" => Module::Need("lvm"),
-        "mdraid" => Module::Need("md-raid1"),
-        "btrfs" => Module::Need("btrfs"),
-        "dmraid" => Module::Need("dmraid"),
-        "multipath" => Module::Need("multipath"),
-        "nfs" => Module::Need("nfs"),
-        "cifs" => Module::Need("cifs"),
-        "iscsi" => Module::Need("iscsi"),
-        "tpm2-tss" => Module::Need("tpm2"),
-        "fido2" => Module::Need("fido2"),
-        "pkcs11" | "pcsc" => Module::Need("pkcs11"),
-        "bcache" => Module::Need("bcache"),
-        "resume" | "systemd-hibernate-resume" => Module::Need("hibernation"),
-        "systemd-veritysetup" => Module::Need("dm-verity"),
-        "systemd-integritysetup" => Module::Need("dm-integrity"),
-        "systemd-sysext" => Module::Need("sysext"),
-        "virtiofs" => Module::Part("modules of virtiofs go in where the root is on it"),
-        "virtfs" => Module::Part("modules of 9p go in where the root is on it"),
-        "network"
-        | "systemd-networkd"
-        | "systemd-network-management"
-        | "network-manager"
-        | "network-legacy"
-        | "ifcfg"
-        | "net-lib"
-        | "kernel-network-modules"
-        | "systemd-resolved"
-        | "connman"
-        | "qemu-net" => Module::ByHand(
-            "it takes a base that was built with --profile network, whose network is systemd-networkd's; ip= says the addresses",
-        ),
-        "i18n" => Module::ByHand(CONSOLE),
-        "plymouth" => Module::ByHand(
-            "it takes a base that was built with --profile plymouth; without it passphrases are asked for on the console",
-        ),
-        "systemd-repart"
-        | "systemd-coredump"
-        | "systemd-pcrphase"
-        | "systemd-pcrextend"
-        | "systemd-creds"
-        | "systemd-pstore"
-        | "systemd-hostnamed"
-        | "systemd-timesyncd"
-        | "systemd-timedated"
-        | "systemd-portabled"
-        | "systemd-ldconfig"
-        | "systemd-battery-check"
-        | "systemd-bsod"
-        | "systemd-ac-power"
-        | "systemd-emergency"
-        | "systemd-rfkill" => Module::Needless("the base has of systemd what an initrd starts"),
-        "bash"
-        | "dash"
-        | "mksh"
-        | "busybox"
-        | "shell-interpreter"
-        | "debug"
-        | "rescue"
-        | "memstrack"
-        | "squash"
-        | "squash-lib"
-        | "squash-squashfs"
-        | "squash-erofs"
-        | "dbus"
-        | "dbus-broker"
-        | "dbus-daemon"
-        | "rngd"
-        | "watchdog"
-        | "watchdog-modules"
-        | "biosdevname"
-        | "caps"
-        | "syslog"
-        | "warpclock"
-        | "qemu"
-        | "img-lib"
-        | "url-lib"
-        | "modsign"
-        | "numlock"
-        | "pollcdrom"
-        | "bootchart"
-        | "stratis-lib"
-        | "kernel-modules-export"
-        | "nss-softokn"
-        | "nvdimm"
-        | "pcmcia"
-        | "ppcmac" => Module::Needless("nothing on the way to a root needs it here"),
-        "fips" | "fips-crypto-policies" => {
-            Module::ByHand("the check of a kernel in FIPS mode is not in the base: leave such a machine with dracut")
-        }
-        "integrity" | "ima" | "masterkey" | "ecryptfs" | "selinux" => Module::ByHand(
-            "keys and policies that are loaded in the initrd are not supported: leave such a machine with dracut",
-        ),
-        "crypt-gpg" | "crypt-loop" | "bluetooth" | "crypt-ssh" | "sshd" | "ssh-client" | "dropbear" => Module::ByHand(
-            "that way to a passphrase is not supported: keys are passphrases, files, TPM2, FIDO2 or PKCS#11",
-        ),
-        "clevis" | "clevis-pin-tang" | "clevis-pin-tpm2" | "clevis-pin-sss" | "clevis-pin-null" => Module::ByHand(
-            "clevis is not supported: systemd-cryptenroll --tpm2-device=auto puts a key into the TPM that the base opens",
-        ),
-        "nbd" | "fcoe" | "fcoe-uefi" | "nvmf" | "lunmask" | "dasd" | "dasd_mod" | "zfcp" | "znet" | "zipl" | "cms"
-        | "dcssblk" | "cio_ignore" => Module::ByHand("no base has it: leave a machine whose root needs it with dracut"),
-        "zfs" | "stratis" | "bcachefs" => {
-            Module::ByHand("no base has it: its package has to be added to the image's definition")
-        }
-        "dmsquash-live"
-        | "dmsquash-live-ntfs"
-        | "dmsquash-live-autooverlay"
-        | "livenet"
-        | "overlayfs"
-        | "overlay-root"
-        | "overlayfs-crypt"
-        | "convertfs"
-        | "memdisk"
-        | "systemd-import" => Module::ByHand(LIVE),
-        "ostree" | "bootc" | "ignition" | "coreos-installer" | "composefs" | "37composefs" | "cloud-init" => {
-            Module::ByHand("a system that is deployed as an image has its own way to its root, which no base has")
-        }
-        _ => return None,
-    })
+    table::find(MODULES, name)
 }
 
 #[cfg(test)]

@@ -127,6 +127,8 @@ pub struct Carried {
     pub modules: BTreeSet<String>,
     /// Files and directories of the machine.
     pub files: BTreeSet<String>,
+    /// The same, which need not be there.
+    pub optional_files: BTreeSet<String>,
     /// Whether the modules are for any machine.
     pub is_generic: bool,
     /// The picture of unified kernel images.
@@ -144,7 +146,9 @@ impl Carried {
         if self.is_generic {
             text.push_str("scope = \"generic\"\n");
         }
-        for (key, values) in [("modules", &self.modules), ("files", &self.files)] {
+        for (key, values) in
+            [("modules", &self.modules), ("files", &self.files), ("optional_files", &self.optional_files)]
+        {
             if !values.is_empty() {
                 let _ = writeln!(text, "{key} = [{}]", listed(values));
             }
@@ -184,6 +188,7 @@ mod tests {
         let carried = Carried {
             modules: ["nvme".to_owned(), "a\"b\\".to_owned()].into(),
             files: ["/etc/my file".to_owned()].into(),
+            optional_files: ["/etc/other".to_owned()].into(),
             is_generic: true,
             splash: Some("/etc/a.bmp".to_owned()),
             ..Carried::default()
@@ -193,6 +198,7 @@ mod tests {
         let read = Configuration::read(root.path()).unwrap();
         assert_eq!(read.modules, ["a\"b\\", "nvme"]);
         assert_eq!(read.files, [std::path::PathBuf::from("/etc/my file")]);
+        assert_eq!(read.optional_files, [std::path::PathBuf::from("/etc/other")]);
         assert_eq!(read.scope, crate::host::Scope::Generic);
         assert_eq!(Carried::default().toml(), None);
     }

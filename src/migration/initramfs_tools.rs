@@ -1,15 +1,25 @@
 //! The configuration of Debian's initramfs-tools: its files in, what becomes of each setting out; `initramfs.conf(5)`.
+//!
+//! mkinitramfs reads `/etc/initramfs-tools/initramfs.conf`, then what packages have in `/usr/share/initramfs-tools/conf.d`, then
+//! `/etc/initramfs-tools/conf.d`, each in the order of the names, and last `conf-hooks.d` of packages.
+
+use std::collections::BTreeSet;
 
 use anyhow::Result;
 
 use super::finding::{Carried, Finding, Outcome, Place};
-use super::shell::{self, Kind, Value};
+use super::settings::{File, Setting, Settings};
+use super::shell::Value;
 use super::source::Source;
+use super::{table, texts};
 
 const DIRECTORY: &str = "/etc/initramfs-tools";
+/// What packages say. A file of its name in the administrator's directory takes its place.
+const DISTRIBUTION: &str = "/usr/share/initramfs-tools";
+const CRYPTSETUP: &str = "/etc/cryptsetup-initramfs/conf-hook";
 
 /// What the package's own configuration says; that is nobody's wish.
-const DEFAULTS: [(&str, &str); 12] = [
+const DEFAULTS: [(&str, &str); 13] = [
     ("MODULES", "most"),
     ("BUSYBOX", "auto"),
     ("KEYMAP", "n"),
@@ -22,6 +32,7 @@ const DEFAULTS: [(&str, &str); 12] = [
     ("FSTYPE", "auto"),
     ("BOOT", "local"),
     ("update_initramfs", "yes"),
+    ("backup_initramfs", "no"),
 ];
 
 /// Whether initramfs-tools is installed.
@@ -35,15 +46,14 @@ pub fn is_there(source: &Source<'_>) -> bool {
 /// Fails on a file that cannot be read.
 pub fn findings(source: &Source<'_>, carried: &mut Carried) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    let main = ["initramfs.conf", "update-initramfs.conf"].map(|name| format!("{DIRECTORY}/{name}"));
-    let drop_ins =
-        source.names(&format!("{DIRECTORY}/conf.d"))?.into_iter().map(|name| format!("{DIRECTORY}/conf.d/{name}"));
-    for path in main.into_iter().chain(drop_ins) {
-        settings(source, &path, carried, &mut findings)?;
-    }
+    // update-initramfs and the hook of cryptsetup read these by themselves, and nothing of mkinitramfs'.
+    let update = vec![File::own(format!("{DIRECTORY}/update-initramfs.conf"))];
+    let cryptsetup = vec![File::own(CRYPTSETUP)];
+    findings.extend(of_files(source, &files(source)?, carried)?);
+    findings.extend(of_files(source, &update, carried)?);
     modules(source, carried, &mut findings)?;
     scripts(source, &mut findings)?;
-    settings(source, "/etc/cryptsetup-initramfs/conf-hook", carried, &mut findings)?;
+    findings.extend(of_files(source, &cryptsetup, carried)?);
     if source.has("/etc/dropbear/initramfs") || source.has("/etc/dropbear-initramfs") {
         let text = "there is no SSH in the initrd: keys are passphrases, files, TPM2, FIDO2 or PKCS#11";
         findings.push(Finding::new(&Place::file("/etc/dropbear/initramfs"), "dropbear", Outcome::ByHand, text));
@@ -51,67 +61,85 @@ pub fn findings(source: &Source<'_>, carried: &mut Carried) -> Result<Vec<Findin
     Ok(findings)
 }
 
-fn settings(source: &Source<'_>, path: &str, carried: &mut Carried, findings: &mut Vec<Finding>) -> Result<()> {
-    for statement in shell::statements(&source.text(path)?.unwrap_or_default()) {
-        let place = Place::line(path, statement.line);
-        findings.push(match statement.kind {
-            Kind::Assignment { name, value: Value::Text(value), .. } => of_setting(&place, &name, &value, carried),
-            Kind::Assignment { name, .. } => {
-                Finding::new(&place, name, Outcome::NotRead, "only a shell can tell the value")
-            }
-            Kind::Other(reason) => Finding::new(&place, statement.text, Outcome::NotRead, reason),
-        });
-    }
-    Ok(())
+/// The files that mkinitramfs reads, in its order.
+fn files(source: &Source<'_>) -> Result<Vec<File>> {
+    let own = format!("{DIRECTORY}/conf.d");
+    let hidden: BTreeSet<String> =
+        source.names(&own)?.into_iter().filter(|name| source.has_entry(&format!("{own}/{name}"))).collect();
+    let is_read = |name: &str| is_read(name) && !hidden.contains(name);
+    let of_packages = source.drop_ins(&[&format!("{DISTRIBUTION}/conf.d")], is_read)?;
+    let of_hooks = source.drop_ins(&[&format!("{DISTRIBUTION}/conf-hooks.d")], |name| !name.starts_with('.'))?;
+    let of_distribution = |path| File { path, by_distribution: true };
+    let mut files = vec![File::own(format!("{DIRECTORY}/initramfs.conf"))];
+    files.extend(of_packages.into_iter().map(of_distribution));
+    files.extend(source.drop_ins(&[&own], self::is_read)?.into_iter().map(File::own));
+    files.extend(of_hooks.into_iter().map(of_distribution));
+    Ok(files)
 }
 
-fn of_setting(place: &Place, name: &str, value: &str, carried: &mut Carried) -> Finding {
-    use Outcome::{AsBefore, ByHand, CarriedOver, NotNeeded};
-    let finding = |outcome, text: &str| Finding::new(place, format!("{name}={value}"), outcome, text);
-    if DEFAULTS.contains(&(name, value)) {
-        let mut finding = finding(NotNeeded, "");
-        finding.is_distribution_s();
-        return finding;
-    }
-    match name {
-        "MODULES" if value == "dep" => finding(AsBefore, "modules are for this machine unless scope says otherwise"),
-        "MODULES" if value == "list" => {
-            finding(CarriedOver, "those of /etc/initramfs-tools/modules, beside those that the machine needs")
-        }
-        "MODULES" => {
+/// Whether mkinitramfs reads a file of this name.
+fn is_read(name: &str) -> bool {
+    let is_usual = |character: char| character.is_alphanumeric() || "._-".contains(character);
+    name.starts_with(char::is_alphanumeric) && name.chars().all(is_usual) && !name.contains(".dpkg-")
+}
+
+/// What becomes of the settings that are read together.
+fn of_files(source: &Source<'_>, files: &[File], carried: &mut Carried) -> Result<Vec<Finding>> {
+    let is_default = |setting: &Setting| {
+        let text = setting.value.text();
+        DEFAULTS.iter().any(|(name, value)| setting.name == *name && text.as_deref() == Some(value))
+    };
+    let settings = Settings::read(source, files)?.with_defaults(is_default);
+    settings.findings(carried, |setting, carried| Ok(vec![of_setting(setting, carried)]))
+}
+
+use Outcome::{AsBefore, ByHand, CarriedOver, NotNeeded};
+
+const KEYMAP: &str = "it takes a base that was built with --profile vconsole, and KEYMAP= in /etc/vconsole.conf";
+const CARD: &str = "ip= on the kernel's command line says which card, in a base with the profile network";
+const KEYS: &str = "lines of /etc/crypttab with x-initrd.attach bring the keys that they name";
+const UMASK: &str = "what is made is readable by root alone until a boot loader's partition says otherwise";
+const TYPE: &str = "say rootfstype= on the kernel's command line";
+const OUTPUT: &str = "it is about what initramfs-tools makes";
+const LISTED: &str = "those of /etc/initramfs-tools/modules, beside those that the machine needs";
+const NO_RESUME: &str = "say noresume on the kernel's command line";
+const FIRMWARE: &str = "systemd tells the firmware where it hibernates to";
+const RESUME: &str = "say resume= on the kernel's command line; without it systemd takes what it told the firmware";
+
+/// What settings mean whatever they say.
+const SETTINGS: &[(&str, (Outcome, &str))] = &[
+    ("KEYMAP", (ByHand, KEYMAP)),
+    ("BOOT NFSROOT", (ByHand, texts::NFS_ROOT)),
+    ("DEVICE", (ByHand, CARD)),
+    ("KEYFILE_PATTERN", (ByHand, KEYS)),
+    ("CRYPTSETUP", (AsBefore, "the base has cryptsetup")),
+    ("UMASK", (NotNeeded, UMASK)),
+    ("FSTYPE", (ByHand, TYPE)),
+    ("BUSYBOX COMPRESS COMPRESSLEVEL RUNSIZE DPKG_ARCH FRAMEBUFFER ASKPASS PLYMOUTH", (NotNeeded, OUTPUT)),
+    ("update_initramfs backup_initramfs", (NotNeeded, OUTPUT)),
+];
+
+fn of_setting(setting: &Setting, carried: &mut Carried) -> Finding {
+    let value = match &setting.value {
+        Value::Unknown(reason) => return setting.finding(Outcome::NotRead, *reason),
+        value => value.text().unwrap_or_default(),
+    };
+    let (outcome, text) = match (setting.name.as_str(), value.as_str()) {
+        ("MODULES", "dep") => (AsBefore, texts::SCOPE_HOST),
+        ("MODULES", "list") => (CarriedOver, LISTED),
+        ("MODULES", _) => {
             carried.is_generic = true;
-            finding(CarriedOver, "scope = \"generic\": modules for any machine, as the base was built for")
+            (CarriedOver, texts::SCOPE_GENERIC)
         }
-        "KEYMAP" => {
-            finding(ByHand, "it takes a base that was built with --profile vconsole, and KEYMAP= in /etc/vconsole.conf")
+        ("RESUME", "none" | "") => (ByHand, NO_RESUME),
+        ("RESUME", "auto") => (AsBefore, FIRMWARE),
+        ("RESUME", _) => (ByHand, RESUME),
+        (name, _) => {
+            let unknown = (ByHand, "no setting that is known here: see initramfs.conf(5)");
+            table::find(SETTINGS, name).unwrap_or(unknown)
         }
-        "RESUME" if ["none", ""].contains(&value) => finding(ByHand, "say noresume on the kernel's command line"),
-        "RESUME" if value == "auto" => finding(AsBefore, "systemd tells the firmware where it hibernates to"),
-        "RESUME" => finding(
-            ByHand,
-            "say resume= on the kernel's command line; without it systemd takes what it told the firmware",
-        ),
-        "BOOT" | "NFSROOT" => finding(
-            ByHand,
-            "say root=SERVER:PATH rootfstype=nfs on the kernel's command line, in a base with the profile nfs",
-        ),
-        "DEVICE" => {
-            finding(ByHand, "ip= on the kernel's command line says which card, in a base with the profile network")
-        }
-        "KEYFILE_PATTERN" => {
-            finding(ByHand, "lines of /etc/crypttab with x-initrd.attach bring the keys that they name")
-        }
-        "CRYPTSETUP" => finding(AsBefore, "the base has cryptsetup"),
-        "UMASK" => {
-            finding(NotNeeded, "what is made is readable by root alone until a boot loader's partition says otherwise")
-        }
-        "FSTYPE" => finding(ByHand, "say rootfstype= on the kernel's command line"),
-        "BUSYBOX" | "COMPRESS" | "COMPRESSLEVEL" | "RUNSIZE" | "DPKG_ARCH" | "update_initramfs"
-        | "backup_initramfs" | "FRAMEBUFFER" | "ASKPASS" | "PLYMOUTH" => {
-            finding(NotNeeded, "it is about what initramfs-tools makes")
-        }
-        _ => finding(ByHand, "no setting that is known here: see initramfs.conf(5)"),
-    }
+    };
+    setting.finding(outcome, text)
 }
 
 /// Modules that are loaded first, a line each, with options behind.
@@ -178,19 +206,54 @@ mod tests {
         assert_eq!(
             ours.into_iter().map(told).collect::<Vec<_>>(),
             [
-                "/etc/initramfs-tools/initramfs.conf:6 COMPRESS=xz: not needed",
-                "/etc/initramfs-tools/initramfs.conf:8 UMASK=0077: not needed",
-                "/etc/initramfs-tools/conf.d/driver-policy:1 MODULES=dep: as before",
-                "/etc/initramfs-tools/conf.d/resume:1 RESUME=UUID=1: by hand",
+                "/etc/initramfs-tools/initramfs.conf:6 COMPRESS=\"xz\": not needed",
+                "/etc/initramfs-tools/initramfs.conf:8 UMASK=\"0077\": not needed",
+                "/etc/initramfs-tools/conf.d/driver-policy:1 MODULES=\"dep\": as before",
+                "/etc/initramfs-tools/conf.d/resume:1 RESUME=\"UUID=1\": by hand",
                 "/etc/initramfs-tools/modules:3 nvme: carried over",
                 "/etc/initramfs-tools/modules:4 vfio-pci ids=1:2: carried over",
                 "/etc/initramfs-tools/modules:4 vfio-pci ids=1:2: by hand",
                 "/etc/initramfs-tools/hooks/mine mine: by hand",
                 "/etc/initramfs-tools/scripts/local-top/mine mine: by hand",
-                "/etc/cryptsetup-initramfs/conf-hook:1 KEYFILE_PATTERN=/etc/keys/*.key: by hand",
+                "/etc/cryptsetup-initramfs/conf-hook:1 KEYFILE_PATTERN=\"/etc/keys/*.key\": by hand",
             ]
         );
         assert_eq!(carried.modules, ["nvme", "vfio-pci"].map(str::to_owned).into());
         assert!(!carried.is_generic);
+    }
+
+    #[test]
+    fn later_files_count_and_what_mkinitramfs_does_not_read_is_passed_over() {
+        let root = Fixture::new();
+        root.write("etc/initramfs-tools/initramfs.conf", "MODULES=netboot\nRESUME=/dev/a\nUMASK=0077\nKEYMAP=y\n");
+        root.write("usr/share/initramfs-tools/conf.d/a", "MODULES=list\n")
+            .write("usr/share/initramfs-tools/conf.d/b", "BOOT=nfs\n");
+        root.write("etc/initramfs-tools/conf.d/b", "MODULES=dep\n")
+            .write("etc/initramfs-tools/conf.d/resume", "RESUME=none\n");
+        root.directory("etc/initramfs-tools/conf.d/old")
+            .write("etc/initramfs-tools/conf.d/x.dpkg-old", "MODULES=most\n");
+        root.write("etc/initramfs-tools/conf.d/.y", "MODULES=most\n").link("etc/initramfs-tools/conf.d/z", "gone");
+        root.write("usr/share/initramfs-tools/conf-hooks.d/k", "KEYMAP=n\n");
+        // Another program reads this one.
+        root.write("etc/initramfs-tools/update-initramfs.conf", "UMASK=0022\n");
+        let mut carried = Carried::default();
+        let found = findings(&Source::new(root.path()), &mut carried).unwrap();
+        assert!(!carried.is_generic, "{found:?}");
+        let told = |finding: &Finding| {
+            format!("{} {}: {}, {}", finding.place.file, finding.setting, finding.outcome, finding.text)
+        };
+        let own: Vec<String> = found.iter().filter(|found| !found.by_distribution).map(told).collect();
+        assert_eq!(
+            own,
+            [
+                "/etc/initramfs-tools/initramfs.conf MODULES=\"netboot\": not needed, /etc/initramfs-tools/conf.d/b:1 sets it anew".to_owned(),
+                "/etc/initramfs-tools/initramfs.conf RESUME=\"/dev/a\": not needed, /etc/initramfs-tools/conf.d/resume:1 sets it anew".to_owned(),
+                format!("/etc/initramfs-tools/initramfs.conf UMASK=\"0077\": not needed, {UMASK}"),
+                "/etc/initramfs-tools/initramfs.conf KEYMAP=\"y\": not needed, /usr/share/initramfs-tools/conf-hooks.d/k:1 sets it anew".to_owned(),
+                format!("/etc/initramfs-tools/conf.d/b MODULES=\"dep\": as before, {}", texts::SCOPE_HOST),
+                format!("/etc/initramfs-tools/conf.d/resume RESUME=\"none\": by hand, {NO_RESUME}"),
+                format!("/etc/initramfs-tools/update-initramfs.conf UMASK=\"0022\": not needed, {UMASK}"),
+            ]
+        );
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::finding::Place;
 use super::plan::PlannedFile;
-use super::source::Source;
+use super::source::{self, Source};
 
 const MAIN: [&str; 4] =
     [OWN, "/run/kernel/install.conf", "/usr/local/lib/kernel/install.conf", "/usr/lib/kernel/install.conf"];
@@ -61,7 +61,7 @@ impl InstallConf {
             }
         }
         if reads_drop_ins {
-            for path in source.drop_ins(&DROP_INS)? {
+            for path in source.drop_ins(&DROP_INS, source::is_configuration)? {
                 if let Some(text) = text(&path)? {
                     conf.add(&path, &text);
                 }

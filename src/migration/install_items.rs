@@ -4,8 +4,9 @@
 
 use std::io::Read;
 
-use super::finding::{Carried, Finding, Outcome, Place};
+use super::finding::{self, Carried, Finding, Outcome, Place};
 use super::source::Source;
+use super::texts::{WHERE_IT_IS, WHERE_LVM_IS};
 use crate::regular_file;
 
 /// What an ELF file begins with.
@@ -15,27 +16,37 @@ const PROGRAMS: [&str; 4] = ["/usr/bin", "/usr/sbin", "/bin", "/sbin"];
 /// Nothing of the old generator's own goes in.
 const BRING: &str = "a base that has it: add its package to the image's definition and name it in programs";
 
+/// Whether the old generator fails where a file is not there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Presence {
+    /// It does.
+    Required,
+    /// It goes on without.
+    Optional,
+}
+
+const LINES: &str = "its lines with x-initrd.attach go in, with the files that they name";
+const NVME: &str = "it goes in where disks are found by NVMe over a network";
+const FSTAB: &str = "as a whole it would be for the initrd: say x-initrd.mount in it, which is read from the root";
+const OPTIONS: &str = "no options are kept in the initrd: say them on the kernel's command line";
+
 /// Files that ours puts in by itself, or that would do harm as they are.
 const OWN: [(&str, Outcome, &str); 15] = [
-    ("/etc/crypttab", Outcome::AsBefore, "its lines with x-initrd.attach go in, with their keys"),
-    ("/etc/vconsole.conf", Outcome::AsBefore, "it goes in where it is there"),
-    ("/etc/mdadm.conf", Outcome::AsBefore, "it goes in where it is there"),
-    ("/etc/mdadm/mdadm.conf", Outcome::AsBefore, "it goes in where it is there"),
-    ("/etc/multipath.conf", Outcome::AsBefore, "it goes in where it is there"),
-    ("/etc/integritytab", Outcome::AsBefore, "its lines with x-initrd.attach go in, with their keys"),
-    ("/etc/veritytab", Outcome::AsBefore, "its lines with x-initrd.attach go in"),
-    ("/etc/lvm/lvm.conf", Outcome::AsBefore, "it goes in where the initrd has to find a volume of LVM"),
-    ("/etc/lvm/lvmlocal.conf", Outcome::AsBefore, "it goes in where the initrd has to find a volume of LVM"),
+    ("/etc/crypttab", Outcome::AsBefore, LINES),
+    ("/etc/integritytab", Outcome::AsBefore, LINES),
+    ("/etc/veritytab", Outcome::AsBefore, LINES),
+    ("/etc/vconsole.conf", Outcome::AsBefore, WHERE_IT_IS),
+    ("/etc/mdadm.conf", Outcome::AsBefore, WHERE_IT_IS),
+    ("/etc/mdadm/mdadm.conf", Outcome::AsBefore, WHERE_IT_IS),
+    ("/etc/multipath.conf", Outcome::AsBefore, WHERE_IT_IS),
+    ("/etc/lvm/lvm.conf", Outcome::AsBefore, WHERE_LVM_IS),
+    ("/etc/lvm/lvmlocal.conf", Outcome::AsBefore, WHERE_LVM_IS),
     ("/etc/hostname", Outcome::AsBefore, "it goes in where the name of an array depends on it"),
-    ("/etc/nvme/hostnqn", Outcome::AsBefore, "it goes in where disks are found by NVMe over a network"),
-    ("/etc/nvme/hostid", Outcome::AsBefore, "it goes in where disks are found by NVMe over a network"),
+    ("/etc/nvme/hostnqn", Outcome::AsBefore, NVME),
+    ("/etc/nvme/hostid", Outcome::AsBefore, NVME),
     ("/etc/iscsi/initiatorname.iscsi", Outcome::AsBefore, "it goes in where disks are found by iSCSI"),
-    (
-        "/etc/fstab",
-        Outcome::ByHand,
-        "as a whole it would be for the initrd: say x-initrd.mount in it, which is read from the root",
-    ),
-    ("/etc/cmdline.d", Outcome::ByHand, "no options are kept in the initrd: say them on the kernel's command line"),
+    ("/etc/fstab", Outcome::ByHand, FSTAB),
+    ("/etc/cmdline.d", Outcome::ByHand, OPTIONS),
 ];
 /// Where modules are.
 const MODULES: [&str; 2] = ["/usr/lib/modules/", "/lib/modules/"];
@@ -46,10 +57,10 @@ pub fn findings(
     place: &Place,
     setting: &str,
     words: &[String],
-    optional: bool,
+    presence: Presence,
     carried: &mut Carried,
 ) -> Vec<Finding> {
-    words.iter().map(|word| of_file(source, place, setting, word, optional, carried)).collect()
+    words.iter().map(|word| of_file(source, place, setting, word, presence, carried)).collect()
 }
 
 fn of_file(
@@ -57,11 +68,14 @@ fn of_file(
     place: &Place,
     setting: &str,
     word: &str,
-    optional: bool,
+    presence: Presence,
     carried: &mut Carried,
 ) -> Finding {
     let shown = format!("{setting}: {word}");
-    let missing = if optional { Outcome::NotNeeded } else { Outcome::ByHand };
+    let (missing, key, files) = match presence {
+        Presence::Required => (Outcome::ByHand, "files", &mut carried.files),
+        Presence::Optional => (Outcome::NotNeeded, "optional_files", &mut carried.optional_files),
+    };
     let finding = |outcome, text: String| Finding::new(place, shown.clone(), outcome, text);
     if let Some((_, outcome, text)) = OWN.iter().find(|(path, ..)| *path == word) {
         return finding(*outcome, (*text).to_owned());
@@ -83,11 +97,10 @@ fn of_file(
         return finding(missing, "it is not there".to_owned());
     };
     if is_elf(source, &path) {
-        let outcome = if optional { Outcome::NotNeeded } else { Outcome::ByHand };
-        return finding(outcome, format!("a program or a library, which needs others: it takes {BRING}"));
+        return finding(missing, format!("a program or a library, which needs others: it takes {BRING}"));
     }
-    carried.files.insert(path.clone());
-    finding(Outcome::CarriedOver, format!("files = [\"{path}\"]"))
+    files.insert(path.clone());
+    finding(Outcome::CarriedOver, format!("{key} = [{}]", finding::listed([&path])))
 }
 
 fn is_elf(source: &Source<'_>, path: &str) -> bool {
@@ -108,7 +121,8 @@ mod tests {
         let mut carried = Carried::default();
         let words = ["/etc/crypttab", "/etc/fstab", "/lib/modules/1/a.ko"].map(str::to_owned);
         let place = Place::file("/etc/dracut.conf");
-        let found = findings(&Source::new(root.path()), &place, "install_items", &words, false, &mut carried);
+        let found =
+            findings(&Source::new(root.path()), &place, "install_items", &words, Presence::Required, &mut carried);
         let outcomes: Vec<Outcome> = found.iter().map(|finding| finding.outcome).collect();
         assert_eq!(outcomes, [Outcome::AsBefore, Outcome::ByHand, Outcome::ByHand]);
         assert_eq!(carried, Carried::default());
@@ -124,13 +138,15 @@ mod tests {
         let words = ["/etc/a.conf", "/etc/keys", "script", "lsblk", "/usr/bin/lsblk", "/etc/gone", "/etc/*.key"]
             .map(str::to_owned);
         let place = Place::file("/etc/dracut.conf");
-        let outcomes = |optional, carried: &mut Carried| -> Vec<Outcome> {
-            let findings = findings(&source, &place, "install_items", &words, optional, carried);
+        let outcomes = |presence, carried: &mut Carried| -> Vec<Outcome> {
+            let findings = findings(&source, &place, "install_items", &words, presence, carried);
             findings.iter().map(|finding| finding.outcome).collect()
         };
         let [over, hand, needless] = [Outcome::CarriedOver, Outcome::ByHand, Outcome::NotNeeded];
-        assert_eq!(outcomes(false, &mut carried), [over, over, over, hand, hand, hand, hand]);
+        assert_eq!(outcomes(Presence::Required, &mut carried), [over, over, over, hand, hand, hand, hand]);
         assert_eq!(carried.files, ["/etc/a.conf", "/etc/keys", "/usr/bin/script"].map(str::to_owned).into());
-        assert_eq!(outcomes(true, &mut carried), [over, over, over, needless, needless, needless, hand]);
+        let mut optional = Carried::default();
+        assert_eq!(outcomes(Presence::Optional, &mut optional), [over, over, over, needless, needless, needless, hand]);
+        assert_eq!((optional.optional_files, optional.files.is_empty()), (carried.files, true));
     }
 }

@@ -1,11 +1,15 @@
 //! The configuration of Arch's mkinitcpio: its files in, what becomes of each setting out; `mkinitcpio.conf(5)`.
+//!
+//! `/etc/mkinitcpio.conf` comes first, then the files `*.conf` of `/etc/mkinitcpio.conf.d` in the order of the numbers in their names.
 
 use anyhow::Result;
 
 use super::finding::{self, Carried, Finding, Outcome, Place};
-use super::install_items;
+use super::install_items::{self, Presence};
+use super::settings::{File, Setting, Settings};
 use super::shell::{self, Kind, Value};
 use super::source::Source;
+use super::{table, texts};
 
 const MAIN: &str = "/etc/mkinitcpio.conf";
 const DROP_INS: &str = "/etc/mkinitcpio.conf.d";
@@ -21,90 +25,115 @@ pub fn is_there(source: &Source<'_>) -> bool {
 /// # Errors
 /// Fails on a file that cannot be read.
 pub fn findings(source: &Source<'_>, carried: &mut Carried) -> Result<Vec<Finding>> {
-    let mut findings = Vec::new();
-    for path in [MAIN.to_owned()].into_iter().chain(source.drop_ins(&[DROP_INS])?) {
-        for statement in shell::statements(&source.text(&path)?.unwrap_or_default()) {
-            let place = Place::line(&path, statement.line);
-            match statement.kind {
-                Kind::Assignment { name, value, .. } => {
-                    findings.extend(of_setting(source, &place, &name, &value, carried))
-                }
-                Kind::Other(reason) => findings.push(Finding::new(&place, statement.text, Outcome::NotRead, reason)),
-            }
-        }
-    }
+    // It takes hidden files too, as find(1) gives them.
+    let drop_ins = source.numbered_drop_ins(&[DROP_INS], |name| name.ends_with(".conf"))?;
+    let files: Vec<File> = [MAIN.to_owned()].into_iter().chain(drop_ins.iter().cloned()).map(File::own).collect();
+    let settings = Settings::read(source, &files)?;
+    let mut findings = settings.findings(carried, |setting, carried| Ok(of_setting(source, setting, carried)))?;
     for name in source.names(PRESETS)?.into_iter().filter(|name| name.ends_with(".preset")) {
-        let path = format!("{PRESETS}/{name}");
-        let text = source.text(&path)?.unwrap_or_default();
-        let makes_images = |statement: &shell::Statement| matches!(&statement.kind, Kind::Assignment { name, .. } if name.ends_with("_uki"));
-        if let Some(statement) = shell::statements(&text).into_iter().find(makes_images) {
-            let text =
-                "say layout=uki and uki_generator=ocinitrd in install.conf(5), and the options in /etc/kernel/cmdline";
-            findings.push(Finding::new(&Place::line(&path, statement.line), statement.text, Outcome::ByHand, text));
-        }
+        findings.extend(of_preset(source, &format!("{PRESETS}/{name}"), !drop_ins.is_empty())?);
     }
     Ok(findings)
 }
 
-fn of_setting(source: &Source<'_>, place: &Place, name: &str, value: &Value, carried: &mut Carried) -> Vec<Finding> {
-    let Some(words) = value.words() else {
-        return vec![Finding::new(place, name, Outcome::NotRead, "only a shell can tell the value")];
+/// What a preset says that is more than the names of files.
+fn of_preset(source: &Source<'_>, path: &str, has_drop_ins: bool) -> Result<Vec<Finding>> {
+    let mut findings = Vec::new();
+    let mut makes_images = false;
+    for statement in shell::statements(&source.text(path)?.unwrap_or_default()) {
+        let Kind::Assignment { name, value, .. } = &statement.kind else { continue };
+        let text = match value.text() {
+            _ if name.ends_with("_uki") && !makes_images => {
+                makes_images = true;
+                texts::UNIFIED.to_owned()
+            }
+            Some(configuration) if name.ends_with("_config") && configuration == MAIN && has_drop_ins => {
+                format!("mkinitcpio reads {MAIN} alone for it, and nothing of {DROP_INS}, which is told above")
+            }
+            Some(configuration) if name.ends_with("_config") && configuration != MAIN && !configuration.is_empty() => {
+                format!(
+                    "{configuration} is not read here: if it adds a module or a file, say so in /etc/ocinitrd/*.toml"
+                )
+            }
+            _ => continue,
+        };
+        findings.push(Finding::new(&Place::line(path, statement.line), statement.text, Outcome::ByHand, text));
+    }
+    Ok(findings)
+}
+
+fn of_setting(source: &Source<'_>, setting: &Setting, carried: &mut Carried) -> Vec<Finding> {
+    let words = match &setting.value {
+        Value::Unknown(reason) => return vec![setting.finding(Outcome::NotRead, *reason)],
+        value => value.words().unwrap_or_default(),
     };
-    let shown = format!("{name}=({})", words.join(" "));
-    match name {
+    match setting.name.as_str() {
         _ if words.is_empty() => Vec::new(),
         "MODULES" => {
+            // With a question mark behind, it need not be there; ours goes on without any.
             let modules: Vec<String> = words.iter().map(|word| word.trim_end_matches('?').to_owned()).collect();
             carried.modules.extend(modules.iter().cloned());
-            let text = format!(
-                "modules = [{}]; to load them before udev asks for them, say rd.modules_load=NAME on the kernel's command line",
-                finding::listed(&modules)
-            );
-            vec![Finding::new(place, shown, Outcome::CarriedOver, text)]
+            let text = format!("modules = [{}]{}", finding::listed(&modules), texts::LOADED_FIRST);
+            vec![setting.finding(Outcome::CarriedOver, text)]
         }
-        "FILES" | "BINARIES" => install_items::findings(source, place, name, &words, false, carried),
-        "HOOKS" => words.iter().map(|hook| of_hook(place, hook)).collect(),
+        "FILES" | "BINARIES" => {
+            install_items::findings(source, &setting.place, &setting.name, &words, Presence::Required, carried)
+        }
+        "HOOKS" => words.iter().map(|hook| of_hook(&setting.place, hook)).collect(),
         "COMPRESSION" | "COMPRESSION_OPTIONS" | "MODULES_DECOMPRESS" => {
-            let text = "the base is compressed as it was built; modules stay as the kernel's package has them, unless compression says otherwise";
-            vec![Finding::new(place, shown, Outcome::NotNeeded, text)]
+            vec![setting.finding(Outcome::NotNeeded, texts::COMPRESSION)]
         }
-        _ => vec![Finding::new(place, shown, Outcome::ByHand, "no setting that is known here: see mkinitcpio.conf(5)")],
+        _ => vec![setting.finding(Outcome::ByHand, "no setting that is known here: see mkinitcpio.conf(5)")],
     }
 }
 
+/// What a hook means.
+#[derive(Clone, Copy)]
+enum Hook {
+    /// The same whatever the base has.
+    Fixed(Outcome, &'static str),
+    /// A base may have it: the row of [`crate::needs::NEEDS`].
+    Need(&'static str),
+}
+
+use Hook::{Fixed, Need};
+use Outcome::{AsBefore, ByHand, NotNeeded};
+
+const FSCK: &str = "the base has the programs for its file systems";
+const RESUME: &str = "systemd-hibernate-resume reads resume= and what it told the firmware";
+const ENCRYPT: &str = "it reads cryptdevice=: say rd.luks.name=UUID=NAME on the kernel's command line";
+const KMS: &str = "drivers of graphics are loaded by the system; modules names one for a passphrase on a screen";
+const OUTPUT: &str = "it is about what mkinitcpio makes";
+
+const HOOKS: &[(&str, Hook)] = &[
+    ("base systemd udev block filesystems keyboard modconf usr shutdown", Fixed(AsBefore, texts::IN_EVERY_BASE)),
+    ("autodetect", Fixed(AsBefore, texts::SCOPE_HOST)),
+    ("microcode", Fixed(AsBefore, texts::MICROCODE)),
+    ("fsck", Fixed(AsBefore, FSCK)),
+    ("resume", Fixed(AsBefore, RESUME)),
+    ("sd-vconsole keymap consolefont", Fixed(ByHand, texts::CONSOLE)),
+    ("btrfs", Need("btrfs")),
+    ("sd-encrypt", Need("luks")),
+    ("encrypt", Fixed(ByHand, ENCRYPT)),
+    ("lvm2 sd-lvm2", Need("lvm")),
+    ("mdadm mdadm_udev", Need("md-raid1")),
+    ("dmraid", Need("dmraid")),
+    ("kms", Fixed(NotNeeded, KMS)),
+    ("strip sleep acpi_override", Fixed(NotNeeded, OUTPUT)),
+    ("plymouth", Fixed(ByHand, texts::PLYMOUTH)),
+    ("net sd-network", Fixed(ByHand, texts::NETWORK)),
+];
+
 fn of_hook(place: &Place, hook: &str) -> Finding {
-    use Outcome::{AsBefore, ByHand, NotNeeded};
     let shown = format!("HOOKS: {hook}");
-    let console = "/etc/vconsole.conf says it, and goes in; it takes a base that was built with --profile vconsole";
-    let (outcome, text) = match hook {
-        "base" | "systemd" | "udev" | "block" | "filesystems" | "keyboard" | "modconf" | "usr" | "shutdown" => {
-            (AsBefore, "part of every base")
+    match table::find(HOOKS, hook) {
+        Some(Fixed(outcome, text)) => Finding::new(place, shown, outcome, text),
+        Some(Need(need)) => Finding::of_base(place, shown, need),
+        None => {
+            let text = "not known here: what it installs has to be in the base or in files";
+            Finding::new(place, shown, ByHand, text)
         }
-        "autodetect" => (AsBefore, "modules are for this machine unless scope says otherwise"),
-        "microcode" => (AsBefore, "the updates of this machine's processors are in front of the initrd"),
-        "fsck" => (AsBefore, "the base has the programs for its file systems"),
-        "resume" => (AsBefore, "systemd-hibernate-resume reads resume= and what it told the firmware"),
-        "sd-vconsole" | "keymap" | "consolefont" => (ByHand, console),
-        "btrfs" => return Finding::of_base(place, shown, "btrfs"),
-        "sd-encrypt" => return Finding::of_base(place, shown, "luks"),
-        "encrypt" => (ByHand, "it reads cryptdevice=: say rd.luks.name=UUID=NAME on the kernel's command line"),
-        "lvm2" | "sd-lvm2" => return Finding::of_base(place, shown, "lvm"),
-        "mdadm" | "mdadm_udev" => return Finding::of_base(place, shown, "md-raid1"),
-        "dmraid" => return Finding::of_base(place, shown, "dmraid"),
-        "kms" => {
-            (NotNeeded, "drivers of graphics are loaded by the system; modules names one for a passphrase on a screen")
-        }
-        "strip" | "sleep" | "acpi_override" => (NotNeeded, "it is about what mkinitcpio makes"),
-        "plymouth" => (
-            ByHand,
-            "it takes a base that was built with --profile plymouth; without it passphrases are asked for on the console",
-        ),
-        "net" | "sd-network" => {
-            (ByHand, "it takes a base that was built with --profile network; ip= says the addresses")
-        }
-        _ => (ByHand, "not known here: what it installs has to be in the base or in files"),
-    };
-    Finding::new(place, shown, outcome, text)
+    }
 }
 
 #[cfg(test)]
@@ -142,11 +171,34 @@ mod tests {
                 "/etc/mkinitcpio.conf:4 HOOKS: sd-encrypt: by hand",
                 "/etc/mkinitcpio.conf:4 HOOKS: lvm2: by hand",
                 "/etc/mkinitcpio.conf:4 HOOKS: grub-btrfs-overlayfs: by hand",
-                "/etc/mkinitcpio.conf:6 COMPRESSION=(zstd): not needed",
+                "/etc/mkinitcpio.conf:6 COMPRESSION=\"zstd\": not needed",
                 "/etc/mkinitcpio.conf:7 COMPRESSION_OPTIONS=(-19): not needed",
                 "/etc/mkinitcpio.d/linux.preset:3 default_uki=\"/efi/EFI/Linux/arch.efi\": by hand",
             ]
         );
         assert_eq!(carried.modules, ["btrfs", "i2c-dev"].map(str::to_owned).into());
+    }
+
+    #[test]
+    fn later_files_count_and_directories_among_them_are_passed_over() {
+        let root = Fixture::new();
+        root.write("etc/mkinitcpio.conf", "MODULES=(a)\nHOOKS=(base encrypt)\nFILES=(/etc/a)\nBINARIES=(gone)\n");
+        root.write("etc/mkinitcpio.conf.d/10-b.conf", "MODULES+=(c)\nHOOKS=(base sd-encrypt)\nBINARIES=()\n");
+        root.write("etc/mkinitcpio.conf.d/9-a.conf", "MODULES=(b)\nHOOKS=(base lvm2)\n");
+        root.directory("etc/mkinitcpio.conf.d/old.conf").write("etc/mkinitcpio.conf.d/x.bak", "MODULES=(x)\n");
+        root.write("etc/a", "").write("etc/mkinitcpio.d/linux.preset", "ALL_config=/etc/mkinitcpio.conf\n");
+        let mut carried = Carried::default();
+        let found = findings(&Source::new(root.path()), &mut carried).unwrap();
+        assert_eq!(carried.modules, ["b", "c"].map(str::to_owned).into());
+        assert_eq!(carried.files, ["/etc/a".to_owned()].into());
+        let text = |setting: &str| found.iter().find(|found| found.setting == setting).map(|found| found.text.as_str());
+        assert_eq!(text("MODULES=(a)"), Some("/etc/mkinitcpio.conf.d/9-a.conf:1 sets it anew"));
+        assert_eq!(text("HOOKS=(base encrypt)"), Some("/etc/mkinitcpio.conf.d/10-b.conf:2 sets it anew"));
+        assert!(text("HOOKS: sd-encrypt").is_some() && text("HOOKS: encrypt").is_none(), "{found:?}");
+        assert!(text("BINARIES: gone").is_none(), "{found:?}");
+        assert!(text("ALL_config=/etc/mkinitcpio.conf").unwrap().contains("nothing of /etc/mkinitcpio.conf.d"));
+        root.write("etc/mkinitcpio.d/linux.preset", "default_config=\"/etc/other.conf\"\n");
+        let found = findings(&Source::new(root.path()), &mut carried).unwrap();
+        assert!(found.last().unwrap().text.starts_with("/etc/other.conf is not read here"), "{found:?}");
     }
 }

@@ -3,8 +3,9 @@
 //! | module | what it does |
 //! |---|---|
 //! | [`source`] | the configuration files of a machine |
-//! | [`shell`] | the assignments in a configuration that a shell reads |
-//! | [`finding`] | what becomes of a setting; what is carried over |
+//! | [`version_order`] | the order in which some generators read files |
+//! | [`shell`], [`settings`] | the assignments in a configuration that a shell reads; which of them counts |
+//! | [`finding`], [`texts`], [`table`] | what becomes of a setting, and in which words; what is carried over |
 //! | [`dracut`], [`dracut_table`], [`install_items`] | dracut's configuration, and what its words mean |
 //! | [`initramfs_tools`], [`mkinitcpio`] | that of Debian's and Arch's generators |
 //! | [`command_line`], [`crypttab`] | options of the kernel and encrypted volumes, whoever makes the initrd |
@@ -26,9 +27,13 @@ mod install_items;
 mod mkinitcpio;
 mod plan;
 mod record;
+mod settings;
 mod shell;
 mod source;
 mod survey;
+mod table;
+mod texts;
+mod version_order;
 
 pub use finding::{Finding, Outcome, Place};
 pub use plan::{CONFIGURATION_NAME, Plan, PlannedFile};

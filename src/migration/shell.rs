@@ -51,6 +51,15 @@ impl Value {
             Value::Unknown(_) => None,
         }
     }
+
+    /// All of it in a line, if it can be told.
+    pub fn text(&self) -> Option<String> {
+        match self {
+            Value::Text(text) => Some(text.clone()),
+            Value::List(words) => Some(words.join(" ")),
+            Value::Unknown(_) => None,
+        }
+    }
 }
 
 const EXPANSION: &str = "only a shell can tell the value: it has an expansion";

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use super::version_order;
 use crate::links;
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
@@ -30,6 +31,11 @@ impl<'a> Source<'a> {
     /// Whether anything is there.
     pub fn has(&self, path: &str) -> bool {
         self.path(path).exists()
+    }
+
+    /// Whether anything is there, or a link to `/dev/null` that hides one of its name.
+    pub fn has_entry(&self, path: &str) -> bool {
+        self.has(path) || links::is_nothing(self.root, Path::new(path))
     }
 
     /// The text of a file; nothing where there is none, or a link to `/dev/null` that hides one.
@@ -79,22 +85,39 @@ impl<'a> Source<'a> {
         Ok(names)
     }
 
-    /// The paths of files `*.conf` in several directories, in the order of their names; of one name the first directory counts.
+    /// The paths of files in several directories whose names are read, in the order of their bytes; of one name the first directory
+    /// counts. Directories among them are passed over, and links to what is not there.
     ///
     /// # Errors
     /// As [`Source::names`].
-    pub fn drop_ins(&self, directories: &[&str]) -> Result<Vec<String>> {
+    pub fn drop_ins(&self, directories: &[&str], is_read: impl Fn(&str) -> bool) -> Result<Vec<String>> {
         let mut found = BTreeMap::new();
         for directory in directories.iter().rev() {
-            for name in self.names(directory)?.into_iter().filter(|name| name.ends_with(".conf")) {
+            for name in self.names(directory)?.into_iter().filter(|name| is_read(name)) {
                 let path = format!("{directory}/{name}");
-                if !self.path(&path).is_dir() {
+                if self.has_entry(&path) && !self.path(&path).is_dir() {
                     found.insert(name, path);
                 }
             }
         }
         Ok(found.into_values().collect())
     }
+
+    /// The same in the order of the numbers in their names.
+    ///
+    /// # Errors
+    /// As [`Source::names`].
+    pub fn numbered_drop_ins(&self, directories: &[&str], is_read: impl Fn(&str) -> bool) -> Result<Vec<String>> {
+        let mut paths = self.drop_ins(directories, is_read)?;
+        let name = |path: &str| path.rsplit('/').next().unwrap_or_default().to_owned();
+        paths.sort_by(|one, other| version_order::compare(&name(one), &name(other)));
+        Ok(paths)
+    }
+}
+
+/// Whether most programs read a file of this name in a directory of configuration.
+pub fn is_configuration(name: &str) -> bool {
+    name.ends_with(".conf") && !name.starts_with('.')
 }
 
 #[cfg(test)]
@@ -107,8 +130,9 @@ mod tests {
         let root = Fixture::new();
         root.write("usr/lib/d/10-a.conf", "").write("usr/lib/d/20-b.conf", "").write("etc/d/20-b.conf", "");
         root.write("etc/d/notes", "").directory("etc/d/x.conf").link("etc/d/10-a.conf", "/dev/null");
+        root.write("etc/d/.y.conf", "").link("etc/d/z.conf", "gone");
         let source = Source::new(root.path());
-        let found = source.drop_ins(&["/etc/d", "/usr/lib/d", "/run/d"]).unwrap();
+        let found = source.drop_ins(&["/etc/d", "/usr/lib/d", "/run/d"], is_configuration).unwrap();
         assert_eq!(found, ["/etc/d/10-a.conf", "/etc/d/20-b.conf"]);
         assert_eq!(source.text(&found[0]).unwrap(), None);
         assert_eq!(source.text(&found[1]).unwrap().as_deref(), Some(""));

@@ -8,12 +8,12 @@ use anyhow::{Context, Result, ensure};
 
 use super::Installation;
 use crate::commands::given;
+use crate::format::command_line::{self, Reader};
+use crate::format::os_release;
 use crate::host::Configuration;
 use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::uki::{Content, KernelImage, NamedContent, Parts, Plan, Signer};
 
-/// Where a system says its name.
-const OS_RELEASE: [&str; 2] = ["etc/os-release", "usr/lib/os-release"];
 /// What a boot loader adds to the options of the kernel that runs.
 const OF_BOOT_LOADER: [&str; 2] = ["BOOT_IMAGE=", "initrd="];
 
@@ -78,7 +78,7 @@ impl Installation<'_> {
     }
 
     fn os_release(&self) -> Result<String> {
-        let paths = OS_RELEASE.map(|path| self.followed(&self.root.join(path)));
+        let paths = os_release::PATHS.map(|path| self.followed(&self.root.join(path.trim_start_matches('/'))));
         given::read(paths.iter().find(|path| path.exists()).unwrap_or(&paths[0]))
     }
 
@@ -86,12 +86,12 @@ impl Installation<'_> {
     fn command_line(&self) -> Result<String> {
         let configured = self.configured("cmdline");
         let mut words = match &configured {
-            Some(path) => words(&given::read(path)?),
-            None => words(&given::read(&self.root.join("proc/cmdline"))?)
-                .into_iter()
-                .filter(|word| !OF_BOOT_LOADER.iter().any(|key| word.starts_with(key)))
-                .collect(),
+            Some(path) => words(&command_line::of_file(&given::read(path)?)),
+            None => words(&given::read(&self.root.join("proc/cmdline"))?),
         };
+        if configured.is_none() {
+            words.retain(|word| !OF_BOOT_LOADER.iter().any(|key| word.starts_with(key)));
+        }
         if configured.is_none() {
             let place = self.configuration_places()[0].join("cmdline");
             // None are enough where the root is found by the type of its partition.
@@ -123,18 +123,7 @@ fn write_signed(
     Ok(())
 }
 
-/// The words of all lines that are no comments.
+/// The words as they are written: the kernel reads the quotes.
 fn words(text: &str) -> Vec<String> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    lines.flat_map(str::split_ascii_whitespace).map(str::to_owned).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn comments_and_ends_of_lines_are_no_options() {
-        assert_eq!(words("root=LABEL=a\n# quiet\n  rw x=#1\n"), ["root=LABEL=a", "rw", "x=#1"]);
-    }
+    Reader::Kernel.words(text).into_iter().map(str::to_owned).collect()
 }

@@ -80,6 +80,23 @@ fn later_files_replace_settings_and_the_distribution_s_lines_are_not_carried_ove
 }
 
 #[test]
+fn files_are_read_in_the_order_of_the_numbers_in_their_names() {
+    let root = Fixture::new();
+    root.write("etc/dracut.conf.d/9-a.conf", "hostonly=\"no\"\nadd_drivers=\" a \"\n");
+    root.write("etc/dracut.conf.d/10-b.conf", "hostonly=yes\nadd_drivers+=\" b \"\n");
+    // Only a shell can tell whether it adds to what was there before.
+    root.write("run/initramfs/dracut.conf.d/11-c.conf", "add_drivers=\"$add_drivers c\"\n");
+    root.write("etc/dracut.conf.d/.12-d.conf", "hostonly=no\n").directory("etc/dracut.conf.d/13-e.conf");
+    let told = told(&root);
+    assert!(
+        told.contains("9-a.conf:1 hostonly=\"no\"\n    not needed: /etc/dracut.conf.d/10-b.conf:1 sets it anew"),
+        "{told}"
+    );
+    assert!(told.contains("/run/initramfs/dracut.conf.d/11-c.conf:1 add_drivers=...\n    not read"), "{told}");
+    assert!(told.ends_with("---\nmodules = [\"a\", \"b\"]\n"), "{told}");
+}
+
+#[test]
 fn a_key_and_its_certificate_go_together() {
     let root = Fixture::new();
     root.write("etc/dracut.conf", "uefi_secureboot_key=/etc/a.key\nuefi_secureboot_cert=\"/etc/a.crt\"\n");
