@@ -128,7 +128,7 @@ fn kind_of(reasons: &[Reason]) -> Kind {
     let any = |reason| reasons.contains(&reason);
     if reasons.iter().all(|reason| *reason == Reason::NotAsked) {
         Kind::Offline
-    } else if reasons.iter().all(|reason| *reason == Reason::Unreachable) {
+    } else if reasons.iter().all(|reason| matches!(reason, Reason::Unreachable | Reason::WithoutTls)) {
         Kind::Unreachable
     } else if any(Reason::Unauthorized) {
         Kind::Unauthorized
@@ -157,6 +157,7 @@ mod tests {
     fn the_answers_of_all_registries_make_one_kind() {
         for (reasons, kind) in [
             (&[Reason::Unreachable, Reason::Unreachable][..], Kind::Unreachable),
+            (&[Reason::Unreachable, Reason::WithoutTls], Kind::Unreachable),
             (&[Reason::Missing], Kind::Gone),
             (&[Reason::Missing, Reason::Unreachable], Kind::Gone),
             (&[Reason::Missing, Reason::Unauthorized], Kind::Unauthorized),
@@ -171,13 +172,13 @@ mod tests {
     #[test]
     fn a_registry_without_tls_is_told_from_none() {
         let reference: ImageReference = format!("r.example/a:1@sha256:{}", "00".repeat(32)).parse().unwrap();
-        let message = |cause: &str| {
-            let refusals = Refusals { causes: vec![cause.to_owned()], reasons: vec![Reason::Unreachable] };
+        let message = |reason| {
+            let refusals = Refusals { causes: vec!["https://r.example/v2/: x".to_owned()], reasons: vec![reason] };
             Unavailable::by(&reference, "mine.toml", &refusals).to_string()
         };
-        let without = message("https://r.example/v2/: received corrupt message of type InvalidContentType");
+        let without = message(Reason::WithoutTls);
         assert!(without.contains("answers without TLS") && without.contains("insecure = true"), "{without}");
-        assert!(message("https://r.example/v2/: connection refused").contains("no registry answers"));
+        assert!(message(Reason::Unreachable).contains("no registry answers"));
     }
 
     #[test]

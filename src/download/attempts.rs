@@ -113,6 +113,18 @@ impl fmt::Display for HttpStatus {
 
 impl std::error::Error for HttpStatus {}
 
+/// That a server answers, but not as TLS.
+#[derive(Debug)]
+pub(super) struct WithoutTls;
+
+impl fmt::Display for WithoutTls {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("it answers without TLS")
+    }
+}
+
+impl std::error::Error for WithoutTls {}
+
 /// The kind of a location's failure.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Reason {
@@ -122,6 +134,8 @@ pub enum Reason {
     Unauthorized,
     /// The server could not be reached, is overloaded, or stopped sending.
     Unreachable,
+    /// Something answers there, but not as TLS.
+    WithoutTls,
     /// The server has been asked too often, or says after which time to come back (429, `Retry-After`).
     Busy,
     /// The server was not asked, because of `--offline`.
@@ -139,6 +153,7 @@ impl Reason {
             (Some(StatusCode::NOT_FOUND | StatusCode::GONE), _) => Reason::Missing,
             (Some(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN), _) => Reason::Unauthorized,
             _ if error.is::<NotAsked>() => Reason::NotAsked,
+            _ if error.is::<WithoutTls>() => Reason::WithoutTls,
             (Some(StatusCode::TOO_MANY_REQUESTS), _) | (_, Failure::Busy(..)) => Reason::Busy,
             (_, Failure::Passing(_)) => Reason::Unreachable,
             _ => Reason::Other,

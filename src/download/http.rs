@@ -1,7 +1,8 @@
 //! HTTP: one attempt at one URL, with resumption, and its failures in words.
 
-use std::error::Error as _;
+use std::error::Error;
 use std::fmt;
+use std::io;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -9,8 +10,9 @@ use anyhow::{Context, Result, anyhow};
 use reqwest::header::{ACCEPT, CONTENT_RANGE, HeaderMap, RANGE, RETRY_AFTER};
 use reqwest::redirect::Policy;
 use reqwest::{Certificate, Client, Identity, RequestBuilder, Response, StatusCode, Url};
+use rustls::InvalidMessage;
 
-use super::attempts::HttpStatus;
+use super::attempts::{HttpStatus, WithoutTls};
 use super::pace::Pace;
 use super::{Counted, Downloader, Failure, Patience};
 use crate::exhausted::Exhausted;
@@ -134,6 +136,9 @@ impl Downloader {
         if error.is_timeout() {
             return Failure::Passing(anyhow!("no byte for {} s", self.patience.stall.as_secs_f32()));
         }
+        if is_without_tls(&error) {
+            return Failure::Passing(WithoutTls.into());
+        }
         let mut words = error.to_string();
         let mut cause = error.source();
         while let Some(inner) = cause {
@@ -145,6 +150,17 @@ impl Downloader {
         }
         Failure::Passing(anyhow!(words))
     }
+}
+
+/// Whether what answered is no TLS: a server of plain HTTP sends words, which no record of TLS begins with.
+fn is_without_tls(error: &(dyn Error + 'static)) -> bool {
+    let Some(found) = error.downcast_ref::<rustls::Error>() else {
+        // What an io::Error was made of is not its source.
+        let within = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
+        let within = within.map(|within| within as &(dyn Error + 'static));
+        return within.or_else(|| error.source()).is_some_and(is_without_tls);
+    };
+    matches!(found, rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType))
 }
 
 fn get_or_try_init<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
@@ -320,6 +336,15 @@ mod tests {
         assert!(passing(500) && passing(503) && passing(429) && passing(408));
         assert!(!passing(404) && !passing(403) && !passing(407) && !passing(304));
         assert!(answered(200, &[]).is_ok());
+    }
+
+    #[test]
+    fn an_answer_without_tls_is_known_by_its_type_wherever_it_is_among_the_causes() {
+        let io = |error: rustls::Error| io::Error::new(io::ErrorKind::InvalidData, error);
+        let within = io::Error::other(io(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)));
+        assert!(is_without_tls(&within));
+        assert!(!is_without_tls(&io(rustls::Error::InvalidMessage(InvalidMessage::InvalidKeyUpdate))));
+        assert!(!is_without_tls(&io::Error::other("received corrupt message of type InvalidContentType")));
     }
 
     #[test]

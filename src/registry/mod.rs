@@ -182,7 +182,7 @@ impl Refusals {
 impl Refusals {
     /// Whether something there answers, but not as TLS.
     pub fn without_tls(&self) -> bool {
-        self.causes.iter().any(|cause| cause.contains("InvalidContentType"))
+        self.reasons.contains(&Reason::WithoutTls)
     }
 }
 

@@ -25,22 +25,31 @@ struct RealRegistry {
 }
 
 impl RealRegistry {
+    /// One with TLS and a password.
     fn start() -> Self {
+        RealRegistry::start_with(|here| {
+            make_certificates(Path::new(here));
+            format!(
+                "  tls:\n    certificate: {here}/server.crt\n    key: {here}/server.key\n\
+                 auth:\n  htpasswd:\n    realm: test\n    path: {here}/htpasswd\n"
+            )
+        })
+    }
+
+    /// One whose `http` has these further lines, in which its directory may be named.
+    fn start_with(lines: impl Fn(&str) -> String) -> Self {
         let directory = tempfile::tempdir_in(fixture::checkout().join("target")).unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let name = format!("127.0.0.1:{port}");
         let at = |path: &str| directory.path().join(path);
-        make_certificates(directory.path());
-        fs::create_dir_all(at("containers/certs.d").join(&name)).unwrap();
-        fs::copy(at("ca.crt"), at("containers/certs.d").join(&name).join("ca.crt")).unwrap();
         fs::write(at("htpasswd"), PASSWORDS).unwrap();
-        let here = directory.path().display();
-        let configuration = format!(
-            "version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {here}/storage\n\
-             http:\n  addr: {name}\n  tls:\n    certificate: {here}/server.crt\n    key: {here}/server.key\n\
-             auth:\n  htpasswd:\n    realm: test\n    path: {here}/htpasswd\n"
-        );
-        fs::write(at("config.yml"), configuration).unwrap();
+        let here = directory.path().to_str().unwrap();
+        let storage = format!("version: 0.1\nstorage:\n  filesystem:\n    rootdirectory: {here}/storage\n");
+        fs::write(at("config.yml"), format!("{storage}http:\n  addr: {name}\n{}", lines(here))).unwrap();
+        if at("ca.crt").exists() {
+            fs::create_dir_all(at("containers/certs.d").join(&name)).unwrap();
+            fs::copy(at("ca.crt"), at("containers/certs.d").join(&name).join("ca.crt")).unwrap();
+        }
         let program = ["docker-registry", "registry"].into_iter().find(|program| has(program));
         let mut command =
             Command::new(program.expect("docker-registry (Fedora: docker-distribution) is not installed"));
@@ -183,4 +192,16 @@ fn a_registry_with_a_password_and_tls_gives_the_builder_image_which_outlives_it(
     let loaded = registry.run(image.path(), "fetch", None, false).output().unwrap();
     assert!(loaded.status.success() && fixture::stderr(&loaded).contains("loading "), "{}", fixture::stderr(&loaded));
     succeed(Command::new("podman").args(["rmi", "--force", &pinned]));
+}
+
+#[test]
+fn a_registry_without_tls_is_named_with_the_setting_that_allows_it() {
+    let registry = RealRegistry::start_with(|_| String::new());
+    let pinned = format!("{}/builder:{TAG}@sha256:{}", registry.name, "0c".repeat(32));
+    let image = changed_image(&fixture::builder("dnf5"), &pinned);
+    let error = fail(&mut registry.run(image.path(), "lock", None, false));
+    for part in ["the registry answers without TLS", "/v2/builder/manifests/sha256:", "insecure = true"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    assert!(!error.contains("InvalidContentType"), "{error}");
 }
