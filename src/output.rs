@@ -58,11 +58,8 @@ impl OutputFile {
     pub fn in_place_of(target: &Path) -> Result<Self> {
         let earlier = fs::metadata(target).with_context(|| format!("reading the mode of {}", target.display()))?;
         let output = OutputFile::create(target, earlier.permissions().mode() & 0o7777)?;
-        let own = output.file.metadata().with_context(|| format!("creating {}", target.display()))?;
-        if (own.uid(), own.gid()) != (earlier.uid(), earlier.gid()) {
-            fchown(&output.file, Some(earlier.uid()), Some(earlier.gid()))
-                .with_context(|| format!("giving {} the owner that it has", target.display()))?;
-        }
+        let owner = (earlier.uid(), earlier.gid());
+        output.set_owner(owner).with_context(|| format!("giving {} the owner that it has", target.display()))?;
         Ok(output)
     }
 
@@ -70,13 +67,21 @@ impl OutputFile {
     ///
     /// # Errors
     /// Fails when the owner cannot be given to a file, or the time cannot be set.
-    pub fn set_owner_and_time(&self, (uid, gid): (u32, u32), modified: SystemTime) -> Result<()> {
+    pub fn set_owner_and_time(&self, owner: (u32, u32), modified: SystemTime) -> Result<()> {
         let setting = || format!("giving {} the owner and the time that it had", self.target.display());
-        let own = self.file.metadata().with_context(setting)?;
-        if (own.uid(), own.gid()) != (uid, gid) {
-            fchown(&self.file, Some(uid), Some(gid)).with_context(setting)?;
-        }
+        self.set_owner(owner).with_context(setting)?;
         self.file.set_modified(modified).with_context(setting)
+    }
+
+    /// Gives it an owner and a group, if they are others. It keeps its mode.
+    fn set_owner(&self, (uid, gid): (u32, u32)) -> io::Result<()> {
+        let own = self.file.metadata()?;
+        if (own.uid(), own.gid()) == (uid, gid) {
+            return Ok(());
+        }
+        fchown(&self.file, Some(uid), Some(gid))?;
+        // The kernel takes the bits of set-user-ID programs from what changes hands.
+        self.file.set_permissions(own.permissions())
     }
 
     /// Where it will be.
@@ -452,6 +457,22 @@ mod tests {
         let (mut file, name) = TemporaryName::make(make).unwrap();
         file.write_all(content.as_bytes()).unwrap();
         OutputFile { target: target.to_owned(), file, name: Some(name) }
+    }
+
+    /// Only root can give files away; for others it stays their own.
+    #[test]
+    fn what_changes_hands_keeps_its_mode() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("a");
+        let own = fs::metadata(directory.path()).unwrap();
+        let owner = if own.uid() == 0 { (1, 1) } else { (own.uid(), own.gid()) };
+        let file = OutputFile::create(&target, 0o6755).unwrap();
+        file.set_owner_and_time(owner, SystemTime::UNIX_EPOCH).unwrap();
+        file.commit().unwrap();
+        let facts = || fs::metadata(&target).map(|facts| (facts.uid(), facts.gid(), facts.mode() & 0o7777)).unwrap();
+        assert_eq!(facts(), (owner.0, owner.1, 0o6755));
+        OutputFile::in_place_of(&target).unwrap().commit().unwrap();
+        assert_eq!(facts(), (owner.0, owner.1, 0o6755));
     }
 
     #[test]
