@@ -6,19 +6,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::Value;
 
+use crate::container_host::{Configuration, Host};
 use crate::distribution::Distribution;
 use crate::fixture::{checkout, ocinitrd, sha256, stderr, stdout, succeed};
-use crate::host_machine::{PLUGINS, base, unpacked_kernel};
+use crate::host_machine::{TOKEN, base, unpacked_kernel};
 use crate::uki::{inspected, section};
 
-/// What the entries are called.
-const TOKEN: &str = "0c1d2d00000040008000000000000002";
-/// dracut makes its least initrd, and the same one each time.
-const DRACUT: &str = "dracutmodules=\"base\"\ncompress=\"cat\"\nreproducible=\"yes\"\n";
 /// What the plugin of dracut 055 does, as far as it matters: it asks nobody whether it is wanted, knows no staging area, and writes into
 /// the entry's directory.
 const OLD_DRACUT_PLUGIN: &str = "\
@@ -33,53 +30,18 @@ esac
 /// The files of a boot partition by their paths.
 type Boot = BTreeMap<PathBuf, Vec<u8>>;
 
-/// A machine: its boot partition and its configuration. Its programs are those of a distribution and the one under test.
-struct Host {
-    distribution: Distribution,
-    state: tempfile::TempDir,
-}
-
 impl Host {
-    /// One with dracut and without anything of ours but the program.
-    fn new(distribution: Distribution) -> Self {
-        let host = Host { distribution, state: tempfile::tempdir().unwrap() };
-        for directory in ["boot", "bases", "ocinitrd", "kernel/install.d", "dracut.conf.d", "sbin", "restored"] {
-            fs::create_dir_all(host.path(directory)).unwrap();
-        }
-        fs::create_dir(host.path("boot").join(TOKEN)).unwrap();
-        fs::write(host.path("machine-id"), format!("{TOKEN}\n")).unwrap();
-        fs::write(host.path("dracut.conf.d/test.conf"), DRACUT).unwrap();
-        fs::write(host.path("kernel/cmdline"), "root=LABEL=root rw\n").unwrap();
-        host.install_conf("layout=bls");
-        host
-    }
-
-    /// The same with our plugins and a base, as docs/host.md says.
+    /// One with our plugins and a base, as docs/host.md says.
     fn with_ours(distribution: Distribution) -> Self {
-        let host = Host::new(distribution);
+        let host = Host::new(distribution, Configuration::ReadOnly);
         host.add_plugins();
         host.add_base();
         host.configure("");
         host
     }
 
-    fn path(&self, path: &str) -> PathBuf {
-        self.state.path().join(path)
-    }
-
-    fn add_plugins(&self) {
-        for name in PLUGINS {
-            let shipped = checkout().join("packaging/kernel-install").join(name);
-            fs::copy(shipped, self.path("kernel/install.d").join(name)).unwrap();
-        }
-    }
-
-    fn add_base(&self) {
-        succeed(Command::new("cp").arg("-r").arg(base()).arg(self.path("bases/offline")));
-    }
-
     fn remove_base(&self) {
-        fs::remove_dir_all(self.path("bases/offline")).unwrap();
+        fs::remove_dir_all(self.path("lib/bases/offline")).unwrap();
     }
 
     /// The container is no machine that could be looked at.
@@ -98,39 +60,7 @@ impl Host {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    fn kernel_install(&self, action: &[&str]) -> Output {
-        self.run(&[&["kernel-install", "--boot-path=/boot", "--esp-path=/boot"], action].concat())
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        let (kernel_root, _) = unpacked_kernel();
-        let (modules, program) = (kernel_root.join("usr/lib/modules"), PathBuf::from(ocinitrd().get_program()));
-        let own = |name: &str| self.path(name);
-        let mounts = [
-            (&*modules, "/usr/lib/modules:ro"),
-            (&*program, "/usr/bin/ocinitrd:ro"),
-            (&*own("boot"), "/boot"),
-            (&*own("kernel"), "/etc/kernel:ro"),
-            (&*own("dracut.conf.d"), "/etc/dracut.conf.d:ro"),
-            (&*own("ocinitrd"), "/etc/ocinitrd:ro"),
-            (&*own("bases"), "/var/lib/ocinitrd/bases:ro"),
-            (&*own("machine-id"), "/etc/machine-id:ro"),
-            (&*own("sbin"), "/usr/local/sbin:ro"),
-            (&*own("restored"), "/restored"),
-        ];
-        let container = self.distribution.container(&mounts).env("SOURCE_DATE_EPOCH", "1000000000");
-        // The boot partition is a directory and no partition.
-        let container = container.env("SYSTEMD_RELAX_ESP_CHECKS", "1").env("SYSTEMD_RELAX_XBOOTLDR_CHECKS", "1");
-        container.run(words).output().unwrap()
-    }
-
-    /// `kernel-install add`.
-    fn add(&self) -> Output {
-        let (_, version) = unpacked_kernel();
-        self.kernel_install(&["add", version, &format!("/usr/lib/modules/{version}/vmlinuz")])
-    }
-
-    /// The same, which succeeds; returns what is on the boot partition then.
+    /// `kernel-install add`, which succeeds; returns what is on the boot partition then.
     fn added(&self) -> Boot {
         let output = self.add();
         assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
@@ -238,7 +168,7 @@ fn initrd_in_image(host: &Host, boot: &Boot) -> Vec<u8> {
 }
 
 fn who_is_named_makes_the_initrd(distribution: Distribution) {
-    let host = Host::new(distribution);
+    let host = Host::new(distribution, Configuration::ReadOnly);
     let without_us = host.added();
     assert_dracut_s(initrd_of(&without_us));
     // Not asked for, our plugins change nothing.

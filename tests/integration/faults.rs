@@ -219,15 +219,20 @@ fn check_convert() -> usize {
 fn check_build(step: usize) -> usize {
     let image = small_image("dnf5", "repo-foreign", SMALL);
     let root = image.path();
-    succeed(command_test(root, "build").args(["-t", "cpio,oci", "--segments"]));
+    let build = || {
+        let mut command = command_test(root, "build");
+        command.args(["-t", "cpio,oci", "--segments"]);
+        command
+    };
+    succeed(&mut build());
     copy(&root.join("test"), &root.join(CACHE).join("earlier"));
-    succeed(command_test(root, "build").args(["-t", "cpio,oci", "--segments", "--compress", "none"]));
+    succeed(build().args(["--compress", "none"]));
     let scenario = Scenario {
         place: root,
         prepare: &|| copy(&root.join(CACHE).join("earlier"), &root.join("test")),
         command: &|| {
-            let mut command = command_test(root, "build");
-            command.args(["-t", "cpio,oci", "--segments", "--compress", "none", "--locked", "--offline"]);
+            let mut command = build();
+            command.args(["--compress", "none", "--locked", "--offline"]);
             command
         },
         each_file_counts: false,
@@ -235,11 +240,17 @@ fn check_build(step: usize) -> usize {
     scenario.check(step)
 }
 
+/// An image that is locked.
+fn locked_image(packages: &str) -> tempfile::TempDir {
+    let image = small_image("dnf5", "repo-foreign", packages);
+    succeed(&mut command_test(image.path(), "lock"));
+    image
+}
+
 /// A lock that is solved for, with a container, over an earlier one.
 fn check_lock(step: usize) -> usize {
-    let image = small_image("dnf5", "repo-foreign", "\"bash\"");
+    let image = locked_image("\"bash\"");
     let root = image.path();
-    succeed(&mut command_test(root, "lock"));
     let lock = root.join("images/test.lock");
     let earlier = fs::read(&lock).unwrap();
     change(&image, "\"bash\"", "\"bash\", \"less\"");
@@ -257,9 +268,8 @@ fn check_lock(step: usize) -> usize {
 
 /// A build for which the cache has the packages only, so that containers verify and install them.
 fn check_install(step: usize) -> usize {
-    let image = small_image("dnf5", "repo-foreign", SMALL);
+    let image = locked_image(SMALL);
     let root = image.path();
-    succeed(&mut command_test(root, "lock"));
     let scenario = Scenario {
         place: root,
         prepare: &|| {
@@ -283,9 +293,8 @@ fn forget_results(root: &Path) {
 
 /// Packages that are fetched from a repository in a directory.
 fn check_fetch(step: usize) -> usize {
-    let image = small_image("dnf5", "repo-foreign", "\"bash\"");
+    let image = locked_image("\"bash\"");
     let root = image.path();
-    succeed(&mut command_test(root, "lock"));
     let store = root.join(CACHE).join("ocinitrd");
     let blobs = store.join("blobs");
     let kept = root.join("blobs");
@@ -316,14 +325,7 @@ fn check_kernel_install(step: usize) -> usize {
             let _ = fs::remove_dir_all(&staging);
             fs::create_dir(&staging).unwrap();
         },
-        command: &|| {
-            let plugin = machine.plugin_for_uki("50-ocinitrd.install", &staging);
-            let mut command = ocinitrd();
-            command.args(["kernel-install", "initrd"]).args(plugin.get_args());
-            command.arg("--root").arg(machine.path(""));
-            command.envs(plugin.get_envs().filter_map(|(name, value)| Some((name, value?))));
-            command
-        },
+        command: &|| machine.program_of_plugin("initrd", &staging, None),
         each_file_counts: false,
     };
     scenario.check(step)
@@ -344,15 +346,7 @@ fn check_grub(step: usize) -> usize {
             let _ = fs::remove_file(&initrd);
             fs::write(&initrd, "old").unwrap();
         },
-        command: &|| {
-            let plugin = machine.plugin_for_uki("50-ocinitrd.install", &staging);
-            let mut command = ocinitrd();
-            command.args(["kernel-install", "initrd"]).args(plugin.get_args());
-            command.arg("--root").arg(machine.path(""));
-            command.envs(plugin.get_envs().filter_map(|(name, value)| Some((name, value?))));
-            command.env("KERNEL_INSTALL_LAYOUT", "other");
-            command
-        },
+        command: &|| machine.program_of_plugin("initrd", &staging, Some("other")),
         each_file_counts: false,
     };
     scenario.check(step)
@@ -360,9 +354,8 @@ fn check_grub(step: usize) -> usize {
 
 /// Packages that go from the store into a directory.
 fn check_store(step: usize) -> usize {
-    let image = small_image("dnf5", "repo-foreign", "\"bash\"");
+    let image = locked_image("\"bash\"");
     let root = image.path();
-    succeed(&mut command_test(root, "lock"));
     let scenario = Scenario {
         place: root,
         prepare: &|| {

@@ -286,6 +286,17 @@ impl Machine {
         command
     }
 
+    /// The program as the plugin of initrds starts it for a product, with another layout than that of unified kernel images if one is
+    /// named.
+    pub fn program_of_plugin(&self, product: &str, staging_area: &Path, layout: Option<&str>) -> Command {
+        let plugin = self.plugin_for_uki("50-ocinitrd.install", staging_area);
+        let mut command = ocinitrd();
+        command.args(["kernel-install", product]).args(plugin.get_args()).arg("--root").arg(self.path(""));
+        command.envs(plugin.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        command.envs(layout.map(|layout| ("KERNEL_INSTALL_LAYOUT", layout)));
+        command
+    }
+
     /// Runs a command with a file system of that many megabytes where entries are, with the files that are there. Fails with 99
     /// if it changes one of them.
     pub fn with_boot_of(&self, megabytes: u64, is_read_only: bool, command: &Command) -> Output {

@@ -347,14 +347,7 @@ fn after_a_kill_at_any_call_that_changes_boot_what_is_there_is_old_or_new_and_wh
     machine.0.write("etc/ocinitrd/more.toml", "modules = [\"loop\"]\n");
     let staging = machine.0.path("staging");
     fs::create_dir(&staging).unwrap();
-    let product = |product: &str| {
-        let plugin = machine.0.plugin_for_uki("50-ocinitrd.install", &staging);
-        let mut command = ocinitrd();
-        command.args(["kernel-install", product]).args(plugin.get_args()).arg("--root").arg(machine.0.path(""));
-        command.envs(plugin.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        command.env("KERNEL_INSTALL_LAYOUT", "other");
-        command
-    };
+    let product = |product: &str| machine.0.program_of_plugin(product, &staging, Some("other"));
     succeed(&mut product("prepare"));
     let new = fs::read(staging.join("initrd")).unwrap();
     assert!(new != old[&machine.initrd()]);

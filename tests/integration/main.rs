@@ -7,6 +7,7 @@ mod boot;
 mod build;
 mod check;
 mod coexistence;
+mod container_host;
 mod convert;
 mod definition;
 mod diff;

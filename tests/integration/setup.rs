@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use serde_json::Value;
 
+use crate::container_host::{Configuration, Host};
 use crate::distribution::Distribution;
-use crate::fixture::{checkout, fail, is_root, ocinitrd, stderr, stdout, succeed};
-use crate::host_machine::{Machine, PLUGINS, TOKEN, base, unpacked_kernel};
+use crate::fixture::{fail, is_root, ocinitrd, stderr, stdout, succeed};
+use crate::host_machine::{Machine, TOKEN, base, unpacked_kernel};
 
 /// All that lies in a directory: modes, times and contents.
 type Tree = BTreeMap<PathBuf, (u32, i64, Vec<u8>)>;
@@ -313,89 +314,41 @@ fn a_read_only_etc_and_a_user_without_rights_are_told() {
     assert!(told.contains("run it as root, or with --dry-run"), "{told}");
 }
 
-/// A machine with the kernel-install of systemd 257 and dracut 106, whose configuration and boot partition are directories here.
-struct Trixie(tempfile::TempDir);
+/// A machine with the kernel-install of systemd 257 and dracut 106, which moves over.
+fn trixie() -> Host {
+    let machine = Host::new(Distribution::Trixie, Configuration::Written);
+    machine.add_plugins();
+    machine.add_base();
+    fs::create_dir_all(machine.path("boot/EFI/systemd")).unwrap();
+    fs::write(machine.path("boot/EFI/systemd/systemd-bootx64.efi"), "").unwrap();
+    fs::write(machine.path("kernel/cmdline"), "root=LABEL=root rw rd.luks.allow-discards\n").unwrap();
+    fs::write(machine.path("dracut.conf.d/generic.conf"), "hostonly=\"no\"\n").unwrap();
+    machine
+}
 
-impl Trixie {
-    fn new() -> Self {
-        let machine = Trixie(tempfile::tempdir().unwrap());
-        for directory in ["boot/EFI/systemd", "ocinitrd", "kernel/install.d", "dracut.conf.d", "lib/bases"] {
-            fs::create_dir_all(machine.path(directory)).unwrap();
-        }
-        fs::create_dir(machine.path("boot").join(TOKEN)).unwrap();
-        for (path, text) in [
-            ("machine-id", format!("{TOKEN}\n")),
-            ("boot/EFI/systemd/systemd-bootx64.efi", String::new()),
-            ("kernel/cmdline", "root=LABEL=root rw rd.luks.allow-discards\n".to_owned()),
-            ("kernel/install.conf", "layout=bls\n".to_owned()),
-            // dracut makes its least initrd, and the same one each time.
-            (
-                "dracut.conf.d/test.conf",
-                "dracutmodules=\"base\"\ncompress=\"cat\"\nreproducible=\"yes\"\nhostonly=\"no\"\n".to_owned(),
-            ),
-        ] {
-            fs::write(machine.path(path), text).unwrap();
-        }
-        for name in PLUGINS {
-            let shipped = checkout().join("packaging/kernel-install").join(name);
-            fs::copy(shipped, machine.path("kernel/install.d").join(name)).unwrap();
-        }
-        succeed(Command::new("cp").arg("-r").arg(base()).arg(machine.path("lib/bases/offline")));
-        machine
-    }
+/// `kernel-install add`; returns the initrd of the entry.
+fn added(machine: &Host) -> Vec<u8> {
+    let output = machine.add();
+    assert!(output.status.success(), "{}{}", stdout(&output), stderr(&output));
+    fs::read(machine.path("boot").join(TOKEN).join(unpacked_kernel().1).join("initrd")).unwrap()
+}
 
-    fn path(&self, path: &str) -> PathBuf {
-        self.0.path().join(path)
-    }
-
-    fn run(&self, words: &[&str]) -> Output {
-        let (modules, program) = (unpacked_kernel().0.join("usr/lib/modules"), PathBuf::from(ocinitrd().get_program()));
-        let own = |name: &str| self.path(name);
-        let mounts = [
-            (&*modules, "/usr/lib/modules:ro"),
-            (&*program, "/usr/bin/ocinitrd:ro"),
-            (&*own("boot"), "/boot"),
-            (&*own("kernel"), "/etc/kernel"),
-            (&*own("dracut.conf.d"), "/etc/dracut.conf.d:ro"),
-            (&*own("ocinitrd"), "/etc/ocinitrd"),
-            (&*own("lib"), "/var/lib/ocinitrd"),
-            (&*own("machine-id"), "/etc/machine-id:ro"),
-        ];
-        let container = Distribution::Trixie.container(&mounts).env("SOURCE_DATE_EPOCH", "1000000000");
-        // The boot partition is a directory and no partition.
-        let container = container.env("SYSTEMD_RELAX_ESP_CHECKS", "1").env("SYSTEMD_RELAX_XBOOTLDR_CHECKS", "1");
-        container.run(words).output().unwrap()
-    }
-
-    fn succeed(&self, words: &[&str]) -> String {
-        let output = self.run(words);
-        assert!(output.status.success(), "{words:?}: {}{}", stdout(&output), stderr(&output));
-        stdout(&output)
-    }
-
-    /// `kernel-install add`; returns the initrd of the entry.
-    fn add(&self) -> Vec<u8> {
-        let version = unpacked_kernel().1;
-        let image = format!("/usr/lib/modules/{version}/vmlinuz");
-        self.succeed(&["kernel-install", "--boot-path=/boot", "--esp-path=/boot", "add", version, &image]);
-        fs::read(self.path("boot").join(TOKEN).join(version).join("initrd")).unwrap()
-    }
-
-    /// Everything but times: kernel-install writes its files anew.
-    fn tree(&self) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
-        tree(self.0.path()).into_iter().map(|(path, (mode, _, content))| (path, (mode, content))).collect()
-    }
+/// Everything but times: kernel-install writes its files anew. What was installed is recorded.
+fn state(machine: &Host) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
+    let all = tree(&machine.path("")).into_iter();
+    let all = all.filter(|(path, _)| !path.starts_with(machine.path("lib/installed")));
+    all.map(|(path, (mode, _, content))| (path, (mode, content))).collect()
 }
 
 #[test]
 fn with_the_real_kernel_install_and_dracut_of_debian_a_machine_moves_over_and_back() {
-    let machine = Trixie::new();
+    let machine = trixie();
     let version = unpacked_kernel().1;
-    let of_dracut = machine.add();
-    let before = machine.tree();
+    let of_dracut = added(&machine);
+    let before = state(&machine);
     let setup = ["ocinitrd", "kernel-install", "setup", "-k", version];
     let dry = machine.succeed(&[&setup[..], &["--dry-run"]].concat());
-    assert!(machine.tree() == before, "a dry run changes nothing");
+    assert!(state(&machine) == before, "a dry run changes nothing");
     for part in [
         "systemd: 257\n",
         "boot loader: systemd-boot\n",
@@ -415,15 +368,15 @@ fn with_the_real_kernel_install_and_dracut_of_debian_a_machine_moves_over_and_ba
     );
 
     // From now on ours are made, and twice is as once.
-    let ours = machine.add();
+    let ours = added(&machine);
     assert!(ours.starts_with(&fs::read(base().join("base.cpio.zst")).unwrap()), "it is not ours");
     assert_eq!(ours, fs::read(machine.path(&format!("boot/ocinitrd-trial-{version}.img"))).unwrap());
     machine.succeed(&setup);
 
     let undone = machine.succeed(&["ocinitrd", "kernel-install", "setup", "--undo"]);
     assert!(undone.contains("put back: /etc/kernel/install.conf.d/90-ocinitrd.conf"), "{undone}");
-    assert!(machine.add() == of_dracut, "dracut makes it again");
-    let after = machine.tree();
+    assert!(added(&machine) == of_dracut, "dracut makes it again");
+    let after = state(&machine);
     let differing: Vec<&PathBuf> =
         before.keys().chain(after.keys()).filter(|path| before.get(*path) != after.get(*path)).collect();
     assert!(differing.is_empty(), "{differing:?}");
