@@ -1,7 +1,10 @@
 //! An entry that tries an initrd with the kernel that runs: the kernel's own entry in, one that differs in its initrd out.
 //!
-//! Boot Loader Specification, type 1. The entry that is there stays the default: with sort keys the version decides, and `~` makes
-//! that lower; without, the names of the files, and none begins with less than `a-`.
+//! Boot Loader Specification, type 1. Boot loaders show the highest entry first, and start it where nothing else is said, so ours has
+//! to be lower than the one that is there. systemd-boot compares versions where entries have sort keys, and `~` makes ours lower;
+//! without, the names of the files, as GRUB does. Fedora's GRUB compares these as rpm compares packages (`TOKEN`, `VERSION`,
+//! `RELEASE`), that of GRUB's authors as `sort --version-sort`: to the one letters come before digits, to the other behind them. In the
+//! place of the kernel's version, `0` is lower for all of them; dracut's rescue entries do the same.
 
 use std::fs;
 
@@ -12,8 +15,8 @@ use super::source::Source;
 use super::survey::{Loader, Survey};
 use crate::format::boot_entry::{self, value};
 
-/// What the names of our entries begin with.
-const PREFIX: &str = "a-ocinitrd-trial";
+/// What the names of our entries have.
+const MARK: &str = "ocinitrd_trial";
 /// The keys that are others in our entry.
 const REPLACED: [&str; 4] = ["title", "version", "initrd", "id"];
 
@@ -37,24 +40,48 @@ pub fn trial(source: &Source<'_>, survey: &Survey, kernel_version: &str) -> Resu
     let directory = format!("{}/loader/entries", survey.boot);
     for name in source.names(&directory)?.into_iter().rev() {
         let path = format!("{directory}/{name}");
-        if !name.ends_with(".conf") || name.starts_with(PREFIX) {
+        if !name.ends_with(".conf") || name.contains(MARK) {
             continue;
         }
         let text = source.text(&path)?.unwrap_or_default();
         let Some(prefix) = boot_prefix(source, survey, &text, kernel_version) else { continue };
         let text = entry(&text, kernel_version, &format!("{prefix}/ocinitrd-trial-{kernel_version}.img"));
         let reason = format!("shows the trial in the boot loader's menu, as {path} shows the kernel");
-        let path = format!("{directory}/{PREFIX}-{kernel_version}.conf");
+        let path = format!("{directory}/{}", name_below(&name, kernel_version));
         return Ok(Ok(PlannedFile::new(&path, text.into_bytes(), reason)));
     }
     Ok(Err(format!("no entry in {directory} is of the kernel {kernel_version}")))
 }
 
-/// How to start the trial once.
-pub fn how_to_start(survey: &Survey, kernel_version: &str) -> String {
+/// The name of our entry below that of a kernel. In names of entries few characters are allowed, and a number behind `+` counts boots.
+fn name_below(own: &str, kernel_version: &str) -> String {
+    let is_plain = |character: &char| character.is_ascii_alphanumeric() || *character == '.';
+    let plain: String =
+        kernel_version.chars().map(|character| if is_plain(&character) { character } else { '_' }).collect();
+    let stem = own.strip_suffix(".conf").unwrap_or(own);
+    let token = without_counter(stem).strip_suffix(kernel_version).and_then(|token| token.strip_suffix('-'));
+    match token.filter(|token| !token.is_empty()) {
+        Some(token) => format!("{token}-0-{MARK}_{plain}.conf"),
+        // Somebody has given it a name of another form.
+        None => format!("A-{MARK}_{plain}.conf"),
+    }
+}
+
+/// The name without the numbers of boots that are left and done, `+3` or `+2-1`.
+fn without_counter(stem: &str) -> &str {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    match stem.rsplit_once('+') {
+        Some((name, counter)) if counter.splitn(2, '-').all(is_number) => name,
+        _ => stem,
+    }
+}
+
+/// How to start the trial once, by the entry at this path.
+pub fn how_to_start(survey: &Survey, path: &str) -> String {
     match survey.loaders.iter().find(|loader| loader.reads_entries()) {
         Some(Loader::SystemdBoot) => {
-            format!("`bootctl set-oneshot {PREFIX}-{kernel_version}.conf && systemctl reboot` starts it once")
+            let name = path.rsplit('/').next().unwrap_or_default();
+            format!("`bootctl set-oneshot {name} && systemctl reboot` starts it once")
         }
         _ => "the entry that ends with \"(trial of ocinitrd)\" in GRUB's menu, which Shift or Esc shows, starts it"
             .to_owned(),
@@ -100,6 +127,7 @@ mod tests {
     use super::*;
     use crate::machine::fixture::Fixture;
     use crate::migration::install_conf::InstallConf;
+    use crate::migration::version_order;
 
     fn trial_of(root: &Fixture, kernel: &str) -> Result<(String, String), String> {
         let source = Source::new(root.path());
@@ -123,7 +151,7 @@ mod tests {
                 ),
             );
             let (path, text) = trial_of(&root, "6.1.fc44").unwrap();
-            assert_eq!(path, "/boot/loader/entries/a-ocinitrd-trial-6.1.fc44.conf");
+            assert_eq!(path, "/boot/loader/entries/0c1d-0-ocinitrd_trial_6.1.fc44.conf");
             assert_eq!(
                 text,
                 format!(
@@ -140,6 +168,22 @@ mod tests {
     }
 
     #[test]
+    fn our_name_is_lower_and_one_that_boot_loaders_take() {
+        const DEBIAN: &str = "6.12.118+deb13-amd64";
+        for (own, kernel, expected) in [
+            ("0c1d-6.12.118+deb13-amd64.conf", DEBIAN, "0c1d-0-ocinitrd_trial_6.12.118_deb13_amd64.conf"),
+            ("c01d-6.12.118+deb13-amd64+3.conf", DEBIAN, "c01d-0-ocinitrd_trial_6.12.118_deb13_amd64.conf"),
+            ("c01d-6.12.118+deb13-amd64+2-1.conf", DEBIAN, "c01d-0-ocinitrd_trial_6.12.118_deb13_amd64.conf"),
+            ("a-token-6.1~rc1.conf", "6.1~rc1", "a-token-0-ocinitrd_trial_6.1_rc1.conf"),
+            ("arch.conf", "6.1-arch1", "A-ocinitrd_trial_6.1_arch1.conf"),
+        ] {
+            let ours = name_below(own, kernel);
+            assert_eq!(ours, expected);
+            assert!(version_order::compare(&ours, own).is_lt(), "{ours} {own}");
+        }
+    }
+
+    #[test]
     fn kernel_install_s_entry_and_what_is_none_of_this_kernel() {
         let root = Fixture::new();
         root.write("efi/EFI/systemd/systemd-bootx64.efi", "")
@@ -147,10 +191,10 @@ mod tests {
             .write("etc/machine-id", "0c1d");
         let entry = "title      Debian\nversion    6.1\nsort-key   debian\nlinux      /0c1d/6.1/linux\ninitrd     /0c1d/6.1/initrd\n";
         root.write("efi/loader/entries/0c1d-6.1.conf", entry);
-        root.write("efi/loader/entries/a-ocinitrd-trial-6.1.conf", "version 6.1\nlinux /0c1d/6.1/linux\n");
+        root.write("efi/loader/entries/0c1d-0-ocinitrd_trial_6.1.conf", "version 6.1\nlinux /0c1d/6.1/linux\n");
         root.write("efi/loader/entries/0c1d-6.0.conf", "version 6.0\nlinux /0c1d/6.0/linux\n");
         let (path, text) = trial_of(&root, "6.1").unwrap();
-        assert_eq!(path, "/efi/loader/entries/a-ocinitrd-trial-6.1.conf");
+        assert_eq!(path, "/efi/loader/entries/0c1d-0-ocinitrd_trial_6.1.conf");
         assert!(text.contains("sort-key   debian\n") && text.ends_with("initrd /ocinitrd-trial-6.1.img\n"), "{text}");
         root.write("efi/loader/entries/arch.conf", "title Arch\nlinux /vmlinuz-linux\n").write("efi/vmlinuz-linux", "");
         assert!(trial_of(&root, "6.2-arch1").is_err());

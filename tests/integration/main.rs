@@ -4,6 +4,7 @@
 
 mod as_root;
 mod boot;
+mod boot_menu;
 mod build;
 mod check;
 mod coexistence;

@@ -9,8 +9,9 @@ use std::process::Command;
 
 use serde_json::Value;
 
+use crate::boot_menu::{self, FALLBACK};
 use crate::container_host::{Configuration, Host};
-use crate::distribution::Distribution;
+use crate::distribution::{Distribution, grub_container};
 use crate::fixture::{fail, is_root, ocinitrd, stderr, stdout, succeed};
 use crate::host_machine::{Machine, TOKEN, base, unpacked_kernel};
 
@@ -42,6 +43,11 @@ fn assert_same(found: &Tree, expected: &Tree) {
     let all = found.keys().chain(expected.keys());
     let differing: Vec<&PathBuf> = all.filter(|path| found.get(*path) != expected.get(*path)).collect();
     assert!(differing.is_empty(), "{differing:?}");
+}
+
+/// What the entry of the trial is called where the kernel's own is `TOKEN-KVER.conf`.
+fn name_of_trial(kernel: &str) -> String {
+    format!("{TOKEN}-0-ocinitrd_trial_{}.conf", kernel.replace(['-', '+', '~'], "_"))
 }
 
 /// A machine that runs, whose kernel has an entry, with dracut and an old kernel-install.
@@ -78,7 +84,7 @@ impl Old {
     }
 
     fn entry_of_trial(&self) -> PathBuf {
-        self.0.path(&format!("boot/loader/entries/a-ocinitrd-trial-{}.conf", self.0.kernel))
+        self.0.path("boot/loader/entries").join(name_of_trial(&self.0.kernel))
     }
 }
 
@@ -95,7 +101,7 @@ fn a_machine_moves_over_and_back_to_the_bit() {
         "/etc/dracut.conf.d/mine.conf:2  install_items: /etc/mine\n    carried over: files = [\"/etc/mine\"]",
         "/etc/kernel/install.conf, which names the generator, behind what it has",
         "    | initrd_generator=ocinitrd\n",
-        "bootctl set-oneshot a-ocinitrd-trial-",
+        &format!("bootctl set-oneshot {} &&", name_of_trial(&machine.0.kernel)),
     ] {
         assert!(dry.contains(part), "{part}: {dry}");
     }
@@ -158,8 +164,8 @@ fn where_nobody_would_make_an_entry_the_generator_stays() {
     }
 }
 
-#[test]
-fn on_fedora_s_layout_the_trial_stands_beside_dracut_s_initrd_and_the_layout_stays() {
+/// A machine that boots as Fedora does: GRUB reads the entries, and `/boot` is a partition of its own.
+fn fedora_layout() -> Old {
     let machine = Old::new();
     let kernel = &machine.0.kernel;
     fs::remove_dir_all(machine.0.path("boot/EFI")).unwrap();
@@ -177,6 +183,65 @@ fn on_fedora_s_layout_the_trial_stands_beside_dracut_s_initrd_and_the_layout_sta
              initrd /initramfs-{kernel}.img $tuned_initrd\noptions root=UUID=1 ro $tuned_params\ngrub_class fedora\n"
         ),
     );
+    machine
+}
+
+/// What GRUB's image holds of its modules.
+const GRUB_MODULES: [&str; 12] = [
+    "part_msdos",
+    "fat",
+    "search",
+    "search_fs_file",
+    "configfile",
+    "normal",
+    "linux",
+    "blsuki",
+    "serial",
+    "terminal",
+    "test",
+    "echo",
+];
+
+#[test]
+fn grub_s_menu_shows_the_trial_below_the_kernel_s_own_entry() {
+    let machine = fedora_layout();
+    let kernel = &machine.0.kernel;
+    succeed(&mut machine.setup(&[]));
+    let menu = boot_menu::copy(&machine.0.path("boot"));
+    let menu = menu.path();
+    // GRUB itself says whether it finds the files of the entry.
+    let entry = fs::read_to_string(menu.join("loader/entries").join(name_of_trial(kernel))).unwrap();
+    let file = |key: &str| entry.lines().find_map(|line| line.strip_prefix(key)).unwrap().trim().to_owned();
+    let (linux, initrd) = (file("linux "), file("initrd "));
+    for (name, text) in [
+        ("early.cfg", "search --no-floppy --file --set=root /grub2/grub.cfg\nset prefix=($root)/grub2\n".to_owned()),
+        (
+            "grub2/grub.cfg",
+            format!(
+                "serial --unit=0\nterminal_output serial\nset timeout=-1\n\
+                 if [ -f {linux} -a -f {initrd} ]; then echo both files are there; fi\nblscfg\n"
+            ),
+        ),
+    ] {
+        fs::write(menu.join(name), text).unwrap();
+    }
+    let image = format!("/out/{FALLBACK}");
+    let mut words = vec!["grub-mkimage", "-O", "x86_64-efi", "-p", "/grub2", "-c", "/out/early.cfg", "-o", &image];
+    words.extend(GRUB_MODULES);
+    succeed(&mut grub_container(&[(menu, "/out")]).run(&words));
+
+    let own = format!("Fedora Linux ({kernel}) 44");
+    let trial = format!("Fedora Linux ({kernel}) 44 (trial of ocinitrd)");
+    let shown = boot_menu::shown(menu, &["both files are there", "GNU GRUB", &own, &trial]);
+    // The star is at the one that is started where nobody chooses.
+    let lines: Vec<&str> = shown.lines().filter(|line| line.contains("Fedora Linux")).map(str::trim).collect();
+    assert_eq!(lines[..2], [format!("*{own}"), trial], "{shown}");
+}
+
+#[test]
+fn on_fedora_s_layout_the_trial_stands_beside_dracut_s_initrd_and_the_layout_stays() {
+    let machine = fedora_layout();
+    let kernel = &machine.0.kernel;
     let before = machine.written();
     let told = succeed(&mut machine.setup(&[]));
     assert!(
@@ -340,6 +405,36 @@ fn state(machine: &Host) -> BTreeMap<PathBuf, (u32, Vec<u8>)> {
     all.map(|(path, (mode, _, content))| (path, (mode, content))).collect()
 }
 
+/// Insists that bootctl(1) lists an entry below the kernel's own, which is the default, and that the files of both are there.
+fn assert_listed_below(machine: &Host, own: &str, other: &str) {
+    let words = ["bootctl", "--esp-path=/boot", "--boot-path=/boot", "--no-pager", "--json=short", "list"];
+    let entries: Vec<Value> = serde_json::from_str(&machine.succeed(&words)).unwrap();
+    let names: Vec<&str> = entries.iter().map(|entry| entry["id"].as_str().unwrap()).collect();
+    assert_eq!(names, [own, other]);
+    let defaults: Vec<bool> = entries.iter().map(|entry| entry["isDefault"].as_bool().unwrap()).collect();
+    assert_eq!(defaults, [true, false]);
+    for entry in entries {
+        assert_eq!(entry["root"], "/boot");
+        let files = entry["initrd"].as_array().unwrap().iter().chain([&entry["linux"]]);
+        for file in files.map(|file| file.as_str().unwrap().trim_start_matches('/')) {
+            assert!(machine.path("boot").join(file).is_file(), "{file}: {entry}");
+        }
+    }
+}
+
+/// Insists that systemd-boot itself shows the trial, below the kernel's own entry.
+fn assert_in_menu_of_systemd_boot(machine: &Host) {
+    let menu = boot_menu::copy(&machine.path("boot"));
+    fs::write(menu.path().join("loader/loader.conf"), "timeout menu-force\n").unwrap();
+    let words = ["cp", "/usr/lib/systemd/boot/efi/systemd-bootx64.efi", &format!("/out/{FALLBACK}")];
+    succeed(&mut Distribution::Trixie.container(&[(menu.path(), "/out")]).run(&words));
+    const OWN: &str = "Debian GNU/Linux 13 (trixie)";
+    const TRIAL: &str = "Debian GNU/Linux 13 (trixie) (trial of ocinitrd)";
+    let shown = boot_menu::shown(menu.path(), &[OWN, TRIAL, "Reboot Into Firmware Interface"]);
+    let lines: Vec<&str> = shown.lines().filter(|line| line.contains(OWN)).map(str::trim).collect();
+    assert!(!lines[0].contains(TRIAL) && lines.iter().any(|line| line.contains(TRIAL)), "{shown}");
+}
+
 #[test]
 fn with_the_real_kernel_install_and_dracut_of_debian_a_machine_moves_over_and_back() {
     let machine = trixie();
@@ -360,7 +455,8 @@ fn with_the_real_kernel_install_and_dracut_of_debian_a_machine_moves_over_and_ba
         assert!(dry.contains(part), "{part}: {dry}");
     }
     assert_eq!(machine.succeed(&setup), dry);
-    assert!(machine.path(&format!("boot/loader/entries/a-ocinitrd-trial-{version}.conf")).exists());
+    assert_listed_below(&machine, &format!("{TOKEN}-{version}.conf"), &name_of_trial(version));
+    assert_in_menu_of_systemd_boot(&machine);
     assert_eq!(
         fs::read(machine.path("boot").join(TOKEN).join(version).join("initrd")).unwrap(),
         of_dracut,
