@@ -28,7 +28,7 @@ mod keyboards;
 mod mountinfo;
 mod own_files;
 mod resume;
-mod root;
+pub(crate) mod root;
 mod survey;
 mod udev;
 mod volumes;

@@ -13,7 +13,7 @@ use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// The root directory of a machine.
 #[derive(Clone, Debug)]
-pub(super) struct Root {
+pub(crate) struct Root {
     /// As it was given, for messages.
     given: PathBuf,
     /// Without symlinks.
@@ -23,30 +23,30 @@ pub(super) struct Root {
 impl Root {
     /// # Errors
     /// Fails when there is no such directory.
-    pub(super) fn open(directory: &Path) -> Result<Self> {
+    pub(crate) fn open(directory: &Path) -> Result<Self> {
         let resolved = directory.canonicalize().with_context(|| format!("reading {}", directory.display()))?;
         anyhow::ensure!(resolved.is_dir(), "{} is no directory: give the root of a machine", directory.display());
         Ok(Root { given: directory.to_owned(), directory: resolved })
     }
 
     /// Where it lies, without symlinks.
-    pub(super) fn directory(&self) -> &Path {
+    pub(crate) fn directory(&self) -> &Path {
         &self.directory
     }
 
     /// A path of the machine as the caller can find it.
-    pub(super) fn shown(&self, path: &str) -> String {
+    pub(crate) fn shown(&self, path: &str) -> String {
         self.given.join(path.trim_start_matches('/')).display().to_string()
     }
 
     /// Where a path of the machine lies, without a symlink on the way.
-    fn place(&self, path: &str) -> io::Result<PathBuf> {
+    pub(crate) fn place(&self, path: &str) -> io::Result<PathBuf> {
         links::place(&self.directory, Path::new(path))
     }
 
     /// The bytes of a file; none of one that is a symlink to `/dev/null`.
     pub(super) fn bytes(&self, path: &str) -> Result<Option<Vec<u8>>> {
-        if links::is_nothing(&self.directory, Path::new(path)) {
+        if self.is_nothing(path) {
             return Ok(Some(Vec::new()));
         }
         found(self.place(path).and_then(|place| regular_file::read(&place, TEXT_LIMIT_BYTES)))
@@ -56,6 +56,24 @@ impl Root {
     /// A file as text, in which what is no UTF-8 is replaced.
     pub(super) fn text(&self, path: &str) -> Result<Option<String>> {
         Ok(self.bytes(path)?.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// A file as text, for who must not mistake what it says: it has to be UTF-8 without NUL bytes. Nothing where there is none, or a
+    /// symlink to `/dev/null`.
+    pub(crate) fn exact_text(&self, path: &str) -> io::Result<Option<String>> {
+        if self.is_nothing(path) {
+            return Ok(None);
+        }
+        let text = found(self.place(path).and_then(|place| regular_file::read_text(&place, TEXT_LIMIT_BYTES)))?;
+        if text.as_ref().is_some_and(|text| text.contains('\0')) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it holds NUL bytes and is no text"));
+        }
+        Ok(text)
+    }
+
+    /// Whether a path leads to `/dev/null`, which hides what another directory has.
+    pub(crate) fn is_nothing(&self, path: &str) -> bool {
+        links::is_nothing(&self.directory, Path::new(path))
     }
 
     /// The one line of an attribute in `/sys`.
@@ -72,7 +90,7 @@ impl Root {
     }
 
     /// What lies in a directory, sorted; nothing where there is none.
-    pub(super) fn names(&self, path: &str) -> Result<Vec<String>> {
+    pub(crate) fn names(&self, path: &str) -> Result<Vec<String>> {
         let reading = || format!("reading {}", self.shown(path));
         let Some(entries) = found(self.place(path).and_then(fs::read_dir)).with_context(reading)? else {
             return Ok(Vec::new());
@@ -101,7 +119,7 @@ impl Root {
     }
 
     /// Whether anything lies there.
-    pub(super) fn has(&self, path: &str) -> bool {
+    pub(crate) fn has(&self, path: &str) -> bool {
         self.place(path).is_ok_and(|place| place.exists())
     }
 }
@@ -120,7 +138,24 @@ fn is_denied(error: &Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::super::fixture::Fixture;
+
+    #[test]
+    fn what_is_no_text_is_replaced_for_who_looks_around_and_refused_for_who_takes_its_word() {
+        let fixture = Fixture::new();
+        fixture.write("etc/a", "x\0y").write("etc/b", "").link("etc/c", "/dev/null").write("etc/d", "z");
+        fs::write(fixture.path().join("etc/b"), b"x\xff").unwrap();
+        let root = fixture.root();
+        for (path, lossy) in [("/etc/a", "x\0y"), ("/etc/b", "x\u{fffd}")] {
+            assert_eq!(root.text(path).unwrap().as_deref(), Some(lossy));
+            assert_eq!(root.exact_text(path).unwrap_err().kind(), std::io::ErrorKind::InvalidData);
+        }
+        assert_eq!(root.exact_text("/etc/c").unwrap(), None);
+        assert_eq!(root.exact_text("/etc/d").unwrap().as_deref(), Some("z"));
+        assert_eq!(root.exact_text("/etc/gone").unwrap(), None);
+    }
 
     #[test]
     fn absolute_symlinks_begin_at_the_machine_s_root() {

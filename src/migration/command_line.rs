@@ -106,7 +106,7 @@ const OPTIONS: &[(&str, (Outcome, &str))] = &[
 ///
 /// # Errors
 /// Fails on a file that cannot be read.
-pub fn findings(source: &Source<'_>) -> Result<Vec<Finding>> {
+pub fn findings(source: &Source) -> Result<Vec<Finding>> {
     let mut findings: Vec<Finding> = Vec::new();
     for (file, option) in options(source)? {
         let is_known = findings.iter().any(|finding| finding.setting == option.text);
@@ -119,13 +119,13 @@ pub fn findings(source: &Source<'_>) -> Result<Vec<Finding>> {
 ///
 /// # Errors
 /// Fails on a file that cannot be read.
-pub fn says_root(source: &Source<'_>) -> Result<bool> {
+pub fn says_root(source: &Source) -> Result<bool> {
     let says_root = |option: &KernelOption| option.value.is_some() && ["root", "roothash"].contains(&&*option.name);
     Ok(options(source)?.iter().any(|(_, option)| says_root(option)))
 }
 
 /// All options of the machine's kernels, each with its file.
-fn options(source: &Source<'_>) -> Result<Vec<(&'static str, KernelOption)>> {
+fn options(source: &Source) -> Result<Vec<(&'static str, KernelOption)>> {
     let mut options = Vec::new();
     for file in CONFIGURED {
         if let Some(text) = source.text(file)? {
@@ -142,7 +142,7 @@ fn options(source: &Source<'_>) -> Result<Vec<(&'static str, KernelOption)>> {
 ///
 /// # Errors
 /// Fails on a file that cannot be read.
-pub(super) fn in_initrd(source: &Source<'_>, place: &Place, text: &str) -> Result<Vec<Finding>> {
+pub(super) fn in_initrd(source: &Source, place: &Place, text: &str) -> Result<Vec<Finding>> {
     let there = options(source)?;
     let kept = Reader::Systemd.options(text);
     Ok(kept.iter().map(|option| kept_in_initrd(place, option, there.iter().any(|(_, one)| one == option))).collect())
@@ -256,7 +256,7 @@ mod tests {
         root.write("etc/kernel/cmdline", "# rd.break\nroot=UUID=1 rd.lvm.lv=a/b \"x=a b\"\n");
         root.write("usr/lib/kernel/cmdline", "rd.debug\n");
         root.write("proc/cmdline", "BOOT_IMAGE=/vmlinuz root=UUID=1 rd.lvm.lv=\"a/b\" rhgb\n");
-        let found = findings(&Source::new(root.path())).unwrap();
+        let found = findings(&Source::open(root.path()).unwrap()).unwrap();
         let settings: Vec<&str> = found.iter().map(|finding| finding.setting.as_str()).collect();
         assert_eq!(settings, ["rd.lvm.lv=a/b", "rhgb"]);
         assert_eq!(found[1].place, Place::file("/proc/cmdline"));
@@ -266,7 +266,7 @@ mod tests {
     fn what_dracut_kept_in_the_initrd_has_to_be_on_the_command_line() {
         let root = Fixture::new();
         root.write("etc/kernel/cmdline", "root=UUID=1 quiet\n");
-        let source = Source::new(root.path());
+        let source = Source::open(root.path()).unwrap();
         let place = Place::file("/etc/dracut.conf");
         let found = in_initrd(&source, &place, "\"quiet\" ro rd.auto=1 'rd.break'").unwrap();
         let outcomes: Vec<Outcome> = found.iter().map(|finding| finding.outcome).collect();
@@ -277,7 +277,7 @@ mod tests {
     fn quotes_hide_no_option() {
         let root = Fixture::new();
         root.write("proc/cmdline", "\"rd.break\" rd.luks.'allow-discards' \"root=/dev/a\" rd.debug=\"a b\"\n");
-        let source = Source::new(root.path());
+        let source = Source::open(root.path()).unwrap();
         let found = findings(&source).unwrap();
         let settings: Vec<&str> = found.iter().map(|finding| finding.setting.as_str()).collect();
         assert_eq!(settings, ["rd.break", "rd.luks.allow-discards", "rd.debug=a b"]);

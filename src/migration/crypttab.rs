@@ -13,7 +13,7 @@ const DEBIAN: [&str; 5] = ["keyscript", "initramfs", "decrypt_derived", "prechec
 ///
 /// # Errors
 /// Fails when it is there and cannot be read.
-pub fn findings(source: &Source<'_>) -> Result<Vec<Finding>> {
+pub fn findings(source: &Source) -> Result<Vec<Finding>> {
     let text = source.text(CRYPTTAB.path)?.unwrap_or_default();
     let mut findings = Vec::new();
     for (line, written) in CRYPTTAB.lines(&text) {
@@ -45,7 +45,7 @@ mod tests {
     fn lines_of_debian_are_told_apart() {
         let root = Fixture::new();
         root.write("etc/crypttab", "# c\nroot UUID=1 none luks,x-initrd.attach\nhome UUID=2 none luks\nold UUID=3 none luks,keyscript=/a,initramfs\n");
-        let found = findings(&Source::new(root.path())).unwrap();
+        let found = findings(&Source::open(root.path()).unwrap()).unwrap();
         let told: Vec<String> = found.iter().map(|finding| format!("{} {}", finding.place, finding.outcome)).collect();
         assert_eq!(told, ["/etc/crypttab:2 as before", "/etc/crypttab:3 as before", "/etc/crypttab:4 by hand"]);
         assert!(found[2].text.contains("keyscript=/a"));

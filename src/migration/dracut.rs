@@ -22,7 +22,7 @@ const DROP_INS: [&str; 3] = ["/etc/dracut.conf.d", DISTRIBUTION, "/run/initramfs
 const SIGNING: &str = "uefi_secureboot_";
 
 /// Whether dracut is installed.
-pub fn is_there(source: &Source<'_>) -> bool {
+pub fn is_there(source: &Source) -> bool {
     ["/usr/bin/dracut", "/usr/sbin/dracut", "/bin/dracut"].iter().any(|path| source.has(path))
 }
 
@@ -30,7 +30,7 @@ pub fn is_there(source: &Source<'_>) -> bool {
 ///
 /// # Errors
 /// Fails on a file that cannot be read.
-pub fn findings(source: &Source<'_>, carried: &mut Carried) -> Result<Vec<Finding>> {
+pub fn findings(source: &Source, carried: &mut Carried) -> Result<Vec<Finding>> {
     let settings = Settings::read(source, &files(source)?)?;
     let mut findings = settings.findings(carried, |setting, carried| of_setting(source, setting, carried))?;
     // One without the other would sign nothing, and fail.
@@ -47,13 +47,13 @@ pub fn findings(source: &Source<'_>, carried: &mut Carried) -> Result<Vec<Findin
 }
 
 /// Its files in the order in which dracut reads them.
-fn files(source: &Source<'_>) -> Result<Vec<File>> {
+fn files(source: &Source) -> Result<Vec<File>> {
     let drop_ins = source.numbered_drop_ins(&DROP_INS, source::is_configuration)?.into_iter();
     let drop_ins = drop_ins.map(|path| File { by_distribution: path.starts_with(DISTRIBUTION), path });
     Ok([File::own(MAIN)].into_iter().chain(drop_ins).collect())
 }
 
-fn of_setting(source: &Source<'_>, setting: &Setting, carried: &mut Carried) -> Result<Vec<Finding>> {
+fn of_setting(source: &Source, setting: &Setting, carried: &mut Carried) -> Result<Vec<Finding>> {
     let meaning = dracut_table::meaning(&setting.name);
     if let Some(Meaning::Fixed(outcome, text)) = meaning {
         return Ok(vec![setting.finding(outcome, text)]);
@@ -106,7 +106,7 @@ fn pattern_of_driver(word: &str) -> String {
     }
 }
 
-fn added_module(source: &Source<'_>, setting: &Setting, word: &str) -> Finding {
+fn added_module(source: &Source, setting: &Setting, word: &str) -> Finding {
     match dracut_table::module(word) {
         Some(Module::Part(text)) => setting.finding_of(word, Outcome::AsBefore, text),
         Some(Module::Needless(text)) => setting.finding_of(word, Outcome::NotNeeded, text),
@@ -116,7 +116,7 @@ fn added_module(source: &Source<'_>, setting: &Setting, word: &str) -> Finding {
     }
 }
 
-fn of_unknown_module(source: &Source<'_>, word: &str) -> String {
+fn of_unknown_module(source: &Source, word: &str) -> String {
     let names = source.names("/usr/lib/dracut/modules.d").unwrap_or_default();
     let is_it = |name: &&String| name.trim_start_matches(|character: char| character.is_ascii_digit()) == word;
     match names.iter().find(is_it) {

@@ -29,7 +29,7 @@ pub fn initrd_path(survey: &Survey, kernel_version: &str) -> String {
 ///
 /// # Errors
 /// Fails when an entry that is there cannot be read.
-pub fn trial(source: &Source<'_>, survey: &Survey, kernel_version: &str) -> Result<Result<PlannedFile, String>> {
+pub fn trial(source: &Source, survey: &Survey, kernel_version: &str) -> Result<Result<PlannedFile, String>> {
     if !survey.loaders.iter().any(|loader| loader.reads_entries()) {
         let names: Vec<&str> = survey.loaders.iter().map(|loader| loader.name()).collect();
         let names = if names.is_empty() { "the boot loader".to_owned() } else { names.join(", ") };
@@ -89,7 +89,7 @@ pub fn how_to_start(survey: &Survey, path: &str) -> String {
 }
 
 /// What stands in front of paths below the boot partition in an entry, if the entry is of the kernel and its kernel is there.
-fn boot_prefix(source: &Source<'_>, survey: &Survey, entry: &str, kernel_version: &str) -> Option<String> {
+fn boot_prefix(source: &Source, survey: &Survey, entry: &str, kernel_version: &str) -> Option<String> {
     let linux = value(entry, "linux")?;
     let is_rescue = boot_entry::initrds(entry).any(|initrd| initrd.contains("rescue"));
     // Arch calls the file by the package.
@@ -130,7 +130,7 @@ mod tests {
     use crate::migration::version_order;
 
     fn trial_of(root: &Fixture, kernel: &str) -> Result<(String, String), String> {
-        let source = Source::new(root.path());
+        let source = Source::open(root.path()).unwrap();
         let survey = Survey::of(&source, &InstallConf::default()).unwrap();
         let file = trial(&source, &survey, kernel).unwrap()?;
         Ok((file.path, String::from_utf8(file.bytes).unwrap()))

@@ -36,7 +36,7 @@ const DEFAULTS: [(&str, &str); 13] = [
 ];
 
 /// Whether initramfs-tools is installed.
-pub fn is_there(source: &Source<'_>) -> bool {
+pub fn is_there(source: &Source) -> bool {
     source.has("/usr/sbin/update-initramfs")
 }
 
@@ -44,7 +44,7 @@ pub fn is_there(source: &Source<'_>) -> bool {
 ///
 /// # Errors
 /// Fails on a file that cannot be read.
-pub fn findings(source: &Source<'_>, carried: &mut Carried) -> Result<Vec<Finding>> {
+pub fn findings(source: &Source, carried: &mut Carried) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     // update-initramfs and the hook of cryptsetup read these by themselves, and nothing of mkinitramfs'.
     let update = vec![File::own(format!("{DIRECTORY}/update-initramfs.conf"))];
@@ -62,7 +62,7 @@ pub fn findings(source: &Source<'_>, carried: &mut Carried) -> Result<Vec<Findin
 }
 
 /// The files that mkinitramfs reads, in its order.
-fn files(source: &Source<'_>) -> Result<Vec<File>> {
+fn files(source: &Source) -> Result<Vec<File>> {
     let own = format!("{DIRECTORY}/conf.d");
     let hidden: BTreeSet<String> =
         source.names(&own)?.into_iter().filter(|name| source.has_entry(&format!("{own}/{name}"))).collect();
@@ -84,7 +84,7 @@ fn is_read(name: &str) -> bool {
 }
 
 /// What becomes of the settings that are read together.
-fn of_files(source: &Source<'_>, files: &[File], carried: &mut Carried) -> Result<Vec<Finding>> {
+fn of_files(source: &Source, files: &[File], carried: &mut Carried) -> Result<Vec<Finding>> {
     let is_default = |setting: &Setting| {
         let text = setting.value.text();
         DEFAULTS.iter().any(|(name, value)| setting.name == *name && text.as_deref() == Some(value))
@@ -143,7 +143,7 @@ fn of_setting(setting: &Setting, carried: &mut Carried) -> Finding {
 }
 
 /// Modules that are loaded first, a line each, with options behind.
-fn modules(source: &Source<'_>, carried: &mut Carried, findings: &mut Vec<Finding>) -> Result<()> {
+fn modules(source: &Source, carried: &mut Carried, findings: &mut Vec<Finding>) -> Result<()> {
     let path = format!("{DIRECTORY}/modules");
     for (number, line) in source.text(&path)?.unwrap_or_default().lines().enumerate() {
         let line = line.split('#').next().unwrap_or_default().trim();
@@ -163,7 +163,7 @@ fn modules(source: &Source<'_>, carried: &mut Carried, findings: &mut Vec<Findin
 }
 
 /// Hooks and scripts of the administrator's.
-fn scripts(source: &Source<'_>, findings: &mut Vec<Finding>) -> Result<()> {
+fn scripts(source: &Source, findings: &mut Vec<Finding>) -> Result<()> {
     let mut directories = vec![format!("{DIRECTORY}/hooks")];
     directories.extend(
         source.names(&format!("{DIRECTORY}/scripts"))?.into_iter().map(|name| format!("{DIRECTORY}/scripts/{name}")),
@@ -199,7 +199,7 @@ mod tests {
         root.write("etc/initramfs-tools/scripts/local-top/mine", "");
         root.write("etc/cryptsetup-initramfs/conf-hook", "KEYFILE_PATTERN=\"/etc/keys/*.key\"\n");
         let mut carried = Carried::default();
-        let found = findings(&Source::new(root.path()), &mut carried).unwrap();
+        let found = findings(&Source::open(root.path()).unwrap(), &mut carried).unwrap();
         let told = |finding: &Finding| format!("{} {}: {}", finding.place, finding.setting, finding.outcome);
         let (theirs, ours): (Vec<&Finding>, Vec<&Finding>) = found.iter().partition(|finding| finding.by_distribution);
         assert_eq!(theirs.len(), 4, "{theirs:?}");
@@ -237,7 +237,7 @@ mod tests {
         // Another program reads this one.
         root.write("etc/initramfs-tools/update-initramfs.conf", "UMASK=0022\n");
         let mut carried = Carried::default();
-        let found = findings(&Source::new(root.path()), &mut carried).unwrap();
+        let found = findings(&Source::open(root.path()).unwrap(), &mut carried).unwrap();
         assert!(!carried.is_generic, "{found:?}");
         let told = |finding: &Finding| {
             format!("{} {}: {}, {}", finding.place.file, finding.setting, finding.outcome, finding.text)

@@ -43,7 +43,7 @@ impl InstallConf {
     /// # Errors
     /// Fails on a file that cannot be read.
     pub fn read(
-        source: &Source<'_>,
+        source: &Source,
         systemd: Option<u32>,
         original: impl Fn(&str) -> Option<Option<Vec<u8>>>,
     ) -> Result<Self> {
@@ -144,7 +144,7 @@ mod tests {
     use crate::machine::fixture::Fixture;
 
     fn read(root: &Fixture, systemd: Option<u32>) -> InstallConf {
-        InstallConf::read(&Source::new(root.path()), systemd, |_| None).unwrap()
+        InstallConf::read(&Source::open(root.path()).unwrap(), systemd, |_| None).unwrap()
     }
 
     fn planned(root: &Fixture, systemd: Option<u32>) -> Option<(String, String)> {
@@ -199,7 +199,7 @@ mod tests {
         let root = Fixture::new();
         root.write("etc/kernel/install.conf", "initrd_generator=ocinitrd\n");
         let original = |path: &str| (path == OWN).then(|| Some(b"layout=bls\n".to_vec()));
-        let conf = InstallConf::read(&Source::new(root.path()), Some(252), original).unwrap();
+        let conf = InstallConf::read(&Source::open(root.path()).unwrap(), Some(252), original).unwrap();
         assert_eq!(
             conf.opt_in("bls").unwrap().unwrap().bytes,
             format!("layout=bls\n{COMMENT}initrd_generator=ocinitrd\n").as_bytes()

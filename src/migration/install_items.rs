@@ -53,7 +53,7 @@ const MODULES: [&str; 2] = ["/usr/lib/modules/", "/lib/modules/"];
 
 /// What becomes of the files that a setting names.
 pub fn findings(
-    source: &Source<'_>,
+    source: &Source,
     place: &Place,
     setting: &str,
     words: &[String],
@@ -64,7 +64,7 @@ pub fn findings(
 }
 
 fn of_file(
-    source: &Source<'_>,
+    source: &Source,
     place: &Place,
     setting: &str,
     word: &str,
@@ -103,7 +103,7 @@ fn of_file(
     finding(Outcome::CarriedOver, format!("{key} = [{}]", finding::listed([&path])))
 }
 
-fn is_elf(source: &Source<'_>, path: &str) -> bool {
+fn is_elf(source: &Source, path: &str) -> bool {
     let mut magic = [0; ELF.len()];
     let file = regular_file::open(&source.path(path));
     file.is_ok_and(|mut file| file.read_exact(&mut magic).is_ok()) && magic == ELF
@@ -121,8 +121,14 @@ mod tests {
         let mut carried = Carried::default();
         let words = ["/etc/crypttab", "/etc/fstab", "/lib/modules/1/a.ko"].map(str::to_owned);
         let place = Place::file("/etc/dracut.conf");
-        let found =
-            findings(&Source::new(root.path()), &place, "install_items", &words, Presence::Required, &mut carried);
+        let found = findings(
+            &Source::open(root.path()).unwrap(),
+            &place,
+            "install_items",
+            &words,
+            Presence::Required,
+            &mut carried,
+        );
         let outcomes: Vec<Outcome> = found.iter().map(|finding| finding.outcome).collect();
         assert_eq!(outcomes, [Outcome::AsBefore, Outcome::ByHand, Outcome::ByHand]);
         assert_eq!(carried, Carried::default());
@@ -133,7 +139,7 @@ mod tests {
         let root = Fixture::new();
         root.write("usr/bin/lsblk", "\x7fELF...").write("usr/bin/script", "#!/bin/sh\n").write("etc/a.conf", "");
         root.directory("etc/keys");
-        let source = Source::new(root.path());
+        let source = Source::open(root.path()).unwrap();
         let mut carried = Carried::default();
         let words = ["/etc/a.conf", "/etc/keys", "script", "lsblk", "/usr/bin/lsblk", "/etc/gone", "/etc/*.key"]
             .map(str::to_owned);

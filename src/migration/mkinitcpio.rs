@@ -16,7 +16,7 @@ const DROP_INS: &str = "/etc/mkinitcpio.conf.d";
 const PRESETS: &str = "/etc/mkinitcpio.d";
 
 /// Whether mkinitcpio is installed.
-pub fn is_there(source: &Source<'_>) -> bool {
+pub fn is_there(source: &Source) -> bool {
     source.has("/usr/bin/mkinitcpio")
 }
 
@@ -24,7 +24,7 @@ pub fn is_there(source: &Source<'_>) -> bool {
 ///
 /// # Errors
 /// Fails on a file that cannot be read.
-pub fn findings(source: &Source<'_>, carried: &mut Carried) -> Result<Vec<Finding>> {
+pub fn findings(source: &Source, carried: &mut Carried) -> Result<Vec<Finding>> {
     // It takes hidden files too, as find(1) gives them.
     let drop_ins = source.numbered_drop_ins(&[DROP_INS], |name| name.ends_with(".conf"))?;
     let files: Vec<File> = [MAIN.to_owned()].into_iter().chain(drop_ins.iter().cloned()).map(File::own).collect();
@@ -37,7 +37,7 @@ pub fn findings(source: &Source<'_>, carried: &mut Carried) -> Result<Vec<Findin
 }
 
 /// What a preset says that is more than the names of files.
-fn of_preset(source: &Source<'_>, path: &str, has_drop_ins: bool) -> Result<Vec<Finding>> {
+fn of_preset(source: &Source, path: &str, has_drop_ins: bool) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     let mut makes_images = false;
     for statement in shell::statements(&source.text(path)?.unwrap_or_default()) {
@@ -62,7 +62,7 @@ fn of_preset(source: &Source<'_>, path: &str, has_drop_ins: bool) -> Result<Vec<
     Ok(findings)
 }
 
-fn of_setting(source: &Source<'_>, setting: &Setting, carried: &mut Carried) -> Vec<Finding> {
+fn of_setting(source: &Source, setting: &Setting, carried: &mut Carried) -> Vec<Finding> {
     let words = match &setting.value {
         Value::Unknown(reason) => return vec![setting.finding(Outcome::NotRead, *reason)],
         value => value.words().unwrap_or_default(),
@@ -156,7 +156,7 @@ mod tests {
             "PRESETS=('default')\n#default_image=x\ndefault_uki=\"/efi/EFI/Linux/arch.efi\"\n",
         );
         let mut carried = Carried::default();
-        let found = findings(&Source::new(root.path()), &mut carried).unwrap();
+        let found = findings(&Source::open(root.path()).unwrap(), &mut carried).unwrap();
         let told = |finding: &Finding| format!("{} {}: {}", finding.place, finding.setting, finding.outcome);
         assert_eq!(
             found.iter().map(told).collect::<Vec<_>>(),
@@ -188,7 +188,7 @@ mod tests {
         root.directory("etc/mkinitcpio.conf.d/old.conf").write("etc/mkinitcpio.conf.d/x.bak", "MODULES=(x)\n");
         root.write("etc/a", "").write("etc/mkinitcpio.d/linux.preset", "ALL_config=/etc/mkinitcpio.conf\n");
         let mut carried = Carried::default();
-        let found = findings(&Source::new(root.path()), &mut carried).unwrap();
+        let found = findings(&Source::open(root.path()).unwrap(), &mut carried).unwrap();
         assert_eq!(carried.modules, ["b", "c"].map(str::to_owned).into());
         assert_eq!(carried.files, ["/etc/a".to_owned()].into());
         let text = |setting: &str| found.iter().find(|found| found.setting == setting).map(|found| found.text.as_str());
@@ -198,7 +198,7 @@ mod tests {
         assert!(text("BINARIES: gone").is_none(), "{found:?}");
         assert!(text("ALL_config=/etc/mkinitcpio.conf").unwrap().contains("nothing of /etc/mkinitcpio.conf.d"));
         root.write("etc/mkinitcpio.d/linux.preset", "default_config=\"/etc/other.conf\"\n");
-        let found = findings(&Source::new(root.path()), &mut carried).unwrap();
+        let found = findings(&Source::open(root.path()).unwrap(), &mut carried).unwrap();
         assert!(found.last().unwrap().text.starts_with("/etc/other.conf is not read here"), "{found:?}");
     }
 }

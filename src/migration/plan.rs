@@ -54,7 +54,7 @@ impl Plan {
     ///
     /// # Errors
     /// Fails on a file that cannot be read.
-    pub fn of(source: &Source<'_>, original: impl Fn(&str) -> Option<Option<Vec<u8>>>) -> Result<Self> {
+    pub fn of(source: &Source, original: impl Fn(&str) -> Option<Option<Vec<u8>>>) -> Result<Self> {
         let conf = InstallConf::read(source, survey::systemd_version(source)?, original)?;
         let survey = Survey::of(source, &conf)?;
         let mut carried = Carried::default();
@@ -102,7 +102,7 @@ fn names(survey: &Survey) -> String {
 }
 
 /// What other packages do beside.
-fn notes(source: &Source<'_>, survey: &Survey) -> Result<Vec<String>> {
+fn notes(source: &Source, survey: &Survey) -> Result<Vec<String>> {
     let mut notes: Vec<String> = survey.caller_note.iter().cloned().collect();
     if survey.generators.contains(&Generator::Dracut) && !command_line::says_root(source)? {
         let note = "no root= is on the kernel's command line: dracut may have kept it in its initrd (hostonly_cmdline), ours finds the \
@@ -137,10 +137,11 @@ mod tests {
         root.write("usr/bin/dracut", "").write("etc/dracut.conf.d/a.conf", "add_drivers+=\" nvme \"\n");
         root.program("usr/lib/kernel/install.d/50-dracut.install", "#!/bin/bash\n").write("proc/cmdline", "quiet\n");
         assert!(
-            Plan::of(&Source::new(root.path()), |_| None).unwrap().notes[0].starts_with("no root= is on the kernel's")
+            Plan::of(&Source::open(root.path()).unwrap(), |_| None).unwrap().notes[0]
+                .starts_with("no root= is on the kernel's")
         );
         root.write("etc/kernel/cmdline", "root=UUID=1\n");
-        let plan = Plan::of(&Source::new(root.path()), |_| None).unwrap();
+        let plan = Plan::of(&Source::open(root.path()).unwrap(), |_| None).unwrap();
         let paths: Vec<&str> = plan.files.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths, [CONFIGURATION, "/etc/kernel/install.conf"]);
         assert!(plan.configuration().unwrap().ends_with("of dracut.\nmodules = [\"nvme\"]\n"));
@@ -150,10 +151,10 @@ mod tests {
             plan.notes
         );
         root.link("etc/kernel/install.d/50-dracut.install", "/dev/null");
-        assert!(Plan::of(&Source::new(root.path()), |_| None).unwrap().notes.is_empty());
+        assert!(Plan::of(&Source::open(root.path()).unwrap(), |_| None).unwrap().notes.is_empty());
         for name in ["55-initrd.install", "85-initrd.install"] {
             root.program(&format!("usr/lib/kernel/install.d/{name}"), "#!/bin/sh\n");
-            let notes = Plan::of(&Source::new(root.path()), |_| None).unwrap().notes;
+            let notes = Plan::of(&Source::open(root.path()).unwrap(), |_| None).unwrap().notes;
             assert!(
                 notes[0].ends_with(&format!("`ln -s /dev/null /etc/kernel/install.d/{name}` hides it")),
                 "{notes:?}"

@@ -82,7 +82,7 @@ impl Settings {
     ///
     /// # Errors
     /// Fails on a file that cannot be read.
-    pub fn read(source: &Source<'_>, files: &[File]) -> Result<Self> {
+    pub fn read(source: &Source, files: &[File]) -> Result<Self> {
         let mut lines = Vec::new();
         for File { path, by_distribution } in files {
             for statement in shell::statements(&source.text(path)?.unwrap_or_default()) {
@@ -168,7 +168,7 @@ mod tests {
     /// Each line as it is read, unless a later replaces it.
     fn effective(root: &Fixture) -> Vec<String> {
         let files = [File::own("/etc/a"), File::own("/etc/b")];
-        let settings = Settings::read(&Source::new(root.path()), &files).unwrap();
+        let settings = Settings::read(&Source::open(root.path()).unwrap(), &files).unwrap();
         let findings =
             settings.findings(&mut Carried::default(), |setting, _| Ok(vec![setting.finding(Outcome::AsBefore, "")]));
         findings

@@ -1,41 +1,42 @@
 //! The configuration files of a machine: paths below its root in, texts out.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 
 use super::version_order;
-use crate::links;
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::machine::root::Root;
 
-/// The root directory of a machine.
-#[derive(Clone, Copy, Debug)]
-pub struct Source<'a> {
-    root: &'a Path,
+/// The root directory of a machine, whose configuration is read word by word: what is no text is an error.
+#[derive(Clone, Debug)]
+pub struct Source {
+    root: Root,
 }
 
-impl<'a> Source<'a> {
+impl Source {
     /// The machine whose root is `root`.
-    pub fn new(root: &'a Path) -> Self {
-        Source { root }
+    ///
+    /// # Errors
+    /// Fails when there is no such directory.
+    pub fn open(root: &Path) -> Result<Self> {
+        Ok(Source { root: Root::open(root)? })
     }
 
     /// Where an absolute path of the machine is, with the symlinks on the way followed as far as they can be.
     pub fn path(&self, path: &str) -> PathBuf {
-        links::place(self.root, Path::new(path)).unwrap_or_else(|_| self.root.join(path.trim_start_matches('/')))
+        self.root.place(path).unwrap_or_else(|_| self.root.directory().join(path.trim_start_matches('/')))
     }
 
     /// Whether anything is there.
     pub fn has(&self, path: &str) -> bool {
-        self.path(path).exists()
+        self.root.has(path)
     }
 
     /// Whether anything is there, or a link to `/dev/null` that hides one of its name.
     pub fn has_entry(&self, path: &str) -> bool {
-        self.has(path) || links::is_nothing(self.root, Path::new(path))
+        self.has(path) || self.root.is_nothing(path)
     }
 
     /// The text of a file; nothing where there is none, or a link to `/dev/null` that hides one.
@@ -43,27 +44,13 @@ impl<'a> Source<'a> {
     /// # Errors
     /// Fails on a file that cannot be read, is too large or no text.
     pub fn text(&self, path: &str) -> Result<Option<String>> {
-        let place = self.path(path);
-        if links::is_nothing(self.root, Path::new(path)) {
-            return Ok(None);
-        }
-        let text = match regular_file::read_text(&place, TEXT_LIMIT_BYTES) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(None);
-            }
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-                return Err(error).with_context(|| format!("reading {}: run setup as root", place.display()));
-            }
-            text => text.with_context(|| {
-                format!("reading {}: setup has to read it; correct it or move it away", place.display())
-            })?,
-        };
-        ensure!(
-            !text.contains('\0'),
-            "{}: it holds NUL bytes and is no text; correct it or move it away",
-            place.display()
-        );
-        Ok(Some(text))
+        self.root.exact_text(path).map_err(|error| {
+            let advice = match error.kind() {
+                io::ErrorKind::PermissionDenied => "run setup as root",
+                _ => "setup has to read it; correct it or move it away",
+            };
+            anyhow::Error::new(error).context(format!("reading {}: {advice}", self.root.shown(path)))
+        })
     }
 
     /// The names of what lies in a directory, sorted; nothing where there is none.
@@ -71,18 +58,7 @@ impl<'a> Source<'a> {
     /// # Errors
     /// Fails when the directory is there and cannot be read.
     pub fn names(&self, directory: &str) -> Result<Vec<String>> {
-        let place = self.path(directory);
-        let reading = || format!("reading {}", place.display());
-        let entries = match fs::read_dir(&place) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Ok(Vec::new());
-            }
-            entries => entries.with_context(reading)?,
-        };
-        let names = entries.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
-        let mut names: Vec<String> = names.collect::<io::Result<_>>().with_context(reading)?;
-        names.sort();
-        Ok(names)
+        self.root.names(directory)
     }
 
     /// The paths of files in several directories whose names are read, in the order of their bytes; of one name the first directory
@@ -122,8 +98,11 @@ pub fn is_configuration(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::machine::fixture::Fixture;
+    use crate::regular_file::TEXT_LIMIT_BYTES;
 
     #[test]
     fn of_one_name_the_first_directory_counts_and_a_link_to_dev_null_hides() {
@@ -131,7 +110,7 @@ mod tests {
         root.write("usr/lib/d/10-a.conf", "").write("usr/lib/d/20-b.conf", "").write("etc/d/20-b.conf", "");
         root.write("etc/d/notes", "").directory("etc/d/x.conf").link("etc/d/10-a.conf", "/dev/null");
         root.write("etc/d/.y.conf", "").link("etc/d/z.conf", "gone");
-        let source = Source::new(root.path());
+        let source = Source::open(root.path()).unwrap();
         let found = source.drop_ins(&["/etc/d", "/usr/lib/d", "/run/d"], is_configuration).unwrap();
         assert_eq!(found, ["/etc/d/10-a.conf", "/etc/d/20-b.conf"]);
         assert_eq!(source.text(&found[0]).unwrap(), None);
@@ -142,7 +121,7 @@ mod tests {
     fn absolute_symlinks_begin_at_the_machine_s_root() {
         let root = Fixture::new();
         root.write("srv/a", "mine").link("etc/a", "/srv/a").link("etc/b", "/etc/passwd").link("etc/d", "/srv");
-        let source = Source::new(root.path());
+        let source = Source::open(root.path()).unwrap();
         assert_eq!(source.text("/etc/a").unwrap().as_deref(), Some("mine"));
         assert!(source.text("/etc/b").unwrap().is_none() && !source.has("/etc/b") && source.has("/etc/a"));
         assert_eq!(source.names("/etc/d").unwrap(), ["a"]);
@@ -152,8 +131,9 @@ mod tests {
     fn what_is_no_text_is_named() {
         let root = Fixture::new();
         root.write("etc/a", "x\0y").directory("etc/b");
-        let source = Source::new(root.path());
-        assert!(source.text("/etc/a").unwrap_err().to_string().contains("etc/a: it holds NUL bytes"));
+        assert!(Source::open(&root.path().join("gone")).unwrap_err().to_string().starts_with("reading "));
+        let source = Source::open(root.path()).unwrap();
+        assert!(format!("{:#}", source.text("/etc/a").unwrap_err()).contains("move it away: it holds NUL bytes"));
         assert!(format!("{:#}", source.text("/etc/b").unwrap_err()).contains("it is a directory"));
         fs::write(root.path().join("etc/a"), [0xff]).unwrap();
         assert!(format!("{:#}", source.text("/etc/a").unwrap_err()).contains("not UTF-8"));

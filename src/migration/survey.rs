@@ -103,7 +103,7 @@ impl Survey {
     ///
     /// # Errors
     /// Fails on a file that is there and cannot be read.
-    pub fn of(source: &Source<'_>, conf: &InstallConf) -> Result<Self> {
+    pub fn of(source: &Source, conf: &InstallConf) -> Result<Self> {
         let token = entry_token(source)?;
         let boot = match conf.value("BOOT_ROOT") {
             Some((_, boot)) => boot.to_owned(),
@@ -134,7 +134,7 @@ impl Survey {
 ///
 /// # Errors
 /// Fails when a directory that is there cannot be read.
-pub fn systemd_version(source: &Source<'_>) -> Result<Option<u32>> {
+pub fn systemd_version(source: &Source) -> Result<Option<u32>> {
     let mut magic = [0; 2];
     let script = KERNEL_INSTALL.iter().find_map(|path| regular_file::open(&source.path(path)).ok());
     if script.is_some_and(|mut file| file.read_exact(&mut magic).is_ok()) && magic == *b"#!" {
@@ -144,7 +144,7 @@ pub fn systemd_version(source: &Source<'_>) -> Result<Option<u32>> {
 }
 
 /// The versions in the names of systemd's libraries.
-fn versions(source: &Source<'_>) -> Result<Vec<u32>> {
+fn versions(source: &Source) -> Result<Vec<u32>> {
     let mut directories: Vec<String> = LIBRARIES.map(str::to_owned).into();
     directories.extend(
         source
@@ -165,7 +165,7 @@ fn versions(source: &Source<'_>) -> Result<Vec<u32>> {
 }
 
 /// What entries are called.
-fn entry_token(source: &Source<'_>) -> Result<String> {
+fn entry_token(source: &Source) -> Result<String> {
     for path in ["/etc/kernel/entry-token", "/etc/machine-id"] {
         if let Some(token) = source.text(path)?.map(|text| text.trim().to_owned()).filter(|token| !token.is_empty()) {
             return Ok(token);
@@ -178,7 +178,7 @@ fn entry_token(source: &Source<'_>) -> Result<String> {
 ///
 /// # Errors
 /// Fails on a file that is there and cannot be read.
-pub fn os_release(source: &Source<'_>) -> Result<OsRelease> {
+pub fn os_release(source: &Source) -> Result<OsRelease> {
     for path in os_release::PATHS {
         if let Some(text) = source.text(path)? {
             return Ok(OsRelease::parse(&text));
@@ -187,13 +187,13 @@ pub fn os_release(source: &Source<'_>) -> Result<OsRelease> {
     Ok(OsRelease::default())
 }
 
-fn boot(source: &Source<'_>, token: &str) -> String {
+fn boot(source: &Source, token: &str) -> String {
     let has_entries =
         |boot: &&str| source.has(&format!("{boot}/loader/entries")) || source.has(&format!("{boot}/{token}"));
     BOOT.into_iter().find(has_entries).unwrap_or(BOOT[0]).to_owned()
 }
 
-fn layout(source: &Source<'_>, conf: &InstallConf, boot: &str, token: &str) -> Result<(String, String)> {
+fn layout(source: &Source, conf: &InstallConf, boot: &str, token: &str) -> Result<(String, String)> {
     if let Some((place, layout)) = conf.value("layout").filter(|(_, layout)| *layout != "auto") {
         return Ok((layout.to_owned(), place.to_string()));
     }
@@ -208,7 +208,7 @@ fn layout(source: &Source<'_>, conf: &InstallConf, boot: &str, token: &str) -> R
     Ok(("other".to_owned(), format!("there is no {directory}")))
 }
 
-fn loaders(source: &Source<'_>) -> Result<Vec<Loader>> {
+fn loaders(source: &Source) -> Result<Vec<Loader>> {
     let mut loaders = Vec::new();
     let has_systemd_boot = BOOT.iter().any(|boot| {
         let names = fs::read_dir(source.path(&format!("{boot}/EFI/systemd"))).into_iter().flatten().flatten();
@@ -227,7 +227,7 @@ fn loaders(source: &Source<'_>) -> Result<Vec<Loader>> {
 }
 
 /// Whether a package of a kernel that is installed calls kernel-install; a note where that is not so.
-fn caller_note(source: &Source<'_>) -> Result<Option<String>> {
+fn caller_note(source: &Source) -> Result<Option<String>> {
     if source.has("/var/lib/dpkg/status") {
         let hooks = ["/etc/kernel/postinst.d/zz-systemd-boot", "/usr/share/kernel/postinst.d/zz-systemd-boot"];
         return Ok((!hooks.iter().any(|path| source.has(path))).then(|| {
@@ -261,7 +261,7 @@ mod tests {
     use crate::machine::fixture::Fixture;
 
     fn survey(root: &Fixture) -> Survey {
-        let source = Source::new(root.path());
+        let source = Source::open(root.path()).unwrap();
         let systemd = systemd_version(&source).unwrap();
         let conf = InstallConf::read(&source, systemd, |_| None).unwrap();
         Survey::of(&source, &conf).unwrap()
@@ -296,7 +296,7 @@ mod tests {
         ] {
             let root = Fixture::new();
             root.write(path, text);
-            let note = caller_note(&Source::new(root.path())).unwrap();
+            let note = caller_note(&Source::open(root.path()).unwrap()).unwrap();
             assert_eq!(note.is_some_and(|note| note.contains("openSUSE")), is_suse, "{text}");
         }
     }

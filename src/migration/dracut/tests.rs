@@ -9,7 +9,7 @@ use crate::machine::fixture::Fixture;
 fn told(root: &Fixture) -> String {
     let mut carried = Carried::default();
     let mut text = String::new();
-    for finding in findings(&Source::new(root.path()), &mut carried).unwrap() {
+    for finding in findings(&Source::open(root.path()).unwrap(), &mut carried).unwrap() {
         let by = if finding.by_distribution { " (distribution)" } else { "" };
         writeln!(text, "{} {}{by}\n    {}: {}", finding.place, finding.setting, finding.outcome, finding.text).unwrap();
     }

@@ -76,7 +76,7 @@ pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     }
     let root = &arguments.root;
     let record = Record::load(root)?;
-    let mut plan = Plan::of(&Source::new(root), |path| record.original(path))?;
+    let mut plan = Plan::of(&Source::open(root)?, |path| record.original(path))?;
     let prepared = prepare(arguments, &plan, &record, progress);
     if let Ok((trial, _)) = &prepared {
         plan.resolve(trial.holdings.as_ref());

@@ -70,7 +70,7 @@ pub fn make(
     if let Search::Wanting { reason, .. } = host::base(root, &configuration)? {
         match &configuration.build {
             None => {
-                let image = image_of_system(&Source::new(root))?;
+                let image = image_of_system(&Source::open(root)?)?;
                 bail!(
                     "{reason:#}; build one with `ocinitrd build {image} -t base -O /var/lib/ocinitrd/bases/{image}`, or have it built \
                      by setup, with build = \"{image}\" in /etc/ocinitrd/host.toml"
@@ -106,7 +106,7 @@ pub fn running_kernel() -> String {
 }
 
 /// The image that is for this system, where one is there; else what stands for any.
-fn image_of_system(source: &Source<'_>) -> Result<String> {
+fn image_of_system(source: &Source) -> Result<String> {
     let system = migration::os_release(source)?;
     // What is released all the time, such as Arch, has no version.
     let parts = [Some(system.id()), system.value("VERSION_ID")];
@@ -118,7 +118,7 @@ fn image_of_system(source: &Source<'_>) -> Result<String> {
 
 /// Where it goes, if it does.
 fn place(arguments: &Arguments, plan: &Plan, size_bytes: u64, trial: &mut Trial) -> Result<()> {
-    let source = Source::new(&arguments.root);
+    let source = Source::open(&arguments.root)?;
     if arguments.no_trial {
         trial.reason = Some("--no-trial".to_owned());
         return Ok(());
@@ -163,7 +163,7 @@ mod tests {
             let root = Fixture::new();
             root.write(path, text).write(&format!("{SHIPPED}/fedora-44.toml"), "");
             root.write(&format!("{OWN}/images/arch.toml"), "");
-            assert_eq!(image_of_system(&Source::new(root.path())).unwrap(), image, "{text}");
+            assert_eq!(image_of_system(&Source::open(root.path()).unwrap()).unwrap(), image, "{text}");
         }
     }
 }
