@@ -295,7 +295,7 @@ fn what_cannot_be_done_changes_nothing_and_says_why() {
     fs::rename(machine.0.path("etc/kernel/other.conf"), &conf).unwrap();
 
     fs::write(&conf, "layout=ostree\n").unwrap();
-    check(&[], "with layout=ostree (/etc/kernel/install.conf:1)");
+    check(&[], "the layout is ostree (/etc/kernel/install.conf:1)");
     fs::write(&conf, "layout=bls\n").unwrap();
 
     machine.0.write("etc/dracut.conf.d/bad.conf", "hostonly=\0");
