@@ -42,3 +42,13 @@ for plugin in packaging/kernel-install/*.install; do
     put 0755 "$plugins" "$plugin"
     sed -i "s|exec ocinitrd |exec $prefix/bin/ocinitrd |" "$destination$plugins/${plugin##*/}"
 done
+
+# Hooks of kernel packages, where those are Debian's: other distributions run what is in these directories for other ends.
+debian_hooks=${DEBIAN_HOOKS:-no}
+[ -n "${DEBIAN_HOOKS:-}" ] || [ ! -e "$destination/etc/debian_version" ] || debian_hooks=yes
+if [ "$debian_hooks" = yes ]; then
+    for hook in kernel/postinst.d kernel/postrm.d initramfs/post-update.d; do
+        put 0755 "/etc/$hook" "packaging/debian/etc/$hook/ocinitrd"
+        sed -i "s|^program=ocinitrd\$|program=$prefix/bin/ocinitrd|" "$destination/etc/$hook/ocinitrd"
+    done
+fi

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::LocalFile;
 use crate::format::digest::Digest;
@@ -92,6 +92,31 @@ pub fn forget_staged_record(staging_area: &Path) -> Result<()> {
     remove(&staging_area.join(STAGED))
 }
 
+/// What a record says of the initrd as a whole.
+#[derive(Deserialize)]
+struct Whole {
+    sha256: Digest,
+}
+
+/// Whether a file is the initrd that an entry's record is of; nothing where there is no record.
+///
+/// # Errors
+/// Fails when the record or the file is there and cannot be read.
+pub fn is_recorded(root: &Path, entry_token: &str, kernel_version: &str, initrd: &Path) -> Result<Option<bool>> {
+    let path = path(root, entry_token, kernel_version)?;
+    let reading = || format!("reading {}", path.display());
+    let json = match regular_file::open(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file.and_then(|file| regular_file::read_all(file, TEXT_LIMIT_BYTES)).with_context(reading)?,
+    };
+    let Whole { sha256 } = serde_json::from_slice(&json).with_context(reading)?;
+    let reading = || format!("reading {}", initrd.display());
+    match regular_file::open(initrd) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Some(false)),
+        file => Ok(Some(Digest::of_reader(file.with_context(reading)?).with_context(reading)?.0 == sha256)),
+    }
+}
+
 /// Removes that of an entry, if there is one.
 ///
 /// # Errors
@@ -171,5 +196,23 @@ mod tests {
         let error = format!("{:#}", place_record(root.path(), staging.path(), "a", "6.1").unwrap_err());
         assert!(error.contains(STAGED), "{error}");
         assert_eq!(fs::read_dir(root.path().join(PLACE)).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_record_knows_its_initrd() {
+        let root = tempfile::tempdir().unwrap();
+        let initrd = root.path().join("initrd");
+        let known = || is_recorded(root.path(), "", "6.1", &initrd).unwrap();
+        assert_eq!(known(), None);
+        let staging = tempfile::tempdir().unwrap();
+        record(&[]).stage(staging.path()).unwrap();
+        place_record(root.path(), staging.path(), "", "6.1").unwrap();
+        assert_eq!(known(), Some(false), "it is not there");
+        fs::write(&initrd, "initrd").unwrap();
+        assert_eq!(known(), Some(true));
+        fs::write(&initrd, "another").unwrap();
+        assert_eq!(known(), Some(false));
+        fs::write(root.path().join(PLACE).join("6.1.json"), "{").unwrap();
+        assert!(is_recorded(root.path(), "", "6.1", &initrd).unwrap_err().to_string().contains("6.1.json"));
     }
 }

@@ -56,7 +56,7 @@ use selection::Chosen;
 pub use bases::{Base, Search};
 pub use configuration::{Configuration, OnFailure, Scope};
 pub use console::Console;
-pub use installed::{Installed, forget_staged_record, place_record, remove_record};
+pub use installed::{Installed, forget_staged_record, is_recorded, place_record, remove_record};
 pub use local::LocalFile;
 pub use plugins::{named, plugins};
 pub use uki::Uki;

@@ -86,6 +86,11 @@ impl InstallConf {
         Some((place, value.as_str())).filter(|(_, value)| !value.is_empty())
     }
 
+    /// Whether ours is the generator of initrds.
+    pub fn names_ours(&self) -> bool {
+        self.value(INITRD).is_some_and(|(_, value)| value == NAME)
+    }
+
     /// The file that has kernel-install ask ours; nothing where it does already.
     ///
     /// # Errors

@@ -10,6 +10,7 @@
 //! | [`initramfs_tools`], [`mkinitcpio`] | that of Debian's and Arch's generators |
 //! | [`command_line`], [`crypttab`] | options of the kernel and encrypted volumes, whoever makes the initrd |
 //! | [`install_conf`], [`survey`] | kernel-install's configuration; what is there |
+//! | [`debian`] | whether hooks of Debian's kernel packages make the initrd |
 //! | [`plan`], [`entry`] | the files that are going to be written; the entry that tries them |
 //! | [`record`] | writes them, remembers what was there, and puts it back |
 //!
@@ -17,6 +18,7 @@
 
 mod command_line;
 mod crypttab;
+mod debian;
 mod dracut;
 mod dracut_table;
 pub mod entry;
@@ -35,8 +37,10 @@ mod table;
 mod texts;
 mod version_order;
 
+pub use debian::POSTINST;
 pub use finding::{Finding, Outcome, Place};
+pub use install_conf::InstallConf;
 pub use plan::{CONFIGURATION_NAME, Plan, PlannedFile};
 pub use record::{Change, Content, Record, undo};
 pub use source::Source;
-pub use survey::{Generator, Loader, Survey, os_release};
+pub use survey::{Caller, Generator, Loader, Survey, os_release, systemd_version};

@@ -5,8 +5,8 @@ use anyhow::{Context, Result};
 use super::finding::{Carried, Finding};
 use super::install_conf::InstallConf;
 use super::source::Source;
-use super::survey::{self, Generator, Survey};
-use super::{command_line, crypttab, dracut, initramfs_tools, mkinitcpio};
+use super::survey::{self, Caller, Generator, Survey};
+use super::{command_line, crypttab, debian, dracut, initramfs_tools, mkinitcpio};
 use crate::host;
 use crate::needs::Holdings;
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
@@ -78,7 +78,7 @@ impl Plan {
             files.push(PlannedFile::new(CONFIGURATION, text.into_bytes(), reason));
         }
         // Last: with it ours are made.
-        files.extend(conf.opt_in(&survey.layout)?);
+        files.extend(conf.opt_in(&survey.layout)?.map(|file| for_caller(file, survey.caller)));
         let notes = notes(source, &survey)?;
         Ok(Plan { survey, findings, files, notes })
     }
@@ -97,6 +97,17 @@ impl Plan {
     }
 }
 
+/// The file of opt-in, with what it is for on this machine.
+fn for_caller(file: PlannedFile, caller: Caller) -> PlannedFile {
+    match caller {
+        Caller::KernelInstall => file,
+        Caller::DebianHooks => PlannedFile {
+            reason: "has the hooks of kernel packages make initrds of ocinitrd's, behind all that was read before".to_owned(),
+            ..file
+        },
+    }
+}
+
 fn names(survey: &Survey) -> String {
     survey.generators.iter().map(|generator| generator.name()).collect::<Vec<_>>().join(" and ")
 }
@@ -108,6 +119,14 @@ fn notes(source: &Source, survey: &Survey) -> Result<Vec<String>> {
         let note = "no root= is on the kernel's command line: dracut may have kept it in its initrd (hostonly_cmdline), ours finds the \
                     root by the type of its partition, or not at all; add root= to /etc/kernel/cmdline, or to the boot loader's options";
         notes.push(note.to_owned());
+    }
+    if survey.caller == Caller::DebianHooks {
+        let note = format!(
+            "each kernel keeps the initrd that it has until it is made again: `{} KVER` makes ours, and so does `update-initramfs -u`",
+            debian::POSTINST
+        );
+        notes.push(note);
+        return Ok(notes);
     }
     let plugins = host::plugins(&source.path("/"));
     for (name, what) in [

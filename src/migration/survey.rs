@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::install_conf::InstallConf;
 use super::source::Source;
-use super::{dracut, initramfs_tools, mkinitcpio};
+use super::{debian, dracut, initramfs_tools, mkinitcpio};
 use crate::format::os_release::{self, OsRelease};
 use crate::host;
 use crate::regular_file;
@@ -29,6 +29,10 @@ pub struct Survey {
     pub has_kernel_install: bool,
     /// Whether our plugin of it is.
     pub has_plugin: bool,
+    /// Who has the initrd made when a kernel is installed.
+    pub caller: Caller,
+    /// Whether our hooks of Debian's kernel packages are installed.
+    pub has_hooks: bool,
     /// The version of systemd, if it can be told.
     pub systemd: Option<u32>,
     /// What entries look like: `bls`, `uki` or `other`.
@@ -45,6 +49,16 @@ pub struct Survey {
     pub initrd_generator: Option<String>,
     /// What keeps kernel packages from calling kernel-install, if something does.
     pub caller_note: Option<String>,
+}
+
+/// Who has the initrd of a kernel made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Caller {
+    /// kernel-install, by its plugins.
+    KernelInstall,
+    /// The hooks of Debian's kernel packages.
+    DebianHooks,
 }
 
 /// A boot loader.
@@ -115,17 +129,23 @@ impl Survey {
             (Generator::InitramfsTools, initramfs_tools::is_there(source)),
             (Generator::Mkinitcpio, mkinitcpio::is_there(source)),
         ];
+        let plugins = host::plugins(&source.path("/"));
+        let loaders = loaders(source)?;
+        let has_grub_plugin = host::named(&plugins, "grub").is_some();
+        let is_by_hooks = debian::is_by_hooks(source, &layout, &loaders, has_grub_plugin);
         Ok(Survey {
             has_kernel_install: KERNEL_INSTALL.iter().any(|path| source.has(path)),
-            has_plugin: host::named(&host::plugins(&source.path("/")), "ocinitrd").is_some(),
+            has_plugin: host::named(&plugins, "ocinitrd").is_some(),
+            caller: if is_by_hooks { Caller::DebianHooks } else { Caller::KernelInstall },
+            has_hooks: debian::has_hooks(source),
             systemd: systemd_version(source)?,
             layout,
             layout_by,
             boot,
-            loaders: loaders(source)?,
+            loaders,
             generators: generators.into_iter().filter(|(_, is_there)| *is_there).map(|(name, _)| name).collect(),
             initrd_generator: conf.value("initrd_generator").map(|(_, value)| value.to_owned()),
-            caller_note: caller_note(source)?,
+            caller_note: if is_by_hooks { None } else { caller_note(source)? },
         })
     }
 }
@@ -228,9 +248,8 @@ fn loaders(source: &Source) -> Result<Vec<Loader>> {
 
 /// Whether a package of a kernel that is installed calls kernel-install; a note where that is not so.
 fn caller_note(source: &Source) -> Result<Option<String>> {
-    if source.has("/var/lib/dpkg/status") {
-        let hooks = ["/etc/kernel/postinst.d/zz-systemd-boot", "/usr/share/kernel/postinst.d/zz-systemd-boot"];
-        return Ok((!hooks.iter().any(|path| source.has(path))).then(|| {
+    if debian::is_there(source) {
+        return Ok((!debian::has_caller(source)).then(|| {
             "kernel packages of Debian call kernel-install only where the package systemd-boot is installed: without it, \
              `kernel-install add` has to be run for each new kernel"
                 .to_owned()
@@ -318,5 +337,34 @@ mod tests {
         assert_eq!((debian.layout_by.as_str(), debian.caller_note), ("/efi/loader/entries.srel", None));
         root.write("etc/kernel/install.conf", "layout=uki\n");
         assert_eq!(survey(&root).layout_by, "/etc/kernel/install.conf:1");
+    }
+
+    #[test]
+    fn hooks_make_initrds_where_no_kernel_install_does() {
+        let root = Fixture::new();
+        let caller = || survey(&root).caller;
+        root.directory("boot/grub").write("usr/bin/kernel-install", "\x7fELF");
+        assert_eq!(caller(), Caller::KernelInstall, "not Debian");
+        root.write("var/lib/dpkg/status", "");
+        let debian = survey(&root);
+        assert_eq!((debian.caller, debian.caller_note, debian.has_hooks), (Caller::DebianHooks, None, false));
+        for path in ["etc/kernel/postinst.d/ocinitrd", "etc/kernel/postrm.d/ocinitrd", "etc/initramfs/post-update.d/ocinitrd"] {
+            root.program(path, "#!/bin/sh\n");
+        }
+        assert!(survey(&root).has_hooks);
+        // The package's hook does nothing until systemd-boot itself is on the boot partition.
+        root.write("usr/share/kernel/postinst.d/zz-systemd-boot", "");
+        assert_eq!(caller(), Caller::DebianHooks);
+        root.write("boot/efi/EFI/systemd/systemd-bootx64.efi", "");
+        assert_eq!(caller(), Caller::KernelInstall);
+        fs::remove_dir_all(root.path().join("boot/efi/EFI")).unwrap();
+        for layout in ["bls", "uki"] {
+            root.write("etc/kernel/install.conf", &format!("layout={layout}\n"));
+            assert_eq!(caller(), Caller::KernelInstall, "{layout}");
+        }
+        root.write("etc/kernel/install.conf", "layout=other\n");
+        assert_eq!(caller(), Caller::DebianHooks);
+        root.program("etc/kernel/install.d/20-grub.install", "#!/bin/sh\n");
+        assert_eq!(caller(), Caller::KernelInstall);
     }
 }

@@ -1,19 +1,21 @@
-//! Who calls `ocinitrd kernel-install`: a plugin of kernel-install, or an administrator who moves a machine over.
+//! Who calls `ocinitrd kernel-install`: a plugin of kernel-install, a hook of Debian's, or an administrator who moves a machine over.
 
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use super::setup;
+use super::{hook, setup};
 use crate::progress::Progress;
 
 const USAGE: &str = "\
 ocinitrd kernel-install setup [OPTIONS]
+       ocinitrd kernel-install hook [OPTIONS] <EVENT> <KVER> [FILE]
        ocinitrd kernel-install [OPTIONS] <PRODUCT> <COMMAND> <KVER> <ENTRY-DIR> [IMAGE] [INITRD]...";
 
 /// Make the initrd, or the unified kernel image, of a kernel that is being installed; `setup` moves a machine over to that
 ///
-/// `setup` moves a machine over from another generator of initrds, and back; `ocinitrd kernel-install setup --help` says how. All
+/// `setup` moves a machine over from another generator of initrds, and back; `ocinitrd kernel-install setup --help` says how. `hook` is
+/// called by the hooks of kernel packages on Debian and Ubuntu, where no kernel-install runs. All
 /// else is called by the plugins *-ocinitrd.install of kernel-install(8), which give their arguments. They do nothing unless
 /// install.conf(5) has initrd_generator=ocinitrd or uki_generator=ocinitrd. With layout=bls and layout=uki other plugins make a boot entry
 /// of the result; with layout=other GRUB's plugin does, and the initrd is written to /boot/initramfs-KVER.img. The base comes from
@@ -31,6 +33,7 @@ pub struct Call {
 #[derive(Debug, clap::Subcommand)]
 enum Action {
     Setup(setup::Arguments),
+    Hook(hook::Arguments),
 }
 
 /// Runs the command.
@@ -40,6 +43,7 @@ enum Action {
 pub fn run(call: &Call, progress: &Progress) -> Result<ExitCode> {
     match &call.action {
         Some(Action::Setup(arguments)) => setup::run(arguments, progress),
+        Some(Action::Hook(arguments)) => hook::run(arguments, progress),
         None => super::run(call.plugin.as_ref().context("nothing is asked for: see --help")?, progress),
     }
 }
@@ -72,7 +76,9 @@ mod tests {
         }
         let arguments = parse(&["setup", "--dry-run"]).unwrap();
         assert!(arguments.action.is_some() && arguments.plugin.is_none());
-        for words in [&[][..], &["initrd", "add"], &["--root", "/mnt"], &["setup", "add"], &["--root", "/", "setup"]] {
+        let arguments = parse(&["hook", "post-update", "6.1", "/boot/initrd.img-6.1"]).unwrap();
+        assert!(matches!(arguments.action, Some(Action::Hook(_))) && arguments.plugin.is_none());
+        for words in [&[][..], &["hook", "prerm", "6.1"], &["hook", "postinst"], &["initrd", "add"], &["--root", "/mnt"], &["setup", "add"], &["--root", "/", "setup"]] {
             assert!(parse(words).is_err(), "{words:?}");
         }
     }

@@ -86,6 +86,16 @@ impl Environment {
         }
     }
 
+    /// What it would say where no kernel-install runs, and an initrd in `/boot` is asked for. What is made is left in `staging_area`.
+    pub fn of_hooks(staging_area: &Path) -> Self {
+        Environment {
+            initrd_generator: NAME.to_owned(),
+            layout: OTHER.to_owned(),
+            staging_area: Some(staging_area.to_owned()),
+            ..Environment::default()
+        }
+    }
+
     /// What the entries are called, before their kernels.
     pub fn entry_token(&self) -> &str {
         &self.entry_token

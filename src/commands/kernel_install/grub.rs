@@ -1,4 +1,5 @@
-//! The initrd of an entry of GRUB's, `/boot/initramfs-KVER.img`: GRUB's plugin names it, and the generator of initrds writes it.
+//! The initrd of an entry of GRUB's, `/boot/initramfs-KVER.img`: GRUB's plugin names it, and the generator of initrds writes it. On
+//! Debian it is `/boot/initrd.img-KVER`, which `update-grub` finds by its name.
 //!
 //! GRUB's plugin, dracut's and these agree on `/boot`, wherever kernel-install would put entries of its own. What is there stays until
 //! its successor is complete and on the disk, and then goes by a rename.
@@ -11,6 +12,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 
 use super::{Installation, base, mounts};
+use crate::migration::Caller;
 use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::process::{self, Program};
 
@@ -37,7 +39,11 @@ impl Installation<'_> {
 
     /// The name that the initrd has in an entry.
     pub fn grub_initrd_name(&self) -> String {
-        format!("initramfs-{}.img", self.arguments.kernel_version)
+        let kernel_version = &self.arguments.kernel_version;
+        match self.caller {
+            Caller::KernelInstall => format!("initramfs-{kernel_version}.img"),
+            Caller::DebianHooks => format!("initrd.img-{kernel_version}"),
+        }
     }
 
     /// Whether the initrd can be put there.
@@ -49,7 +55,7 @@ impl Installation<'_> {
         let place = self.grub_initrd();
         match fs::symlink_metadata(&place) {
             Ok(found) if found.is_symlink() => bail!(
-                "{} is a link, and GRUB's plugin and dracut write through it or remove it: remove it",
+                "{} is a link, and other generators of initrds and GRUB's plugin write through it or remove it: remove it",
                 place.display()
             ),
             Ok(found) if !found.is_file() => {

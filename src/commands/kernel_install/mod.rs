@@ -13,6 +13,7 @@
 //! | [`base`] | the base of an initrd |
 //! | [`unified`], [`device_tree`] | a unified kernel image and its parts |
 //! | [`grub`] | the initrd of GRUB's entries |
+//! | [`hook`] | the initrd of a kernel of Debian's, where hooks of packages make it and no kernel-install runs |
 //! | [`space`], [`mounts`] | whether entries can be written |
 //! | [`loading`] | whether the initrd loads what modules-load.d names |
 
@@ -22,6 +23,7 @@ mod device_tree;
 mod environment;
 mod finish;
 mod grub;
+mod hook;
 mod loading;
 mod mounts;
 mod setup;
@@ -41,6 +43,7 @@ use indicatif::DecimalBytes;
 use crate::engine::Interrupted;
 use crate::host::{self, Configuration, Made, OnFailure};
 use crate::inspect::Limits;
+use crate::migration::Caller;
 use crate::needs::Holdings;
 use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::process::Program;
@@ -105,7 +108,8 @@ pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let progress = &environment.progress(*progress);
-    let installation = Installation { arguments, environment, root, progress };
+    let caller = Caller::KernelInstall;
+    let installation = Installation { arguments, environment, caller, root, progress };
     match arguments.product {
         Product::Prepare => installation.prepare()?,
         Product::Initrd => installation.initrd()?,
@@ -121,6 +125,8 @@ pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
 struct Installation<'a> {
     arguments: &'a Arguments,
     environment: Environment,
+    /// Who has it made.
+    caller: Caller,
     /// The root of the machine.
     root: PathBuf,
     progress: &'a Progress,
@@ -138,9 +144,10 @@ impl Installation<'_> {
         let configuration = Configuration::read(&self.root)?;
         match self.make_initrd(&configuration) {
             // It is tried again, and dracut asked, where dracut's plugin has its turn: it takes what others make before it.
-            Err(error) if is_for_dracut(&configuration, &error) => Ok(()),
-            made => made.with_context(|| self.making()),
+            Err(error) if is_for_dracut(&configuration, &error) => {}
+            made => self.record(&made.with_context(|| self.making())?),
         }
+        Ok(())
     }
 
     fn initrd(&self) -> Result<()> {
@@ -178,6 +185,7 @@ impl Installation<'_> {
         Ok(self.environment.staging_area()?.join("initrd"))
     }
 
+    /// Makes it in the staging area.
     fn make_initrd(&self, configuration: &Configuration) -> Result<()> {
         let (root, kernel_version) = (&self.root, &self.arguments.kernel_version);
         let base = self.bases().provide(configuration)?;

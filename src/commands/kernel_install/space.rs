@@ -9,6 +9,7 @@ use rustix::fs::StatVfsMountFlags;
 
 use super::environment::Layout;
 use super::{Installation, mounts};
+use crate::migration::Caller;
 
 /// Room that stays free for what other plugins put beside it, in bytes.
 pub const SPARE_BYTES: u64 = 1 << 20;
@@ -16,6 +17,9 @@ pub const SPARE_BYTES: u64 = 1 << 20;
 impl Installation<'_> {
     /// Whether the initrd has room, and the kernel beside it, in place of this kernel's entry if there is one.
     pub fn check_space_of_initrd(&self, initrd_bytes: u64) -> Result<()> {
+        if self.caller == Caller::DebianHooks {
+            return self.check_space("the initrd", initrd_bytes);
+        }
         // Of an image that is ours the size is known when it is finished.
         let Some(kernel) = self.arguments.image.as_ref().filter(|_| !self.environment.makes_unified_images()) else {
             return Ok(());
@@ -56,6 +60,10 @@ impl Installation<'_> {
 
     /// What of this kernel's entry makes room for the new one, in bytes.
     fn replaced_bytes(&self) -> u64 {
+        if self.caller == Caller::DebianHooks {
+            // The older one stays until the new one is complete, and the kernel is there already.
+            return 0;
+        }
         if self.environment.layout() == Layout::Grub {
             // Of the initrd the older one stays until the new one is complete; the kernel, by GRUB's plugin, does not.
             return fs::metadata(self.grub_kernel()).map_or(0, |file| file.len());

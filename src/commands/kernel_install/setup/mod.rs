@@ -16,7 +16,7 @@ use super::environment::Layout;
 use super::finish::Finishers;
 use crate::commands::answer;
 use crate::host;
-use crate::migration::{self, Change, Content, Plan, Record, Source, Survey};
+use crate::migration::{self, Caller, Change, Content, POSTINST, Plan, Record, Source, Survey};
 use crate::output::MODE_PUBLIC;
 use crate::progress::{Progress, Verbosity};
 use report::Report;
@@ -122,12 +122,17 @@ fn check_user(arguments: &Arguments) -> Result<()> {
 
 fn undo(arguments: &Arguments) -> Result<ExitCode> {
     let changed = migration::undo(&arguments.root)?;
+    // It is undone, even if the machine cannot be read now.
+    let plan = Plan::of(&Source::new(&arguments.root), |_| None);
+    let makes_it_again = match plan.map_or(Caller::KernelInstall, |plan| plan.survey.caller) {
+        Caller::KernelInstall => "kernel-install add KVER /usr/lib/modules/KVER/vmlinuz",
+        Caller::DebianHooks => "update-initramfs -u -k KVER` or `dracut --force /boot/initrd.img-KVER KVER",
+    };
     answer::print(|output| {
         changed.iter().try_for_each(|path| writeln!(output, "put back: {path}"))?;
         writeln!(
             output,
-            "Kernels that were installed meanwhile keep the initrds that ocinitrd made until `kernel-install add KVER \
-             /usr/lib/modules/KVER/vmlinuz` is run for each."
+            "Kernels that were installed meanwhile keep the initrds that ocinitrd made until `{makes_it_again}` is run for each."
         )
     })?;
     Ok(ExitCode::SUCCESS)
@@ -139,7 +144,7 @@ fn prepare(arguments: &Arguments, plan: &Plan, record: &Record, progress: &Progr
     check_entries_are_made(arguments, &plan.survey)?;
     let planned = [(migration::CONFIGURATION_NAME.to_owned(), plan.configuration().map(str::to_owned))];
     let trial = trial::make(arguments, plan, BTreeMap::from(planned), progress)?;
-    // The opt-in comes last: kernel-install asks ocinitrd only once everything else is there.
+    // The opt-in comes last: ocinitrd is asked only once everything else is there.
     let mut changes = trial.changes();
     changes.extend(plan.files.iter().map(|file| Change {
         path: file.path.clone(),
@@ -151,6 +156,14 @@ fn prepare(arguments: &Arguments, plan: &Plan, record: &Record, progress: &Progr
 }
 
 fn check_installed(survey: &Survey) -> Result<()> {
+    if survey.caller == Caller::DebianHooks {
+        ensure!(
+            survey.has_hooks,
+            "the hooks of kernel packages are not installed, {POSTINST} and others: the package that `make deb` makes brings them, and \
+             so does `make install` in the checkout (docs/packaging.md)"
+        );
+        return Ok(());
+    }
     ensure!(
         survey.has_kernel_install,
         "kernel-install(8) is not installed: it comes with systemd, or with a package systemd-boot or systemd-udev of it"
@@ -165,6 +178,10 @@ fn check_installed(survey: &Survey) -> Result<()> {
 
 /// Refuses a machine on which kernel-install would fail from now on, since nobody makes an entry of what ours makes.
 fn check_entries_are_made(arguments: &Arguments, survey: &Survey) -> Result<()> {
+    if survey.caller == Caller::DebianHooks {
+        // Whoever writes the menu of the boot loader finds the initrd by its name.
+        return Ok(());
+    }
     let root = &arguments.root;
     let kernel = arguments.kernel_version.clone().unwrap_or_else(trial::running_kernel);
     let finishers = Finishers {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::trial::Trial;
 use crate::format::text::one_line;
-use crate::migration::{Finding, Outcome, Plan, PlannedFile, Survey};
+use crate::migration::{Caller, Finding, Outcome, Plan, PlannedFile, Survey};
 
 /// All that is printed.
 pub struct Report<'a> {
@@ -109,6 +109,9 @@ impl Report<'_> {
             survey.boot
         )?;
         writeln!(output, "boot loader: {loaders}")?;
+        if survey.caller == Caller::DebianHooks {
+            writeln!(output, "no kernel-install: hooks of kernel packages make /boot/initrd.img-KVER")?;
+        }
         let named = survey.initrd_generator.as_deref().map(|name| format!("; install.conf names {}", one_line(name)));
         writeln!(output, "generators of initrds: {generators}{}", named.unwrap_or_default())
     }
@@ -138,7 +141,7 @@ impl Report<'_> {
     fn write_files(&self, output: &mut dyn Write) -> io::Result<()> {
         writeln!(output, "\nFiles:")?;
         if self.plan.files.is_empty() {
-            writeln!(output, "  none: kernel-install asks ocinitrd already, and nothing is carried over")?;
+            writeln!(output, "  none: ocinitrd is asked already, and nothing is carried over")?;
         }
         self.plan.files.iter().try_for_each(|file| write_file(output, file))
     }
