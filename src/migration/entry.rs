@@ -10,6 +10,7 @@ use std::fs;
 
 use anyhow::Result;
 
+use super::grub_menu;
 use super::plan::PlannedFile;
 use super::source::Source;
 use super::survey::{Loader, Survey};
@@ -22,7 +23,16 @@ const REPLACED: [&str; 4] = ["title", "version", "initrd", "id"];
 
 /// Where the initrd of the trial goes.
 pub fn initrd_path(survey: &Survey, kernel_version: &str) -> String {
-    format!("{}/ocinitrd-trial-{kernel_version}.img", survey.boot)
+    format!("{}/{}", survey.boot, initrd_name(kernel_version))
+}
+
+fn initrd_name(kernel_version: &str) -> String {
+    format!("ocinitrd-trial-{kernel_version}.img")
+}
+
+/// What the entry is called in a menu that no file of its own makes.
+fn menu_id(kernel_version: &str) -> String {
+    format!("ocinitrd-trial-{kernel_version}")
 }
 
 /// The entry of the trial, or why there is none.
@@ -30,7 +40,12 @@ pub fn initrd_path(survey: &Survey, kernel_version: &str) -> String {
 /// # Errors
 /// Fails when an entry that is there cannot be read.
 pub fn trial(source: &Source, survey: &Survey, kernel_version: &str) -> Result<Result<PlannedFile, String>> {
-    if !survey.loaders.iter().any(|loader| loader.reads_entries()) {
+    let reads_entries = survey.loaders.iter().any(|loader| loader.reads_entries());
+    if !reads_entries && survey.loaders.contains(&Loader::Grub) {
+        let trial = (&*menu_id(kernel_version), &*initrd_name(kernel_version));
+        return grub_menu::trial(source, survey, kernel_version, trial);
+    }
+    if !reads_entries {
         let names: Vec<&str> = survey.loaders.iter().map(|loader| loader.name()).collect();
         let names = if names.is_empty() { "the boot loader".to_owned() } else { names.join(", ") };
         return Ok(Err(format!(
@@ -45,7 +60,7 @@ pub fn trial(source: &Source, survey: &Survey, kernel_version: &str) -> Result<R
         }
         let text = source.text(&path)?.unwrap_or_default();
         let Some(prefix) = boot_prefix(source, survey, &text, kernel_version) else { continue };
-        let text = entry(&text, kernel_version, &format!("{prefix}/ocinitrd-trial-{kernel_version}.img"));
+        let text = entry(&text, kernel_version, &format!("{prefix}/{}", initrd_name(kernel_version)));
         let reason = format!("shows the trial in the boot loader's menu, as {path} shows the kernel");
         let path = format!("{directory}/{}", name_below(&name, kernel_version));
         return Ok(Ok(PlannedFile::new(&path, text.into_bytes(), reason)));
@@ -77,12 +92,13 @@ fn without_counter(stem: &str) -> &str {
 }
 
 /// How to start the trial once, by the entry at this path.
-pub fn how_to_start(survey: &Survey, path: &str) -> String {
+pub fn how_to_start(survey: &Survey, path: &str, kernel_version: &str) -> String {
     match survey.loaders.iter().find(|loader| loader.reads_entries()) {
         Some(Loader::SystemdBoot) => {
             let name = path.rsplit('/').next().unwrap_or_default();
             format!("`bootctl set-oneshot {name} && systemctl reboot` starts it once")
         }
+        None => format!("`grub-reboot {} && systemctl reboot` starts it once", menu_id(kernel_version)),
         _ => "the entry that ends with \"(trial of ocinitrd)\" in GRUB's menu, which Shift or Esc shows, starts it"
             .to_owned(),
     }

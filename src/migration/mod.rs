@@ -11,7 +11,7 @@
 //! | [`command_line`], [`crypttab`] | options of the kernel and encrypted volumes, whoever makes the initrd |
 //! | [`install_conf`], [`survey`] | kernel-install's configuration; what is there |
 //! | [`debian`] | whether hooks of Debian's kernel packages make the initrd |
-//! | [`plan`], [`entry`] | the files that are going to be written; the entry that tries them |
+//! | [`plan`], [`entry`], [`grub_menu`] | the files that are going to be written; the entry that tries them, of either kind |
 //! | [`record`] | writes them, remembers what was there, and puts it back |
 //!
 //! Only `record` writes. Nothing here makes an initrd: that is [`crate::host`].
@@ -23,6 +23,7 @@ mod dracut;
 mod dracut_table;
 pub mod entry;
 mod finding;
+mod grub_menu;
 mod initramfs_tools;
 mod install_conf;
 mod install_items;

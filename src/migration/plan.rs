@@ -102,7 +102,8 @@ fn for_caller(file: PlannedFile, caller: Caller) -> PlannedFile {
     match caller {
         Caller::KernelInstall => file,
         Caller::DebianHooks => PlannedFile {
-            reason: "has the hooks of kernel packages make initrds of ocinitrd's, behind all that was read before".to_owned(),
+            reason: "has the hooks of kernel packages make initrds of ocinitrd's, behind all that was read before"
+                .to_owned(),
             ..file
         },
     }

@@ -348,7 +348,9 @@ mod tests {
         root.write("var/lib/dpkg/status", "");
         let debian = survey(&root);
         assert_eq!((debian.caller, debian.caller_note, debian.has_hooks), (Caller::DebianHooks, None, false));
-        for path in ["etc/kernel/postinst.d/ocinitrd", "etc/kernel/postrm.d/ocinitrd", "etc/initramfs/post-update.d/ocinitrd"] {
+        for path in
+            ["etc/kernel/postinst.d/ocinitrd", "etc/kernel/postrm.d/ocinitrd", "etc/initramfs/post-update.d/ocinitrd"]
+        {
             root.program(path, "#!/bin/sh\n");
         }
         assert!(survey(&root).has_hooks);

@@ -132,7 +132,7 @@ fn listed(initrd: &[u8]) -> String {
 }
 
 /// Insists that ocinitrd made it, of the base and the modules of the kernel.
-fn assert_ours(initrd: &[u8]) {
+pub fn assert_ours(initrd: &[u8]) {
     let segment = fs::read(base().join("base.cpio.zst")).unwrap();
     assert!(initrd.starts_with(&segment), "it does not begin with the base");
     let listed = listed(initrd);
@@ -144,7 +144,7 @@ fn assert_ours(initrd: &[u8]) {
 }
 
 /// Insists that dracut made it.
-fn assert_dracut_s(initrd: &[u8]) {
+pub fn assert_dracut_s(initrd: &[u8]) {
     let listed = listed(initrd);
     assert!(listed.contains(" usr/lib/dracut/build-parameter.txt\n"), "{listed}");
 }

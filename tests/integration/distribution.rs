@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use crate::fixture::{checkout, container, succeed};
 
 /// A distribution of which there is an image.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Distribution {
     /// Debian 13, with systemd 257.
     Trixie,

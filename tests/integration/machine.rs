@@ -4,6 +4,7 @@
 //! The system is built of the offline repository by the program itself. It is first unpacked by a kernel as an initrd, and copies
 //! itself onto the disk: machine/install.sh. What it does each time it has booted is in machine/step.sh.
 
+mod debian;
 mod grub;
 mod system;
 
@@ -23,8 +24,15 @@ use system::{System, system};
 const LIMIT: Duration = Duration::from_secs(1800);
 
 /// What a guest says that waits for ever then.
-const FATAL: [&str; 5] =
-    ["machine: failed", "Kernel panic", "emergency mode", "Cannot open access to console", "Please enter passphrase"];
+const FATAL: [&str; 6] = [
+    "machine: failed",
+    "Kernel panic",
+    "emergency mode",
+    "Cannot open access to console",
+    "Please enter passphrase",
+    // What initramfs-tools says.
+    "Dropping to a shell",
+];
 
 /// What the entries are called: the id of the machine.
 const TOKEN: &str = "0c1d2d00000040008000000000000001";

@@ -10,6 +10,8 @@ mod check;
 mod coexistence;
 mod container_host;
 mod convert;
+mod debian_hooks;
+mod debian_hooks_failures;
 mod definition;
 mod diff;
 mod distribution;

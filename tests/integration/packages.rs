@@ -4,6 +4,7 @@
 //! own. And Debian's package, on Debian.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -273,6 +274,18 @@ fn what_make_installs_is_found_where_it_is_and_has_its_images() {
         assert!(text.contains("exec /usr/local/bin/ocinitrd kernel-install "), "{plugin}: {text}");
     }
 
+    // Hooks of kernel packages are Debian's, where others run what lies there for other ends.
+    assert!(!place.path().join("etc/kernel/postinst.d").exists());
+    fs::write(place.path().join("etc/debian_version"), "13.0\n").unwrap();
+    install(place.path(), "/usr/local");
+    for hook in ["kernel/postinst.d", "kernel/postrm.d", "initramfs/post-update.d"] {
+        let path = place.path().join("etc").join(hook).join("ocinitrd");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o755);
+        let text = fs::read_to_string(path).unwrap();
+        assert!(!text.contains("\nprogram=ocinitrd\n"), "{text}");
+        assert!(hook.ends_with("postrm.d") || text.contains("\nprogram=/usr/local/bin/ocinitrd\n"), "{text}");
+    }
+
     // An image by its name, where no checkout is: its lock would be where the user is.
     let here = tempfile::tempdir().unwrap();
     let installed = |arguments: &[&str]| {
@@ -310,7 +323,17 @@ echo 'scope = "generic"' > /etc/ocinitrd/host.toml
 kernel-install --entry-token=literal:entries add "$KERNEL" "/usr/lib/modules/$KERNEL/vmlinuz"
 cat "/boot/loader/entries/entries-$KERNEL.conf"
 ocinitrd inspect --list "/boot/entries/$KERNEL/initrd" | grep virtio_blk.ko
+# Where no kernel-install makes entries, hooks of kernel packages make the initrd. They are conffiles, which outlive the package.
+dpkg-query --show --showformat '${Conffiles}\n' ocinitrd
+for hooks in kernel/postinst.d kernel/postrm.d initramfs/post-update.d; do echo $(run-parts --list /etc/$hooks); done
+echo initrd_generator=ocinitrd > /etc/kernel/install.conf
+run-parts --arg="$KERNEL" /etc/initramfs/post-update.d
+/etc/kernel/postinst.d/ocinitrd "$KERNEL"
+ocinitrd inspect --list "/boot/initrd.img-$KERNEL" | grep virtio_blk.ko
 rm -r /etc/ocinitrd
+dpkg --remove ocinitrd
+/etc/kernel/postrm.d/ocinitrd "$KERNEL"
+[ ! -e "/boot/initrd.img-$KERNEL" ]
 dpkg --purge ocinitrd
 find /etc /usr -name '*ocinitrd*'
 "#;
@@ -332,6 +355,11 @@ fn the_package_for_debian_is_installed_there_makes_the_entry_of_a_kernel_and_is_
     let said = succeed(&mut container.run(&["sh", "-c", ON_DEBIAN]));
     assert!(said.contains(&format!("ocinitrd {VERSION}\n")), "{said}");
     assert!(said.contains(&format!("/{kernel}/initrd\n")) && said.contains("/virtio_blk.ko"), "{said}");
+    let hooks = ["/etc/kernel/postinst.d/ocinitrd", "/etc/kernel/postrm.d/ocinitrd", "/etc/initramfs/post-update.d/ocinitrd"];
+    assert!(hooks.iter().all(|hook| said.contains(&format!("\n {hook} "))), "conffiles: {said}");
+    let order = "/etc/kernel/postinst.d/dracut /etc/kernel/postinst.d/ocinitrd /etc/kernel/postinst.d/zz-update-grub";
+    assert!(said.contains(order) && said.contains("\n/etc/initramfs/post-update.d/ocinitrd\n"), "{said}");
+    assert_eq!(said.matches("/virtio_blk.ko").count(), 2, "by the plugin and by the hook: {said}");
     // Of dpkg's last words, and what was found after them.
-    assert!(said.trim_end().ends_with(&format!("Removing ocinitrd ({VERSION}-1) ...")), "{said}");
+    assert!(said.trim_end().ends_with(&format!("Purging configuration files for ocinitrd ({VERSION}-1) ...")), "{said}");
 }

@@ -261,6 +261,101 @@ fn on_fedora_s_layout_the_trial_stands_beside_dracut_s_initrd_and_the_layout_sta
     assert_same(&machine.written(), &before);
 }
 
+/// GRUB's menu, as update-grub writes it where nothing but this kernel is there.
+const GRUB_MENU: &str = "\
+menuentry 'Debian GNU/Linux' --class debian $menuentry_id_option 'gnulinux-simple-1' {
+\tsearch --no-floppy --fs-uuid --set=root 1
+\tlinux\t/vmlinuz-KVER root=UUID=1 ro quiet
+\tinitrd\t/initrd.img-KVER
+}
+if [ -f  ${config_directory}/custom.cfg ]; then
+  source ${config_directory}/custom.cfg
+fi
+";
+
+#[test]
+fn debian_with_grub_moves_over_without_kernel_install_and_back_to_the_bit() {
+    let machine = Old::new();
+    let kernel = &machine.0.kernel;
+    for path in ["boot", "etc/dracut.conf.d"] {
+        fs::remove_dir_all(machine.0.path(path)).unwrap();
+    }
+    for path in [
+        "usr/bin/dracut",
+        "usr/bin/kernel-install",
+        "etc/kernel/install.d/50-ocinitrd.install",
+        "etc/kernel/install.conf",
+    ] {
+        fs::remove_file(machine.0.path(path)).unwrap();
+    }
+    machine.0.write("var/lib/dpkg/status", "");
+    machine.0.program("usr/sbin/update-initramfs", "#!/bin/sh\n");
+    machine.0.write("etc/initramfs-tools/modules", "zram\n");
+    machine.0.write("boot/grub/grub.cfg", &GRUB_MENU.replace("KVER", kernel));
+    machine.0.write("boot/grub/custom.cfg", "# mine\n");
+    machine.0.write(&format!("boot/vmlinuz-{kernel}"), "kernel");
+    machine.0.write(&format!("boot/initrd.img-{kernel}"), "of initramfs-tools");
+    assert!(
+        fail(&mut machine.setup(&[]))
+            .contains("the hooks of kernel packages are not installed, /etc/kernel/postinst.d/ocinitrd")
+    );
+    for hook in ["kernel/postinst.d", "kernel/postrm.d", "initramfs/post-update.d"] {
+        let shipped = checkout().join(format!("packaging/debian/etc/{hook}/ocinitrd"));
+        machine.0.program(&format!("etc/{hook}/ocinitrd"), &fs::read_to_string(shipped).unwrap());
+    }
+    let before = machine.written();
+    let dry = succeed(&mut machine.setup(&["--dry-run"]));
+    assert_same(&machine.written(), &before);
+    let told = succeed(&mut machine.setup(&[]));
+    assert_eq!(told, dry, "it prints the same");
+    for part in [
+        "boot loader: GRUB\n",
+        "no kernel-install: hooks of kernel packages make /boot/initrd.img-KVER",
+        "/etc/initramfs-tools/modules:1  zram\n    carried over: modules = [\"zram\"]",
+        "/etc/kernel/install.conf, which has the hooks of kernel packages make initrds of ocinitrd's",
+        "/boot/grub/custom.cfg, which shows the trial in GRUB's menu",
+        &format!("`grub-reboot ocinitrd-trial-{kernel} && systemctl reboot` starts it once"),
+        "`/etc/kernel/postinst.d/ocinitrd KVER` makes ours",
+    ] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let menu = fs::read_to_string(machine.0.path("boot/grub/custom.cfg")).unwrap();
+    let expected =
+        format!("\tlinux\t/vmlinuz-{kernel} root=UUID=1 ro quiet\n\tinitrd\t/ocinitrd-trial-{kernel}.img\n}}\n");
+    assert!(menu.starts_with("# mine\n") && menu.contains(&expected), "{menu}");
+    // Run again, it says and leaves the same.
+    let written = machine.written();
+    assert_eq!(succeed(&mut machine.setup(&[])), told);
+    assert_eq!(written.keys().collect::<Vec<_>>(), machine.written().keys().collect::<Vec<_>>());
+    assert_eq!(fs::read_to_string(machine.0.path("boot/grub/custom.cfg")).unwrap(), menu);
+
+    // From now on its hook makes the same as the trial.
+    let mut hook = ocinitrd();
+    hook.args(["kernel-install", "hook", "postinst", kernel, "--root"]).arg(machine.0.path(""));
+    succeed(&mut hook);
+    let initrd = machine.0.path(&format!("boot/initrd.img-{kernel}"));
+    assert_eq!(
+        fs::read(&initrd).unwrap(),
+        fs::read(machine.0.path(&format!("boot/ocinitrd-trial-{kernel}.img"))).unwrap()
+    );
+    let undone = succeed(&mut machine.setup(&["--undo"]));
+    assert!(
+        undone.contains("until `update-initramfs -u -k KVER` or `dracut --force /boot/initrd.img-KVER KVER`"),
+        "{undone}"
+    );
+    // initramfs-tools makes its own again, which our other hook is told of: what was recorded of ours goes.
+    machine.0.write(&format!("boot/initrd.img-{kernel}"), "of initramfs-tools");
+    let mut hook = ocinitrd();
+    hook.args(["kernel-install", "hook", "post-update", kernel, &format!("/boot/initrd.img-{kernel}"), "--root"]);
+    succeed(hook.arg(machine.0.path("")));
+    // Its time is another, and the directory of records and the lock's are there now.
+    let rest = |tree: &Tree| -> Tree {
+        let is_kept = |path: &Path| path != initrd && !path.starts_with(machine.0.path("var"));
+        tree.iter().filter(|(path, _)| is_kept(path)).map(|(path, value)| (path.clone(), value.clone())).collect()
+    };
+    assert_same(&rest(&machine.written()), &rest(&before));
+}
+
 #[test]
 fn what_cannot_be_done_changes_nothing_and_says_why() {
     let machine = Old::new();

@@ -78,7 +78,15 @@ mod tests {
         assert!(arguments.action.is_some() && arguments.plugin.is_none());
         let arguments = parse(&["hook", "post-update", "6.1", "/boot/initrd.img-6.1"]).unwrap();
         assert!(matches!(arguments.action, Some(Action::Hook(_))) && arguments.plugin.is_none());
-        for words in [&[][..], &["hook", "prerm", "6.1"], &["hook", "postinst"], &["initrd", "add"], &["--root", "/mnt"], &["setup", "add"], &["--root", "/", "setup"]] {
+        for words in [
+            &[][..],
+            &["hook", "prerm", "6.1"],
+            &["hook", "postinst"],
+            &["initrd", "add"],
+            &["--root", "/mnt"],
+            &["setup", "add"],
+            &["--root", "/", "setup"],
+        ] {
             assert!(parse(words).is_err(), "{words:?}");
         }
     }

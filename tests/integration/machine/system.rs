@@ -93,7 +93,7 @@ impl System {
 }
 
 /// Unpacks the two newest kernels of the repository, as rpm would. Returns their versions, the older first.
-fn add_kernels(tree: &Path) -> [String; 2] {
+pub fn add_kernels(tree: &Path) -> [String; 2] {
     let packages = offline_directory().join("repo/Packages");
     let files = fs::read_dir(&packages).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let numbers = |version: &str| {
@@ -121,7 +121,7 @@ fn add_kernels(tree: &Path) -> [String; 2] {
 }
 
 /// The program under test, with its libraries: the machine has others.
-fn add_program(tree: &Path) {
+pub fn add_program(tree: &Path) {
     let directory = tree.join(PROGRAM);
     fs::create_dir_all(&directory).unwrap();
     let program = PathBuf::from(ocinitrd().get_program());

@@ -139,7 +139,7 @@ fn place(arguments: &Arguments, plan: &Plan, size_bytes: u64, trial: &mut Trial)
     trial.initrd = Some(entry::initrd_path(&plan.survey, &trial.kernel_version));
     match entry::trial(&source, &plan.survey, &trial.kernel_version)? {
         Ok(file) => {
-            trial.start = Some(entry::how_to_start(&plan.survey, &file.path));
+            trial.start = Some(entry::how_to_start(&plan.survey, &file.path, &trial.kernel_version));
             trial.entry = Some(file);
         }
         Err(reason) => trial.reason = Some(reason),
