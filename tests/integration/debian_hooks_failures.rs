@@ -38,6 +38,7 @@ impl Debian {
         let mut command = ocinitrd();
         command.args(["kernel-install", "hook", event, &self.0.kernel, &format!("/boot/{file}-{}", self.0.kernel)]);
         command.arg("--root").arg(self.0.path("")).env("TMPDIR", self.0.path("tmp"));
+        command.env("DEB_MAINT_PARAMS", "configure");
         command
     }
 
@@ -71,6 +72,11 @@ fn a_machine_that_asks_gets_its_own_initrd_and_one_that_does_not_keeps_what_it_h
         }
         assert!(debian.0.boot_files() == before, "{conf:?}");
     }
+    // Whoever calls the hook by hand is told why nothing comes of it.
+    let output = debian.command("postinst").env_remove("DEB_MAINT_PARAMS").output().unwrap();
+    let says =
+        "nothing was done: boot entries are kernel-install's here, whose layout is uki (/etc/kernel/install.conf:1)";
+    assert!(output.status.success() && stderr(&output).contains(says), "{}", stderr(&output));
     // systemd-boot's package has a hook of its own, which calls kernel-install.
     debian.0.write("etc/kernel/install.conf", "initrd_generator=ocinitrd\n");
     debian.0.write("usr/share/kernel/postinst.d/zz-systemd-boot", "");

@@ -355,11 +355,15 @@ fn the_package_for_debian_is_installed_there_makes_the_entry_of_a_kernel_and_is_
     let said = succeed(&mut container.run(&["sh", "-c", ON_DEBIAN]));
     assert!(said.contains(&format!("ocinitrd {VERSION}\n")), "{said}");
     assert!(said.contains(&format!("/{kernel}/initrd\n")) && said.contains("/virtio_blk.ko"), "{said}");
-    let hooks = ["/etc/kernel/postinst.d/ocinitrd", "/etc/kernel/postrm.d/ocinitrd", "/etc/initramfs/post-update.d/ocinitrd"];
+    let hooks =
+        ["/etc/kernel/postinst.d/ocinitrd", "/etc/kernel/postrm.d/ocinitrd", "/etc/initramfs/post-update.d/ocinitrd"];
     assert!(hooks.iter().all(|hook| said.contains(&format!("\n {hook} "))), "conffiles: {said}");
     let order = "/etc/kernel/postinst.d/dracut /etc/kernel/postinst.d/ocinitrd /etc/kernel/postinst.d/zz-update-grub";
     assert!(said.contains(order) && said.contains("\n/etc/initramfs/post-update.d/ocinitrd\n"), "{said}");
     assert_eq!(said.matches("/virtio_blk.ko").count(), 2, "by the plugin and by the hook: {said}");
     // Of dpkg's last words, and what was found after them.
-    assert!(said.trim_end().ends_with(&format!("Purging configuration files for ocinitrd ({VERSION}-1) ...")), "{said}");
+    assert!(
+        said.trim_end().ends_with(&format!("Purging configuration files for ocinitrd ({VERSION}-1) ...")),
+        "{said}"
+    );
 }

@@ -68,15 +68,23 @@ enum Event {
 /// Fails when the initrd is asked for and cannot be made or written; what was there stays.
 pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let value = |name| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
-    let is_for_initrd = is_about_initrd(arguments, value(PARAMETERS).as_deref(), value(NEEDS_INITRD).as_deref());
-    if !is_for_initrd {
+    let parameters = value(PARAMETERS);
+    if !is_about_initrd(arguments, parameters.as_deref(), value(NEEDS_INITRD).as_deref()) {
         return Ok(ExitCode::SUCCESS);
     }
     let hook = Hook { arguments, progress };
-    if !is_asked(&arguments.root)? {
-        hook.forget()?;
-    } else if !hook.is_done_by_another()? {
-        hook.make().with_context(|| format!("making an initrd for {}", arguments.kernel_version))?;
+    match asked(&arguments.root)? {
+        None => hook.forget()?,
+        Some(Survey { caller: Caller::KernelInstall, layout, layout_by, .. }) => {
+            // Whoever calls it by hand waits for something.
+            if arguments.event == Event::Postinst && parameters.is_none() {
+                progress.note(&format!(
+                    "nothing was done: boot entries are kernel-install's here, whose layout is {layout} ({layout_by})"
+                ));
+            }
+        }
+        Some(_) if hook.is_done_by_another()? => {}
+        Some(_) => hook.make().with_context(|| format!("making an initrd for {}", arguments.kernel_version))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -99,11 +107,11 @@ fn is_about_initrd(arguments: &Arguments, parameters: Option<&str>, needs_initrd
     }
 }
 
-/// Whether ours is asked for, and no kernel-install makes the entries.
-fn is_asked(root: &Path) -> Result<bool> {
+/// The machine, where ours is asked for.
+fn asked(root: &Path) -> Result<Option<Survey>> {
     let source = Source::new(root);
     let conf = InstallConf::read(&source, systemd_version(&source)?, |_| None)?;
-    Ok(conf.names_ours() && Survey::of(&source, &conf)?.caller == Caller::DebianHooks)
+    if conf.names_ours() { Survey::of(&source, &conf).map(Some) } else { Ok(None) }
 }
 
 /// A call of a hook that is about the initrd.
