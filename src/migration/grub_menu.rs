@@ -140,7 +140,7 @@ fi
 ";
 
     fn trial_of(root: &Fixture, kernel: &str) -> Result<(String, String), String> {
-        let source = Source::new(root.path());
+        let source = Source::open(root.path()).unwrap();
         let survey = Survey::of(&source, &InstallConf::default()).unwrap();
         let file = trial(&source, &survey, kernel, ("trial", "trial.img")).unwrap()?;
         Ok((file.path, String::from_utf8(file.bytes).unwrap()))

@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::boot_menu::{self, FALLBACK};
 use crate::container_host::{Configuration, Host};
 use crate::distribution::{Distribution, grub_container};
-use crate::fixture::{fail, is_root, ocinitrd, stderr, stdout, succeed};
+use crate::fixture::{checkout, fail, is_root, ocinitrd, stderr, stdout, succeed};
 use crate::host_machine::{Machine, TOKEN, base, unpacked_kernel};
 
 /// All that lies in a directory: modes, times and contents.

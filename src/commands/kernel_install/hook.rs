@@ -109,7 +109,7 @@ fn is_about_initrd(arguments: &Arguments, parameters: Option<&str>, needs_initrd
 
 /// The machine, where ours is asked for.
 fn asked(root: &Path) -> Result<Option<Survey>> {
-    let source = Source::new(root);
+    let source = Source::open(root)?;
     let conf = InstallConf::read(&source, systemd_version(&source)?, |_| None)?;
     if conf.names_ours() { Survey::of(&source, &conf).map(Some) } else { Ok(None) }
 }
@@ -144,7 +144,7 @@ impl Hook<'_> {
         if self.arguments.event != Event::PostUpdate {
             return Ok(false);
         }
-        let own = Source::new(&self.arguments.root).path(POSTINST);
+        let own = Source::open(&self.arguments.root)?.path(POSTINST);
         let comes_later = is_executable(&own) && is_run_for_kernel(Path::new("/proc"));
         Ok(comes_later || self.is_ours()? == Some(true))
     }

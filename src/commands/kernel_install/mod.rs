@@ -144,10 +144,9 @@ impl Installation<'_> {
         let configuration = Configuration::read(&self.root)?;
         match self.make_initrd(&configuration) {
             // It is tried again, and dracut asked, where dracut's plugin has its turn: it takes what others make before it.
-            Err(error) if is_for_dracut(&configuration, &error) => {}
-            made => self.record(&made.with_context(|| self.making())?),
+            Err(error) if is_for_dracut(&configuration, &error) => Ok(()),
+            made => made.with_context(|| self.making()),
         }
-        Ok(())
     }
 
     fn initrd(&self) -> Result<()> {

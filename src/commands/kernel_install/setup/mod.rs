@@ -123,7 +123,7 @@ fn check_user(arguments: &Arguments) -> Result<()> {
 fn undo(arguments: &Arguments) -> Result<ExitCode> {
     let changed = migration::undo(&arguments.root)?;
     // It is undone, even if the machine cannot be read now.
-    let plan = Plan::of(&Source::new(&arguments.root), |_| None);
+    let plan = Source::open(&arguments.root).and_then(|source| Plan::of(&source, |_| None));
     let makes_it_again = match plan.map_or(Caller::KernelInstall, |plan| plan.survey.caller) {
         Caller::KernelInstall => "kernel-install add KVER /usr/lib/modules/KVER/vmlinuz",
         Caller::DebianHooks => "update-initramfs -u -k KVER` or `dracut --force /boot/initrd.img-KVER KVER",
