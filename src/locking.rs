@@ -7,15 +7,15 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 
 use crate::builder_image;
+use crate::format::architecture;
 use crate::format::time::Timestamp;
 use crate::lock::{self, Changes, Difference, Inputs, Lock, LockedPackage, Reason, Section};
 use crate::names::PackageName;
-use crate::oci;
 use crate::regular_file;
 use crate::repository;
 use crate::resolution::{self, Request, State};
 use crate::store::Store;
-use crate::workshop::{Workshop, architecture};
+use crate::workshop::Workshop;
 
 /// What of a lock a command needs.
 #[derive(Clone, Debug, Default)]
@@ -68,7 +68,7 @@ impl Lacks {
     /// What is wrong with the lock of `image`, for people.
     pub fn reasons(&self) -> String {
         if self.no_lock {
-            return format!("there is none for {}", architecture());
+            return format!("there is none for {}", architecture::native());
         }
         let mut reasons: Vec<String> = self.changes.names().iter().map(|name| format!("{name} changed")).collect();
         if let Some(profiles) = &self.profiles {
@@ -154,7 +154,7 @@ fn known_profiles(workshop: &Workshop<'_>, profiles: BTreeSet<String>) -> BTreeS
 /// Fails when the lock does not serve and is not to be renewed, and when it cannot be made.
 pub async fn provide(workshop: &Workshop<'_>, needs: &Needs, renewal: Renewal) -> Result<Section> {
     let section = find_or_make(workshop, needs, renewal).await?;
-    builder_image::touch(&workshop.store, section.builder.digest, oci::architecture(architecture()));
+    builder_image::touch(&workshop.store, section.builder.digest, architecture::oci_name(architecture::native()));
     section.repos.values().for_each(|repository| repository::touch(&workshop.store, &repository.repomd));
     section.packages.iter().for_each(|package| Store::touch(&workshop.store.path(&package.sha256)));
     warn_of_clock(workshop, &section)?;
@@ -180,7 +180,7 @@ async fn find_or_make(workshop: &Workshop<'_>, needs: &Needs, renewal: Renewal) 
     let (definition, progress) = (&workshop.definition, workshop.progress);
     let path = workshop.lock_name();
     let mut lock = load(workshop)?;
-    let before = lock.arch.remove(architecture());
+    let before = lock.arch.remove(architecture::native());
     let lacks = lacks(workshop, before.as_ref(), needs)?;
     let before = match before {
         Some(section) if lacks.is_empty() => return Ok(section),
@@ -307,7 +307,7 @@ fn lacking(asked_for: &BTreeSet<String>, packages: &[&LockedPackage]) -> Option<
 /// # Errors
 /// Fails when the file cannot be written.
 pub fn save(workshop: &Workshop<'_>, mut lock: Lock, section: Section) -> Result<()> {
-    lock.arch.insert(architecture().to_owned(), section);
+    lock.arch.insert(architecture::native().to_owned(), section);
     let path = workshop.definition.lock_path();
     if regular_file::is_read_only(&path).unwrap_or(false) {
         bail!(

@@ -8,12 +8,13 @@ use serde::Serialize;
 use crate::build::{self, Plan, Request};
 use crate::compare::{self, Comparison, Difference, Recorded, Subject};
 use crate::definition::Definition;
+use crate::format::architecture;
 use crate::inspect::Limits;
 use crate::locking::Renewal;
 use crate::manifest::Manifest;
 use crate::output::TemporaryDirectory;
 use crate::progress::Progress;
-use crate::workshop::{Supply, Workshop, architecture};
+use crate::workshop::{Supply, Workshop};
 
 /// What of a manifest tells only which program wrote it and that something was another input: of that
 /// [`Rebuild::other_inputs`] says more.
@@ -42,10 +43,10 @@ impl Rebuild {
 /// Fails when this host builds for another architecture, and when the manifest names none of our images.
 pub fn image<'a>(manifest: &'a Manifest, given: Option<&'a str>) -> Result<&'a str> {
     ensure!(
-        manifest.architecture == architecture(),
+        manifest.architecture == architecture::native(),
         "the outputs are for {0}, this host builds for {1}: build them anew on a host of {0}",
         manifest.architecture,
-        architecture()
+        architecture::native()
     );
     // A manifest is somebody else's word: it may name an image of ours, and no file.
     ensure!(

@@ -15,6 +15,9 @@ use crate::format::cpio::{self, Header, Writer};
 use crate::format::digest::{Digest, Hasher};
 use crate::tree::{Content, Entry, Kind, Tree};
 
+/// The name of systemd-stub beside a base segment.
+pub const BASE_STUB: &str = "linux.efi.stub";
+
 /// Segments begin at multiples of this: a plain one elsewhere is not found by the kernel.
 pub const ALIGNMENT_BYTES: u64 = 4;
 /// There are at least so many zeros before each segment but the first. lz4's format has no mark of its end: the kernel reads what

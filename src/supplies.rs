@@ -4,10 +4,12 @@ use anyhow::{Context, Result};
 
 use crate::fetch::{self, Wanted};
 use crate::format::openpgp::Fingerprint;
+use crate::identity;
 use crate::lock::{LockedPackage, Section};
 use crate::repository::Package;
+use crate::resolution;
+use crate::signatures;
 use crate::workshop::Workshop;
-use crate::{identity, resolution, signatures};
 
 /// Fetches `packages` of `section` as far as the store lacks them, verifies what was not verified before, and makes sure that each
 /// is what the lock says, by its signed header. An engine

@@ -13,8 +13,8 @@ use crate::engine::doctor::{self, EngineFacts, Host};
 use crate::engine::in_place::InPlace;
 use crate::engine::reference::check_repository;
 use crate::engine::{Builder, Cancellation, Engine, ImageReference, NoEngine, Surroundings, TaggedImage};
+use crate::format::architecture;
 use crate::lock::Section;
-use crate::oci;
 use crate::progress::Progress;
 use crate::registry;
 use crate::resolution::Site;
@@ -52,11 +52,6 @@ pub struct Workshop<'a> {
     /// What fetches.
     pub downloader: Downloader,
     builder: OnceCell<Builder>,
-}
-
-/// The architecture that is built for, in rpm's spelling.
-pub fn architecture() -> &'static str {
-    std::env::consts::ARCH
 }
 
 impl<'a> Workshop<'a> {
@@ -172,7 +167,7 @@ impl<'a> Workshop<'a> {
     /// As [`builder_image::newest`]; and when the definition names no tag.
     pub async fn newest_builder(&self) -> Result<Option<ImageReference>> {
         let image = self.tagged_builder()?;
-        let architecture = oci::architecture(architecture());
+        let architecture = architecture::oci_name(architecture::native());
         let digest = builder_image::newest(&image, architecture, &self.supply.registries, &self.downloader).await?;
         Ok((image.digest() != Some(digest)).then(|| image.pinned_to(digest)))
     }
@@ -191,7 +186,7 @@ impl<'a> Workshop<'a> {
             store: &self.store,
             settings: &self.supply.registries,
             downloader: &self.downloader,
-            architecture: oci::architecture(architecture()),
+            architecture: architecture::oci_name(architecture::native()),
             progress: self.progress,
         })
     }

@@ -8,6 +8,7 @@
 //! | [`cache`] | disks that were made before |
 //! | [`command_line`], [`processor`], [`qemu`], [`guest`] | a guest described, started, watched |
 //! | [`dialogue`], [`tpm`], [`network`] | what is typed on its console; its TPM; the cable between two of them |
+//! | [`kvm`] | whether the processor runs guests by itself |
 //! | [`stage`], [`console`] | how far a boot got, read from its console |
 //! | [`contents`] | what the kernel unpacked against what the initrd holds |
 //! | [`verdict`], [`report`] | what it comes to |
@@ -23,6 +24,7 @@ mod dialogue;
 mod esp;
 mod fat;
 mod guest;
+pub mod kvm;
 mod network;
 pub mod partition;
 mod processor;

@@ -15,11 +15,11 @@ use anyhow::{Context, Result, bail};
 
 use super::command_line;
 use super::guest::{self, Ending, Watch};
+use super::kvm::offers_virtualisation;
 use super::network::{Card, End};
 use super::processor::Level;
 use super::scenario::Exchange;
 use super::stage::Milestone;
-use crate::engine::doctor::offers_virtualisation;
 use crate::process::{Program, find};
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::uefi::{Firmware, Flash};

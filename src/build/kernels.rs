@@ -8,13 +8,15 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::cache::{Cache, Kind};
+use crate::format::architecture;
 use crate::format::compress::Compression;
 use crate::format::digest::Digest;
+use crate::kernel;
 use crate::lock::LockedPackage;
+use crate::microcode;
 use crate::modules::{self, KernelModules};
+use crate::supplies;
 use crate::tree::{Content, Tree, is_within};
-use crate::workshop::architecture;
-use crate::{kernel, microcode, supplies};
 
 use super::base::FinishedBase;
 use super::part::{Draft, Part};
@@ -189,7 +191,7 @@ impl Kernel {
         };
         tree.merge(base.firmware.clone()).context("joining the firmware of the base's packages and of the kernel's")?;
         tree.set_times(recipe.epoch.seconds());
-        let microcode_tree = microcode::microcode(&tree, architecture(), recipe.epoch.seconds())?;
+        let microcode_tree = microcode::microcode(&tree, architecture::native(), recipe.epoch.seconds())?;
         let image = match image {
             Some(image) => ImageSource::Cached(image),
             None => ImageSource::Packages {

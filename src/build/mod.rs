@@ -34,7 +34,7 @@ use base::Base;
 pub use earlier::check as check_outputs;
 use early::Early;
 use kernels::Kernel;
-pub use plan::{BASE_STUB, Format, Kernels, Plan, Request};
+pub use plan::{Format, Kernels, Plan, Request};
 use recipe::Recipe;
 
 /// A build under way: what is to be made, of what, and with what.

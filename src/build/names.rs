@@ -7,8 +7,9 @@ use anyhow::{Result, ensure};
 use crate::format::compress::Compression;
 use crate::format::text::quoted;
 use crate::manifest::{self, OutputPath};
+use crate::segment::BASE_STUB;
 
-use super::plan::{BASE_STUB, Format, Kernels, Plan, suffixed};
+use super::plan::{Format, Kernels, Plan, suffixed};
 
 /// A name has at most 255 bytes, and what is written has a longer one until it takes its place.
 const LONGEST_BYTES: usize = 240;

@@ -10,17 +10,16 @@ use anyhow::{Context, Result, ensure};
 use crate::cache;
 use crate::directory;
 use crate::dnf::InstalledPackage;
+use crate::format::architecture;
 use crate::format::compress::Compression;
 use crate::format::digest::{Digest, Hasher};
 use crate::lock::LockedPackage;
 use crate::manifest::{self, Builder, Manifest, Options, Output, OutputPath};
-use crate::oci;
 use crate::oci::layout::{LayoutOptions, write_layout};
 use crate::output::{MODE_PRIVATE, MODE_PUBLIC, OutputDirectory, OutputFile, Outputs};
 use crate::own_directory;
 use crate::regular_file;
 use crate::tree::{Content, Tree};
-use crate::workshop::architecture;
 
 use super::Build;
 use super::base::FinishedBase;
@@ -233,7 +232,7 @@ impl<'a> Writing<'a> {
         let (name, directory) = self.begin_directory(Format::Oci, own_directory::MODE)?;
         let versions: Vec<&str> = self.kernels.iter().map(|kernel| kernel.version.as_str()).collect();
         let options = LayoutOptions {
-            architecture: oci::architecture(architecture()).to_owned(),
+            architecture: architecture::oci_name(architecture::native()).to_owned(),
             epoch: self.build.recipe.epoch,
             compression: LAYER_COMPRESSION,
             command: vec!["/bin/bash".to_owned()],
@@ -282,7 +281,7 @@ impl<'a> Writing<'a> {
             ocinitrd_version: env!("CARGO_PKG_VERSION").to_owned(),
             ocinitrd_source: cache::source_digest(),
             image: plan.image.clone(),
-            architecture: architecture().to_owned(),
+            architecture: architecture::native().to_owned(),
             locked: true,
             inputs: recipe.inputs,
             epoch: recipe.epoch,

@@ -12,14 +12,12 @@ use crate::format::time::Timestamp;
 use crate::locking::Needs;
 use crate::manifest::Manifest;
 use crate::modules::{FirmwarePatterns, Patterns};
+use crate::segment::BASE_STUB;
 use crate::tree::Globs;
 use crate::trim::{Features, readers_glob};
 
 /// Of an EFI program.
 const EFI_EXTENSION: &str = ".efi";
-
-/// What systemd-stub is called beside a base segment.
-pub const BASE_STUB: &str = "linux.efi.stub";
 
 /// Forms of the main output.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 
 use crate::cache::{self, Kind};
 use crate::definition::Selection;
+use crate::format::architecture;
 use crate::format::digest::Digest;
 use crate::format::time::Timestamp;
 use crate::lock::{self, LockedPackage, Section, Solution};
-use crate::workshop::architecture;
 
 use super::plan::{Format, Kernels, Plan};
 
@@ -150,7 +150,7 @@ fn layer_inputs(
 ) -> Value {
     let tree = |tree: &PathBuf| &section.inputs.contents[&format!("the extra tree {}", tree.display())];
     json!({
-        "architecture": architecture(),
+        "architecture": architecture::native(),
         "builder": (section.builder.platform_digest, &section.builder.tools),
         "releasever": plan.releasever,
         "solution": solution.packages,

@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::cache::{self, Cache, Kind};
+use crate::format::architecture;
 use crate::format::digest::Digest;
 use crate::tree::{Content, Tree};
 use crate::uki;
-use crate::workshop::architecture;
 
 use super::Build;
 
@@ -79,7 +79,7 @@ pub fn missing(build: &Build<'_>) -> String {
                 false => "add systemd-boot-unsigned to [packages] install",
             }
         ),
-        None => format!("there are no unified kernel images for {}", architecture()),
+        None => format!("there are no unified kernel images for {}", architecture::native()),
     }
 }
 
@@ -95,5 +95,5 @@ fn key(build: &Build<'_>) -> Digest {
 }
 
 fn path() -> Option<String> {
-    Some(format!("usr/lib/systemd/boot/efi/linux{}.efi.stub", uki::machine(architecture())?))
+    Some(format!("usr/lib/systemd/boot/efi/linux{}.efi.stub", uki::machine(architecture::native())?))
 }

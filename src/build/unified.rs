@@ -4,11 +4,10 @@ use anyhow::{Context, Result};
 use std::path::PathBuf;
 
 use crate::format::digest::Hasher;
-use crate::format::rsa::PublicKey;
 use crate::manifest::{Output, OutputPath};
 use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::tree;
-use crate::uki::{Bank, Content, KernelImage, NamedContent, Parts, Plan, Predictions};
+use crate::uki::{self, Bank, Content, KernelImage, NamedContent, Parts, Plan, Predictions};
 
 use super::Build;
 use super::outputs::{WrittenFile, place};
@@ -64,7 +63,7 @@ fn parts(build: &Build<'_>, ingredients: &Ingredients<'_>) -> Result<Parts> {
         splash: uki.splash.as_deref().map(Content::file).transpose().context("reading [uki] splash")?,
         device_tree: None,
         sbat: uki.sbat.clone(),
-        pcr_public_key: uki.pcrpkey.as_deref().map(PublicKey::open).transpose()?.map(|key| key.to_pem()),
+        pcr_public_key: uki.pcrpkey.as_deref().map(uki::open_public_key).transpose()?.map(|key| key.to_pem()),
         profiles: Vec::new(),
     })
 }

@@ -9,11 +9,11 @@ use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::{answer, limits};
+use crate::format::architecture;
 use crate::format::compress::Compression;
 use crate::format::digest::Digest;
 use crate::format::time::Timestamp;
 use crate::layer::{Contents, Layer, Rules};
-use crate::oci;
 use crate::oci::image::Image;
 use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::progress::Progress;
@@ -114,7 +114,8 @@ fn read_layout(directory: &Path, spool_directory: &Path, limit_bytes: u64) -> Re
             directory.display()
         );
     }
-    Image::open_directory(directory, architecture())?.flatten(spool_directory, limit_bytes)
+    Image::open_directory(directory, architecture::oci_name(architecture::native()))?
+        .flatten(spool_directory, limit_bytes)
 }
 
 fn read_archive(input: &Path, spool_directory: &Path, limit_bytes: u64) -> Result<Contents> {
@@ -127,7 +128,8 @@ fn read_archive(input: &Path, spool_directory: &Path, limit_bytes: u64) -> Resul
         contents.with_context(|| format!("reading {}", input.display()))?
     };
     if Image::is_archive(&contents.tree) {
-        return Image::open_archive(contents.tree, architecture())?.flatten(spool_directory, limit_bytes);
+        return Image::open_archive(contents.tree, architecture::oci_name(architecture::native()))?
+            .flatten(spool_directory, limit_bytes);
     }
     if is_docker_archive(&contents.tree) {
         bail!(
@@ -149,11 +151,6 @@ fn is_docker_archive(tree: &Tree) -> bool {
     let json = reader.and_then(|reader| regular_file::read_all(reader, LARGEST_MANIFEST_BYTES).ok());
     let images: Option<Vec<Listed>> = json.and_then(|json| serde_json::from_slice(&json).ok());
     images.is_some_and(|images| images.iter().any(|image| image.layers.is_some()))
-}
-
-/// Of an image for several, that of this machine is taken.
-fn architecture() -> &'static str {
-    oci::architecture(std::env::consts::ARCH)
 }
 
 /// Not `/tmp`, which is memory on many systems.

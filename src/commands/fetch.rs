@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::format::architecture;
 use crate::locking::{self, Needs, Renewal};
 use crate::progress::Progress;
 use crate::supplies;
-use crate::workshop::architecture;
 
 use super::answer;
 use super::supply::SupplyOptions;
@@ -34,7 +34,7 @@ pub struct Arguments {
 pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let workshop = arguments.supply.open_workshop(&arguments.image, progress)?;
     let lock = locking::load(&workshop)?;
-    let needs = lock.arch.get(architecture()).map(Needs::of).unwrap_or_default();
+    let needs = lock.arch.get(architecture::native()).map(Needs::of).unwrap_or_default();
     let section = locking::provide(&workshop, &needs, Renewal::Forbidden).await?;
     workshop.builder().await?;
     workshop.keep_builder_image().await?;

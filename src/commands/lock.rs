@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::definition::Definition;
+use crate::format::architecture;
 use crate::format::text::one_line;
 use crate::locking::{self, Needs, Renewal};
 use crate::names::KernelVersion;
 use crate::progress::Progress;
-use crate::workshop::{Workshop, architecture};
+use crate::workshop::Workshop;
 
 use super::answer;
 use super::supply::SupplyOptions;
@@ -86,7 +87,7 @@ pub fn needs(definition: &Definition, profiles: &[String], kernel_versions: &[Ke
 /// Prints whether the lock is fresh, and returns it.
 fn check(workshop: &Workshop<'_>, needs: &Needs) -> Result<bool> {
     let lock = locking::load(workshop)?;
-    let lacks = locking::lacks(workshop, lock.arch.get(architecture()), needs)?;
+    let lacks = locking::lacks(workshop, lock.arch.get(architecture::native()), needs)?;
     let path = workshop.lock_name();
     if lacks.is_empty() {
         answer::print_line(&format!("{path}: fresh"))?;

@@ -1,6 +1,7 @@
 //! Archive formats, compression, digests, OpenPGP, PE, RSA keys, times, texts that boot loaders, the
 //! kernel and systemd read, and text from outside. Nothing here knows what an initrd is.
 
+pub mod architecture;
 pub mod background;
 pub mod boot_entry;
 pub mod checksum;

@@ -3,8 +3,6 @@
 //! A public key is a `PUBLIC KEY` of RFC 5280, a private one a `PRIVATE KEY` of RFC 5208 or an `RSA PRIVATE KEY` of RFC 8017,
 //! not encrypted. At least 2048 bits.
 
-use std::path::Path;
-
 use anyhow::{Context, Result, bail, ensure};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -12,7 +10,6 @@ use ring::rand::SystemRandom;
 use ring::signature::{KeyPair, RSA_PKCS1_2048_8192_SHA256, RSA_PKCS1_SHA256, RsaKeyPair, UnparsedPublicKey};
 
 use super::digest::Digest;
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// The tags of DER that a key is made of.
 const SEQUENCE: u8 = 0x30;
@@ -29,15 +26,6 @@ pub struct PublicKey {
 }
 
 impl PublicKey {
-    /// Reads the key in a file.
-    ///
-    /// # Errors
-    /// Fails when the file cannot be read, and as [`PublicKey::from_pem`].
-    pub fn open(path: &Path) -> Result<Self> {
-        let text = regular_file::read_text(path, TEXT_LIMIT_BYTES).map_err(anyhow::Error::from);
-        text.and_then(|text| Self::from_pem(&text)).with_context(|| format!("reading the key {}", path.display()))
-    }
-
     /// Reads a key in PEM.
     ///
     /// # Errors

@@ -8,12 +8,12 @@ use anyhow::{Context, Error, Result, anyhow, ensure};
 
 use super::configuration::Configuration;
 use super::files;
-use crate::build::BASE_STUB;
+use crate::format::architecture;
 use crate::format::digest::Digest;
 use crate::manifest::{self, Manifest, Output};
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::segment::Assembler;
-use crate::workshop::architecture;
+use crate::segment::BASE_STUB;
 
 /// Where bases are, each in a directory by its name; of one name the last counts.
 const PLACES: [&str; 3] = ["usr/lib/ocinitrd/bases", BUILT, "etc/ocinitrd/bases"];
@@ -101,11 +101,11 @@ impl Base {
         let json = json.with_context(|| format!("reading {}", path.display()))?;
         let manifest = Manifest::parse(&json).with_context(|| format!("reading {}", path.display()))?;
         ensure!(
-            manifest.architecture == architecture(),
+            manifest.architecture == architecture::native(),
             "the base {} is for {}, and this machine is {}",
             directory.display(),
             manifest.architecture,
-            architecture()
+            architecture::native()
         );
         let segment = manifest.outputs.iter().find(|output| output.path.as_str().starts_with(SEGMENT));
         let segment =

@@ -39,6 +39,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::format::architecture;
 use crate::format::compress::Compression;
 use crate::machine::{self, Machine};
 use crate::microcode;
@@ -46,7 +47,6 @@ use crate::needs::{self, Derived};
 use crate::progress::Progress;
 use crate::segment::Assembler;
 use crate::tree::{Content, Tree};
-use crate::workshop::architecture;
 
 use kernel::{MachineKernel, SelectedKernel};
 use local::Local;
@@ -118,7 +118,8 @@ pub fn write(request: &Request<'_>, base: &Base, writer: impl Write, progress: &
     let local = local::files(root, configuration, &needs, &console, epoch)?;
     local.files.iter().for_each(|file| progress.detail(&file.told()));
     let kernel = MachineKernel::open(root, kernel_version)?;
-    let microcode = microcode::microcode(&selection::microcode(root, configuration.scope)?, architecture(), epoch)?;
+    let microcode =
+        microcode::microcode(&selection::microcode(root, configuration.scope)?, architecture::native(), epoch)?;
     let (selected, modules, for_what_may_come) = select(request, base, &needs, kernel, progress)?;
     let Local { tree, mut files } = local;
     // What is named in files of /etc/ocinitrd is there already.

@@ -12,19 +12,6 @@ use serde::Serialize;
 /// The namespace of our own annotations; `org.opencontainers.*` is reserved for those that its specification lists.
 pub const ANNOTATION_PREFIX: &str = "org.ocinitrd.";
 
-/// The name OCI has for the architecture that Linux calls `machine` (`uname -m`, rpm): Go's.
-pub fn architecture(machine: &str) -> &str {
-    match machine {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        "i386" | "i586" | "i686" | "x86" => "386",
-        "armv7hl" | "armv7l" => "arm",
-        "powerpc64le" => "ppc64le",
-        "loongarch64" => "loong64",
-        same => same,
-    }
-}
-
 /// JSON with sorted keys: the annotations of `oci-spec` are hash maps, whose order changes from run to run and with it
 /// the digest.
 ///

@@ -23,7 +23,7 @@ impl PolicyKeys {
     /// Fails when a file cannot be read or holds no such key, and when the two are no pair.
     pub fn open(public: Option<&Path>, private: Option<&Path>) -> Result<Self> {
         let private = private.map(open_private).transpose()?;
-        let given = public.map(PublicKey::open).transpose()?;
+        let given = public.map(open_public_key).transpose()?;
         let own = private.as_ref().map(PrivateKey::public_key);
         if let (Some(given), Some(own)) = (&given, &own) {
             ensure!(given == own, "the keys of pcrpkey and of the private key for PCR 11 are no pair");
@@ -50,6 +50,15 @@ impl PolicyKeys {
         let text = |predictions| Ok(serde_json::to_string(&sign(&policies(predictions)?, key)?)?);
         predictions.iter().map(text).collect()
     }
+}
+
+/// Reads the public key in a file.
+///
+/// # Errors
+/// Fails when the file cannot be read or holds no public RSA key in PEM.
+pub fn open_public_key(path: &Path) -> Result<PublicKey> {
+    let read = || PublicKey::from_pem(&regular_file::read_text(path, TEXT_LIMIT_BYTES)?);
+    read().with_context(|| format!("reading the key {}", path.display()))
 }
 
 fn open_private(path: &Path) -> Result<PrivateKey> {

@@ -22,7 +22,7 @@ pub use assemble::{Parts, Plan, Profile, attach};
 pub use content::{Content, NamedContent};
 pub use image::{InspectedProfile, InspectedSection, Inspection, inspect, section};
 pub use kernel::KernelImage;
-pub use keys::PolicyKeys;
+pub use keys::{PolicyKeys, open_public_key};
 pub use measure::{Bank, PHASES, Prediction, Predictions};
 pub use policy::{
     Policy, PolicySignature, Signatures, faults as signature_faults, policies, policy_digest, signatures,

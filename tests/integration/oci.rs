@@ -26,7 +26,7 @@ fn exported(directory: &Path) -> Tree {
 
 fn options(compression: Compression) -> LayoutOptions {
     LayoutOptions {
-        architecture: ocinitrd::oci::architecture(std::env::consts::ARCH).to_owned(),
+        architecture: ocinitrd::format::architecture::oci_name(std::env::consts::ARCH).to_owned(),
         epoch: Timestamp::from_seconds(1_700_000_000),
         compression,
         command: vec!["/bin/bash".into()],
@@ -126,7 +126,8 @@ fn images_of_podman_are_read_as_podman_reads_them() {
     succeed(Command::new("skopeo").args(["copy", "-q", &source, &format!("oci:{}", layout.display())]));
     succeed(Command::new("skopeo").args(["copy", "-q", &source, &format!("oci-archive:{}", archive.display())]));
     let mut exported = exported(directory.path());
-    let image = Image::open_directory(&layout, ocinitrd::oci::architecture(std::env::consts::ARCH)).unwrap();
+    let image =
+        Image::open_directory(&layout, ocinitrd::format::architecture::oci_name(std::env::consts::ARCH)).unwrap();
     let mut flattened = image.flatten(directory.path(), u64::MAX).unwrap().tree;
     // The container's own files are in the export only.
     for tree in [&mut exported, &mut flattened] {

@@ -15,9 +15,9 @@ use crate::builder_image::StoredImage;
 use crate::engine::ImageReference;
 use crate::exchange::{self, Counts, Exported};
 use crate::fetch;
+use crate::format::architecture;
 use crate::format::digest::Digest;
 use crate::lock::Lock;
-use crate::oci;
 use crate::progress::Progress;
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::store::{Expiry, Item, Kind, Store};
@@ -222,7 +222,7 @@ fn builder_images(
         for (arch, section) in &read_lock(path)?.arch {
             let builder = &section.builder;
             let reference: ImageReference = builder.image.parse().context("reading the builder image in the lock")?;
-            match StoredImage::find(store, builder.digest, oci::architecture(arch), progress) {
+            match StoredImage::find(store, builder.digest, architecture::oci_name(arch), progress) {
                 Ok(Some(image)) => drop(images.insert(builder.digest, image)),
                 Ok(None) if reference.is_local() => progress.warn(&format!(
                     "the builder image {reference} was made on a machine and is not in the store, so it is not exported: carry it \

@@ -8,12 +8,13 @@ use serde::Serialize;
 
 use crate::commands::surroundings;
 use crate::definition::{Definition, Pin};
+use crate::format::architecture;
 use crate::format::digest::Digest;
 use crate::format::text::one_line;
 use crate::locking;
 use crate::progress::Progress;
 use crate::steps::versions::versions;
-use crate::workshop::{Workshop, architecture};
+use crate::workshop::Workshop;
 
 use super::{Arguments, print};
 
@@ -108,7 +109,7 @@ async fn try_out(workshop: Workshop<'_>, digest: Digest) -> Result<Version> {
 /// What the lock has of the pinned image, else what the image itself prints, if it can be had.
 async fn tools_before(workshop: &Workshop<'_>) -> Result<Option<Vec<String>>> {
     let lock = locking::load(workshop)?;
-    let locked = lock.arch.get(architecture()).map(|section| &section.builder);
+    let locked = lock.arch.get(architecture::native()).map(|section| &section.builder);
     if let Some(builder) = locked.filter(|builder| builder.image == workshop.definition.builder_image) {
         return Ok(Some(builder.tools.clone()));
     }

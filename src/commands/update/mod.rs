@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
+use crate::format::architecture;
 use crate::format::json;
 use crate::lock::{Difference, Section};
 use crate::locking::{self, Needs};
@@ -16,7 +17,7 @@ use crate::names::PackageName;
 use crate::progress::Progress;
 use crate::resolution::{self, Renewal, Request};
 use crate::supplies;
-use crate::workshop::{Workshop, architecture};
+use crate::workshop::Workshop;
 
 use super::answer;
 use super::supply::SupplyOptions;
@@ -65,7 +66,7 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
     }
     let workshop = arguments.supply.open_workshop(&arguments.image, progress)?;
     let mut lock = locking::load(&workshop)?;
-    let before = lock.arch.remove(architecture());
+    let before = lock.arch.remove(architecture::native());
     let after = match &arguments.packages[..] {
         [] => renew_all(&workshop, before.as_ref()).await?,
         names => renew_some(&workshop, before.as_ref(), names).await?,
@@ -100,7 +101,7 @@ fn print(difference: &(impl Display + Serialize), as_json: bool) -> Result<()> {
 /// Fails when there is no solution, and when what is needed cannot be had, read or written.
 pub async fn renew(workshop: &Workshop<'_>) -> Result<()> {
     let mut lock = locking::load(workshop)?;
-    let before = lock.arch.remove(architecture());
+    let before = lock.arch.remove(architecture::native());
     let after = renew_all(workshop, before.as_ref()).await?;
     if before.as_ref() == Some(&after) { Ok(()) } else { locking::save(workshop, lock, after) }
 }

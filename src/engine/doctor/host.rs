@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::fs::{Access, access, statvfs};
 
+use crate::boot::kvm::offers_virtualisation;
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// A machine and a user of it.
@@ -196,27 +197,8 @@ impl Host {
     }
 }
 
-/// Whether `/proc/cpuinfo` lists Intel's or AMD's virtualisation.
-pub fn offers_virtualisation(cpuinfo: &str) -> bool {
-    let flags = cpuinfo.lines().find_map(|line| line.strip_prefix("flags")).unwrap_or_default();
-    flags.split_whitespace().any(|flag| flag == "vmx" || flag == "svm")
-}
-
 /// The type of a mount and where it is.
 fn parse_mount(line: &str) -> Option<(&str, &str)> {
     let (fields, rest) = line.split_once(" - ")?;
     Some((rest.split(' ').next()?, fields.split(' ').nth(4)?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn virtualisation_is_a_flag_of_its_own() {
-        assert!(offers_virtualisation("processor\t: 0\nflags\t\t: fpu svm sse4a\nvmx flags\t: vnmi\n"));
-        assert!(offers_virtualisation("flags\t\t: fpu vmx\n"));
-        assert!(!offers_virtualisation("flags\t\t: fpu svm_lock hypervisor\nbugs\t\t: svm\n"));
-        assert!(!offers_virtualisation(""));
-    }
 }

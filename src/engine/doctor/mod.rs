@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use serde::Serialize;
 
-pub use self::host::{Cgroups, Host, IdRange, Limit, offers_virtualisation};
+pub use self::host::{Cgroups, Host, IdRange, Limit};
 use super::in_place::InPlace;
 use super::{Engine, Identity, NoEngine};
 
