@@ -5,9 +5,20 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::commands::{
-    boot, build, check, convert, diff, doctor, fetch, inspect, kernel_install, lock, store, uki, update, verify,
-};
+use crate::commands::boot;
+use crate::commands::build;
+use crate::commands::check;
+use crate::commands::convert;
+use crate::commands::diff;
+use crate::commands::doctor;
+use crate::commands::fetch;
+use crate::commands::inspect;
+use crate::commands::kernel_install;
+use crate::commands::lock;
+use crate::commands::store;
+use crate::commands::uki;
+use crate::commands::update;
+use crate::commands::verify;
 use crate::progress::Verbosity;
 
 const ENVIRONMENT: &str = "\

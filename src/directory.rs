@@ -17,7 +17,8 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, X
 use crate::format::digest::Digest;
 use crate::format::text::quoted;
 use crate::regular_file;
-use crate::tree::{Content, Entry, Kind, Tree, TreeHasher, TreePath, attributes, join};
+use crate::tree::attributes;
+use crate::tree::{Content, Entry, Kind, Tree, TreeHasher, TreePath, join};
 
 /// What access control lists are kept in. No tree has any, so one in a directory is a difference: it lets others in.
 const ACCESS_CONTROL_LISTS: &[u8] = b"system.posix_acl_";

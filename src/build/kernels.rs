@@ -18,11 +18,12 @@ use crate::modules::{self, KernelModules};
 use crate::supplies;
 use crate::tree::{Content, Tree, is_within};
 
+use super::Build;
 use super::base::FinishedBase;
 use super::part::{Draft, Part};
 use super::plan::Plan;
 use super::reading::Reading;
-use super::{Build, recipe};
+use super::recipe;
 
 /// What the cache keeps of a kernel's image.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -16,8 +16,9 @@ use crate::names::KernelVersion;
 use crate::progress::Progress;
 use crate::workshop::Workshop;
 
+use super::answer;
+use super::given;
 use super::supply::{SupplyOptions, load_definition};
-use super::{answer, given};
 
 /// Build an initrd from the packages that an image definition names.
 ///

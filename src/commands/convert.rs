@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail};
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
-use super::{answer, limits};
+use super::answer;
+use super::limits;
 use crate::format::architecture;
 use crate::format::compress::Compression;
 use crate::format::digest::Digest;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::process::geteuid;
 
-use crate::engine::doctor::Host;
+use crate::doctor::Host;
 use crate::engine::{Endpoint, Surroundings, Wish};
 use crate::own_directory;
 use crate::process::find;

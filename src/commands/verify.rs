@@ -11,9 +11,10 @@ use crate::compare::{self, Recorded, Verification};
 use crate::progress::Progress;
 use crate::rebuild::{self, Rebuild};
 
+use super::answer;
+use super::diff;
 use super::supply::{SupplyOptions, load_definition};
 use super::surroundings::EngineOption;
-use super::{answer, diff};
 
 /// Check that an output is what its manifest records, and what a build makes again.
 ///

@@ -8,11 +8,12 @@ use std::thread;
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use super::Comparison;
 use super::bytes::{EntryPair, content_offsets, first_difference, open, range};
 use super::difference::{BYTES, Cause, Difference, PADDING, SegmentPlace, Subject};
+use super::entries;
 use super::entries::Sides;
 use super::pairing::{Pair, pair};
-use super::{Comparison, entries};
 use crate::format::compress::Members;
 use crate::format::digest::Digest;
 use crate::inspect::{self, Archives, Limits, Segment};

@@ -1,7 +1,7 @@
-//! Containers: which engine, its images, and jobs that run in it; and the doctor's findings about the host.
+//! Containers: which engine, its images, and jobs that run in it.
 //!
 //! In: what the user wishes ([`Wish`]) and a [`Cancellation`]. Out: an [`Engine`] that has answered. The pipeline of a
-//! build is [`Engine::open`], [`preflight`], [`Engine::ensure_image`], [`Engine::run`]; dropping the engine ends a service
+//! build is [`Engine::open`], [`Engine::ensure_image`], [`Engine::run`]; dropping the engine ends a service
 //! that was started for the run.
 //!
 //! | module | what it does |
@@ -14,11 +14,9 @@
 //! | [`builder`], [`in_place`] | what runs the steps of a build: containers, or this very place |
 //! | [`owner`] | whose a container is, so that leftovers of killed runs can be removed |
 //! | [`cancellation`] | Ctrl-C and SIGTERM as a value |
-//! | [`doctor`] | whether this host and user can build, and what cures it |
 
 pub mod builder;
 pub mod cancellation;
-pub mod doctor;
 pub mod endpoint;
 pub mod failure;
 pub mod image;
@@ -41,7 +39,6 @@ use anyhow::{Context, Result};
 
 pub use self::builder::Builder;
 pub use self::cancellation::{Cancellation, Interrupted};
-pub use self::doctor::preflight;
 use self::endpoint::{Candidate, Choice, Source};
 pub use self::endpoint::{Endpoint, Wish};
 use self::failure::Failure;

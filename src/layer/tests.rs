@@ -3,7 +3,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::tree::{Content, Kind, arbitrary};
+use crate::tree::arbitrary;
+use crate::tree::{Content, Kind};
 
 /// An archive under construction.
 #[derive(Clone, Default)]

@@ -5,7 +5,8 @@ use anyhow::Result;
 
 use super::finding::{Finding, Outcome, Place};
 use super::source::Source;
-use super::{table, texts};
+use super::table;
+use super::texts;
 use crate::format::command_line::{self, KernelOption, Reader};
 
 /// Where the options of kernels that are installed later are: the first that is there counts.

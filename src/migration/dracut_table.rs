@@ -2,7 +2,8 @@
 
 use super::finding::Outcome;
 use super::install_items::Presence;
-use super::{table, texts};
+use super::table;
+use super::texts;
 
 /// What a setting of dracut's means.
 #[derive(Clone, Copy, Debug)]

@@ -11,7 +11,8 @@ use super::finding::{Carried, Finding, Outcome, Place};
 use super::settings::{File, Setting, Settings};
 use super::shell::Value;
 use super::source::Source;
-use super::{table, texts};
+use super::table;
+use super::texts;
 
 const DIRECTORY: &str = "/etc/initramfs-tools";
 /// What packages say. A file of its name in the administrator's directory takes its place.

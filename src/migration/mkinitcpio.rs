@@ -9,7 +9,8 @@ use super::install_items::{self, Presence};
 use super::settings::{File, Setting, Settings};
 use super::shell::{self, Kind, Value};
 use super::source::Source;
-use super::{table, texts};
+use super::table;
+use super::texts;
 
 const MAIN: &str = "/etc/mkinitcpio.conf";
 const DROP_INS: &str = "/etc/mkinitcpio.conf.d";

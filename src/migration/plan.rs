@@ -2,11 +2,16 @@
 
 use anyhow::{Context, Result};
 
+use super::command_line;
+use super::crypttab;
+use super::debian;
+use super::dracut;
 use super::finding::{Carried, Finding};
+use super::initramfs_tools;
 use super::install_conf::InstallConf;
+use super::mkinitcpio;
 use super::source::Source;
 use super::survey::{self, Caller, Generator, Survey};
-use super::{command_line, crypttab, debian, dracut, initramfs_tools, mkinitcpio};
 use crate::host;
 use crate::needs::Holdings;
 use crate::regular_file::{self, TEXT_LIMIT_BYTES};

@@ -8,9 +8,12 @@ use std::io::Read;
 use anyhow::Result;
 use serde::Serialize;
 
+use super::debian;
+use super::dracut;
+use super::initramfs_tools;
 use super::install_conf::InstallConf;
+use super::mkinitcpio;
 use super::source::Source;
-use super::{debian, dracut, initramfs_tools, mkinitcpio};
 use crate::format::os_release::{self, OsRelease};
 use crate::host;
 use crate::regular_file;

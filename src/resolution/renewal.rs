@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 
-use super::{Request, Site, acquire, builder, kernels, locked_packages, metadata_files, selections, solve, sources};
+use super::kernels;
+use super::sources;
+use super::{Request, Site, acquire, builder, locked_packages, metadata_files, selections, solve};
 use crate::definition::{Repository, Selection};
 use crate::dnf;
 use crate::lock::{Inputs, LockedPackage, Section};

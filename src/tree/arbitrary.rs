@@ -3,7 +3,8 @@
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
 
-use super::{Content, Entry, Kind, Tree, attributes, join};
+use super::attributes;
+use super::{Content, Entry, Kind, Tree, join};
 
 /// A tree of a few dozen entries of all kinds: long names, names that are not UTF-8, hard links, attributes.
 pub(crate) fn tree() -> impl Strategy<Value = Tree> {

@@ -7,7 +7,8 @@ use serde::Deserialize;
 
 use super::features::Features;
 use super::references::References;
-use super::{script, unit};
+use super::script;
+use super::unit;
 use crate::format::text::escaped_error;
 
 /// What an ELF file starts with.

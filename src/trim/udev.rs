@@ -1,7 +1,8 @@
 //! What udev's rules lead to: the programs that they run, and the units that they ask for (udev(7)).
 
 use super::references::References;
-use super::{script, unit};
+use super::script;
+use super::unit;
 
 /// The keys whose values are commands.
 const COMMANDS: [&str; 4] = ["PROGRAM", "RUN", "RUN{program}", "IMPORT{program}"];

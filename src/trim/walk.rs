@@ -6,10 +6,14 @@ use std::io::Read;
 use anyhow::{Context, Result};
 use globset::Glob;
 
+use super::elf;
 use super::features::Features;
+use super::modprobe;
 use super::places::{Places, Role, listed};
 use super::references::References;
-use super::{elf, modprobe, script, udev, unit};
+use super::script;
+use super::udev;
+use super::unit;
 use crate::format::text::quoted;
 use crate::parallel;
 use crate::tree::{Content, Entry, Globs, Kind, Tree, TreePath, file_name, join};

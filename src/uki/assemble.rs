@@ -7,10 +7,11 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::command_line;
 use super::measure::{self, Bank, Measured, Predictions};
+use super::sbat;
 use super::stub::Stub;
 use super::{
     COMMAND_LINE, Content, DEVICE_TREE, INITRD, KernelImage, LINUX, MICROCODE, NamedContent, OS_RELEASE,
-    PCR_PUBLIC_KEY, PCR_SIGNATURES, PROFILE, SBAT, SPLASH, UNAME, sbat,
+    PCR_PUBLIC_KEY, PCR_SIGNATURES, PROFILE, SBAT, SPLASH, UNAME,
 };
 use crate::format::pe::{self, Copy, Image, NewSection};
 use crate::regular_file;

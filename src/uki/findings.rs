@@ -2,10 +2,11 @@
 
 use anyhow::{Context, Result};
 
+use super::command_line;
 use super::image::{content, text};
 use super::kernel::{self, Headers};
 use super::stub::Stub;
-use super::{COMMAND_LINE, LINUX, OS_RELEASE, PROFILE, SBAT, UNAME, command_line};
+use super::{COMMAND_LINE, LINUX, OS_RELEASE, PROFILE, SBAT, UNAME};
 use crate::format::pe::{Image, Section};
 use crate::format::text::quoted;
 use crate::tree;

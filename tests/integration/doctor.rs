@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 
-use ocinitrd::engine::doctor::{EngineFacts, Host, State, examine, preflight};
+use ocinitrd::doctor::{EngineFacts, Host, State, examine, preflight};
 use ocinitrd::engine::{Cancellation, Engine};
 use serde_json::Value;
 

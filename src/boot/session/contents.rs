@@ -7,9 +7,10 @@ use anyhow::{Context, Result};
 
 use super::disks::{Script, create_sparse};
 use super::{Contents, Session, key};
+use crate::boot::contents;
+use crate::boot::script;
 use crate::boot::stage::Stage;
 use crate::boot::verdict::Failure;
-use crate::boot::{contents, script};
 use crate::inspect;
 use crate::regular_file;
 

@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::{MIB, Session, Subject, guest, key};
+use crate::boot::command_line;
 use crate::boot::guest::Seen;
+use crate::boot::partition;
 use crate::boot::qemu::{Guest, GuestDisk};
 use crate::boot::scenario::{self, DiskSet};
+use crate::boot::script;
 use crate::boot::stage::Stage;
 use crate::boot::tpm::Tpm;
 use crate::boot::verdict::{self, Failure};
-use crate::boot::{command_line, partition, script};
 use crate::output;
 use crate::regular_file;
 

@@ -6,13 +6,14 @@ use anyhow::Result;
 
 use super::disks::MadeDisks;
 use super::{RETRIES, Session, Subject, guest};
+use crate::boot::command_line;
 use crate::boot::guest as running;
 use crate::boot::network::{Cable, Card, End};
 use crate::boot::qemu::{Guest, GuestDisk};
 use crate::boot::scenario::{Network, Scenario};
+use crate::boot::script;
 use crate::boot::stage::Stage;
 use crate::boot::verdict::{self, Failure};
-use crate::boot::{command_line, script};
 
 /// What the card of a guest is connected to, for as long as the guest runs.
 pub struct Link {

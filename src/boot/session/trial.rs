@@ -9,13 +9,14 @@ use super::disks::{MadeDisks, copy_sparse, start_tpm};
 use super::server::Link;
 use super::uefi::Uefi;
 use super::{Session, Subject, guest};
+use crate::boot::command_line;
 use crate::boot::guest::Seen;
 use crate::boot::qemu::{Guest, GuestDisk};
 use crate::boot::report::Report;
 use crate::boot::scenario::{Expectation, Scenario};
+use crate::boot::script;
 use crate::boot::stage::{Milestone, Stage};
 use crate::boot::verdict::{self, Failure};
-use crate::boot::{command_line, script};
 
 impl Session<'_> {
     /// Boots one scenario. Its disks are made first, unless an earlier run of the same kernel and initrd made them.

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::commands::supply::load_definition;
 use crate::commands::surroundings;
-use crate::engine::doctor::{Finding, State};
+use crate::doctor::{Finding, State};
 use crate::engine::{Engine, Surroundings};
 use crate::progress::Progress;
 use crate::workshop::{Supply, Workshop};

@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::answer;
 use super::surroundings::{self, EngineOption};
-use crate::engine::doctor::{EngineFacts, Finding, State, examine, examine_in_place};
+use crate::doctor::{EngineFacts, Finding, State, examine, examine_in_place};
 use crate::engine::in_place::InPlace;
 use crate::engine::{Cancellation, Engine, NoEngine};
 use crate::format::text::{one_line, printable};

@@ -10,8 +10,9 @@ use rustix::fs::FlockOperation;
 use tokio::runtime::Runtime;
 
 use crate::build::{self, Format, Kernels, Plan, Request};
+use crate::commands::runtime;
 use crate::commands::supply::SupplyOptions;
-use crate::commands::{runtime, update};
+use crate::commands::update;
 use crate::definition::{Definition, Shipped};
 use crate::engine::Cancellation;
 use crate::host::{self, Base, Configuration, Search};

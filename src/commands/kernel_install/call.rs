@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use super::{hook, setup};
+use super::hook;
+use super::setup;
 use crate::progress::Progress;
 
 const USAGE: &str = "\

@@ -11,7 +11,9 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Installation, base, mounts};
+use super::Installation;
+use super::base;
+use super::mounts;
 use crate::migration::Caller;
 use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::process::{self, Program};

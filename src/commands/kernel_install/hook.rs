@@ -14,8 +14,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Error, Result};
 
+use super::base;
 use super::environment::Environment;
-use super::{Installation, Product, base, is_for_dracut};
+use super::{Installation, Product, is_for_dracut};
 use crate::host::{self, Configuration};
 use crate::migration::{Caller, InstallConf, POSTINST, Source, Survey, systemd_version};
 use crate::output::TemporaryDirectory;

@@ -7,8 +7,9 @@ use anyhow::{Context, Result, ensure};
 use indicatif::DecimalBytes;
 use rustix::fs::StatVfsMountFlags;
 
+use super::Installation;
 use super::environment::Layout;
-use super::{Installation, mounts};
+use super::mounts;
 use crate::migration::Caller;
 
 /// Room that stays free for what other plugins put beside it, in bytes.

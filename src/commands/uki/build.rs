@@ -7,7 +7,8 @@ use anyhow::Result;
 use indicatif::DecimalBytes;
 use serde::Serialize;
 
-use crate::commands::{answer, given};
+use crate::commands::answer;
+use crate::commands::given;
 use crate::format::digest::{Digest, Hasher};
 use crate::output::{MODE_PRIVATE, OutputFile};
 use crate::progress::Progress;

@@ -7,8 +7,9 @@ use flate2::bufread::GzDecoder;
 use liblzma::bufread::XzDecoder;
 use liblzma::stream::Stream;
 
+use super::lz4_legacy;
 use super::xz_blocks::XzInput;
-use super::{Codec, Input, lz4_legacy};
+use super::{Codec, Input};
 
 /// The kernel's bound for zstd, 128 MiB.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;

@@ -9,7 +9,8 @@ use liblzma::stream::{Check, MtStreamBuilder};
 use liblzma::write::XzEncoder;
 use zstd::zstd_safe::CParameter;
 
-use super::{Compression, lz4_legacy};
+use super::Compression;
+use super::lz4_legacy;
 
 /// zstd's own bound is 256; more than this many only cost memory.
 const WORKERS_MAX: u32 = 64;

@@ -6,12 +6,14 @@
 
 use anyhow::Result;
 
+use super::command_line;
 use super::dracut_table::{self, Meaning, Module};
 use super::finding::{self, Carried, Finding, Outcome};
+use super::install_items;
 use super::settings::{File, Setting, Settings};
 use super::shell::Value;
 use super::source::{self, Source};
-use super::{command_line, install_items, texts};
+use super::texts;
 
 const MAIN: &str = "/etc/dracut.conf";
 const DISTRIBUTION: &str = "/usr/lib/dracut/dracut.conf.d";
