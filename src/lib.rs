@@ -10,7 +10,6 @@ pub mod build;
 pub mod builder_image;
 pub mod cache;
 pub mod cli;
-pub mod commands;
 pub mod compare;
 pub mod definition;
 pub mod directory;

@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal, Write, stderr, stdout};
 use std::process::ExitCode;
 
 use clap::Parser;
-use ocinitrd::cli::CommandLine;
+use ocinitrd::cli::args::CommandLine;
 use ocinitrd::engine::Interrupted;
 use ocinitrd::format::text::message;
 use tracing_subscriber::EnvFilter;
@@ -15,7 +15,7 @@ fn main() -> ExitCode {
         Err(answer) => return print(&answer),
     };
     log_to_stderr();
-    match ocinitrd::commands::run(&command_line) {
+    match ocinitrd::cli::run(&command_line) {
         Ok(code) => code,
         Err(error) => {
             // Nobody may be reading any more, which changes nothing about the exit code.

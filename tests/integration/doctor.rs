@@ -78,10 +78,10 @@ fn looking_at_the_host_starts_no_service_that_stays() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_build_is_told_the_same_words_before_it_starts() {
     let (cancellation, _trigger) = Cancellation::manual();
-    let surroundings = ocinitrd::commands::surroundings::EngineOption { engine: Some("podman".to_owned()) };
+    let surroundings = ocinitrd::cli::environment::EngineOption { engine: Some("podman".to_owned()) };
     let engine = Engine::find(&surroundings.surroundings().unwrap(), &cancellation).await.unwrap();
     let facts = EngineFacts::from(&engine);
-    let host = ocinitrd::commands::surroundings::host().unwrap();
+    let host = ocinitrd::cli::environment::host().unwrap();
     preflight(&host, &facts).unwrap();
 
     // The same machine without any cgroup: no container would start.

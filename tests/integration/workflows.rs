@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use clap::CommandFactory;
-use ocinitrd::cli::CommandLine;
+use ocinitrd::cli::args::CommandLine;
 use ocinitrd::definition::Definition;
 use serde::Deserialize;
 use serde_json::Value;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::{Command, CommandFactory};
 use clap_complete::{Shell, generate_to};
-use ocinitrd::cli::CommandLine;
+use ocinitrd::cli::args::CommandLine;
 
 /// Writes `man1/*.1`, a page for the program and one for each subcommand, and `completions/` for bash, zsh and fish.
 ///

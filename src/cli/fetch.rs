@@ -1,0 +1,46 @@
+//! `ocinitrd fetch`: all that a lock names into the store, verified.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+
+use crate::format::architecture;
+use crate::locking::{self, Needs, Renewal};
+use crate::progress::Progress;
+use crate::supplies;
+
+use super::print;
+use super::source_options::SupplyOptions;
+
+/// Fetch the packages that an image's lock names, and verify them.
+///
+/// Afterwards `ocinitrd build --offline` needs no network. Every rpm is checked against the digest and the size in the lock,
+/// and its signature against the locked keys. What is there already is not fetched again, and a download that was
+/// interrupted goes on where it ended. The builder image is fetched into the store, too.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The image: NAME for images/NAME.toml, or the path of a definition.
+    #[arg(default_value = "fedora-44")]
+    image: String,
+
+    #[command(flatten)]
+    supply: SupplyOptions,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// Fails when the lock is not fresh, and when something cannot be had or does not verify.
+pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
+    let workshop = arguments.supply.open_workshop(&arguments.image, progress)?;
+    let lock = locking::load(&workshop)?;
+    let needs = lock.arch.get(architecture::native()).map(Needs::of).unwrap_or_default();
+    let section = locking::provide(&workshop, &needs, Renewal::Forbidden).await?;
+    workshop.builder().await?;
+    workshop.keep_builder_image().await?;
+    supplies::provide(&workshop, &section, &section.packages).await?;
+    let packages = &section.packages;
+    let size_bytes: u64 = packages.iter().map(|package| package.size).sum();
+    print::print_line(&format!("{} packages, {:.1} MB, all verified", packages.len(), size_bytes as f64 / 1e6))?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,58 @@
+//! One file a subcommand; each reads as its pipeline.
+
+pub mod args;
+pub mod boot;
+pub mod build;
+pub mod check;
+pub mod convert;
+pub mod diff;
+pub mod doctor;
+pub mod environment;
+pub mod fetch;
+pub mod inspect;
+pub mod kernel_install;
+pub mod limits;
+pub mod lock;
+pub mod output_dir;
+pub mod print;
+pub mod source_options;
+pub mod store;
+pub mod text_arg;
+pub mod uki;
+pub mod update;
+pub mod verify;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::cli::args::{Command, CommandLine};
+use crate::progress::Progress;
+
+/// Runs the subcommand that was given.
+///
+/// # Errors
+/// Fails with what the subcommand failed with.
+pub fn run(command_line: &CommandLine) -> Result<ExitCode> {
+    let progress = Progress::new(command_line.verbosity());
+    match &command_line.command {
+        Command::Boot(arguments) => runtime()?.block_on(boot::run(arguments, &progress)),
+        Command::Build(arguments) => runtime()?.block_on(build::run(arguments, &progress)),
+        Command::Check(arguments) => check::run(arguments, &progress),
+        Command::Convert(arguments) => convert::run(arguments, &progress),
+        Command::Diff(arguments) => diff::run(arguments, &progress),
+        Command::Doctor(arguments) => runtime()?.block_on(doctor::run(arguments, &progress)),
+        Command::Fetch(arguments) => runtime()?.block_on(fetch::run(arguments, &progress)),
+        Command::Update(arguments) => runtime()?.block_on(update::run(arguments, &progress)),
+        Command::KernelInstall(arguments) => kernel_install::call::run(arguments, &progress),
+        Command::Lock(arguments) => runtime()?.block_on(lock::run(arguments, &progress)),
+        Command::Inspect(arguments) => inspect::run(arguments, &progress),
+        Command::Store(arguments) => store::run(arguments, &progress),
+        Command::Uki(arguments) => uki::run(arguments, &progress),
+        Command::Verify(arguments) => runtime()?.block_on(verify::run(arguments, &progress)),
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting the asynchronous runtime")
+}
