@@ -21,10 +21,10 @@ use serde_json::{Value, json};
 
 use crate::format::background::BackgroundHasher;
 use crate::format::digest::Digest;
-use crate::output::{MODE_PRIVATE, cannot_write};
-use crate::own_directory;
-use crate::regular_file;
 use crate::store::Store;
+use crate::support::output::{MODE_PRIVATE, cannot_write};
+use crate::support::own_directory;
+use crate::support::regular_file;
 
 /// A digest of the program's source: another program may make something else of the same inputs.
 pub const SOURCE_DIGEST: &str = env!("OCINITRD_SOURCE_DIGEST");

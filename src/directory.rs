@@ -16,7 +16,7 @@ use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, X
 
 use crate::format::digest::Digest;
 use crate::format::text::quoted;
-use crate::regular_file;
+use crate::support::regular_file;
 use crate::tree::attributes;
 use crate::tree::{Content, Entry, Kind, Tree, TreeHasher, TreePath, join};
 

@@ -14,11 +14,11 @@ use crate::builder_image::{self, StoredImage};
 use crate::format::compress::Members;
 use crate::format::digest::{Digest, Hasher};
 use crate::format::text::quoted;
-use crate::output::{MODE_PUBLIC, OutputFile};
-use crate::progress::Stage;
-use crate::regular_file;
 use crate::rpm_package::{self, Identity, LEAD_MAGIC};
 use crate::store::{Kind, Store};
+use crate::support::output::{MODE_PUBLIC, OutputFile};
+use crate::support::progress::Stage;
+use crate::support::regular_file;
 
 /// How far into a file is looked for what tells metadata.
 const PROBE_BYTES: u64 = 1024;
@@ -303,8 +303,8 @@ fn has_name_of_one(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::{Progress, Verbosity};
     use crate::rpm_package::fixture;
+    use crate::support::progress::{Progress, Verbosity};
 
     fn stage() -> Stage {
         Progress::new(Verbosity::Quiet).stage("testing", None)

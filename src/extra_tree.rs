@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use crate::format::digest::Digest;
-use crate::regular_file;
+use crate::support::regular_file;
 
 /// One file, directory or symlink of an extra tree.
 #[derive(Clone, Debug, Eq, PartialEq)]

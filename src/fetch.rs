@@ -15,10 +15,10 @@ use crate::format::digest::Digest;
 use crate::format::openpgp::{Fingerprint, PublicKey};
 use crate::format::text::Escaped;
 use crate::names::Place;
-use crate::parallel;
-use crate::progress::Progress;
 use crate::repository::{Package, Variables, join, substitute};
 use crate::store::{Expected, Size, Store};
+use crate::support::parallel;
+use crate::support::progress::Progress;
 
 /// Downloads at a time: enough to hide latency, few enough for a mirror not to mind.
 const PARALLEL: usize = 4;
@@ -245,7 +245,7 @@ async fn fetch_one(
 mod tests {
     use super::*;
     use crate::format::time::Timestamp;
-    use crate::progress::Verbosity;
+    use crate::support::progress::Verbosity;
 
     fn package(content: &[u8], location: &str) -> Package {
         Package {

@@ -7,10 +7,10 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::format::text::Escaped;
-use crate::parallel;
 use crate::repository::Package;
 use crate::rpm_package::{self, Identity};
 use crate::store::Store;
+use crate::support::parallel;
 
 /// `packages` with what their headers say of their origin in place of what their repositories claim: build time, source rpm,
 /// licence and installed size. The rpms are in the store.

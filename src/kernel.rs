@@ -13,9 +13,9 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::format::text::{Escaped, quoted};
-use crate::parallel;
-use crate::progress::{Progress, Stage};
 use crate::rpm_package::{PackagedFile, RpmPackage};
+use crate::support::parallel;
+use crate::support::progress::{Progress, Stage};
 use crate::tree::{Content, Entry, Kind, Tree, TreePath, normalized, usr_merged};
 
 const BUFFER_BYTES: usize = 1 << 18;
@@ -224,7 +224,7 @@ mod tests {
     use rpm::{BuildConfig, CompressionType, FileOptions, PackageBuilder};
 
     use super::*;
-    use crate::progress::Verbosity;
+    use crate::support::progress::Verbosity;
 
     fn builder(name: &str) -> PackageBuilder {
         let mut builder = PackageBuilder::new(name, "6.12.2", "GPL-2.0-only", "x86_64", "a kernel for the tests");

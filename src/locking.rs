@@ -11,10 +11,10 @@ use crate::format::architecture;
 use crate::format::time::Timestamp;
 use crate::lock::{self, Changes, Difference, Inputs, Lock, LockedPackage, Reason, Section};
 use crate::names::PackageName;
-use crate::regular_file;
 use crate::repository;
 use crate::resolution::{self, Request, State};
 use crate::store::Store;
+use crate::support::regular_file;
 use crate::workshop::Workshop;
 
 /// What of a lock a command needs.

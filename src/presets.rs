@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use crate::extra_tree::{self, Content};
 use crate::format::text::Escaped;
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::tree::{Tree, join};
 
 /// Where systemd looks for the presets of a system and, since version 258, for those of an initrd.

@@ -12,8 +12,8 @@ use crate::format::architecture;
 use crate::inspect::Limits;
 use crate::locking::Renewal;
 use crate::manifest::Manifest;
-use crate::output::TemporaryDirectory;
-use crate::progress::Progress;
+use crate::support::output::TemporaryDirectory;
+use crate::support::progress::Progress;
 use crate::workshop::{Supply, Workshop};
 
 /// What of a manifest tells only which program wrote it and that something was another input: of that

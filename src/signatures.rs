@@ -17,11 +17,11 @@ use crate::format::digest::Digest;
 use crate::format::openpgp::{Fingerprint, PublicKey};
 use crate::format::tally::Tally;
 use crate::lock::Key;
-use crate::progress::Progress;
 use crate::repository::Package;
 use crate::rpm_package::{self, Author, Signature};
 use crate::steps::verify::{self, Check, Verdict};
 use crate::store::Store;
+use crate::support::progress::Progress;
 
 /// The keys that signed `packages`, by `NAME-[EPOCH:]VERSION-RELEASE.ARCH`; `keys` has those of each repository, by its id. Of
 /// several keys that signed a package, it is the first of its repository's.

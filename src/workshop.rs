@@ -15,10 +15,10 @@ use crate::engine::reference::check_repository;
 use crate::engine::{Builder, Cancellation, Engine, ImageReference, NoEngine, Surroundings, TaggedImage};
 use crate::format::architecture;
 use crate::lock::Section;
-use crate::progress::Progress;
 use crate::registry;
 use crate::resolution::Site;
 use crate::store::Store;
+use crate::support::progress::Progress;
 
 /// Where packages may come from, and what runs the containers.
 #[derive(Clone, Debug)]

@@ -8,8 +8,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 
 use crate::format::digest::Digest;
-use crate::output::TemporaryDirectory;
 use crate::store;
+use crate::support::output::TemporaryDirectory;
 
 /// Disks hold some ten megabytes each: this many entries stay, the ones used last. All scenarios of one initrd need fewer.
 pub const KEPT_ENTRIES: usize = 48;

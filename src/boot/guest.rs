@@ -12,9 +12,9 @@ use anyhow::{Context, Result};
 use super::console::Console;
 use super::dialogue::Dialogue;
 use super::qemu::{Guest, Qemu, Start};
-use crate::output::LogDirectory;
-use crate::process::Running;
-use crate::progress;
+use crate::support::output::LogDirectory;
+use crate::support::process::Running;
+use crate::support::progress;
 
 /// How often a run asks whether it was interrupted.
 const TICK: Duration = Duration::from_millis(200);

@@ -20,8 +20,8 @@ use super::network::{Card, End};
 use super::processor::Level;
 use super::scenario::Exchange;
 use super::stage::Milestone;
-use crate::process::{Program, find};
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::support::process::{Program, find};
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::uefi::{Firmware, Flash};
 
 /// Enough for a kernel alone to come up with KVM, which takes a second or two.

@@ -11,9 +11,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::format::cpio::{Header, TYPE_DIRECTORY, TYPE_FILE, Writer};
-use crate::output;
-use crate::regular_file;
 use crate::segment::next_offset;
+use crate::support::output;
+use crate::support::regular_file;
 
 /// Where the kernel finds the script.
 pub const INIT: &str = "/ocinitrd/run";
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::boot::scenario::{Network, SCENARIOS};
     use crate::inspect;
-    use crate::process::Program;
+    use crate::support::process::Program;
 
     #[test]
     fn an_appended_segment_is_found_behind_any_length() {

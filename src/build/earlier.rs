@@ -16,8 +16,8 @@ use serde_json::json;
 use crate::cache::{self, Cache, Kind};
 use crate::format::digest::Digest;
 use crate::manifest::{self, Manifest, OutputPath};
-use crate::output::{OutputFile, Replaces, check_directory_replaceable};
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::support::output::{OutputFile, Replaces, check_directory_replaceable};
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 use super::Build;
 use super::names;

@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 
 use crate::format::digest::Digest;
 use crate::manifest::{Output, OutputPath};
-use crate::output::{MODE_PRIVATE, MODE_PUBLIC, OutputFile};
 use crate::segment::Assembler;
+use crate::support::output::{MODE_PRIVATE, MODE_PUBLIC, OutputFile};
 use crate::tree::Content;
 
 use super::Build;

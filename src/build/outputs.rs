@@ -16,9 +16,9 @@ use crate::format::digest::{Digest, Hasher};
 use crate::lock::LockedPackage;
 use crate::manifest::{self, Builder, Manifest, Options, Output, OutputPath};
 use crate::oci::layout::{LayoutOptions, write_layout};
-use crate::output::{MODE_PRIVATE, MODE_PUBLIC, OutputDirectory, OutputFile, Outputs};
-use crate::own_directory;
-use crate::regular_file;
+use crate::support::output::{MODE_PRIVATE, MODE_PUBLIC, OutputDirectory, OutputFile, Outputs};
+use crate::support::own_directory;
+use crate::support::regular_file;
 use crate::tree::{Content, Tree};
 
 use super::Build;

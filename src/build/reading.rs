@@ -11,9 +11,9 @@ use std::thread::{Builder, JoinHandle};
 use anyhow::{Result, anyhow};
 
 use crate::kernel;
-use crate::progress::Progress;
-use crate::regular_file;
 use crate::store::Store;
+use crate::support::progress::Progress;
+use crate::support::regular_file;
 use crate::tree::Tree;
 
 /// Packages that are being read.

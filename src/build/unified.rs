@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use crate::format::digest::Hasher;
 use crate::manifest::{Output, OutputPath};
-use crate::output::{MODE_PRIVATE, OutputFile};
+use crate::support::output::{MODE_PRIVATE, OutputFile};
 use crate::tree;
 use crate::uki::{self, Bank, Content, KernelImage, NamedContent, Parts, Plan, Predictions};
 

@@ -24,9 +24,9 @@ use anyhow::{Context, Result};
 
 use crate::format::digest::Digest;
 use crate::oci::document::LIMIT_BYTES;
-use crate::progress::Progress;
-use crate::regular_file;
 use crate::store::Store;
+use crate::support::progress::Progress;
+use crate::support::regular_file;
 
 pub use archive::{file_name, import, is_archive};
 use documents::{Blob, Document, Manifest};

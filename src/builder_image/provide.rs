@@ -7,9 +7,9 @@ use super::{Kind, StoredImage, Unavailable, read};
 use crate::download::{Downloader, Meter};
 use crate::engine::{Engine, Image, ImageReference};
 use crate::format::digest::Digest;
-use crate::progress::Progress;
 use crate::registry::{Refusals, Registries, Settings};
 use crate::store::Store;
+use crate::support::progress::Progress;
 
 /// Where a builder image may come from.
 #[derive(Debug)]

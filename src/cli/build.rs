@@ -13,7 +13,7 @@ use crate::format::time::Timestamp;
 use crate::locking::Renewal;
 use crate::manifest::{self, Manifest};
 use crate::names::KernelVersion;
-use crate::progress::Progress;
+use crate::support::progress::Progress;
 use crate::workshop::Workshop;
 
 use super::print;

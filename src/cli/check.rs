@@ -14,7 +14,7 @@ use crate::format::text::one_line;
 use crate::host::Console;
 use crate::machine::Machine;
 use crate::needs::{self, Answer, Demand, Derived, Holdings, NEEDS, Need};
-use crate::progress::Progress;
+use crate::support::progress::Progress;
 
 /// Say whether an initrd holds what a machine's root lies on, before a reboot does.
 ///

@@ -16,10 +16,10 @@ use crate::format::digest::Digest;
 use crate::format::time::Timestamp;
 use crate::layer::{Contents, Layer, Rules};
 use crate::oci::image::Image;
-use crate::output::{MODE_PRIVATE, OutputFile};
-use crate::progress::Progress;
-use crate::regular_file;
 use crate::segment::{SegmentFacts, write_segment};
+use crate::support::output::{MODE_PRIVATE, OutputFile};
+use crate::support::progress::Progress;
+use crate::support::regular_file;
 use crate::tree::{Content, Tree};
 
 /// Turn a layer (tar, OCI layout, OCI archive) into an initrd.

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use super::limits::{LimitOptions, with_hint};
 use super::print;
 use crate::compare::{self, Comparison, Recorded};
-use crate::progress::Progress;
-use crate::regular_file;
+use crate::support::progress::Progress;
+use crate::support::regular_file;
 
 const TWO_OF_A_KIND: &str = "give two initrds, or two output directories of `ocinitrd build` or their manifest.json";
 

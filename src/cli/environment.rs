@@ -11,9 +11,9 @@ use rustix::process::geteuid;
 
 use crate::doctor::Host;
 use crate::engine::{Endpoint, Surroundings, Wish};
-use crate::own_directory;
-use crate::process::find;
 use crate::registry::Settings;
+use crate::support::own_directory;
+use crate::support::process::find;
 use crate::uefi::{self, Firmware};
 
 /// What asks for no engine at all.

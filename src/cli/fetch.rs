@@ -6,8 +6,8 @@ use anyhow::Result;
 
 use crate::format::architecture;
 use crate::locking::{self, Needs, Renewal};
-use crate::progress::Progress;
 use crate::supplies;
+use crate::support::progress::Progress;
 
 use super::print;
 use super::source_options::SupplyOptions;

@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::limits::{LimitOptions, with_hint};
 use super::print;
 use crate::inspect::{Listed, Report, Usage, inspect_within};
-use crate::progress::Progress;
-use crate::regular_file;
+use crate::support::progress::Progress;
+use crate::support::regular_file;
 
 /// Say what is in an initrd, one made by this program or any other.
 ///

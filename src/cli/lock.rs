@@ -10,7 +10,7 @@ use crate::format::architecture;
 use crate::format::text::one_line;
 use crate::locking::{self, Needs, Renewal};
 use crate::names::KernelVersion;
-use crate::progress::Progress;
+use crate::support::progress::Progress;
 use crate::workshop::Workshop;
 
 use super::print;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 
 use crate::definition::{Definition, Shipped};
-use crate::progress::Progress;
+use crate::support::progress::Progress;
 use crate::workshop::{Supply, Workshop};
 
 use super::environment::{self, EngineOption};

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 
 use crate::compare::{self, Recorded, Verification};
-use crate::progress::Progress;
 use crate::rebuild::{self, Rebuild};
+use crate::support::progress::Progress;
 
 use super::diff;
 use super::environment::EngineOption;

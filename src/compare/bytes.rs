@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 
 use crate::inspect::{Limits, visit_contents};
-use crate::regular_file;
+use crate::support::regular_file;
 use crate::tree::Content;
 
 const BUFFER_BYTES: usize = 256 << 10;

@@ -15,8 +15,8 @@ use rustls::InvalidMessage;
 use super::attempts::{HttpStatus, WithoutTls};
 use super::pace::Pace;
 use super::{Counted, Downloader, Failure, Patience};
-use crate::exhausted::Exhausted;
 use crate::store::{Expected, Partial};
+use crate::support::exhausted::Exhausted;
 
 /// As many as browsers follow, and curl in dnf.
 const REDIRECTS_MAX: usize = 10;

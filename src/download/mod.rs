@@ -27,9 +27,9 @@ pub use self::http::Trust;
 pub use self::pace::MinimumRate;
 use crate::format::checksum::Measured;
 use crate::format::digest::Digest;
-use crate::progress::Stage;
-use crate::regular_file;
 use crate::store::{Completion, Expected, Partial, Size, Store};
+use crate::support::progress::Stage;
+use crate::support::regular_file;
 
 /// How long to wait before looking again whether another process finished a file that this one wants too.
 const OTHER_WRITER_PAUSE: Duration = Duration::from_millis(200);

@@ -9,7 +9,7 @@ use anyhow::anyhow;
 use bollard::errors::Error;
 use rustix::process::Signal;
 
-use crate::exhausted::Exhausted;
+use crate::support::exhausted::Exhausted;
 
 use crate::format::text::printable;
 

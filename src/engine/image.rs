@@ -12,7 +12,7 @@ use super::failure::Failure;
 use super::podman::{Client, StoredImage};
 use super::reference::ImageReference;
 use crate::format::digest::Digest;
-use crate::progress::Progress;
+use crate::support::progress::Progress;
 
 /// An image in the engine's storage.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]

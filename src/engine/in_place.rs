@@ -27,10 +27,10 @@ use super::job::{Input, Job, JobResult};
 use super::log::Log;
 use super::podman::Piece;
 use crate::dnf::CONTAINER_DIRECTORY;
-use crate::output::TemporaryDirectory;
-use crate::process::{self, Program, Running};
-use crate::progress::Progress;
-use crate::regular_file;
+use crate::support::output::TemporaryDirectory;
+use crate::support::process::{self, Program, Running};
+use crate::support::progress::Progress;
+use crate::support::regular_file;
 
 /// What the steps call, whatever the distribution.
 const PROGRAMS: [&str; 6] = ["bash", "chroot", "rpm", "rpmkeys", "tar", "xargs"];
@@ -291,7 +291,7 @@ mod tests {
     use super::*;
     use crate::engine::cancellation::{Cancellation, Signal as Asked, Trigger};
     use crate::engine::{Interrupted, Output};
-    use crate::progress::Verbosity;
+    use crate::support::progress::Verbosity;
 
     struct Place {
         scratch: tempfile::TempDir,

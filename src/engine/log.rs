@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::podman::Piece;
 use crate::format::text::terminal_line;
-use crate::progress::Progress;
+use crate::support::progress::Progress;
 
 /// How much of the end of a log is kept, in bytes.
 pub const KEPT_BYTES: usize = 1024 * 1024;
@@ -94,7 +94,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::progress::Verbosity;
+    use crate::support::progress::Verbosity;
 
     fn log() -> Log {
         Log::new(&Progress::new(Verbosity::Quiet))

@@ -11,9 +11,9 @@ use super::files;
 use crate::format::architecture;
 use crate::format::digest::Digest;
 use crate::manifest::{self, Manifest, Output};
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::segment::Assembler;
 use crate::segment::BASE_STUB;
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Where bases are, each in a directory by its name; of one name the last counts.
 const PLACES: [&str; 3] = ["usr/lib/ocinitrd/bases", BUILT, "etc/ocinitrd/bases"];

@@ -13,7 +13,7 @@ use super::files::{self, Named};
 use super::uki::Uki;
 use crate::format::compress::Compression;
 use crate::names;
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 const PLACES: [&str; 2] = ["usr/lib/ocinitrd", "etc/ocinitrd"];
 

@@ -12,8 +12,8 @@ use super::LocalFile;
 use crate::format::digest::Digest;
 use crate::links;
 use crate::names::KernelVersion;
-use crate::output::{MODE_PRIVATE, OutputFile};
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::support::output::{MODE_PRIVATE, OutputFile};
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Where they are.
 const PLACE: &str = "var/lib/ocinitrd/installed";

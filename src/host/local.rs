@@ -23,7 +23,7 @@ use crate::links;
 use crate::machine::crypttab::{self, CRYPTTAB, Table};
 use crate::machine::{KEYS, OwnFile};
 use crate::needs::{Demand, Derived};
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::tree::{Content, Entry, Kind, Tree, TreePath, is_within, normalized, usr_merged};
 
 /// More than a file has that is to lie in memory at every boot: 256 MiB.

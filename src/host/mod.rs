@@ -44,8 +44,8 @@ use crate::format::compress::Compression;
 use crate::machine::{self, Machine};
 use crate::microcode;
 use crate::needs::{self, Derived};
-use crate::progress::Progress;
 use crate::segment::Assembler;
+use crate::support::progress::Progress;
 use crate::tree::{Content, Tree};
 
 use kernel::{MachineKernel, SelectedKernel};

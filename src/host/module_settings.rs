@@ -21,7 +21,7 @@ use crate::modules::{
     ConfigurationFile, DEPMOD_DIRECTORIES, External, MODPROBE_DIRECTORIES, ModprobeConfiguration, ModuleInfo, Origin,
     SearchOrder, Selection, Settings, configuration_files,
 };
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::tree::{Content, Entry, Kind, Tree, TreePath, join, usr_merged};
 
 /// Where files of `modules-load.d` are, the first one first (modules-load.d(5)).

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 
 use crate::format::digest::Digest;
-use crate::progress::Progress;
+use crate::support::progress::Progress;
 
 /// Where it lies in the initrd.
 pub(super) const PATH: &str = "usr/lib/ocinitrd/manifest.json";

@@ -17,7 +17,7 @@ use super::kernel::MachineKernel;
 use crate::microcode;
 use crate::modules::{self, FirmwarePatterns, KernelModules, Patterns};
 use crate::needs::{Demand, Derived};
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::tree::{Kind, Tree, file_name};
 
 /// Which modules are chosen, before those that they need.

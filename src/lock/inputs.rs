@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::definition::{BUILDER_FILE, Definition, Selection, Uki};
 use crate::extra_tree;
 use crate::format::digest::Digest;
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Digests by the name of the input: where it stands in the definition.
 type Digests = BTreeMap<String, Digest>;

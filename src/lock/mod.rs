@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::definition::mistake_without_content;
 use crate::format::digest::Digest;
-use crate::output::{MODE_PUBLIC, OutputFile};
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::support::output::{MODE_PUBLIC, OutputFile};
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 pub use difference::Difference;
 pub use inputs::{Changes, Inputs};

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use super::mountinfo::unescape;
 use crate::links;
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Where it is.
 pub const FSTAB: &str = "/etc/fstab";

@@ -9,7 +9,7 @@ use anyhow::{Error, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::format::text::{Escaped, quoted};
-use crate::regular_file;
+use crate::support::regular_file;
 
 /// As long as Linux lets a name and a path be, in bytes.
 const LONGEST_NAME_BYTES: usize = 255;

@@ -16,7 +16,7 @@ use super::mkinitcpio;
 use super::source::Source;
 use crate::format::os_release::{self, OsRelease};
 use crate::host;
-use crate::regular_file;
+use crate::support::regular_file;
 
 const KERNEL_INSTALL: [&str; 2] = ["/usr/bin/kernel-install", "/bin/kernel-install"];
 /// Where boot entries may be, as kernel-install looks for them.

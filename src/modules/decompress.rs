@@ -15,7 +15,7 @@ use super::kernel_modules::{KernelModules, ModuleFile};
 use super::module_info::decompressed;
 use super::name::{Compression, split_suffix};
 use super::selection::Selection;
-use crate::parallel;
+use crate::support::parallel;
 use crate::tree::{Content, Entry, Kind, Tree, TreePath};
 
 /// Replaces the selected modules of `tree` and their paths in `selection` by decompressed ones, which are spooled in an

@@ -16,7 +16,7 @@ use super::module_info::{self, ModuleInfo, dependency_words};
 use super::name::{module_name, normalize_alias};
 use super::patterns::{FirmwarePatterns, Patterns, UnmatchedPattern};
 use crate::format::text::quoted;
-use crate::parallel;
+use crate::support::parallel;
 use crate::tree::{Kind, Tree, TreePath, is_within};
 
 /// What an initrd needs of a kernel.

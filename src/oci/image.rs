@@ -16,7 +16,7 @@ use crate::format::digest::Digest;
 use crate::format::tally::Tally;
 use crate::format::text::{Escaped, quoted};
 use crate::layer::{Contents, Layer, Rules, TooLong};
-use crate::regular_file;
+use crate::support::regular_file;
 use crate::tree::{Content, Tree};
 
 /// An index may name an index (as `skopeo` copies of all platforms do), hardly more than once.

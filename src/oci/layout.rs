@@ -20,8 +20,8 @@ use crate::format::compress::{Compression, Encoder};
 use crate::format::digest::{Digest, Hasher};
 use crate::format::time::Timestamp;
 use crate::layer::write_tar;
-use crate::output;
-use crate::own_directory;
+use crate::support::output;
+use crate::support::own_directory;
 use crate::tree::Tree;
 
 /// The file by which a directory is known as a layout.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 
 use crate::download::authorization::Credentials;
 use crate::format::text::escaped_error;
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 #[derive(Default, Deserialize)]
 struct File {

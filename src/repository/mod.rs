@@ -23,9 +23,9 @@ use crate::format::checksum::Checksum;
 use crate::format::compress::Members;
 use crate::format::digest::Digest;
 use crate::format::text::Escaped;
-use crate::progress::Progress;
-use crate::regular_file;
 use crate::store::{Expected, Size, Store};
+use crate::support::progress::Progress;
+use crate::support::regular_file;
 
 pub use primary::{Package, find};
 pub(crate) use source::join;

@@ -21,11 +21,11 @@ use crate::format::digest::Digest;
 use crate::format::openpgp::Fingerprint;
 use crate::identity;
 use crate::lock::{self, Builder, Inputs, Key, LockedPackage, Reason, Section, Solution};
-use crate::progress::Progress;
 use crate::repository::{Metadata, Package};
 use crate::signatures;
 use crate::steps::solve;
 use crate::store::Store;
+use crate::support::progress::Progress;
 pub use renewal::{Renewal, renew};
 pub use sources::places;
 

@@ -12,8 +12,8 @@ use crate::download::Unobtainable;
 use crate::fetch::{Archives, Places};
 use crate::format::openpgp::{Fingerprint, PublicKey};
 use crate::lock::{self, Key};
-use crate::progress::Progress;
 use crate::repository::{self, Location, Metadata, Source, Variables, substitute};
+use crate::support::progress::Progress;
 
 /// The keys of each repository, by its id.
 pub(super) type Keys = BTreeMap<String, Vec<PublicKey>>;

@@ -22,7 +22,7 @@ use crate::format::checksum::Checksum;
 use crate::format::text::quoted;
 use crate::format::time::Timestamp;
 use crate::names::Nevra;
-use crate::regular_file;
+use crate::support::regular_file;
 
 pub use payload::Payload;
 pub use signature::{Author, Excerpt, Signature, signatures, with_one_signature, without_several_signatures};

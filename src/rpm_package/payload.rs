@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::RpmPackage;
 use crate::format::compress::Members;
-use crate::regular_file;
+use crate::support::regular_file;
 
 const BUFFER_BYTES: usize = 1 << 18;
 const MAGIC_BYTES: usize = 6;

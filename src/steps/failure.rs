@@ -4,7 +4,7 @@ use anyhow::{Error, anyhow};
 
 use crate::dnf;
 use crate::engine::JobResult;
-use crate::exhausted::Exhausted;
+use crate::support::exhausted::Exhausted;
 
 /// The exit code by which a script says that it did what it was asked, and the answer is no: dnf found no solution, rpm takes
 /// no key of a repository. Nothing else that the scripts run ends with it.

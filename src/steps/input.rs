@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 
 use crate::dnf::CONTAINER_DIRECTORY;
 use crate::extra_tree::{self, Content};
-use crate::regular_file;
 use crate::rpm_package::Excerpt;
+use crate::support::regular_file;
 
 /// Files and directories below `/ocinitrd`, in the order in which they were added.
 #[derive(Debug, Default)]

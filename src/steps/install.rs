@@ -12,7 +12,7 @@ use crate::engine::{Builder, Job};
 use crate::format::time::Timestamp;
 use crate::layer::{Layer, Rules};
 use crate::names::FileGlob;
-use crate::progress::Progress;
+use crate::support::progress::Progress;
 
 use super::input::Input;
 

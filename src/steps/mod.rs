@@ -22,8 +22,8 @@ use crate::definition::{BUILDER_FILE, Definition, Repository, Selection};
 use crate::dnf;
 use crate::engine::Output;
 use crate::format::time::Timestamp;
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::rpm_package;
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 use input::Input;
 

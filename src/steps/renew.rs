@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::definition::{Definition, Repository, Selection};
 use crate::dnf::{self, Change};
 use crate::engine::{Builder, Job};
-use crate::progress::Progress;
+use crate::support::progress::Progress;
 
 use super::input::Input;
 use super::versions;

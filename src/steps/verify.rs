@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::engine::{Builder, Job};
-use crate::exhausted::Exhausted;
 use crate::format::openpgp::Fingerprint;
-use crate::progress::Progress;
 use crate::rpm_package::{self, Signature};
+use crate::support::exhausted::Exhausted;
+use crate::support::progress::Progress;
 
 use super::input::Input;
 

@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::engine::{Builder, Job};
-use crate::progress::Progress;
+use crate::support::progress::Progress;
 
 use super::input::Input;
 

@@ -33,8 +33,8 @@ use rustix::io::Errno;
 
 use crate::format::checksum::{Checksum, Measured};
 use crate::format::digest::Digest;
-use crate::own_directory;
-use crate::regular_file::{self, open_for_writing};
+use crate::support::own_directory;
+use crate::support::regular_file::{self, open_for_writing};
 
 pub use contents::{Item, Kind};
 pub use partial::{Completion, Partial};

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::Store;
 use crate::format::checksum::{Checksum, ChecksumHasher, Measured};
 use crate::format::digest::Digest;
-use crate::regular_file::open_for_writing;
+use crate::support::regular_file::open_for_writing;
 
 impl Store {
     /// Begins or goes on with the blob of `checksum`; `None` while somebody else is writing it.

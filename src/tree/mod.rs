@@ -25,7 +25,7 @@ pub use edit::Globs;
 pub use query::TreeHasher;
 
 use crate::format::text::quoted;
-use crate::regular_file;
+use crate::support::regular_file;
 
 /// A path inside a tree: relative, without `.`, `..`, empty components or slashes at either end; bytes, not UTF-8.
 pub type TreePath = Vec<u8>;

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::format::compress::Members;
 use crate::format::text::{Escaped, quoted};
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::tree::{Tree, TreePath, file_name};
 use crate::vconsole::{self, CONFIGURATION, DATA, INCLUDED, KEYMAPS, KINDS, SETUP};
 

@@ -15,7 +15,7 @@ use super::script;
 use super::udev;
 use super::unit;
 use crate::format::text::quoted;
-use crate::parallel;
+use crate::support::parallel;
 use crate::tree::{Content, Entry, Globs, Kind, Tree, TreePath, file_name, join};
 
 /// What systemd starts by itself in an initrd, on a signal, or when it is told to end (systemd.special(7), bootup(7)).

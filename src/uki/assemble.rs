@@ -14,7 +14,7 @@ use super::{
     PCR_PUBLIC_KEY, PCR_SIGNATURES, PROFILE, SBAT, SPLASH, UNAME,
 };
 use crate::format::pe::{self, Copy, Image, NewSection};
-use crate::regular_file;
+use crate::support::regular_file;
 
 /// What becomes an image. Nothing is taken from the machine that it is made on.
 #[derive(Clone, Debug)]

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::regular_file;
 use crate::segment::{ALIGNMENT_BYTES, next_offset};
+use crate::support::regular_file;
 use crate::tree;
 
 /// What a section holds.

@@ -14,8 +14,8 @@ use ocinitrd::engine::cancellation::{Signal, Trigger};
 use ocinitrd::engine::{
     Cancellation, Engine, Image, ImageReference, Interrupted, Job, JobResult, NoEngine, Output, Surroundings, Wish,
 };
-use ocinitrd::process::find;
-use ocinitrd::progress::{Progress, Verbosity};
+use ocinitrd::support::process::find;
+use ocinitrd::support::progress::{Progress, Verbosity};
 use rustix::process::{Pid, kill_process};
 
 use crate::fixture;

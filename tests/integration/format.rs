@@ -7,7 +7,7 @@ use std::path::Path;
 
 use ocinitrd::format::compress::{Compression, Decoder, Encoder, Input};
 use ocinitrd::format::cpio::{Entry, Header, Next, Padding, Reader, Writer};
-use ocinitrd::process::Program;
+use ocinitrd::support::process::Program;
 use tempfile::TempDir;
 
 /// Runs a shell script in `directory` in a fixed locale and time zone.

@@ -8,7 +8,7 @@ use std::process::Command;
 use ocinitrd::format::compress::Codec;
 use ocinitrd::format::digest::Digest;
 use ocinitrd::inspect::{Report, extract, file_digests, inspect};
-use ocinitrd::process::Program;
+use ocinitrd::support::process::Program;
 use tempfile::TempDir;
 
 use crate::fixture;

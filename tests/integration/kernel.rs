@@ -7,7 +7,7 @@ use std::process::Command;
 
 use ocinitrd::format::digest::Digest;
 use ocinitrd::kernel::read_packages;
-use ocinitrd::progress::{Progress, Verbosity};
+use ocinitrd::support::progress::{Progress, Verbosity};
 use ocinitrd::tree::{Entry, Kind, Tree};
 
 use crate::fixture::offline_directory;

@@ -10,9 +10,9 @@ use std::time::Duration;
 use ocinitrd::download::{Downloader, MinimumRate, Patience};
 use ocinitrd::fetch::{self, Places, Wanted};
 use ocinitrd::format::digest::Digest;
-use ocinitrd::progress::{Progress, Verbosity};
 use ocinitrd::repository::{self, Location, Metadata, Package, Source};
 use ocinitrd::store::Store;
+use ocinitrd::support::progress::{Progress, Verbosity};
 use rpm::{BuildConfig, CompressionType, FileOptions, PackageBuilder};
 
 use crate::http_server::{Fault, Request, Server};

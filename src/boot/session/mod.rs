@@ -28,9 +28,9 @@ use super::report::Report;
 use super::scenario::Scenario;
 use super::verdict::{self, Failure};
 use crate::format::digest::Digest;
-use crate::output::LogDirectory;
-use crate::progress::Progress;
-use crate::regular_file;
+use crate::support::output::LogDirectory;
+use crate::support::progress::Progress;
+use crate::support::regular_file;
 use crate::uefi::Firmware;
 
 /// Changes whenever an entry of the cache would mean something else.

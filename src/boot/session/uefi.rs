@@ -15,8 +15,8 @@ use crate::boot::scenario::{self, DiskSet, Scenario};
 use crate::boot::stage::Stage;
 use crate::boot::verdict::Failure;
 use crate::inspect;
-use crate::output;
-use crate::regular_file;
+use crate::support::output;
+use crate::support::regular_file;
 use crate::uefi::{Firmware, Flash, MISSING};
 
 /// The size of a disk by itself: no smaller one is FAT32. The file is sparse.

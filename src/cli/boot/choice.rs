@@ -8,7 +8,7 @@ use crate::boot::Subject;
 use crate::boot::scenario::{self, Scenario, Tpm};
 use crate::inspect::Limits;
 use crate::needs::{Holdings, NEEDS, Need, Wanted};
-use crate::progress::Progress;
+use crate::support::progress::Progress;
 
 /// The scenarios that are named. `all` leaves out what the subject is not made for, and that is said.
 ///

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use super::Arguments;
 use crate::boot::{Subject, Unified};
 use crate::cli::output_dir::{Built, built};
-use crate::output::{self, TemporaryDirectory};
+use crate::support::output::{self, TemporaryDirectory};
 use crate::uki::{self, Bank, Inspection};
 
 /// The phases that are over when the target's init runs.

@@ -15,8 +15,8 @@ use crate::doctor::{EngineFacts, Finding, State, examine, examine_in_place};
 use crate::engine::in_place::InPlace;
 use crate::engine::{Cancellation, Engine, NoEngine};
 use crate::format::text::{one_line, printable};
-use crate::own_directory;
-use crate::progress::Progress;
+use crate::support::own_directory;
+use crate::support::progress::Progress;
 
 /// Say what this host lacks for building and booting, and how to cure it.
 ///

@@ -19,9 +19,9 @@ use crate::host::{self, Base, Configuration, Search};
 use crate::links;
 use crate::locking::Renewal;
 use crate::manifest;
-use crate::progress::Progress;
-use crate::regular_file;
 use crate::store;
+use crate::support::progress::Progress;
+use crate::support::regular_file;
 use crate::workshop::Workshop;
 
 /// Where the administrator's definitions are, in a directory `images`.

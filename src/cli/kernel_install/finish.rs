@@ -9,7 +9,7 @@ use super::Installation;
 use super::environment::Layout;
 use crate::format::boot_entry;
 use crate::host;
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Who would make the entry of a kernel.
 pub struct Finishers<'a> {

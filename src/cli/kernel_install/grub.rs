@@ -15,8 +15,8 @@ use super::Installation;
 use super::base;
 use super::mounts;
 use crate::migration::Caller;
-use crate::output::{MODE_PRIVATE, OutputFile};
-use crate::process::{self, Program};
+use crate::support::output::{MODE_PRIVATE, OutputFile};
+use crate::support::process::{self, Program};
 
 /// What gives a file the label that SELinux's policy has for its path.
 const RESTORECON: &str = "restorecon";

@@ -45,9 +45,9 @@ use crate::host::{self, Configuration, Made, OnFailure};
 use crate::inspect::Limits;
 use crate::migration::Caller;
 use crate::needs::Holdings;
-use crate::output::{MODE_PRIVATE, OutputFile};
-use crate::process::Program;
-use crate::progress::Progress;
+use crate::support::output::{MODE_PRIVATE, OutputFile};
+use crate::support::process::Program;
+use crate::support::progress::Progress;
 use base::Bases;
 use environment::{Environment, Layout};
 

@@ -11,7 +11,7 @@ use crate::cli::text_arg;
 use crate::format::command_line::{self, Reader};
 use crate::format::os_release;
 use crate::host::Configuration;
-use crate::output::{MODE_PRIVATE, OutputFile};
+use crate::support::output::{MODE_PRIVATE, OutputFile};
 use crate::uki::{Content, KernelImage, NamedContent, Parts, Plan, Signer};
 
 /// What a boot loader adds to the options of the kernel that runs.

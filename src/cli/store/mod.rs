@@ -18,9 +18,9 @@ use crate::fetch;
 use crate::format::architecture;
 use crate::format::digest::Digest;
 use crate::lock::Lock;
-use crate::progress::Progress;
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::store::{Expiry, Item, Kind, Store};
+use crate::support::progress::Progress;
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 use report::{Listed, Listing, Verified, Wrong};
 
 /// Show, tidy up, check, export or fill the store of packages, metadata and builder images.

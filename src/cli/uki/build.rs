@@ -10,8 +10,8 @@ use serde::Serialize;
 use crate::cli::print;
 use crate::cli::text_arg;
 use crate::format::digest::{Digest, Hasher};
-use crate::output::{MODE_PRIVATE, OutputFile};
-use crate::progress::Progress;
+use crate::support::output::{MODE_PRIVATE, OutputFile};
+use crate::support::progress::Progress;
 use crate::uki::{Content, KernelImage, NamedContent, Parts, Plan, PolicyKeys, Predictions, Profile};
 
 /// Join a kernel, initrds and what belongs to them

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::progress::Progress;
+use crate::support::progress::Progress;
 use crate::uki::Bank;
 
 /// Join a kernel with its initrd in one EFI program, and say what a TPM will measure of it.

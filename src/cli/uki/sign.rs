@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use clap::builder::PossibleValue;
 
 use crate::cli::print;
-use crate::output::{MODE_PRIVATE, OutputFile};
+use crate::support::output::{MODE_PRIVATE, OutputFile};
 use crate::uki::{SignTool, Signer};
 
 /// Sign an image for Secure Boot

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 use crate::cli::print;
-use crate::progress::Progress;
+use crate::support::progress::Progress;
 use crate::uki::{self, Bank};
 
 /// Check a unified kernel image, anyone's

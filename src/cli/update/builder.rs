@@ -12,8 +12,8 @@ use crate::format::architecture;
 use crate::format::digest::Digest;
 use crate::format::text::one_line;
 use crate::locking;
-use crate::progress::Progress;
 use crate::steps::versions::versions;
+use crate::support::progress::Progress;
 use crate::workshop::Workshop;
 
 use super::{Arguments, print};

@@ -14,9 +14,9 @@ use crate::format::json;
 use crate::lock::{Difference, Section};
 use crate::locking::{self, Needs};
 use crate::names::PackageName;
-use crate::progress::Progress;
 use crate::resolution::{self, Renewal, Request};
 use crate::supplies;
+use crate::support::progress::Progress;
 use crate::workshop::Workshop;
 
 use super::print;

@@ -15,7 +15,7 @@ use crate::format::compress::Members;
 use crate::links;
 use crate::machine;
 use crate::needs::Holdings;
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::vconsole::{self, CONFIGURATION, DATA, INCLUDED, KEYMAPS, KINDS, Kind, SETUP};
 
 mod keyboard;

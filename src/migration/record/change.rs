@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::format::digest::Digest;
-use crate::output::OutputFile;
-use crate::regular_file;
+use crate::support::output::OutputFile;
+use crate::support::regular_file;
 
 /// A file that is to be written.
 #[derive(Debug)]

@@ -19,8 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::format::digest::Digest;
 use crate::format::json;
-use crate::output::{MODE_PRIVATE, OutputFile, Outputs};
-use crate::regular_file::{self, TEXT_LIMIT_BYTES};
+use crate::support::output::{MODE_PRIVATE, OutputFile, Outputs};
+use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 pub use back::undo;
 use change::check_replaceable;
 pub use change::{Change, Content};

@@ -10,7 +10,7 @@ use std::fmt;
 use anyhow::{Context, Result, ensure};
 
 use crate::format::text::quoted;
-use crate::regular_file::TEXT_LIMIT_BYTES;
+use crate::support::regular_file::TEXT_LIMIT_BYTES;
 use crate::tree::{Content, Kind, Tree, TreePath, file_name};
 
 /// The end of the names of files that count.

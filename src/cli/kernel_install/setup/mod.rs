@@ -17,8 +17,8 @@ use super::finish::Finishers;
 use crate::cli::print;
 use crate::host;
 use crate::migration::{self, Caller, Change, Content, POSTINST, Plan, Record, Source, Survey};
-use crate::output::MODE_PUBLIC;
-use crate::progress::{Progress, Verbosity};
+use crate::support::output::MODE_PUBLIC;
+use crate::support::progress::{Progress, Verbosity};
 use report::Report;
 use trial::Trial;
 

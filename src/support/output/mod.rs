@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, CWD, OFlags};
 
-use crate::own_directory;
+use crate::support::own_directory;
 use commit::{Finished, Temporary};
 pub use log::LogDirectory;
 use under_way::TemporaryName;
