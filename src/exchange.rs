@@ -14,8 +14,8 @@ use crate::builder_image::{self, StoredImage};
 use crate::format::compress::Members;
 use crate::format::digest::{Digest, Hasher};
 use crate::format::text::quoted;
-use crate::rpm_package::{self, Identity, LEAD_MAGIC};
-use crate::store::{Kind, Store};
+use crate::packages::rpm_file::{self, Identity, LEAD_MAGIC};
+use crate::packages::store::{Kind, Store};
 use crate::support::output::{MODE_PUBLIC, OutputFile};
 use crate::support::progress::Stage;
 use crate::support::regular_file;
@@ -52,7 +52,7 @@ impl Content {
         let mut file = regular_file::open(path).with_context(|| format!("opening {}", path.display()))?;
         let mut magic = [0; LEAD_MAGIC.len()];
         if file.read_exact(&mut magic).is_ok() && magic == LEAD_MAGIC {
-            let identity = rpm_package::identity(path);
+            let identity = rpm_file::identity(path);
             return Ok(identity.map_or(Content::DamagedRpm, |identity| Content::Rpm(Box::new(identity))));
         }
         let mut start = Vec::new();
@@ -266,7 +266,7 @@ pub fn import(directory: &Path, store: &Store, stage: &Stage) -> Result<Imported
             continue;
         }
         // The list of files is of no use here: an unverified header costs no more than it is long.
-        let named = rpm_package::identity(&path)
+        let named = rpm_file::identity(&path)
             .and_then(|identity| file_name(&identity).with_context(|| format!("reading {}", path.display())));
         if let Err(error) = named {
             imported.refused.push((path, error));
@@ -303,7 +303,7 @@ fn has_name_of_one(path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rpm_package::fixture;
+    use crate::packages::rpm_file::fixture;
     use crate::support::progress::{Progress, Verbosity};
 
     fn stage() -> Stage {

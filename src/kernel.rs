@@ -13,7 +13,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::format::text::{Escaped, quoted};
-use crate::rpm_package::{PackagedFile, RpmPackage};
+use crate::packages::rpm_file::{PackagedFile, RpmPackage};
 use crate::support::parallel;
 use crate::support::progress::{Progress, Stage};
 use crate::tree::{Content, Entry, Kind, Tree, TreePath, normalized, usr_merged};

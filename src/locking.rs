@@ -11,9 +11,9 @@ use crate::format::architecture;
 use crate::format::time::Timestamp;
 use crate::lock::{self, Changes, Difference, Inputs, Lock, LockedPackage, Reason, Section};
 use crate::names::PackageName;
-use crate::repository;
+use crate::packages::repository;
+use crate::packages::store::Store;
 use crate::resolution::{self, Request, State};
-use crate::store::Store;
 use crate::support::regular_file;
 use crate::workshop::Workshop;
 

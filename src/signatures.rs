@@ -11,16 +11,16 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
-use crate::cache::{self, Cache, Kind};
 use crate::engine::Builder;
 use crate::format::digest::Digest;
 use crate::format::openpgp::{Fingerprint, PublicKey};
 use crate::format::tally::Tally;
 use crate::lock::Key;
-use crate::repository::Package;
-use crate::rpm_package::{self, Author, Signature};
+use crate::packages::cache::{self, Cache, Kind};
+use crate::packages::repository::Package;
+use crate::packages::rpm_file::{self, Author, Signature};
+use crate::packages::store::Store;
 use crate::steps::verify::{self, Check, Verdict};
-use crate::store::Store;
 use crate::support::progress::Progress;
 
 /// The keys that signed `packages`, by `NAME-[EPOCH:]VERSION-RELEASE.ARCH`; `keys` has those of each repository, by its id. Of
@@ -119,7 +119,7 @@ struct Claim {
 impl<'p> Signed<'p> {
     fn read(package: &'p Package, keys: &[&PublicKey], store: &Store) -> Result<Self> {
         let (nevra, rpm) = (package.nevra(), store.path(&package.checksum));
-        let signatures = rpm_package::signatures(&rpm).with_context(|| format!("reading {nevra}"))?;
+        let signatures = rpm_file::signatures(&rpm).with_context(|| format!("reading {nevra}"))?;
         let is_by = |key: &PublicKey, signature: &Signature| match &signature.author {
             Author::Key(issuer) => key.made(issuer),
             Author::Unknown(_) => false,

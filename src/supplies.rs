@@ -2,11 +2,11 @@
 
 use anyhow::{Context, Result};
 
-use crate::fetch::{self, Wanted};
 use crate::format::openpgp::Fingerprint;
-use crate::identity;
 use crate::lock::{LockedPackage, Section};
-use crate::repository::Package;
+use crate::packages::fetch::{self, Wanted};
+use crate::packages::identity;
+use crate::packages::repository::Package;
 use crate::resolution;
 use crate::signatures;
 use crate::workshop::Workshop;

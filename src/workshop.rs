@@ -6,18 +6,18 @@ use anyhow::{Context, Result, bail};
 use tokio::sync::OnceCell;
 
 use crate::builder_image::{self, StoredImage};
-use crate::cache::Cache;
 use crate::definition::Definition;
 use crate::doctor::{self, EngineFacts, Host};
-use crate::download::{Downloader, Patience};
 use crate::engine::in_place::InPlace;
 use crate::engine::reference::check_repository;
 use crate::engine::{Builder, Cancellation, Engine, ImageReference, NoEngine, Surroundings, TaggedImage};
 use crate::format::architecture;
 use crate::lock::Section;
+use crate::packages::cache::Cache;
+use crate::packages::download::{Downloader, Patience};
+use crate::packages::store::Store;
 use crate::registry;
 use crate::resolution::Site;
-use crate::store::Store;
 use crate::support::progress::Progress;
 
 /// Where packages may come from, and what runs the containers.

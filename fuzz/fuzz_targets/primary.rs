@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 
 use libfuzzer_sys::fuzz_target;
-use ocinitrd::repository::find;
+use ocinitrd::packages::repository::find;
 use ocinitrd_fuzz as _;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -5,6 +5,6 @@ use libfuzzer_sys::fuzz_target;
 use ocinitrd_fuzz as _;
 
 fuzz_target!(|bytes: &[u8]| {
-    ocinitrd::repository::fuzzing::repomd(bytes);
-    ocinitrd::repository::fuzzing::metalink(bytes);
+    ocinitrd::packages::repository::fuzzing::repomd(bytes);
+    ocinitrd::packages::repository::fuzzing::metalink(bytes);
 });

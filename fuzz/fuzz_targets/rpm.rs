@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use ocinitrd::format::digest::Digest;
-use ocinitrd::rpm_package::{RpmPackage, signatures, with_one_signature};
+use ocinitrd::packages::rpm_file::{RpmPackage, signatures, with_one_signature};
 use ocinitrd_fuzz::with_file;
 
 const LEAD_BYTES: usize = 96;

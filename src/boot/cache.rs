@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 
 use crate::format::digest::Digest;
-use crate::store;
+use crate::packages::store;
 use crate::support::output::TemporaryDirectory;
 
 /// Disks hold some ten megabytes each: this many entries stay, the ones used last. All scenarios of one initrd need fewer.

@@ -10,13 +10,13 @@ use anyhow::{Context, Result, ensure};
 use indicatif::DecimalBytes;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::Kind;
 use crate::dnf::InstalledPackage;
 use crate::finish;
 use crate::format::digest::Digest;
 use crate::layer::{Contents, Rules};
 use crate::lock::LockedPackage;
 use crate::modules::FIRMWARE_DIRECTORY;
+use crate::packages::cache::Kind;
 use crate::presets;
 use crate::signatures::rpm_file;
 use crate::steps::install::{self, Installed};

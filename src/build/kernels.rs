@@ -7,7 +7,6 @@ use std::thread;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Cache, Kind};
 use crate::format::architecture;
 use crate::format::compress::Compression;
 use crate::format::digest::Digest;
@@ -15,6 +14,7 @@ use crate::kernel;
 use crate::lock::LockedPackage;
 use crate::microcode;
 use crate::modules::{self, KernelModules};
+use crate::packages::cache::{Cache, Kind};
 use crate::supplies;
 use crate::tree::{Content, Tree, is_within};
 

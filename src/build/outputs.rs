@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::cache;
 use crate::directory;
 use crate::dnf::InstalledPackage;
 use crate::format::architecture;
@@ -16,6 +15,7 @@ use crate::format::digest::{Digest, Hasher};
 use crate::lock::LockedPackage;
 use crate::manifest::{self, Builder, Manifest, Options, Output, OutputPath};
 use crate::oci::layout::{LayoutOptions, write_layout};
+use crate::packages::cache;
 use crate::support::output::{MODE_PRIVATE, MODE_PUBLIC, OutputDirectory, OutputFile, Outputs};
 use crate::support::own_directory;
 use crate::support::regular_file;

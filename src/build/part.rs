@@ -3,9 +3,9 @@
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Cache, Kind};
 use crate::format::compress::Compression;
 use crate::format::digest::Digest;
+use crate::packages::cache::{Cache, Kind};
 use crate::segment::write_segment;
 use crate::tree::{Content, Tree};
 use crate::workshop::Workshop;

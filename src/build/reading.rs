@@ -11,7 +11,7 @@ use std::thread::{Builder, JoinHandle};
 use anyhow::{Result, anyhow};
 
 use crate::kernel;
-use crate::store::Store;
+use crate::packages::store::Store;
 use crate::support::progress::Progress;
 use crate::support::regular_file;
 use crate::tree::Tree;

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use crate::cache::{self, Kind};
 use crate::definition::Selection;
 use crate::format::architecture;
 use crate::format::digest::Digest;
 use crate::format::time::Timestamp;
 use crate::lock::{self, LockedPackage, Section, Solution};
+use crate::packages::cache::{self, Kind};
 
 use super::plan::{Format, Kernels, Plan};
 

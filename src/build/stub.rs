@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::cache::{self, Cache, Kind};
 use crate::format::architecture;
 use crate::format::digest::Digest;
+use crate::packages::cache::{self, Cache, Kind};
 use crate::tree::{Content, Tree};
 use crate::uki;
 

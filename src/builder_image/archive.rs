@@ -19,7 +19,7 @@ use crate::format::text::quoted;
 use crate::oci::canonical_json;
 use crate::oci::document::{LIMIT_BYTES, parse, sha256};
 use crate::oci::layout::{LAYOUT_VERSION, MARKER, REFERENCE_NAME};
-use crate::store::Store;
+use crate::packages::store::Store;
 use crate::support::regular_file;
 
 const INDEX: &str = "index.json";

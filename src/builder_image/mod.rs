@@ -24,7 +24,7 @@ use anyhow::{Context, Result};
 
 use crate::format::digest::Digest;
 use crate::oci::document::LIMIT_BYTES;
-use crate::store::Store;
+use crate::packages::store::Store;
 use crate::support::progress::Progress;
 use crate::support::regular_file;
 

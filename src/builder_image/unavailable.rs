@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::download::Reason;
 use crate::engine::{ImageReference, TaggedImage};
+use crate::packages::download::Reason;
 use crate::registry::Refusals;
 
 /// What is the matter.

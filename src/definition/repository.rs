@@ -17,7 +17,7 @@ pub struct Repository {
     /// Address of a list of mirrors.
     pub mirrorlist: Option<String>,
     /// Where packages stay that the repository has replaced, the preferred place first: addresses with the variables of
-    /// [`crate::fetch::Places::of`].
+    /// [`crate::packages::fetch::Places::of`].
     #[serde(default, deserialize_with = "one_or_many", serialize_with = "none_one_or_many")]
     pub archive: Vec<String>,
     /// Files with armored public keys, relative to the definition's directory; `builder:/PATH` is a file of the builder

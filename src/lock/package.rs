@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::format::digest::Digest;
 use crate::format::openpgp::Fingerprint;
 use crate::format::time::Timestamp;
-use crate::repository::Package;
+use crate::packages::repository::Package;
 
 /// Why a package is in the lock.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]

@@ -13,7 +13,7 @@ use crate::dnf::InstalledPackage;
 use crate::format::digest::Digest;
 use crate::format::text::{Escaped, escaped_error, quoted};
 use crate::format::time::Timestamp;
-use crate::repository::Package;
+use crate::packages::repository::Package;
 use crate::segment::next_offset;
 use crate::uki::Predictions;
 pub use path::OutputPath;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::download::Trust;
+use crate::packages::download::Trust;
 use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// What the first of `directories` that has a directory for `registry` says.

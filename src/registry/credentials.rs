@@ -10,8 +10,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use crate::download::authorization::Credentials;
 use crate::format::text::escaped_error;
+use crate::packages::download::authorization::Credentials;
 use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 #[derive(Default, Deserialize)]

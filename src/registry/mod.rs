@@ -21,12 +21,12 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
-use crate::download::authorization::Authorization;
-use crate::download::{Downloader, Meter, Reason, Unobtainable};
 use crate::format::checksum::Checksum;
 use crate::format::digest::Digest;
 use crate::oci::document::LIMIT_BYTES;
-use crate::store::{Expected, Size, Store};
+use crate::packages::download::authorization::Authorization;
+use crate::packages::download::{Downloader, Meter, Reason, Unobtainable};
+use crate::packages::store::{Expected, Size, Store};
 use configuration::{Configuration, Location};
 
 /// The documents that are understood; blobs are sent whatever is asked for.

@@ -8,9 +8,9 @@ use super::{Packages, Request, nevras};
 use crate::format::digest::Digest;
 use crate::lock::Kernel;
 use crate::names::KernelVersion;
-use crate::rpm_package::RpmPackage;
+use crate::packages::rpm_file::RpmPackage;
+use crate::packages::store::Store;
 use crate::steps::solve;
-use crate::store::Store;
 
 /// The kernels with their versions, which the files of their packages tell.
 pub(super) fn locked(

@@ -10,7 +10,7 @@ use super::{Request, Site, acquire, builder, locked_packages, metadata_files, se
 use crate::definition::{Repository, Selection};
 use crate::dnf;
 use crate::lock::{Inputs, LockedPackage, Section};
-use crate::repository::Metadata;
+use crate::packages::repository::Metadata;
 use crate::signatures;
 use crate::steps::renew;
 use crate::steps::solve::Set;

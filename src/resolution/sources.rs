@@ -8,11 +8,11 @@ use anyhow::{Context, Error, Result};
 use super::{Site, State};
 use crate::definition::{Definition, Repository, Selection};
 use crate::dnf;
-use crate::download::Unobtainable;
-use crate::fetch::{Archives, Places};
 use crate::format::openpgp::{Fingerprint, PublicKey};
 use crate::lock::{self, Key};
-use crate::repository::{self, Location, Metadata, Source, Variables, substitute};
+use crate::packages::download::Unobtainable;
+use crate::packages::fetch::{Archives, Places};
+use crate::packages::repository::{self, Location, Metadata, Source, Variables, substitute};
 use crate::support::progress::Progress;
 
 /// The keys of each repository, by its id.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 
 use crate::dnf::CONTAINER_DIRECTORY;
 use crate::extra_tree::{self, Content};
-use crate::rpm_package::Excerpt;
+use crate::packages::rpm_file::Excerpt;
 use crate::support::regular_file;
 
 /// Files and directories below `/ocinitrd`, in the order in which they were added.

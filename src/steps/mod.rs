@@ -22,7 +22,7 @@ use crate::definition::{BUILDER_FILE, Definition, Repository, Selection};
 use crate::dnf;
 use crate::engine::Output;
 use crate::format::time::Timestamp;
-use crate::rpm_package;
+use crate::packages::rpm_file;
 use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 use input::Input;
@@ -151,7 +151,7 @@ fn lines(words: &BTreeSet<String>) -> String {
 fn add_rpms(input: &mut Input, rpms: &[(String, PathBuf)]) -> Result<()> {
     input.directory("rpms");
     for (name, path) in rpms {
-        input.rpm(&format!("rpms/{name}"), path, rpm_package::without_several_signatures(path)?);
+        input.rpm(&format!("rpms/{name}"), path, rpm_file::without_several_signatures(path)?);
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use crate::engine::{Builder, Job};
 use crate::format::openpgp::Fingerprint;
-use crate::rpm_package::{self, Signature};
+use crate::packages::rpm_file::{self, Signature};
 use crate::support::exhausted::Exhausted;
 use crate::support::progress::Progress;
 
@@ -98,7 +98,7 @@ fn input(checks: &[Check<'_>]) -> Result<Input> {
         input.directory(&format!("rpms/{key}"));
     }
     for (number, check) in checks.iter().enumerate() {
-        let excerpt = rpm_package::with_one_signature(check.rpm, check.signature)?;
+        let excerpt = rpm_file::with_one_signature(check.rpm, check.signature)?;
         input.rpm(&path(number, check), check.rpm, excerpt);
     }
     Ok(input)

@@ -7,11 +7,11 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ocinitrd::download::{Downloader, MinimumRate, Patience};
-use ocinitrd::fetch::{self, Places, Wanted};
 use ocinitrd::format::digest::Digest;
-use ocinitrd::repository::{self, Location, Metadata, Package, Source};
-use ocinitrd::store::Store;
+use ocinitrd::packages::download::{Downloader, MinimumRate, Patience};
+use ocinitrd::packages::fetch::{self, Places, Wanted};
+use ocinitrd::packages::repository::{self, Location, Metadata, Package, Source};
+use ocinitrd::packages::store::Store;
 use ocinitrd::support::progress::{Progress, Verbosity};
 use rpm::{BuildConfig, CompressionType, FileOptions, PackageBuilder};
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ocinitrd::format::openpgp::{Issuer, PublicKey};
-use ocinitrd::rpm_package::{Author, signatures};
+use ocinitrd::packages::rpm_file::{Author, signatures};
 
 use crate::fixture;
 

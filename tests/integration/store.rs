@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use ocinitrd::format::digest::Digest;
-use ocinitrd::store::Store;
+use ocinitrd::packages::store::Store;
 use serde_json::Value;
 use tempfile::TempDir;
 

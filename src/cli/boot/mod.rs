@@ -17,7 +17,7 @@ use crate::boot::scenario;
 use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Task, table};
 use crate::engine::Cancellation;
 use crate::format::text::one_line;
-use crate::store;
+use crate::packages::store;
 use crate::support::progress::{self, Progress};
 use crate::support::regular_file;
 use crate::uefi::Firmware;

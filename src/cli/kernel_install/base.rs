@@ -19,7 +19,7 @@ use crate::host::{self, Base, Configuration, Search};
 use crate::links;
 use crate::locking::Renewal;
 use crate::manifest;
-use crate::store;
+use crate::packages::store;
 use crate::support::progress::Progress;
 use crate::support::regular_file;
 use crate::workshop::Workshop;

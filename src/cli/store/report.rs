@@ -12,7 +12,7 @@ use crate::format::digest::Digest;
 use crate::format::json;
 use crate::format::text::one_line;
 use crate::format::time::Timestamp;
-use crate::store::{Item, Kind};
+use crate::packages::store::{Item, Kind};
 
 /// A file of the store, as it is listed: sorted by kind and name.
 #[derive(Eq, Ord, PartialEq, PartialOrd, Serialize)]

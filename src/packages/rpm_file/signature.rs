@@ -153,9 +153,9 @@ fn only<'h>(entry: Entry<'h>, signature: Option<&Signature>) -> Option<Entry<'h>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rpm_package::fixture;
+    use crate::packages::rpm_file::fixture;
 
-    const SIGNATURE: &[u8] = include_bytes!("../../tests/fixtures/openpgp/second.sig");
+    const SIGNATURE: &[u8] = include_bytes!("../../../tests/fixtures/openpgp/second.sig");
     /// Of version 3, with nothing but the key id 0102030405060708.
     const V3: &[u8] = &[0x88, 19, 3, 5, 0, 1, 2, 3, 4, 1, 2, 3, 4, 5, 6, 7, 8, 1, 8, 0, 0];
     /// Of a version that there is not.

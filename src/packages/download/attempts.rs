@@ -314,7 +314,7 @@ impl<'d> Attempts<'d> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::download::Patience;
+    use crate::packages::download::Patience;
 
     fn downloader() -> Downloader {
         let none = Duration::ZERO;

@@ -98,7 +98,7 @@ impl Package {
     }
 }
 
-/// Relative to the repository, or an address, whose scheme decides who may name it: [`crate::fetch::Places::of`].
+/// Relative to the repository, or an address, whose scheme decides who may name it: [`crate::packages::fetch::Places::of`].
 fn check_location(location: &str) -> Result<()> {
     let is_place = match Place::of(location) {
         Place::Remote | Place::FileUrl => check_address(location, false).is_ok(),
@@ -298,7 +298,7 @@ fn location(location: &Element) -> Result<String> {
 mod tests {
     use super::*;
 
-    const PRIMARY: &str = include_str!("../../tests/fixtures/repository/primary.xml");
+    const PRIMARY: &str = include_str!("../../../tests/fixtures/repository/primary.xml");
 
     fn find_in(text: &str, wanted: &[&str]) -> Result<Vec<Package>> {
         find(text.as_bytes(), "fixture", &wanted.iter().map(|&nevra| nevra.to_owned()).collect())

@@ -15,7 +15,7 @@ use rustls::InvalidMessage;
 use super::attempts::{HttpStatus, WithoutTls};
 use super::pace::Pace;
 use super::{Counted, Downloader, Failure, Patience};
-use crate::store::{Expected, Partial};
+use crate::packages::store::{Expected, Partial};
 use crate::support::exhausted::Exhausted;
 
 /// As many as browsers follow, and curl in dnf.

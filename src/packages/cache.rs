@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 use crate::format::background::BackgroundHasher;
 use crate::format::digest::Digest;
-use crate::store::Store;
+use crate::packages::store::Store;
 use crate::support::output::{MODE_PRIVATE, cannot_write};
 use crate::support::own_directory;
 use crate::support::regular_file;

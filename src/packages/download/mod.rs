@@ -27,7 +27,7 @@ pub use self::http::Trust;
 pub use self::pace::MinimumRate;
 use crate::format::checksum::Measured;
 use crate::format::digest::Digest;
-use crate::store::{Completion, Expected, Partial, Size, Store};
+use crate::packages::store::{Completion, Expected, Partial, Size, Store};
 use crate::support::progress::Stage;
 use crate::support::regular_file;
 

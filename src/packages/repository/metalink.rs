@@ -8,7 +8,7 @@ use super::xml::{self, Element};
 use super::{MIRRORS_MAX, TEXT_MAX_BYTES};
 use crate::format::checksum::Checksum;
 use crate::names::Place;
-use crate::store::{Expected, Size};
+use crate::packages::store::{Expected, Size};
 
 const FILE_NAME: &str = "repomd.xml";
 const PATH: &str = "/repodata/repomd.xml";
@@ -72,7 +72,7 @@ fn base_urls(resources: &Element) -> Vec<String> {
 mod tests {
     use super::*;
 
-    const METALINK: &str = include_str!("../../tests/fixtures/repository/metalink.xml");
+    const METALINK: &str = include_str!("../../../tests/fixtures/repository/metalink.xml");
 
     #[test]
     fn generations_and_mirrors_are_in_the_order_of_preference() {

@@ -8,7 +8,7 @@ use super::xml::{self, Element};
 use crate::format::checksum::Checksum;
 use crate::format::text::quoted;
 use crate::names::is_below;
-use crate::store::{Expected, Size};
+use crate::packages::store::{Expected, Size};
 
 /// 1 GiB for a compressed file: the greatest, lists of all files of a distribution, have a tenth of it.
 const METADATA_MAX_BYTES: u64 = 1 << 30;
@@ -63,7 +63,7 @@ fn listed(kind: &str, data: &Element) -> Result<Listed> {
 mod tests {
     use super::*;
 
-    const REPOMD: &str = include_str!("../../tests/fixtures/repository/repomd.xml");
+    const REPOMD: &str = include_str!("../../../tests/fixtures/repository/repomd.xml");
 
     fn kinds(text: &str, wanted: &[&str]) -> Result<Vec<String>> {
         let files = parse(text.as_bytes(), |kind| wanted.contains(&kind))?;

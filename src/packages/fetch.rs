@@ -9,14 +9,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Error, Result, bail, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::download::{Downloader, Meter, Unobtainable};
 use crate::format::checksum::Checksum;
 use crate::format::digest::Digest;
 use crate::format::openpgp::{Fingerprint, PublicKey};
 use crate::format::text::Escaped;
 use crate::names::Place;
-use crate::repository::{Package, Variables, join, substitute};
-use crate::store::{Expected, Size, Store};
+use crate::packages::download::{Downloader, Meter, Unobtainable};
+use crate::packages::repository::{Package, Variables, join, substitute};
+use crate::packages::store::{Expected, Size, Store};
 use crate::support::parallel;
 use crate::support::progress::Progress;
 

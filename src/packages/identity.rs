@@ -7,9 +7,9 @@
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::format::text::Escaped;
-use crate::repository::Package;
-use crate::rpm_package::{self, Identity};
-use crate::store::Store;
+use crate::packages::repository::Package;
+use crate::packages::rpm_file::{self, Identity};
+use crate::packages::store::Store;
 use crate::support::parallel;
 
 /// `packages` with what their headers say of their origin in place of what their repositories claim: build time, source rpm,
@@ -63,7 +63,7 @@ fn identities(packages: &[&Package], store: &Store) -> Result<Vec<Identity>> {
     parallel::map(packages, |package| {
         let nevra = package.nevra();
         let identity =
-            rpm_package::identity(&store.path(&package.checksum)).with_context(|| format!("reading {nevra}"))?;
+            rpm_file::identity(&store.path(&package.checksum)).with_context(|| format!("reading {nevra}"))?;
         if package.identity() != identity.identity() {
             bail!(
                 "not using the package {nevra} of the repository {}: the rpm file that is listed under this name is that of {}; \
@@ -94,7 +94,7 @@ mod tests {
         let mut bytes = Vec::new();
         builder.build().unwrap().write(&mut bytes).unwrap();
         store.insert(&bytes).unwrap();
-        let header = rpm_package::identity(&store.path(&Digest::of(&bytes))).unwrap();
+        let header = rpm_file::identity(&store.path(&Digest::of(&bytes))).unwrap();
         let package = Package {
             name: "alpha".into(),
             epoch: 2,

@@ -18,12 +18,12 @@ use std::io::{self, Read};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::download::{Downloader, Meter};
 use crate::format::checksum::Checksum;
 use crate::format::compress::Members;
 use crate::format::digest::Digest;
 use crate::format::text::Escaped;
-use crate::store::{Expected, Size, Store};
+use crate::packages::download::{Downloader, Meter};
+use crate::packages::store::{Expected, Size, Store};
 use crate::support::progress::Progress;
 use crate::support::regular_file;
 
