@@ -7,7 +7,7 @@
 use anyhow::{Context, Result, bail};
 
 use crate::definition::Selection;
-use crate::dnf;
+use crate::definition::dnf;
 use crate::names::UnitName;
 use crate::tree::{Content, Globs, Tree};
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::extra_tree::{self, Content};
+use crate::definition::extra_tree::{self, Content};
 use crate::format::text::Escaped;
 use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 use crate::tree::{Tree, join};

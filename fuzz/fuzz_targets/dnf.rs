@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ocinitrd::dnf;
+use ocinitrd::definition::dnf;
 use ocinitrd_fuzz as _;
 
 fuzz_target!(|text: &str| {

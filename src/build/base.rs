@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use indicatif::DecimalBytes;
 use serde::{Deserialize, Serialize};
 
-use crate::dnf::InstalledPackage;
+use crate::definition::dnf::InstalledPackage;
 use crate::finish;
 use crate::format::digest::Digest;
 use crate::layer::{Contents, Rules};

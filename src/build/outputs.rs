@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 
+use crate::definition::dnf::InstalledPackage;
 use crate::directory;
-use crate::dnf::InstalledPackage;
 use crate::format::architecture;
 use crate::format::compress::Compression;
 use crate::format::digest::{Digest, Hasher};

@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::difference::{Difference, Subject};
-use crate::dnf::InstalledPackage;
+use crate::definition::dnf::InstalledPackage;
 use crate::manifest::{Kernel, Manifest, OutputPath};
 
 /// The keys that are lists of things with names.

@@ -413,7 +413,7 @@ fn manifests_are_compared_key_by_key_and_package_by_package() {
     b.repositories.insert("updates".to_owned(), Digest::of(b""));
     let mut rebuilt = b.packages[0].clone();
     rebuilt.build_time = Timestamp::from_seconds(6);
-    let new = crate::dnf::InstalledPackage { name: "new".to_owned(), epoch: 1, ..rebuilt.clone() };
+    let new = crate::definition::dnf::InstalledPackage { name: "new".to_owned(), epoch: 1, ..rebuilt.clone() };
     b.packages = vec![new, rebuilt];
     b.kernels[0].packages[0].version = "6.12.2".to_owned();
     b.kernels[0].packages[0].installed_size_bytes = 1001;
@@ -520,7 +520,8 @@ fn outputs_without_an_initrd_are_compared_by_what_is_recorded() {
 fn one_of_several_versions_of_a_package_is_told_alone() {
     let mut a: Manifest = Manifest::parse(MANIFEST_A.as_bytes()).unwrap();
     let bash = a.packages[0].clone();
-    let version = |version: &str| crate::dnf::InstalledPackage { version: version.to_owned(), ..bash.clone() };
+    let version =
+        |version: &str| crate::definition::dnf::InstalledPackage { version: version.to_owned(), ..bash.clone() };
     a.packages = vec![version("1"), version("2"), version("3")];
     let mut b = a.clone();
     b.packages = vec![version("3"), version("1"), version("4")];

@@ -6,6 +6,8 @@
 //! before the file that includes it: lists are joined in that order, single values are replaced, tables are merged. A file that
 //! is included more than once counts where it comes first.
 
+pub mod dnf;
+pub mod extra_tree;
 mod pin;
 mod raw;
 mod repository;

@@ -26,7 +26,7 @@ use super::failure::Ended;
 use super::job::{Input, Job, JobResult};
 use super::log::Log;
 use super::podman::Piece;
-use crate::dnf::CONTAINER_DIRECTORY;
+use crate::definition::dnf::CONTAINER_DIRECTORY;
 use crate::support::output::TemporaryDirectory;
 use crate::support::process::{self, Program, Running};
 use crate::support::progress::Progress;

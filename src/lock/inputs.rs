@@ -10,8 +10,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::definition::extra_tree;
 use crate::definition::{BUILDER_FILE, Definition, Selection, Uki};
-use crate::extra_tree;
 use crate::format::digest::Digest;
 use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 

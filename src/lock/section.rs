@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use super::inputs::Inputs;
 use super::package::LockedPackage;
+use crate::definition::dnf::Change;
 use crate::definition::{none_one_or_many, one_or_many};
-use crate::dnf::Change;
 use crate::format::digest::Digest;
 use crate::format::openpgp::Fingerprint;
 use crate::format::time::Timestamp;

@@ -3,7 +3,7 @@ use std::fs;
 
 use super::*;
 use crate::definition::Definition;
-use crate::dnf::Change;
+use crate::definition::dnf::Change;
 use crate::format::digest::Digest;
 use crate::format::openpgp::Fingerprint;
 use crate::format::time::Timestamp;
@@ -170,7 +170,7 @@ fn packages_are_taken_in_the_place_of_those_that_go() {
     let mut section = sample();
     let change = Change {
         installed: ["bash-5.3-1.noarch", "new-1-1.noarch"]
-            .map(|nevra| crate::dnf::Chosen { repository: "fedora".to_owned(), nevra: nevra.to_owned() })
+            .map(|nevra| crate::definition::dnf::Chosen { repository: "fedora".to_owned(), nevra: nevra.to_owned() })
             .into(),
         removed: BTreeSet::from(["bash-5.2-1.noarch".to_owned()]),
     };

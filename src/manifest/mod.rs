@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::dnf::InstalledPackage;
+use crate::definition::dnf::InstalledPackage;
 use crate::format::digest::Digest;
 use crate::format::text::{Escaped, escaped_error, quoted};
 use crate::format::time::Timestamp;

@@ -12,8 +12,8 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
+use crate::definition::dnf::Chosen;
 use crate::definition::{Definition, Repository, Selection};
-use crate::dnf::Chosen;
 use crate::engine::{self, Cancellation, Image};
 use crate::format::digest::Digest;
 use crate::format::openpgp::Fingerprint;

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Error, Result};
 
 use super::{Site, State};
+use crate::definition::dnf;
 use crate::definition::{Definition, Repository, Selection};
-use crate::dnf;
 use crate::format::openpgp::{Fingerprint, PublicKey};
 use crate::lock::{self, Key};
 use crate::packages::download::Unobtainable;

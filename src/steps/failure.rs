@@ -2,7 +2,7 @@
 
 use anyhow::{Error, anyhow};
 
-use crate::dnf;
+use crate::definition::dnf;
 use crate::engine::JobResult;
 use crate::support::exhausted::Exhausted;
 

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::dnf::CONTAINER_DIRECTORY;
-use crate::extra_tree::{self, Content};
+use crate::definition::dnf::CONTAINER_DIRECTORY;
+use crate::definition::extra_tree::{self, Content};
 use crate::packages::rpm_file::Excerpt;
 use crate::support::regular_file;
 

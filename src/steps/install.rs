@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::definition::Selection;
-use crate::dnf::{self, InstalledPackage};
+use crate::definition::dnf::{self, InstalledPackage};
 use crate::engine::{Builder, Job};
 use crate::format::time::Timestamp;
 use crate::layer::{Layer, Rules};

@@ -18,8 +18,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use crate::definition::dnf;
 use crate::definition::{BUILDER_FILE, Definition, Repository, Selection};
-use crate::dnf;
 use crate::engine::Output;
 use crate::format::time::Timestamp;
 use crate::packages::rpm_file;

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use crate::definition::dnf::{self, Change};
 use crate::definition::{Definition, Repository, Selection};
-use crate::dnf::{self, Change};
 use crate::engine::{Builder, Job};
 use crate::support::progress::Progress;
 

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use crate::definition::dnf::{self, Chosen};
 use crate::definition::{Definition, Repository, Selection};
-use crate::dnf::{self, Chosen};
 use crate::engine::{Builder, Job};
 use crate::support::progress::Progress;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use ocinitrd::dnf::InstalledPackage;
+use ocinitrd::definition::dnf::InstalledPackage;
 use ocinitrd::format::digest::Digest;
 use ocinitrd::format::time::Timestamp;
 use ocinitrd::manifest::{Builder, Kernel, Manifest, Options, Output, OutputPath, Segment};
