@@ -10,11 +10,11 @@ use crate::compare::{self, Comparison, Difference, Recorded, Subject};
 use crate::definition::Definition;
 use crate::format::architecture;
 use crate::inspect::Limits;
-use crate::locking::Renewal;
+use crate::lock::context::{Supply, Workshop};
+use crate::lock::ensure::Renewal;
 use crate::manifest::Manifest;
 use crate::support::output::TemporaryDirectory;
 use crate::support::progress::Progress;
-use crate::workshop::{Supply, Workshop};
 
 /// What of a manifest tells only which program wrote it and that something was another input: of that
 /// [`Rebuild::other_inputs`] says more.

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use libfuzzer_sys::fuzz_target;
-use ocinitrd::lock::{Lock, Section};
+use ocinitrd::lock::file::{Lock, Section};
 use ocinitrd_fuzz as _;
 use serde::Deserialize;
 

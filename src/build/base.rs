@@ -14,13 +14,13 @@ use crate::definition::dnf::InstalledPackage;
 use crate::finish;
 use crate::format::digest::Digest;
 use crate::layer::{Contents, Rules};
-use crate::lock::LockedPackage;
+use crate::lock::file::LockedPackage;
+use crate::lock::provision;
+use crate::lock::signatures::rpm_file;
 use crate::modules::FIRMWARE_DIRECTORY;
 use crate::packages::cache::Kind;
 use crate::presets;
-use crate::signatures::rpm_file;
 use crate::steps::install::{self, Installed};
-use crate::supplies;
 use crate::tree::Tree;
 use crate::trim;
 
@@ -132,7 +132,7 @@ async fn install_tree(build: &Build<'_>) -> Result<(LayerFacts, Tree)> {
     let Build { workshop, plan, section, recipe } = build;
     let of_kernels = recipe.kernels.iter().flat_map(|kernel| &kernel.packages);
     let packages: Vec<LockedPackage> = recipe.packages.iter().chain(of_kernels).cloned().collect();
-    supplies::provide(workshop, section, &packages).await?;
+    provision::provide(workshop, section, &packages).await?;
     let builder = workshop.builder().await?;
     let rpms: Vec<(String, PathBuf)> =
         recipe.packages.iter().map(|locked| rpm_file(&locked.package(), &workshop.store)).collect();

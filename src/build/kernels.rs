@@ -11,11 +11,11 @@ use crate::format::architecture;
 use crate::format::compress::Compression;
 use crate::format::digest::Digest;
 use crate::kernel;
-use crate::lock::LockedPackage;
+use crate::lock::file::LockedPackage;
+use crate::lock::provision;
 use crate::microcode;
 use crate::modules::{self, KernelModules};
 use crate::packages::cache::{Cache, Kind};
-use crate::supplies;
 use crate::tree::{Content, Tree, is_within};
 
 use super::Build;
@@ -126,7 +126,7 @@ pub async fn provide(build: &Build<'_>, firmware: Option<Digest>) -> Result<Vec<
         }
         kernels.push(kernel);
     }
-    supplies::provide(workshop, &build.section, &missing).await?;
+    provision::provide(workshop, &build.section, &missing).await?;
     Ok(kernels)
 }
 

@@ -24,12 +24,12 @@ use std::thread;
 use anyhow::Result;
 
 use crate::engine::Cancellation;
-use crate::lock::Section;
-use crate::locking::{self, Renewal};
+use crate::lock::context::Workshop;
+use crate::lock::ensure::{self, Renewal};
+use crate::lock::file::Section;
 use crate::manifest::Manifest;
 use crate::support::output;
 use crate::support::progress;
-use crate::workshop::Workshop;
 use base::Base;
 pub use earlier::check as check_outputs;
 use early::Early;
@@ -50,7 +50,7 @@ struct Build<'a> {
 /// # Errors
 /// Fails when anything does; then no output was written and those of an earlier build are as they were.
 pub async fn build(plan: &Plan, workshop: Workshop<'_>, renewal: Renewal) -> Result<Manifest> {
-    let mut section = locking::provide(&workshop, &plan.needs(), renewal).await?;
+    let mut section = ensure::provide(&workshop, &plan.needs(), renewal).await?;
     workshop.take_tools_of_this_place(&mut section).await?;
     let recipe = Recipe::new(plan, &section)?;
     names::check(plan, recipe.kernels.iter().map(|kernel| kernel.version.as_str()))?;

@@ -12,7 +12,7 @@ use crate::directory;
 use crate::format::architecture;
 use crate::format::compress::Compression;
 use crate::format::digest::{Digest, Hasher};
-use crate::lock::LockedPackage;
+use crate::lock::file::LockedPackage;
 use crate::manifest::{self, Builder, Manifest, Options, Output, OutputPath};
 use crate::oci::layout::{LayoutOptions, write_layout};
 use crate::packages::cache;

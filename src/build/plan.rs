@@ -9,7 +9,7 @@ use crate::definition::{Definition, Selection, Uki};
 use crate::engine::ImageReference;
 use crate::format::compress::Compression;
 use crate::format::time::Timestamp;
-use crate::locking::Needs;
+use crate::lock::ensure::Needs;
 use crate::manifest::Manifest;
 use crate::modules::{FirmwarePatterns, Patterns};
 use crate::segment::BASE_STUB;

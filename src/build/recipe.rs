@@ -10,7 +10,7 @@ use crate::definition::Selection;
 use crate::format::architecture;
 use crate::format::digest::Digest;
 use crate::format::time::Timestamp;
-use crate::lock::{self, LockedPackage, Section, Solution};
+use crate::lock::file::{self, LockedPackage, Section, Solution};
 use crate::packages::cache::{self, Kind};
 
 use super::plan::{Format, Kernels, Plan};
@@ -171,7 +171,7 @@ fn described(packages: &[LockedPackage]) -> Vec<Value> {
     packages.iter().map(describe).collect()
 }
 
-fn kernels<'s>(plan: &Plan, section: &'s Section) -> Result<Vec<&'s lock::Kernel>> {
+fn kernels<'s>(plan: &Plan, section: &'s Section) -> Result<Vec<&'s file::Kernel>> {
     let find = |version: Option<&str>| {
         section.kernel(version).with_context(|| match version {
             Some(version) => format!("the lock has no kernel {version}"),
@@ -195,7 +195,7 @@ fn kernels<'s>(plan: &Plan, section: &'s Section) -> Result<Vec<&'s lock::Kernel
 }
 
 /// The newest kernel may also have been asked for by its version.
-fn distinct(kernels: &[lock::Kernel]) -> Vec<&lock::Kernel> {
+fn distinct(kernels: &[file::Kernel]) -> Vec<&file::Kernel> {
     let mut seen = BTreeSet::new();
     kernels.iter().filter(|kernel| seen.insert(&kernel.version)).collect()
 }

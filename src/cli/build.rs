@@ -10,11 +10,11 @@ use clap::builder::PossibleValue;
 use crate::build::{self, Format, Kernels, Plan, Request};
 use crate::format::compress::Compression;
 use crate::format::time::Timestamp;
-use crate::locking::Renewal;
+use crate::lock::context::Workshop;
+use crate::lock::ensure::Renewal;
 use crate::manifest::{self, Manifest};
 use crate::names::KernelVersion;
 use crate::support::progress::Progress;
-use crate::workshop::Workshop;
 
 use super::print;
 use super::source_options::{SupplyOptions, load_definition};

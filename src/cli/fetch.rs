@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::format::architecture;
-use crate::locking::{self, Needs, Renewal};
-use crate::supplies;
+use crate::lock::ensure::{self, Needs, Renewal};
+use crate::lock::provision;
 use crate::support::progress::Progress;
 
 use super::print;
@@ -33,12 +33,12 @@ pub struct Arguments {
 /// Fails when the lock is not fresh, and when something cannot be had or does not verify.
 pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let workshop = arguments.supply.open_workshop(&arguments.image, progress)?;
-    let lock = locking::load(&workshop)?;
+    let lock = ensure::load(&workshop)?;
     let needs = lock.arch.get(architecture::native()).map(Needs::of).unwrap_or_default();
-    let section = locking::provide(&workshop, &needs, Renewal::Forbidden).await?;
+    let section = ensure::provide(&workshop, &needs, Renewal::Forbidden).await?;
     workshop.builder().await?;
     workshop.keep_builder_image().await?;
-    supplies::provide(&workshop, &section, &section.packages).await?;
+    provision::provide(&workshop, &section, &section.packages).await?;
     let packages = &section.packages;
     let size_bytes: u64 = packages.iter().map(|package| package.size).sum();
     print::print_line(&format!("{} packages, {:.1} MB, all verified", packages.len(), size_bytes as f64 / 1e6))?;

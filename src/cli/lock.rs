@@ -8,10 +8,10 @@ use anyhow::Result;
 use crate::definition::Definition;
 use crate::format::architecture;
 use crate::format::text::one_line;
-use crate::locking::{self, Needs, Renewal};
+use crate::lock::context::Workshop;
+use crate::lock::ensure::{self, Needs, Renewal};
 use crate::names::KernelVersion;
 use crate::support::progress::Progress;
-use crate::workshop::Workshop;
 
 use super::print;
 use super::source_options::SupplyOptions;
@@ -62,7 +62,7 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
         return Ok(if is_fresh && is_newest { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let path = workshop.lock_name();
-    let section = locking::provide(&workshop, &needs, Renewal::Written).await?;
+    let section = ensure::provide(&workshop, &needs, Renewal::Written).await?;
     print::print_line(&format!(
         "{path}  {} packages, kernels: {}",
         section.packages.len(),
@@ -86,8 +86,8 @@ pub fn needs(definition: &Definition, profiles: &[String], kernel_versions: &[Ke
 
 /// Prints whether the lock is fresh, and returns it.
 fn check(workshop: &Workshop<'_>, needs: &Needs) -> Result<bool> {
-    let lock = locking::load(workshop)?;
-    let lacks = locking::lacks(workshop, lock.arch.get(architecture::native()), needs)?;
+    let lock = ensure::load(workshop)?;
+    let lacks = ensure::lacks(workshop, lock.arch.get(architecture::native()), needs)?;
     let path = workshop.lock_name();
     if lacks.is_empty() {
         print::print_line(&format!("{path}: fresh"))?;

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 
 use crate::definition::{Definition, Shipped};
+use crate::lock::context::{Supply, Workshop};
 use crate::support::progress::Progress;
-use crate::workshop::{Supply, Workshop};
 
 use super::environment::{self, EngineOption};
 

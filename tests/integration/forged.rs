@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ocinitrd::format::digest::Digest;
-use ocinitrd::lock::Lock;
+use ocinitrd::lock::file::Lock;
 
 use crate::fixture::{self, CACHE, fail, names, succeed};
 use crate::images::{SMALL, build_test, change, command_test, small_image};

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Instant;
 
 use ocinitrd::format::digest::Digest;
-use ocinitrd::lock::Lock;
+use ocinitrd::lock::file::Lock;
 
 use crate::fixture::{self, CACHE, fail, names, ocinitrd, succeed};
 use crate::http_server::{Fault, Server};

@@ -6,8 +6,8 @@ use crate::cli::environment;
 use crate::cli::source_options::load_definition;
 use crate::doctor::{Finding, State};
 use crate::engine::{Engine, Surroundings};
+use crate::lock::context::{Supply, Workshop};
 use crate::support::progress::Progress;
-use crate::workshop::{Supply, Workshop};
 
 /// Judges the builder image of the definition `image`; `engine` is the one that was found, if any.
 ///

@@ -17,12 +17,12 @@ use crate::definition::{Definition, Shipped};
 use crate::engine::Cancellation;
 use crate::host::{self, Base, Configuration, Search};
 use crate::links;
-use crate::locking::Renewal;
+use crate::lock::context::Workshop;
+use crate::lock::ensure::Renewal;
 use crate::manifest;
 use crate::packages::store;
 use crate::support::progress::Progress;
 use crate::support::regular_file;
-use crate::workshop::Workshop;
 
 /// Where the administrator's definitions are, in a directory `images`.
 pub const OWN: &str = "etc/ocinitrd";

@@ -13,10 +13,10 @@ use super::environment::cache_directory;
 use super::print;
 use crate::builder_image::StoredImage;
 use crate::engine::ImageReference;
-use crate::exchange::{self, Counts, Exported};
 use crate::format::architecture;
 use crate::format::digest::Digest;
-use crate::lock::Lock;
+use crate::lock::file::Lock;
+use crate::lock::transfer::{self, Counts, Exported};
 use crate::packages::fetch;
 use crate::packages::store::{Expiry, Item, Kind, Store};
 use crate::support::progress::Progress;
@@ -194,14 +194,14 @@ fn export(arguments: &ExportArguments, store: &Store, progress: &Progress) -> Re
     let directory = arguments.directory.display();
     let stage = progress.stage("exporting", None);
     let (files, mut refused) = match &arguments.locks[..] {
-        [] => exchange::rpms(store)?,
+        [] => transfer::rpms(store)?,
         locks => (named_by(locks)?, Vec::new()),
     };
     let (images, lacking) = builder_images(&arguments.locks, store, progress)?;
     refused.extend(lacking);
     let Exported { counts: Counts { new, present }, refused: passed_over } =
-        exchange::export(&files, store, &arguments.directory, &stage)?;
-    let images = exchange::export_images(&images, store, &arguments.directory, &stage)?;
+        transfer::export(&files, store, &arguments.directory, &stage)?;
+    let images = transfer::export_images(&images, store, &arguments.directory, &stage)?;
     refused.extend(passed_over);
     stage.finish(&format!("{} files", new + images.new));
     print(&format!("{new} packages written to {directory}, {present} were there already\n"))?;
@@ -266,7 +266,7 @@ fn read_lock(path: &Path) -> Result<Lock> {
 
 fn import(arguments: &ImportArguments, store: &Store, progress: &Progress) -> Result<ExitCode> {
     let stage = progress.stage("importing", None);
-    let imported = exchange::import(&arguments.directory, store, &stage)?;
+    let imported = transfer::import(&arguments.directory, store, &stage)?;
     let Counts { new, present } = imported.counts;
     let images = imported.images;
     let done = new + present + images.new + images.present;

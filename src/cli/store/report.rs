@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use indicatif::DecimalBytes;
 use serde::Serialize;
 
-use crate::exchange::Content;
 use crate::format::digest::Digest;
 use crate::format::json;
 use crate::format::text::one_line;
 use crate::format::time::Timestamp;
+use crate::lock::transfer::Content;
 use crate::packages::store::{Item, Kind};
 
 /// A file of the store, as it is listed: sorted by kind and name.

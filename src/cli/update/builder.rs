@@ -11,10 +11,10 @@ use crate::definition::{Definition, Pin};
 use crate::format::architecture;
 use crate::format::digest::Digest;
 use crate::format::text::one_line;
-use crate::locking;
+use crate::lock::context::Workshop;
+use crate::lock::ensure;
 use crate::steps::versions::versions;
 use crate::support::progress::Progress;
-use crate::workshop::Workshop;
 
 use super::{Arguments, print};
 
@@ -108,7 +108,7 @@ async fn try_out(workshop: Workshop<'_>, digest: Digest) -> Result<Version> {
 
 /// What the lock has of the pinned image, else what the image itself prints, if it can be had.
 async fn tools_before(workshop: &Workshop<'_>) -> Result<Option<Vec<String>>> {
-    let lock = locking::load(workshop)?;
+    let lock = ensure::load(workshop)?;
     let locked = lock.arch.get(architecture::native()).map(|section| &section.builder);
     if let Some(builder) = locked.filter(|builder| builder.image == workshop.definition.builder_image) {
         return Ok(Some(builder.tools.clone()));

@@ -11,13 +11,13 @@ use serde::Serialize;
 
 use crate::format::architecture;
 use crate::format::json;
-use crate::lock::{Difference, Section};
-use crate::locking::{self, Needs};
+use crate::lock::context::Workshop;
+use crate::lock::ensure::{self, Needs};
+use crate::lock::file::{Difference, Section};
+use crate::lock::provision;
+use crate::lock::resolve::{self, Renewal, Request};
 use crate::names::PackageName;
-use crate::resolution::{self, Renewal, Request};
-use crate::supplies;
 use crate::support::progress::Progress;
-use crate::workshop::Workshop;
 
 use super::print;
 use super::source_options::SupplyOptions;
@@ -65,7 +65,7 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
         return builder::run(arguments, progress).await;
     }
     let workshop = arguments.supply.open_workshop(&arguments.image, progress)?;
-    let mut lock = locking::load(&workshop)?;
+    let mut lock = ensure::load(&workshop)?;
     let before = lock.arch.remove(architecture::native());
     let after = match &arguments.packages[..] {
         [] => renew_all(&workshop, before.as_ref()).await?,
@@ -74,7 +74,7 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
     let difference = Difference::between(before.as_ref(), &after);
     let (path, is_same) = (workshop.lock_name(), before.as_ref() == Some(&after));
     if !is_same && !arguments.dry_run {
-        locking::save(&workshop, lock, after)?;
+        ensure::save(&workshop, lock, after)?;
     }
     progress.note(&match (is_same, arguments.dry_run) {
         (true, _) => format!("{path}: there is nothing new, it stays as it is"),
@@ -100,10 +100,10 @@ fn print(difference: &(impl Display + Serialize), as_json: bool) -> Result<()> {
 /// # Errors
 /// Fails when there is no solution, and when what is needed cannot be had, read or written.
 pub async fn renew(workshop: &Workshop<'_>) -> Result<()> {
-    let mut lock = locking::load(workshop)?;
+    let mut lock = ensure::load(workshop)?;
     let before = lock.arch.remove(architecture::native());
     let after = renew_all(workshop, before.as_ref()).await?;
-    if before.as_ref() == Some(&after) { Ok(()) } else { locking::save(workshop, lock, after) }
+    if before.as_ref() == Some(&after) { Ok(()) } else { ensure::save(workshop, lock, after) }
 }
 
 async fn renew_all(workshop: &Workshop<'_>, before: Option<&Section>) -> Result<Section> {
@@ -112,10 +112,10 @@ async fn renew_all(workshop: &Workshop<'_>, before: Option<&Section>) -> Result<
         _ => BTreeSet::from([None]),
     };
     let profiles = BTreeSet::new();
-    let Request { profiles, .. } = locking::request(workshop, before, &Needs { profiles, kernels: BTreeSet::new() });
+    let Request { profiles, .. } = ensure::request(workshop, before, &Needs { profiles, kernels: BTreeSet::new() });
     let kernels = if workshop.definition.kernel_packages.is_empty() { BTreeSet::new() } else { kernels };
     let site = workshop.site().await?;
-    let mut after = resolution::resolve(&site, &Request { profiles, kernels }, None).await?;
+    let mut after = resolve::resolve(&site, &Request { profiles, kernels }, None).await?;
     if let Some(before) = before {
         after.keep_kernels_by_version(before)?;
     }
@@ -127,8 +127,8 @@ async fn renew_some(workshop: &Workshop<'_>, before: Option<&Section>, names: &[
     let Some(before) = before else {
         bail!("the image {image} has no lock yet, so there is nothing to renew: run ocinitrd lock {image}");
     };
-    let lacks = locking::lacks(workshop, Some(before), &Needs::of(before))?;
-    let added = locking::additions(workshop, before, &lacks)?.unwrap_or_default();
+    let lacks = ensure::lacks(workshop, Some(before), &Needs::of(before))?;
+    let added = ensure::additions(workshop, before, &lacks)?.unwrap_or_default();
     let names: BTreeSet<String> = names.iter().map(ToString::to_string).collect();
     let is_covered = !added.is_empty() && added.iter().flatten().all(|name| names.contains(name));
     if !lacks.is_empty() && !is_covered {
@@ -140,9 +140,9 @@ async fn renew_some(workshop: &Workshop<'_>, before: Option<&Section>, names: &[
         }
     }
     // dnf reads from the rpms what must not change.
-    supplies::provide(workshop, before, &before.packages).await?;
+    provision::provide(workshop, before, &before.packages).await?;
     let site = workshop.site().await?;
-    resolution::renew(&site, before, &Renewal { names, added }).await
+    resolve::renew(&site, before, &Renewal { names, added }).await
 }
 
 fn nearest(section: &Section, name: &str) -> String {

@@ -9,7 +9,7 @@ use super::{Site, State};
 use crate::definition::dnf;
 use crate::definition::{Definition, Repository, Selection};
 use crate::format::openpgp::{Fingerprint, PublicKey};
-use crate::lock::{self, Key};
+use crate::lock::file::{self, Key};
 use crate::packages::download::Unobtainable;
 use crate::packages::fetch::{Archives, Places};
 use crate::packages::repository::{self, Location, Metadata, Source, Variables, substitute};
@@ -96,7 +96,7 @@ fn of_locked_state(error: Error, id: &str, remedy: &str) -> Error {
 }
 
 /// The definition was checked to give exactly one; a lock knows where it was.
-fn location(definition: &Definition, repository: &Repository, locked: Option<&lock::Repository>) -> Location {
+fn location(definition: &Definition, repository: &Repository, locked: Option<&file::Repository>) -> Location {
     let base_urls = |urls: &[String]| urls.iter().map(|url| definition.base_url(url)).collect();
     match (locked, &repository.metalink, &repository.mirrorlist) {
         (Some(locked), ..) => {
@@ -176,14 +176,14 @@ pub(super) fn locked_repositories(
     repositories: &BTreeMap<String, Repository>,
     metadata: &[Metadata],
     keys: &Keys,
-) -> BTreeMap<String, lock::Repository> {
+) -> BTreeMap<String, file::Repository> {
     let locked = |one: &Metadata| {
         let repository = &repositories[&one.id];
         let local = |url: &String| {
             let written = repository.baseurl.iter().find(|baseurl| definition.base_url(baseurl) == *url);
             written.unwrap_or(url).clone()
         };
-        lock::Repository {
+        file::Repository {
             // The first had the metadata; a few more are enough to fall back to.
             base_urls: one.base_urls.iter().take(BASE_URLS_MAX).map(local).collect(),
             archive: repository.archive.clone(),
@@ -196,7 +196,7 @@ pub(super) fn locked_repositories(
     metadata.iter().map(|one| (one.id.clone(), locked(one))).collect()
 }
 
-fn archives(repository: &lock::Repository) -> Archives {
+fn archives(repository: &file::Repository) -> Archives {
     Archives { addresses: repository.archive.clone(), keys: repository.keys.iter().cloned().collect() }
 }
 
@@ -206,10 +206,10 @@ const BASE_URLS_MAX: usize = 5;
 /// Where the rpms of locked repositories may be.
 pub fn places(
     definition: &Definition,
-    repos: &BTreeMap<String, lock::Repository>,
+    repos: &BTreeMap<String, file::Repository>,
     rpm_directories: &[PathBuf],
 ) -> Places {
-    let base_urls = |repository: &lock::Repository| -> Vec<String> {
+    let base_urls = |repository: &file::Repository| -> Vec<String> {
         repository.base_urls.iter().map(|url| definition.base_url(url)).collect()
     };
     Places {

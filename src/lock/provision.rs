@@ -3,13 +3,13 @@
 use anyhow::{Context, Result};
 
 use crate::format::openpgp::Fingerprint;
-use crate::lock::{LockedPackage, Section};
+use crate::lock::context::Workshop;
+use crate::lock::file::{LockedPackage, Section};
+use crate::lock::resolve;
+use crate::lock::signatures;
 use crate::packages::fetch::{self, Wanted};
 use crate::packages::identity;
 use crate::packages::repository::Package;
-use crate::resolution;
-use crate::signatures;
-use crate::workshop::Workshop;
 
 /// Fetches `packages` of `section` as far as the store lacks them, verifies what was not verified before, and makes sure that each
 /// is what the lock says, by its signed header. An engine
@@ -19,7 +19,7 @@ use crate::workshop::Workshop;
 /// Fails when a package cannot be had, is another, or does not verify.
 pub async fn provide(workshop: &Workshop<'_>, section: &Section, packages: &[LockedPackage]) -> Result<()> {
     let Workshop { definition, store, downloader, progress, .. } = workshop;
-    let places = resolution::places(definition, &section.repos, &workshop.supply.rpm_directories);
+    let places = resolve::places(definition, &section.repos, &workshop.supply.rpm_directories);
     let wanted = |locked: &LockedPackage| {
         let package = locked.package();
         let key = signatures::locked_key(&section.keys, &locked.key)

@@ -17,13 +17,13 @@ use crate::definition::{Definition, Repository, Selection};
 use crate::engine::{self, Cancellation, Image};
 use crate::format::digest::Digest;
 use crate::format::openpgp::Fingerprint;
-use crate::lock::{self, Builder, Inputs, Key, LockedPackage, Reason, Section, Solution};
+use crate::lock::file::{self, Builder, Inputs, Key, LockedPackage, Reason, Section, Solution};
+use crate::lock::signatures;
 use crate::packages::download::Downloader;
 use crate::packages::fetch::{self, Wanted};
 use crate::packages::identity;
 use crate::packages::repository::{Metadata, Package};
 use crate::packages::store::Store;
-use crate::signatures;
 use crate::steps::solve;
 use crate::support::progress::Progress;
 pub use renewal::{Renewal, renew};
@@ -65,7 +65,7 @@ pub struct Request {
 #[derive(Clone, Copy, Debug)]
 pub struct State<'a> {
     /// Those that are taken so; others are taken as they are.
-    pub repos: &'a BTreeMap<String, lock::Repository>,
+    pub repos: &'a BTreeMap<String, file::Repository>,
     /// What to do where one of them cannot be had so any more, for people.
     pub remedy: &'a str,
 }
@@ -73,7 +73,7 @@ pub struct State<'a> {
 /// What dnf chose, had and verified.
 struct Acquired {
     packages: Packages,
-    repos: BTreeMap<String, lock::Repository>,
+    repos: BTreeMap<String, file::Repository>,
     keys: BTreeMap<Fingerprint, Key>,
     /// The key that signed each package.
     signers: BTreeMap<String, Fingerprint>,
@@ -198,7 +198,7 @@ fn look_up(metadata: &[Metadata], solution: &solve::Solution, store: &Store) -> 
 
 async fn fetch<'p>(
     site: &Site<'_>,
-    repos: &BTreeMap<String, lock::Repository>,
+    repos: &BTreeMap<String, file::Repository>,
     packages: impl Iterator<Item = &'p Package>,
 ) -> Result<()> {
     let places = sources::places(site.definition, repos, site.rpm_directories);

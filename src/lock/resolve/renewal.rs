@@ -9,9 +9,9 @@ use super::sources;
 use super::{Request, Site, acquire, builder, locked_packages, metadata_files, selections, solve};
 use crate::definition::dnf;
 use crate::definition::{Repository, Selection};
-use crate::lock::{Inputs, LockedPackage, Section};
+use crate::lock::file::{Inputs, LockedPackage, Section};
+use crate::lock::signatures;
 use crate::packages::repository::Metadata;
-use crate::signatures;
 use crate::steps::renew;
 use crate::steps::solve::Set;
 

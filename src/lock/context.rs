@@ -12,12 +12,12 @@ use crate::engine::in_place::InPlace;
 use crate::engine::reference::check_repository;
 use crate::engine::{Builder, Cancellation, Engine, ImageReference, NoEngine, Surroundings, TaggedImage};
 use crate::format::architecture;
-use crate::lock::Section;
+use crate::lock::file::Section;
+use crate::lock::resolve::Site;
 use crate::packages::cache::Cache;
 use crate::packages::download::{Downloader, Patience};
 use crate::packages::store::Store;
 use crate::registry;
-use crate::resolution::Site;
 use crate::support::progress::Progress;
 
 /// Where packages may come from, and what runs the containers.

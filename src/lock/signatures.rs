@@ -15,7 +15,7 @@ use crate::engine::Builder;
 use crate::format::digest::Digest;
 use crate::format::openpgp::{Fingerprint, PublicKey};
 use crate::format::tally::Tally;
-use crate::lock::Key;
+use crate::lock::file::Key;
 use crate::packages::cache::{self, Cache, Kind};
 use crate::packages::repository::Package;
 use crate::packages::rpm_file::{self, Author, Signature};

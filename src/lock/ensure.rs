@@ -9,13 +9,13 @@ use anyhow::{Context, Result, bail};
 use crate::builder_image;
 use crate::format::architecture;
 use crate::format::time::Timestamp;
-use crate::lock::{self, Changes, Difference, Inputs, Lock, LockedPackage, Reason, Section};
+use crate::lock::context::Workshop;
+use crate::lock::file::{self, Changes, Difference, Inputs, Lock, LockedPackage, Reason, Section};
+use crate::lock::resolve::{self, Request, State};
 use crate::names::PackageName;
 use crate::packages::repository;
 use crate::packages::store::Store;
-use crate::resolution::{self, Request, State};
 use crate::support::regular_file;
-use crate::workshop::Workshop;
 
 /// What of a lock a command needs.
 #[derive(Clone, Debug, Default)]
@@ -218,7 +218,7 @@ async fn solve(workshop: &Workshop<'_>, before: Option<&Section>, needs: &Needs,
     };
     let state = repos.as_ref().map(|repos| State { repos, remedy: &remedy });
     let site = workshop.site().await?;
-    let section = resolution::resolve(&site, &request, state.as_ref()).await?;
+    let section = resolve::resolve(&site, &request, state.as_ref()).await?;
     let path = workshop.lock_name();
     workshop.progress.note(&match before {
         None => format!("{path}: made, {} packages", section.packages.len()),
@@ -247,7 +247,7 @@ pub fn request(workshop: &Workshop<'_>, before: Option<&Section>, needs: &Needs)
 }
 
 /// The repositories of a lock without those that the definition describes otherwise now: these are taken as they are.
-fn unchanged_repositories(before: &Section, changes: &Changes) -> BTreeMap<String, lock::Repository> {
+fn unchanged_repositories(before: &Section, changes: &Changes) -> BTreeMap<String, file::Repository> {
     let mut repos = before.repos.clone();
     repos.retain(|id, _| !changes.packages.contains(&format!("[repos.{id}]")));
     repos

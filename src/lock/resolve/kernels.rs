@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Packages, Request, nevras};
 use crate::format::digest::Digest;
-use crate::lock::Kernel;
+use crate::lock::file::Kernel;
 use crate::names::KernelVersion;
 use crate::packages::rpm_file::RpmPackage;
 use crate::packages::store::Store;
