@@ -7,13 +7,12 @@
 
 pub mod boot;
 pub mod build;
-pub mod builder_image;
 pub mod cli;
 pub mod compare;
+pub mod container;
 pub mod definition;
 pub mod directory;
 pub mod doctor;
-pub mod engine;
 pub mod finish;
 pub mod format;
 pub mod host;
@@ -33,9 +32,7 @@ pub mod oci;
 pub mod packages;
 pub mod presets;
 pub mod rebuild;
-pub mod registry;
 pub mod segment;
-pub mod steps;
 pub mod support;
 pub mod tree;
 pub mod trim;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use ocinitrd::cli::args::CommandLine;
-use ocinitrd::engine::Interrupted;
+use ocinitrd::container::engine::Interrupted;
 use ocinitrd::format::text::message;
 use tracing_subscriber::EnvFilter;
 

@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use indicatif::DecimalBytes;
 use serde::{Deserialize, Serialize};
 
+use crate::container::steps::install::{self, Installed};
 use crate::definition::dnf::InstalledPackage;
 use crate::finish;
 use crate::format::digest::Digest;
@@ -20,7 +21,6 @@ use crate::lock::signatures::rpm_file;
 use crate::modules::FIRMWARE_DIRECTORY;
 use crate::packages::cache::Kind;
 use crate::presets;
-use crate::steps::install::{self, Installed};
 use crate::tree::Tree;
 use crate::trim;
 

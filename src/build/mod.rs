@@ -23,7 +23,7 @@ use std::thread;
 
 use anyhow::Result;
 
-use crate::engine::Cancellation;
+use crate::container::engine::Cancellation;
 use crate::lock::context::Workshop;
 use crate::lock::ensure::{self, Renewal};
 use crate::lock::file::Section;

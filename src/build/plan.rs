@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 
+use crate::container::engine::ImageReference;
 use crate::definition::{Definition, Selection, Uki};
-use crate::engine::ImageReference;
 use crate::format::compress::Compression;
 use crate::format::time::Timestamp;
 use crate::lock::ensure::Needs;

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::process::geteuid;
 
+use crate::container::engine::{Endpoint, Surroundings, Wish};
+use crate::container::registry::Settings;
 use crate::doctor::Host;
-use crate::engine::{Endpoint, Surroundings, Wish};
-use crate::registry::Settings;
 use crate::support::own_directory;
 use crate::support::process::find;
 use crate::uefi::{self, Firmware};

@@ -13,8 +13,8 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 
 pub use self::host::{Cgroups, Host, IdRange, Limit};
-use super::engine::in_place::InPlace;
-use crate::engine::{Engine, Identity, NoEngine};
+use super::container::engine::in_place::InPlace;
+use crate::container::engine::{Engine, Identity, NoEngine};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]

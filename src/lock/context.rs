@@ -5,19 +5,19 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use tokio::sync::OnceCell;
 
-use crate::builder_image::{self, StoredImage};
+use crate::container::builder_image::{self, StoredImage};
+use crate::container::engine::in_place::InPlace;
+use crate::container::engine::reference::check_repository;
+use crate::container::engine::{Builder, Cancellation, Engine, ImageReference, NoEngine, Surroundings, TaggedImage};
+use crate::container::registry;
 use crate::definition::Definition;
 use crate::doctor::{self, EngineFacts, Host};
-use crate::engine::in_place::InPlace;
-use crate::engine::reference::check_repository;
-use crate::engine::{Builder, Cancellation, Engine, ImageReference, NoEngine, Surroundings, TaggedImage};
 use crate::format::architecture;
 use crate::lock::file::Section;
 use crate::lock::resolve::Site;
 use crate::packages::cache::Cache;
 use crate::packages::download::{Downloader, Patience};
 use crate::packages::store::Store;
-use crate::registry;
 use crate::support::progress::Progress;
 
 /// Where packages may come from, and what runs the containers.

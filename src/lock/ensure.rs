@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context, Result, bail};
 
-use crate::builder_image;
+use crate::container::builder_image;
 use crate::format::architecture;
 use crate::format::time::Timestamp;
 use crate::lock::context::Workshop;

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 
-use crate::engine::Builder;
+use crate::container::engine::Builder;
+use crate::container::steps::verify::{self, Check, Verdict};
 use crate::format::digest::Digest;
 use crate::format::openpgp::{Fingerprint, PublicKey};
 use crate::format::tally::Tally;
@@ -20,7 +21,6 @@ use crate::packages::cache::{self, Cache, Kind};
 use crate::packages::repository::Package;
 use crate::packages::rpm_file::{self, Author, Signature};
 use crate::packages::store::Store;
-use crate::steps::verify::{self, Check, Verdict};
 use crate::support::progress::Progress;
 
 /// The keys that signed `packages`, by `NAME-[EPOCH:]VERSION-RELEASE.ARCH`; `keys` has those of each repository, by its id. Of

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, ensure};
 
-use crate::builder_image::{self, StoredImage};
+use crate::container::builder_image::{self, StoredImage};
 use crate::format::compress::Members;
 use crate::format::digest::{Digest, Hasher};
 use crate::format::text::quoted;

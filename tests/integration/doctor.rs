@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use ocinitrd::container::engine::{Cancellation, Engine};
 use ocinitrd::doctor::{EngineFacts, Host, State, examine, preflight};
-use ocinitrd::engine::{Cancellation, Engine};
 use serde_json::Value;
 
 use crate::fixture;
@@ -47,7 +47,7 @@ fn without_podman_and_sockets_it_lists_what_was_tried_and_how_to_install() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("unix:///nonexistent.sock (named by CONTAINER_HOST): the engine does not answer"), "{said}");
     assert!(said.contains("A build cannot work here: "), "{said}");
-    if !Path::new(ocinitrd::engine::endpoint::ROOTFUL_SOCKET).exists() {
+    if !Path::new(ocinitrd::container::engine::endpoint::ROOTFUL_SOCKET).exists() {
         let said =
             fixture::stdout(&doctor().env("PATH", "/nonexistent").env_remove("XDG_RUNTIME_DIR").output().unwrap());
         assert!(said.contains("podman system service: the program podman is not installed"), "{said}");

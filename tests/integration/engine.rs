@@ -10,8 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use ocinitrd::engine::cancellation::{Signal, Trigger};
-use ocinitrd::engine::{
+use ocinitrd::container::engine::cancellation::{Signal, Trigger};
+use ocinitrd::container::engine::{
     Cancellation, Engine, Image, ImageReference, Interrupted, Job, JobResult, NoEngine, Output, Surroundings, Wish,
 };
 use ocinitrd::support::process::find;

@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use ocinitrd::engine::ImageReference;
+use ocinitrd::container::engine::ImageReference;
 use ocinitrd::format::digest::Digest;
 use serde_json::Value;
 

@@ -15,7 +15,7 @@ use super::environment::{cache_directory, firmware, firmware_for};
 use super::print;
 use crate::boot::scenario;
 use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Task, table};
-use crate::engine::Cancellation;
+use crate::container::engine::Cancellation;
 use crate::format::text::one_line;
 use crate::packages::store;
 use crate::support::progress::{self, Progress};

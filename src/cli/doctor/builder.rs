@@ -4,8 +4,8 @@ use anyhow::Result;
 
 use crate::cli::environment;
 use crate::cli::source_options::load_definition;
+use crate::container::engine::{Engine, Surroundings};
 use crate::doctor::{Finding, State};
-use crate::engine::{Engine, Surroundings};
 use crate::lock::context::{Supply, Workshop};
 use crate::support::progress::Progress;
 

@@ -11,9 +11,9 @@ use serde::Serialize;
 
 use super::environment::{self, EngineOption};
 use super::print;
+use crate::container::engine::in_place::InPlace;
+use crate::container::engine::{Cancellation, Engine, NoEngine};
 use crate::doctor::{EngineFacts, Finding, State, examine, examine_in_place};
-use crate::engine::in_place::InPlace;
-use crate::engine::{Cancellation, Engine, NoEngine};
 use crate::format::text::{one_line, printable};
 use crate::support::own_directory;
 use crate::support::progress::Progress;

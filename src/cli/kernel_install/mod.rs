@@ -40,7 +40,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Error, Result, bail, ensure};
 use indicatif::DecimalBytes;
 
-use crate::engine::Interrupted;
+use crate::container::engine::Interrupted;
 use crate::host::{self, Configuration, Made, OnFailure};
 use crate::inspect::Limits;
 use crate::migration::Caller;

@@ -11,8 +11,8 @@ use anyhow::{Context, Result, anyhow, bail};
 
 use super::environment::cache_directory;
 use super::print;
-use crate::builder_image::StoredImage;
-use crate::engine::ImageReference;
+use crate::container::builder_image::StoredImage;
+use crate::container::engine::ImageReference;
 use crate::format::architecture;
 use crate::format::digest::Digest;
 use crate::lock::file::Lock;

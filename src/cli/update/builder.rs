@@ -7,13 +7,13 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
 
 use crate::cli::environment;
+use crate::container::steps::versions::versions;
 use crate::definition::{Definition, Pin};
 use crate::format::architecture;
 use crate::format::digest::Digest;
 use crate::format::text::one_line;
 use crate::lock::context::Workshop;
 use crate::lock::ensure;
-use crate::steps::versions::versions;
 use crate::support::progress::Progress;
 
 use super::{Arguments, print};

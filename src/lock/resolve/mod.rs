@@ -12,9 +12,10 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
+use crate::container::engine::{self, Cancellation, Image};
+use crate::container::steps::solve;
 use crate::definition::dnf::Chosen;
 use crate::definition::{Definition, Repository, Selection};
-use crate::engine::{self, Cancellation, Image};
 use crate::format::digest::Digest;
 use crate::format::openpgp::Fingerprint;
 use crate::lock::file::{self, Builder, Inputs, Key, LockedPackage, Reason, Section, Solution};
@@ -24,7 +25,6 @@ use crate::packages::fetch::{self, Wanted};
 use crate::packages::identity;
 use crate::packages::repository::{Metadata, Package};
 use crate::packages::store::Store;
-use crate::steps::solve;
 use crate::support::progress::Progress;
 pub use renewal::{Renewal, renew};
 pub use sources::places;

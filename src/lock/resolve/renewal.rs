@@ -7,13 +7,13 @@ use anyhow::Result;
 use super::kernels;
 use super::sources;
 use super::{Request, Site, acquire, builder, locked_packages, metadata_files, selections, solve};
+use crate::container::steps::renew;
+use crate::container::steps::solve::Set;
 use crate::definition::dnf;
 use crate::definition::{Repository, Selection};
 use crate::lock::file::{Inputs, LockedPackage, Section};
 use crate::lock::signatures;
 use crate::packages::repository::Metadata;
-use crate::steps::renew;
-use crate::steps::solve::Set;
 
 /// What of a lock is to change.
 #[derive(Clone, Debug, Default)]

@@ -4,11 +4,11 @@ use anyhow::{Context, Error, Result, bail};
 
 use super::documents::{Document, Manifest};
 use super::{Kind, StoredImage, Unavailable, read};
-use crate::engine::{Engine, Image, ImageReference};
+use crate::container::engine::{Engine, Image, ImageReference};
+use crate::container::registry::{Refusals, Registries, Settings};
 use crate::format::digest::Digest;
 use crate::packages::download::{Downloader, Meter};
 use crate::packages::store::Store;
-use crate::registry::{Refusals, Registries, Settings};
 use crate::support::progress::Progress;
 
 /// Where a builder image may come from.

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::engine::{ImageReference, TaggedImage};
+use crate::container::engine::{ImageReference, TaggedImage};
+use crate::container::registry::Refusals;
 use crate::packages::download::Reason;
-use crate::registry::Refusals;
 
 /// What is the matter.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

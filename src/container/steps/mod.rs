@@ -18,9 +18,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use crate::container::engine::Output;
 use crate::definition::dnf;
 use crate::definition::{BUILDER_FILE, Definition, Repository, Selection};
-use crate::engine::Output;
 use crate::format::time::Timestamp;
 use crate::packages::rpm_file;
 use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};

@@ -2,8 +2,8 @@
 
 use anyhow::{Error, anyhow};
 
+use crate::container::engine::JobResult;
 use crate::definition::dnf;
-use crate::engine::JobResult;
 use crate::support::exhausted::Exhausted;
 
 /// The exit code by which a script says that it did what it was asked, and the answer is no: dnf found no solution, rpm takes

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::container::engine::{Builder, Job};
 use crate::definition::Selection;
 use crate::definition::dnf::{self, InstalledPackage};
-use crate::engine::{Builder, Job};
 use crate::format::time::Timestamp;
 use crate::layer::{Layer, Rules};
 use crate::names::FileGlob;

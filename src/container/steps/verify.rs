@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::engine::{Builder, Job};
+use crate::container::engine::{Builder, Job};
 use crate::format::openpgp::Fingerprint;
 use crate::packages::rpm_file::{self, Signature};
 use crate::support::exhausted::Exhausted;

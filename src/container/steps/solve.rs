@@ -6,9 +6,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
+use crate::container::engine::{Builder, Job};
 use crate::definition::dnf::{self, Chosen};
 use crate::definition::{Definition, Repository, Selection};
-use crate::engine::{Builder, Job};
 use crate::support::progress::Progress;
 
 use super::input::Input;

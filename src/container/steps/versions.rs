@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::engine::{Builder, Job};
+use crate::container::engine::{Builder, Job};
 use crate::support::progress::Progress;
 
 use super::input::Input;

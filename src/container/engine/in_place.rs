@@ -289,8 +289,8 @@ mod tests {
     use std::time::{Duration, Instant};
 
     use super::*;
-    use crate::engine::cancellation::{Cancellation, Signal as Asked, Trigger};
-    use crate::engine::{Interrupted, Output};
+    use crate::container::engine::cancellation::{Cancellation, Signal as Asked, Trigger};
+    use crate::container::engine::{Interrupted, Output};
     use crate::support::progress::Verbosity;
 
     struct Place {
