@@ -9,10 +9,10 @@ use crate::build::{self, Plan, Request};
 use crate::compare::{self, Comparison, Difference, Recorded, Subject};
 use crate::definition::Definition;
 use crate::format::architecture;
+use crate::image::manifest::Manifest;
 use crate::inspect::Limits;
 use crate::lock::context::{Supply, Workshop};
 use crate::lock::ensure::Renewal;
-use crate::manifest::Manifest;
 use crate::support::output::TemporaryDirectory;
 use crate::support::progress::Progress;
 

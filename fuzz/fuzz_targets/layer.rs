@@ -4,8 +4,8 @@
 use libfuzzer_sys::fuzz_target;
 use ocinitrd::format::compress::Compression;
 use ocinitrd::inspect::inspect;
-use ocinitrd::layer::{Layer, Rules};
-use ocinitrd::segment::write_segment;
+use ocinitrd::image::layer::{Layer, Rules};
+use ocinitrd::image::segment::write_segment;
 use ocinitrd_fuzz as _;
 
 fuzz_target!(|bytes: &[u8]| {

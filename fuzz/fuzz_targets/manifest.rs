@@ -4,7 +4,7 @@
 use libfuzzer_sys::fuzz_target;
 use ocinitrd::compare::{Recorded, outputs, verify};
 use ocinitrd::inspect::Limits;
-use ocinitrd::manifest::{Manifest, listed_paths};
+use ocinitrd::image::manifest::{Manifest, listed_paths};
 use ocinitrd_fuzz::with_directory;
 
 fuzz_target!(|bytes: &[u8]| {

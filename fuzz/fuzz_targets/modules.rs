@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ocinitrd::modules::{FirmwarePatterns, KernelModules, Patterns, index, select};
-use ocinitrd::tree::{Content, Entry, Kind, Tree};
+use ocinitrd::image::modules::{FirmwarePatterns, KernelModules, Patterns, index, select};
+use ocinitrd::image::tree::{Content, Entry, Kind, Tree};
 use ocinitrd_fuzz::parts;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use ocinitrd::format::digest::Digest;
-use ocinitrd::oci::image::Image;
+use ocinitrd::image::oci::image::Image;
 use ocinitrd_fuzz::{parts, with_directory};
 
 /// Replaces `@name@` by the digest and `#name#` by the size of what has that name.

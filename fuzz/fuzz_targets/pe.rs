@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ocinitrd::uki::{self, Bank};
+use ocinitrd::image::uki::{self, Bank};
 use ocinitrd_fuzz::with_file;
 
 fuzz_target!(|bytes: &[u8]| {

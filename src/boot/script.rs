@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::format::cpio::{Header, TYPE_DIRECTORY, TYPE_FILE, Writer};
-use crate::segment::next_offset;
+use crate::image::segment::next_offset;
 use crate::support::output;
 use crate::support::regular_file;
 

@@ -12,17 +12,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::steps::install::{self, Installed};
 use crate::definition::dnf::InstalledPackage;
-use crate::finish;
 use crate::format::digest::Digest;
-use crate::layer::{Contents, Rules};
+use crate::image::finish;
+use crate::image::layer::{Contents, Rules};
+use crate::image::modules::FIRMWARE_DIRECTORY;
+use crate::image::presets;
+use crate::image::tree::Tree;
+use crate::image::trim;
 use crate::lock::file::LockedPackage;
 use crate::lock::provision;
 use crate::lock::signatures::rpm_file;
-use crate::modules::FIRMWARE_DIRECTORY;
 use crate::packages::cache::Kind;
-use crate::presets;
-use crate::tree::Tree;
-use crate::trim;
 
 use super::Build;
 use super::part::{Draft, Part};

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use crate::format::digest::Digest;
-use crate::manifest::{self, Manifest, OutputPath};
+use crate::image::manifest::{self, Manifest, OutputPath};
 use crate::packages::cache::{self, Cache, Kind};
 use crate::support::output::{OutputFile, Replaces, check_directory_replaceable};
 use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};

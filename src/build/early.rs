@@ -7,10 +7,10 @@ use std::thread::{Builder, Scope, ScopedJoinHandle};
 use anyhow::{Context, Result};
 
 use crate::format::digest::Digest;
-use crate::manifest::{Output, OutputPath};
-use crate::segment::Assembler;
+use crate::image::manifest::{Output, OutputPath};
+use crate::image::segment::Assembler;
+use crate::image::tree::Content;
 use crate::support::output::{MODE_PRIVATE, MODE_PUBLIC, OutputFile};
-use crate::tree::Content;
 
 use super::Build;
 use super::base::FinishedBase;

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 use crate::format::architecture;
 use crate::format::compress::Compression;
 use crate::format::digest::Digest;
-use crate::kernel;
+use crate::image::kernel;
+use crate::image::microcode;
+use crate::image::modules::{self, KernelModules};
+use crate::image::tree::{Content, Tree, is_within};
 use crate::lock::file::LockedPackage;
 use crate::lock::provision;
-use crate::microcode;
-use crate::modules::{self, KernelModules};
 use crate::packages::cache::{Cache, Kind};
-use crate::tree::{Content, Tree, is_within};
 
 use super::Build;
 use super::base::FinishedBase;

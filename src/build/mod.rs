@@ -24,10 +24,10 @@ use std::thread;
 use anyhow::Result;
 
 use crate::container::engine::Cancellation;
+use crate::image::manifest::Manifest;
 use crate::lock::context::Workshop;
 use crate::lock::ensure::{self, Renewal};
 use crate::lock::file::Section;
-use crate::manifest::Manifest;
 use crate::support::output;
 use crate::support::progress;
 use base::Base;

@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 
 use crate::format::compress::Compression;
 use crate::format::text::quoted;
-use crate::manifest::{self, OutputPath};
-use crate::segment::BASE_STUB;
+use crate::image::manifest::{self, OutputPath};
+use crate::image::segment::BASE_STUB;
 
 use super::plan::{Format, Kernels, Plan, suffixed};
 

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::format::compress::Compression;
 use crate::format::digest::Digest;
+use crate::image::segment::write_segment;
+use crate::image::tree::{Content, Tree};
 use crate::lock::context::Workshop;
 use crate::packages::cache::{Cache, Kind};
-use crate::segment::write_segment;
-use crate::tree::{Content, Tree};
 
 /// A segment that may be made.
 #[derive(Clone, Copy, Debug)]

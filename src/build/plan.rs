@@ -9,12 +9,12 @@ use crate::container::engine::ImageReference;
 use crate::definition::{Definition, Selection, Uki};
 use crate::format::compress::Compression;
 use crate::format::time::Timestamp;
+use crate::image::manifest::Manifest;
+use crate::image::modules::{FirmwarePatterns, Patterns};
+use crate::image::segment::BASE_STUB;
+use crate::image::tree::Globs;
+use crate::image::trim::{Features, readers_glob};
 use crate::lock::ensure::Needs;
-use crate::manifest::Manifest;
-use crate::modules::{FirmwarePatterns, Patterns};
-use crate::segment::BASE_STUB;
-use crate::tree::Globs;
-use crate::trim::{Features, readers_glob};
 
 /// Of an EFI program.
 const EFI_EXTENSION: &str = ".efi";

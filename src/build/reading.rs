@@ -10,11 +10,11 @@ use std::thread::{Builder, JoinHandle};
 
 use anyhow::{Result, anyhow};
 
-use crate::kernel;
+use crate::image::kernel;
+use crate::image::tree::Tree;
 use crate::packages::store::Store;
 use crate::support::progress::Progress;
 use crate::support::regular_file;
-use crate::tree::Tree;
 
 /// Packages that are being read.
 #[derive(Debug)]

@@ -11,9 +11,9 @@ use serde_json::json;
 
 use crate::format::architecture;
 use crate::format::digest::Digest;
+use crate::image::tree::{Content, Tree};
+use crate::image::uki;
 use crate::packages::cache::{self, Cache, Kind};
-use crate::tree::{Content, Tree};
-use crate::uki;
 
 use super::Build;
 

@@ -4,10 +4,10 @@ use anyhow::{Context, Result};
 use std::path::PathBuf;
 
 use crate::format::digest::Hasher;
-use crate::manifest::{Output, OutputPath};
+use crate::image::manifest::{Output, OutputPath};
+use crate::image::tree;
+use crate::image::uki::{self, Bank, Content, KernelImage, NamedContent, Parts, Plan, Predictions};
 use crate::support::output::{MODE_PRIVATE, OutputFile};
-use crate::tree;
-use crate::uki::{self, Bank, Content, KernelImage, NamedContent, Parts, Plan, Predictions};
 
 use super::Build;
 use super::outputs::{WrittenFile, place};

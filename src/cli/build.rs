@@ -10,9 +10,9 @@ use clap::builder::PossibleValue;
 use crate::build::{self, Format, Kernels, Plan, Request};
 use crate::format::compress::Compression;
 use crate::format::time::Timestamp;
+use crate::image::manifest::{self, Manifest};
 use crate::lock::context::Workshop;
 use crate::lock::ensure::Renewal;
-use crate::manifest::{self, Manifest};
 use crate::names::KernelVersion;
 use crate::support::progress::Progress;
 

@@ -14,13 +14,13 @@ use crate::format::architecture;
 use crate::format::compress::Compression;
 use crate::format::digest::Digest;
 use crate::format::time::Timestamp;
-use crate::layer::{Contents, Layer, Rules};
-use crate::oci::image::Image;
-use crate::segment::{SegmentFacts, write_segment};
+use crate::image::layer::{Contents, Layer, Rules};
+use crate::image::oci::image::Image;
+use crate::image::segment::{SegmentFacts, write_segment};
+use crate::image::tree::{Content, Tree};
 use crate::support::output::{MODE_PRIVATE, OutputFile};
 use crate::support::progress::Progress;
 use crate::support::regular_file;
-use crate::tree::{Content, Tree};
 
 /// Turn a layer (tar, OCI layout, OCI archive) into an initrd.
 ///

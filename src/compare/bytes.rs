@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use crate::image::tree::Content;
 use crate::inspect::{Limits, visit_contents};
 use crate::support::regular_file;
-use crate::tree::Content;
 
 const BUFFER_BYTES: usize = 256 << 10;
 

@@ -9,7 +9,7 @@ use super::Comparison;
 use super::difference::{Difference, Subject};
 use super::recorded::Recorded;
 use super::verification::{Finding, Problem, verify};
-use crate::manifest::OutputPath;
+use crate::image::manifest::OutputPath;
 
 /// Adds what the files of given directories are that both manifests list, where that is not what is recorded. Of the
 /// initrds more is told elsewhere.

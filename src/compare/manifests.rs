@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::difference::{Difference, Subject};
 use crate::definition::dnf::InstalledPackage;
-use crate::manifest::{Kernel, Manifest, OutputPath};
+use crate::image::manifest::{Kernel, Manifest, OutputPath};
 
 /// The keys that are lists of things with names.
 const LISTS: [&str; 3] = ["packages", "kernels", "outputs"];

@@ -9,8 +9,8 @@ use crate::format::compress::{Compression, Encoder};
 use crate::format::cpio::{Header, Padding, Writer};
 use crate::format::digest::Digest;
 use crate::format::time::Timestamp;
+use crate::image::manifest::{Manifest, OutputPath};
 use crate::inspect::Limits;
-use crate::manifest::{Manifest, OutputPath};
 
 const DIRECTORY: u32 = 0o40_755;
 const FILE: u32 = 0o100_644;
@@ -419,7 +419,7 @@ fn manifests_are_compared_key_by_key_and_package_by_package() {
     b.kernels[0].packages[0].installed_size_bytes = 1001;
     b.kernels[0].segments[0].entries = 5;
     b.outputs[1].sha256 = Digest::of(b"");
-    b.outputs.push(crate::manifest::Output {
+    b.outputs.push(crate::image::manifest::Output {
         path: OutputPath::new("oci/index.json").unwrap(),
         size_bytes: 1,
         sha256: Digest::of(b""),
@@ -468,10 +468,15 @@ fn kernels_are_compared_with_those_of_the_same_version() {
             let bytes = [archive(&base()), archive(&[entry("lib", FILE, data)])].concat();
             fs::write(initrd.in_directory(&path), &bytes).unwrap();
             for path in [&image, &initrd] {
-                manifest.outputs.push(crate::manifest::Output { path: path.clone(), ..output.clone() });
+                manifest.outputs.push(crate::image::manifest::Output { path: path.clone(), ..output.clone() });
             }
             let version = (*version).to_owned();
-            manifest.kernels.push(crate::manifest::Kernel { version, image, initrd: Some(initrd), ..kernel.clone() });
+            manifest.kernels.push(crate::image::manifest::Kernel {
+                version,
+                image,
+                initrd: Some(initrd),
+                ..kernel.clone()
+            });
         }
         fs::write(path.join("manifest.json"), manifest.to_json().unwrap()).unwrap();
         Recorded::open(&path).unwrap()
@@ -583,7 +588,7 @@ fn files_that_are_not_as_recorded_differ_unless_both_are_the_same() {
         let mut manifest = Manifest::parse(MANIFEST_A.as_bytes()).unwrap();
         let image = image.map(|image| fs::write(path.join("vmlinuz"), image).unwrap());
         assert_eq!(image.is_none(), name == "gone");
-        manifest.outputs = vec![crate::manifest::Output {
+        manifest.outputs = vec![crate::image::manifest::Output {
             path: OutputPath::new("vmlinuz").unwrap(),
             size_bytes: 5,
             sha256: crate::format::digest::Digest::of(b"image"),

@@ -26,7 +26,7 @@ pub struct Selection {
     /// Glob patterns of files left out of the initrd, each with a leading slash; a directory goes with all below it.
     #[serde(deserialize_with = "lines")]
     pub remove_files: Vec<String>,
-    /// Whether what nothing reaches is left out: [`crate::trim`]. Profiles have no say in it.
+    /// Whether what nothing reaches is left out: [`crate::image::trim`]. Profiles have no say in it.
     #[serde(skip)]
     pub trim: bool,
     /// Programs that stay, with what they need: globs of their names.

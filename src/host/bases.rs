@@ -10,9 +10,9 @@ use super::configuration::Configuration;
 use super::files;
 use crate::format::architecture;
 use crate::format::digest::Digest;
-use crate::manifest::{self, Manifest, Output};
-use crate::segment::Assembler;
-use crate::segment::BASE_STUB;
+use crate::image::manifest::{self, Manifest, Output};
+use crate::image::segment::Assembler;
+use crate::image::segment::BASE_STUB;
 use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Where bases are, each in a directory by its name; of one name the last counts.

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, bail};
 
+use crate::image::modules::{self, External};
+use crate::image::tree::{Content, Entry, Kind, Tree, TreePath, file_name, join};
 use crate::links;
-use crate::modules::{self, External};
-use crate::tree::{Content, Entry, Kind, Tree, TreePath, file_name, join};
 
 /// The names of the modules that are built into a kernel.
 const BUILTIN: &str = "modules.builtin";
@@ -251,8 +251,8 @@ pub(super) fn found(root: &Path, path: &Path) -> Result<Option<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::modules::KernelModules;
     use crate::machine::fixture::Fixture;
-    use crate::modules::KernelModules;
 
     fn kernel(root: &Fixture) -> Tree {
         root.write("usr/lib/modules/2/modules.builtin", "");

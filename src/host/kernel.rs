@@ -9,8 +9,8 @@ use super::files::{self, Elsewhere};
 use super::module_settings::{Configured, ModuleSettings};
 use super::record::{Record, RecordedModule};
 use crate::format::text::quoted;
-use crate::modules::{self, FirmwarePatterns, KernelModules, ModprobeConfiguration, Patterns, Selection};
-use crate::tree::Tree;
+use crate::image::modules::{self, FirmwarePatterns, KernelModules, ModprobeConfiguration, Patterns, Selection};
+use crate::image::tree::Tree;
 
 /// A kernel of the machine, of which nothing is selected yet.
 #[derive(Debug)]

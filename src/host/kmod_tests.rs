@@ -17,9 +17,9 @@ use tempfile::TempDir;
 use super::kernel::{MachineKernel, SelectedKernel};
 use super::record::Record;
 use crate::format::digest::Digest;
-use crate::modules::fixture::{Symbols, module};
-use crate::modules::{FirmwarePatterns, Patterns};
-use crate::tree::{Kind, Tree};
+use crate::image::modules::fixture::{Symbols, module};
+use crate::image::modules::{FirmwarePatterns, Patterns};
+use crate::image::tree::{Kind, Tree};
 
 const KERNEL: &str = "6.1-test";
 const PROGRAMS: [&str; 3] = ["depmod", "modprobe", "modinfo"];

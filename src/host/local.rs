@@ -19,12 +19,12 @@ use super::configuration::Configuration;
 use super::console::Console;
 use super::files::{self, Follow};
 use crate::format::digest::Digest;
+use crate::image::tree::{Content, Entry, Kind, Tree, TreePath, is_within, normalized, usr_merged};
 use crate::links;
 use crate::machine::crypttab::{self, CRYPTTAB, Table};
 use crate::machine::{KEYS, OwnFile};
 use crate::needs::{Demand, Derived};
 use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
-use crate::tree::{Content, Entry, Kind, Tree, TreePath, is_within, normalized, usr_merged};
 
 /// More than a file has that is to lie in memory at every boot: 256 MiB.
 const LONGEST_FILE_BYTES: u64 = 256 << 20;

@@ -41,12 +41,12 @@ use anyhow::{Context, Result};
 
 use crate::format::architecture;
 use crate::format::compress::Compression;
+use crate::image::microcode;
+use crate::image::segment::Assembler;
+use crate::image::tree::{Content, Tree};
 use crate::machine::{self, Machine};
-use crate::microcode;
 use crate::needs::{self, Derived};
-use crate::segment::Assembler;
 use crate::support::progress::Progress;
-use crate::tree::{Content, Tree};
 
 use kernel::{MachineKernel, SelectedKernel};
 use local::Local;

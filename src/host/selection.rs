@@ -14,11 +14,11 @@ use super::configuration::{Configuration, Scope};
 use super::families::{self, Family};
 use super::files::{self, Follow};
 use super::kernel::MachineKernel;
-use crate::microcode;
-use crate::modules::{self, FirmwarePatterns, KernelModules, Patterns};
+use crate::image::microcode;
+use crate::image::modules::{self, FirmwarePatterns, KernelModules, Patterns};
+use crate::image::tree::{Kind, Tree, file_name};
 use crate::needs::{Demand, Derived};
 use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
-use crate::tree::{Kind, Tree, file_name};
 
 /// Which modules are chosen, before those that they need.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::files::place;
-use crate::uki::{Bank, Content, PolicyKeys, SignTool, Signer};
+use crate::image::uki::{Bank, Content, PolicyKeys, SignTool, Signer};
 
 /// What becomes part of the machine's unified kernel images, and who signs them. The words are those of a definition's `[uki]` and
 /// of `ocinitrd uki`. Keys are read on the machine and become no part of anything.

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use ocinitrd::definition::dnf::InstalledPackage;
 use ocinitrd::format::digest::Digest;
 use ocinitrd::format::time::Timestamp;
-use ocinitrd::manifest::{Builder, Kernel, Manifest, Options, Output, OutputPath, Segment};
-use ocinitrd::segment::Assembler;
+use ocinitrd::image::manifest::{Builder, Kernel, Manifest, Options, Output, OutputPath, Segment};
+use ocinitrd::image::segment::Assembler;
 use tar::{EntryType, Header};
 use tempfile::TempDir;
 
@@ -142,7 +142,7 @@ pub fn read_manifest(output: &Path) -> Manifest {
 
 fn manifest() -> Manifest {
     Manifest {
-        schema: ocinitrd::manifest::SCHEMA,
+        schema: ocinitrd::image::manifest::SCHEMA,
         ocinitrd_version: "0.1.0".to_owned(),
         ocinitrd_source: Digest::of(b"source"),
         image: "handmade".to_owned(),

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use ocinitrd::format::digest::Digest;
-use ocinitrd::kernel::read_packages;
+use ocinitrd::image::kernel::read_packages;
+use ocinitrd::image::tree::{Entry, Kind, Tree};
 use ocinitrd::support::progress::{Progress, Verbosity};
-use ocinitrd::tree::{Entry, Kind, Tree};
 
 use crate::fixture::offline_directory;
 

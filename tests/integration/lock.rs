@@ -209,7 +209,7 @@ fn another_kernel_of_the_lock_shares_the_base_and_needs_no_container() {
 
     // Each segment of its own: one after the other they are the initrd.
     let mut joined = fs::read(all.join("base.cpio.zst")).unwrap();
-    let next = ocinitrd::segment::next_offset(joined.len() as u64).unwrap();
+    let next = ocinitrd::image::segment::next_offset(joined.len() as u64).unwrap();
     joined.resize(usize::try_from(next).unwrap(), 0);
     joined.extend(fs::read(all.join(format!("modules-{new}.cpio"))).unwrap());
     assert!(joined == fs::read(all.join(format!("initrd-{new}"))).unwrap());

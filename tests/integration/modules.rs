@@ -13,10 +13,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::Instant;
 
-use ocinitrd::modules::{
+use ocinitrd::image::modules::{
     FirmwarePatterns, KernelModules, Patterns, Selection, decompress, index, kernel_versions, prune, select,
 };
-use ocinitrd::tree::{Content, Entry, Kind, Tree};
+use ocinitrd::image::tree::{Content, Entry, Kind, Tree};
 
 const EPOCH: u64 = 1_700_000_000;
 /// The file that depmod writes in the order of a hash table and we write sorted.

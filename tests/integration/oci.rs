@@ -6,10 +6,10 @@ use std::process::{Command, Stdio};
 
 use ocinitrd::format::compress::Compression;
 use ocinitrd::format::time::Timestamp;
-use ocinitrd::layer::{Contents, Layer, Rules};
-use ocinitrd::oci::image::Image;
-use ocinitrd::oci::layout::{LayoutFacts, LayoutOptions, write_layout};
-use ocinitrd::tree::{Kind, Tree};
+use ocinitrd::image::layer::{Contents, Layer, Rules};
+use ocinitrd::image::oci::image::Image;
+use ocinitrd::image::oci::layout::{LayoutFacts, LayoutOptions, write_layout};
+use ocinitrd::image::tree::{Kind, Tree};
 
 use crate::fixture::{builder, ocinitrd, stderr, stdout, succeed};
 
@@ -81,7 +81,7 @@ fn podman_pulls_and_runs_what_we_write_and_skopeo_inspects_it() {
 fn every_compression_we_write_is_one_that_skopeo_unpacks() {
     let directory = tempfile::tempdir().unwrap();
     let mut tree = Tree::new();
-    tree.add_file(b"etc/x", ocinitrd::tree::Content::from_bytes([b'x'; 5000]), 0o644, 5).unwrap();
+    tree.add_file(b"etc/x", ocinitrd::image::tree::Content::from_bytes([b'x'; 5000]), 0o644, 5).unwrap();
     for (name, compression) in
         [("gzip", Compression::Gzip(6)), ("zstd", Compression::Zstd(3)), ("none", Compression::None)]
     {
@@ -103,7 +103,7 @@ fn tar_and_bsdtar_read_the_canonical_layer_as_we_do() {
     let directory = tempfile::tempdir().unwrap();
     let tree = exported(directory.path());
     let path = directory.path().join("layer.tar");
-    ocinitrd::layer::write_tar(&tree, &mut std::io::BufWriter::new(File::create(&path).unwrap())).unwrap();
+    ocinitrd::image::layer::write_tar(&tree, &mut std::io::BufWriter::new(File::create(&path).unwrap())).unwrap();
     let expected: Vec<String> = tree
         .iter()
         .map(|(path, entry)| {

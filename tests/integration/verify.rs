@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use ocinitrd::format::digest::Digest;
-use ocinitrd::manifest::{Kernel, Output, OutputPath};
-use ocinitrd::tree::{Content, Entry, Tree};
+use ocinitrd::image::manifest::{Kernel, Output, OutputPath};
+use ocinitrd::image::tree::{Content, Entry, Tree};
 
 use crate::fixture::{self, fail, is_root, names, ocinitrd, stderr, stdout, succeed};
 use crate::handmade::{Place, directory, file, listed, read_manifest, write_manifest};
@@ -50,7 +50,7 @@ fn add_tree(output: &Path, owner: Option<u32>) -> PathBuf {
     }
     let root = output.join("root");
     fs::create_dir(&root).unwrap();
-    ocinitrd::directory::write(&owned, &root).unwrap();
+    ocinitrd::image::directory::write(&owned, &root).unwrap();
     let mut manifest = read_manifest(output);
     manifest.outputs.push(Output {
         path: OutputPath::new("root").unwrap(),
@@ -213,7 +213,7 @@ fn damaged_or_foreign_manifest_is_an_error() {
     error: reading DIR/missing: No such file or directory (os error 2)
     error: DIR/out/oci holds no manifest.json; give an output directory of `ocinitrd build`
     "#);
-    let mut empty = ocinitrd::manifest::Manifest::parse(json.as_bytes()).unwrap();
+    let mut empty = ocinitrd::image::manifest::Manifest::parse(json.as_bytes()).unwrap();
     empty.outputs.clear();
     empty.kernels.clear();
     write_manifest(&output, &empty);

@@ -8,8 +8,8 @@ use anyhow::{Context, Result, bail, ensure};
 use super::Arguments;
 use crate::boot::{Subject, Unified};
 use crate::cli::output_dir::{Built, built};
+use crate::image::uki::{self, Bank, Inspection};
 use crate::support::output::{self, TemporaryDirectory};
-use crate::uki::{self, Bank, Inspection};
 
 /// The phases that are over when the target's init runs.
 const PHASE: &str = "enter-initrd:leave-initrd";

@@ -11,8 +11,8 @@ use crate::cli::text_arg;
 use crate::format::command_line::{self, Reader};
 use crate::format::os_release;
 use crate::host::Configuration;
+use crate::image::uki::{Content, KernelImage, NamedContent, Parts, Plan, Signer};
 use crate::support::output::{MODE_PRIVATE, OutputFile};
-use crate::uki::{Content, KernelImage, NamedContent, Parts, Plan, Signer};
 
 /// What a boot loader adds to the options of the kernel that runs.
 const OF_BOOT_LOADER: [&str; 2] = ["BOOT_IMAGE=", "initrd="];

@@ -8,9 +8,9 @@ use anyhow::{Context, Result, ensure};
 use super::policy_digest;
 use crate::cli::print;
 use crate::format::rsa::PublicKey;
+use crate::image::uki::{self, Policy};
 use crate::support::output::{MODE_PRIVATE, OutputFile};
 use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
-use crate::uki::{self, Policy};
 
 /// Put signatures of PCR 11 that were made elsewhere into the image that they are for
 ///

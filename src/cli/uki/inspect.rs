@@ -9,7 +9,7 @@ use indicatif::DecimalBytes;
 
 use crate::cli::print;
 use crate::format::text::one_line;
-use crate::uki::{self, InspectedSection, Inspection, Predictions};
+use crate::image::uki::{self, InspectedSection, Inspection, Predictions};
 
 /// Say what is in a unified kernel image, one made by this program or any other
 ///

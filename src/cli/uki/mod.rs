@@ -11,8 +11,8 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
+use crate::image::uki::Bank;
 use crate::support::progress::Progress;
-use crate::uki::Bank;
 
 /// Join a kernel with its initrd in one EFI program, and say what a TPM will measure of it.
 ///

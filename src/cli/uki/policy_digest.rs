@@ -8,7 +8,7 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use crate::cli::print;
-use crate::uki::{self, Bank, Policy};
+use crate::image::uki::{self, Bank, Policy};
 
 /// Print the digests that signatures of PCR 11 are of, to be signed elsewhere
 ///

@@ -8,8 +8,8 @@ use anyhow::{Context, Result};
 use clap::builder::PossibleValue;
 
 use crate::cli::print;
+use crate::image::uki::{SignTool, Signer};
 use crate::support::output::{MODE_PRIVATE, OutputFile};
-use crate::uki::{SignTool, Signer};
 
 /// Sign an image for Secure Boot
 ///

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use anyhow::{Result, bail};
 
 use crate::cli::print;
+use crate::image::uki::{self, Bank};
 use crate::support::progress::Progress;
-use crate::uki::{self, Bank};
 
 /// Check a unified kernel image, anyone's
 ///

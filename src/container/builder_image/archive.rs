@@ -16,9 +16,9 @@ use super::documents::{Document, Manifest};
 use super::{StoredImage, read};
 use crate::format::digest::Digest;
 use crate::format::text::quoted;
-use crate::oci::canonical_json;
-use crate::oci::document::{LIMIT_BYTES, parse, sha256};
-use crate::oci::layout::{LAYOUT_VERSION, MARKER, REFERENCE_NAME};
+use crate::image::oci::canonical_json;
+use crate::image::oci::document::{LIMIT_BYTES, parse, sha256};
+use crate::image::oci::layout::{LAYOUT_VERSION, MARKER, REFERENCE_NAME};
 use crate::packages::store::Store;
 use crate::support::regular_file;
 

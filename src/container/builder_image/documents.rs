@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::unavailable::Unavailable;
 use crate::format::digest::Digest;
 use crate::format::text::Escaped;
-use crate::oci::document::{MOST_LAYERS, parse, sha256};
+use crate::image::oci::document::{MOST_LAYERS, parse, sha256};
 
 /// What all parts of a builder image may come to: several times a distribution's.
 const LARGEST_IMAGE_BYTES: u64 = 16 << 30;

@@ -23,7 +23,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use crate::format::digest::Digest;
-use crate::oci::document::LIMIT_BYTES;
+use crate::image::oci::document::LIMIT_BYTES;
 use crate::packages::store::Store;
 use crate::support::progress::Progress;
 use crate::support::regular_file;

@@ -23,7 +23,7 @@ use anyhow::{Result, ensure};
 
 use crate::format::checksum::Checksum;
 use crate::format::digest::Digest;
-use crate::oci::document::LIMIT_BYTES;
+use crate::image::oci::document::LIMIT_BYTES;
 use crate::packages::download::authorization::Authorization;
 use crate::packages::download::{Downloader, Meter, Reason, Unobtainable};
 use crate::packages::store::{Expected, Size, Store};

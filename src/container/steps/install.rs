@@ -10,7 +10,7 @@ use crate::container::engine::{Builder, Job};
 use crate::definition::Selection;
 use crate::definition::dnf::{self, InstalledPackage};
 use crate::format::time::Timestamp;
-use crate::layer::{Layer, Rules};
+use crate::image::layer::{Layer, Rules};
 use crate::names::FileGlob;
 use crate::support::progress::Progress;
 

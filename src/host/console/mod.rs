@@ -1,4 +1,4 @@
-//! The keymap and the font that a machine's console has ([`crate::vconsole`]): the settings in, the files that loadkeys(1) and
+//! The keymap and the font that a machine's console has ([`crate::image::vconsole`]): the settings in, the files that loadkeys(1) and
 //! setfont(8) read out.
 //!
 //! They are set by `/etc/vconsole.conf`, by the kernel's command line, or, on Debian, by `/etc/default/keyboard` ([`keyboard`]).
@@ -12,11 +12,11 @@ use anyhow::{Context, Result};
 
 use super::files;
 use crate::format::compress::Members;
+use crate::image::vconsole::{self, CONFIGURATION, DATA, INCLUDED, KEYMAPS, KINDS, Kind, SETUP};
 use crate::links;
 use crate::machine;
 use crate::needs::Holdings;
 use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
-use crate::vconsole::{self, CONFIGURATION, DATA, INCLUDED, KEYMAPS, KINDS, Kind, SETUP};
 
 mod keyboard;
 

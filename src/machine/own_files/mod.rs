@@ -11,7 +11,7 @@
 //! | `/etc/nvme`, `/etc/iscsi` | what asks other machines for disks |
 //! | `/etc/adjtime` | systemd, which asks whether the clock shows local time |
 //!
-//! Tables of volumes are in [`super::crypttab`], keymaps in [`crate::vconsole`].
+//! Tables of volumes are in [`super::crypttab`], keymaps in [`crate::image::vconsole`].
 
 mod lvm;
 mod rules;
