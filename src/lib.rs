@@ -5,23 +5,20 @@
 // The documentation is for those who work on the program: it may point at what is private.
 #![allow(rustdoc::private_intra_doc_links)]
 
+pub mod analysis;
 pub mod boot;
 pub mod build;
 pub mod cli;
-pub mod compare;
 pub mod container;
 pub mod definition;
 pub mod doctor;
 pub mod format;
 pub mod host;
 pub mod image;
-pub mod inspect;
 pub mod links;
 pub mod lock;
-pub mod machine;
 pub mod migration;
 pub mod names;
-pub mod needs;
 pub mod packages;
 pub mod rebuild;
 pub mod support;

@@ -118,7 +118,7 @@ fn push(stack: &mut Vec<OsString>, path: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
 
     #[test]
     fn absolute_links_begin_at_the_machine_s_root_and_none_leads_out() {

@@ -5,12 +5,12 @@
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
+use crate::analysis::compare::{self, Comparison, Difference, Recorded, Subject};
+use crate::analysis::inspect::Limits;
 use crate::build::{self, Plan, Request};
-use crate::compare::{self, Comparison, Difference, Recorded, Subject};
 use crate::definition::Definition;
 use crate::format::architecture;
 use crate::image::manifest::Manifest;
-use crate::inspect::Limits;
 use crate::lock::context::{Supply, Workshop};
 use crate::lock::ensure::Renewal;
 use crate::support::output::TemporaryDirectory;

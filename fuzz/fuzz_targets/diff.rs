@@ -2,9 +2,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ocinitrd::compare::initrds;
-use ocinitrd::inspect::Limits;
-use ocinitrd::needs::Holdings;
+use ocinitrd::analysis::compare::initrds;
+use ocinitrd::analysis::inspect::Limits;
+use ocinitrd::analysis::needs::Holdings;
 use ocinitrd_fuzz::with_directory;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ocinitrd::inspect::{file_digests, inspect};
+use ocinitrd::analysis::inspect::{file_digests, inspect};
 
 fuzz_target!(|bytes: &[u8]| {
     let report = inspect(bytes).expect("memory can be read");

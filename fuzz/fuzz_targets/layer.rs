@@ -3,7 +3,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use ocinitrd::format::compress::Compression;
-use ocinitrd::inspect::inspect;
+use ocinitrd::analysis::inspect::inspect;
 use ocinitrd::image::layer::{Layer, Rules};
 use ocinitrd::image::segment::write_segment;
 use ocinitrd_fuzz as _;

@@ -4,8 +4,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use ocinitrd::host::{Configuration, Console};
-use ocinitrd::machine::Machine;
-use ocinitrd::needs::of_machine;
+use ocinitrd::analysis::machine::Machine;
+use ocinitrd::analysis::needs::of_machine;
 use ocinitrd_fuzz::{parts, with_directory};
 
 fuzz_target!(|bytes: &[u8]| {

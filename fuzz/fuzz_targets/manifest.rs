@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ocinitrd::compare::{Recorded, outputs, verify};
-use ocinitrd::inspect::Limits;
+use ocinitrd::analysis::compare::{Recorded, outputs, verify};
+use ocinitrd::analysis::inspect::Limits;
 use ocinitrd::image::manifest::{Manifest, listed_paths};
 use ocinitrd_fuzz::with_directory;
 

@@ -18,7 +18,7 @@ use object::elf::{
 };
 use object::read::elf::{ElfFile64, ProgramHeader};
 
-use crate::inspect::{self, Limits};
+use crate::analysis::inspect::{self, Limits};
 use crate::support::process::Program;
 use crate::support::regular_file;
 

@@ -116,8 +116,8 @@ fn parents(path: &str) -> impl Iterator<Item = &str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::inspect;
     use crate::boot::scenario::{Network, SCENARIOS};
-    use crate::inspect;
     use crate::support::process::Program;
 
     #[test]

@@ -10,10 +10,10 @@ use serde::Serialize;
 use super::limits::{LimitOptions, with_hint};
 use super::output_dir::built;
 use super::print;
+use crate::analysis::machine::Machine;
+use crate::analysis::needs::{self, Answer, Demand, Derived, Holdings, NEEDS, Need};
 use crate::format::text::one_line;
 use crate::host::Console;
-use crate::machine::Machine;
-use crate::needs::{self, Answer, Demand, Derived, Holdings, NEEDS, Need};
 use crate::support::progress::Progress;
 
 /// Say whether an initrd holds what a machine's root lies on, before a reboot does.

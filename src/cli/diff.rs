@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 
 use super::limits::{LimitOptions, with_hint};
 use super::print;
-use crate::compare::{self, Comparison, Recorded};
+use crate::analysis::compare::{self, Comparison, Recorded};
 use crate::support::progress::Progress;
 use crate::support::regular_file;
 

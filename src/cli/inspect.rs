@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::limits::{LimitOptions, with_hint};
 use super::print;
-use crate::inspect::{Listed, Report, Usage, inspect_within};
+use crate::analysis::inspect::{Listed, Report, Usage, inspect_within};
 use crate::support::progress::Progress;
 use crate::support::regular_file;
 

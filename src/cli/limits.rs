@@ -2,8 +2,8 @@
 
 use anyhow::Error;
 
+use crate::analysis::inspect::{LimitReached, Limits};
 use crate::image::layer::TooLong;
-use crate::inspect::{LimitReached, Limits};
 
 /// How much of an initrd is read.
 #[derive(Clone, Copy, Debug, clap::Args)]

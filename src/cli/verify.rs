@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 
-use crate::compare::{self, Recorded, Verification};
+use crate::analysis::compare::{self, Recorded, Verification};
 use crate::rebuild::{self, Rebuild};
 use crate::support::progress::Progress;
 

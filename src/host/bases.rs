@@ -163,7 +163,7 @@ fn open_verified(directory: &Path, output: &Output) -> Result<File> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
 
     /// Whether nothing serves, and why.
     fn wanting(root: &Fixture, configuration: &Configuration) -> (String, bool) {

@@ -166,7 +166,7 @@ impl Configuration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
 
     fn machine(files: &[(&str, &str)]) -> Fixture {
         let machine = Fixture::new();

@@ -5,7 +5,7 @@
 //! passphrase another keyboard. Of a kind that is in use, or that may come into use by plugging or by a setting of the firmware,
 //! all go in.
 
-use crate::needs::{Demand, Derived};
+use crate::analysis::needs::{Demand, Derived};
 
 /// Modules that go in together.
 #[derive(Debug)]
@@ -137,9 +137,9 @@ fn is_in_use(when: When, needs: &Derived) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::Machine;
-    use crate::machine::fixture::Fixture;
-    use crate::needs::of_machine;
+    use crate::analysis::machine::Machine;
+    use crate::analysis::machine::fixture::Fixture;
+    use crate::analysis::needs::of_machine;
 
     fn purposes(fixture: &Fixture) -> Vec<&'static str> {
         of(&of_machine(&Machine::read(fixture.path()).unwrap())).map(|family| family.purpose).collect()

@@ -251,8 +251,8 @@ pub(super) fn found(root: &Path, path: &Path) -> Result<Option<PathBuf>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::machine::fixture::Fixture;
     use crate::image::modules::KernelModules;
-    use crate::machine::fixture::Fixture;
 
     fn kernel(root: &Fixture) -> Tree {
         root.write("usr/lib/modules/2/modules.builtin", "");

@@ -1,7 +1,7 @@
 //! The machine's own segment: what its initrd has to know of it, which may be secret.
 //!
 //! The lines of `/etc/crypttab`, `/etc/integritytab` and `/etc/veritytab` that have `x-initrd.attach`, with the keys and headers
-//! that they name; the files that programs of the initrd read ([`crate::machine::own_files`]); keymaps and fonts; and what the
+//! that they name; the files that programs of the initrd read ([`crate::analysis::machine::own_files`]); keymaps and fonts; and what the
 //! administrator names. Each is listed with the reason.
 
 use std::collections::{BTreeMap, btree_map};
@@ -18,12 +18,12 @@ use serde::Serialize;
 use super::configuration::Configuration;
 use super::console::Console;
 use super::files::{self, Follow};
+use crate::analysis::machine::crypttab::{self, CRYPTTAB, Table};
+use crate::analysis::machine::{KEYS, OwnFile};
+use crate::analysis::needs::{Demand, Derived};
 use crate::format::digest::Digest;
 use crate::image::tree::{Content, Entry, Kind, Tree, TreePath, is_within, normalized, usr_merged};
 use crate::links;
-use crate::machine::crypttab::{self, CRYPTTAB, Table};
-use crate::machine::{KEYS, OwnFile};
-use crate::needs::{Demand, Derived};
 use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// More than a file has that is to lie in memory at every boot: 256 MiB.
@@ -312,7 +312,7 @@ impl Gathered<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::{self, fixture::Fixture};
+    use crate::analysis::machine::{self, fixture::Fixture};
 
     /// The files of a machine whose needs are not known, as in an installer.
     fn of_machine(root: &Fixture) -> Local {

@@ -39,13 +39,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::analysis::machine::{self, Machine};
+use crate::analysis::needs::{self, Derived};
 use crate::format::architecture;
 use crate::format::compress::Compression;
 use crate::image::microcode;
 use crate::image::segment::Assembler;
 use crate::image::tree::{Content, Tree};
-use crate::machine::{self, Machine};
-use crate::needs::{self, Derived};
 use crate::support::progress::Progress;
 
 use kernel::{MachineKernel, SelectedKernel};

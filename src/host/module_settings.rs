@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 use super::files;
 use super::local::LocalFile;
 use super::record::{LoadedFile, ModprobeFile};
+use crate::analysis::machine;
 use crate::format::digest::Digest;
 use crate::image::modules::{
     ConfigurationFile, DEPMOD_DIRECTORIES, External, MODPROBE_DIRECTORIES, ModprobeConfiguration, ModuleInfo, Origin,
@@ -21,7 +22,6 @@ use crate::image::modules::{
 };
 use crate::image::tree::{Content, Entry, Kind, Tree, TreePath, join, usr_merged};
 use crate::links;
-use crate::machine;
 use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Where files of `modules-load.d` are, the first one first (modules-load.d(5)).

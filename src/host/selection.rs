@@ -14,10 +14,10 @@ use super::configuration::{Configuration, Scope};
 use super::families::{self, Family};
 use super::files::{self, Follow};
 use super::kernel::MachineKernel;
+use crate::analysis::needs::{Demand, Derived};
 use crate::image::microcode;
 use crate::image::modules::{self, FirmwarePatterns, KernelModules, Patterns};
 use crate::image::tree::{Kind, Tree, file_name};
-use crate::needs::{Demand, Derived};
 use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Which modules are chosen, before those that they need.

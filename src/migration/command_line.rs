@@ -211,7 +211,7 @@ fn names_volume(value: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
 
     fn told(word: &str) -> Option<(Outcome, String)> {
         let option = &Reader::Systemd.options(word)[0];

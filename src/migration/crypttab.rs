@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use super::finding::{Finding, Outcome, Place};
 use super::source::Source;
-use crate::machine::crypttab::CRYPTTAB;
+use crate::analysis::machine::crypttab::CRYPTTAB;
 
 /// Options of Debian's cryptsetup that systemd does not know.
 const DEBIAN: [&str; 5] = ["keyscript", "initramfs", "decrypt_derived", "precheck", "check"];
@@ -39,7 +39,7 @@ pub fn findings(source: &Source) -> Result<Vec<Finding>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
 
     #[test]
     fn lines_of_debian_are_told_apart() {

@@ -40,7 +40,7 @@ pub enum Module {
     Part(&'static str),
     /// Nothing here needs it.
     Needless(&'static str),
-    /// A base may have it: the row of [`crate::needs::NEEDS`].
+    /// A base may have it: the row of [`crate::analysis::needs::NEEDS`].
     Need(&'static str),
     /// It is lost, unless somebody does what the text says.
     Lost(&'static str),
@@ -218,7 +218,7 @@ pub fn module(name: &str) -> Option<Module> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::needs;
+    use crate::analysis::needs;
 
     /// The settings of dracut 108's dracut.conf(5).
     const SETTINGS: &str = "add_dracutmodules force_add_dracutmodules omit_dracutmodules dracutmodules add_drivers force_drivers \

@@ -141,7 +141,7 @@ fn entry(text: &str, kernel_version: &str, initrd: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
     use crate::migration::install_conf::InstallConf;
     use crate::migration::version_order;
 

@@ -5,7 +5,7 @@ use std::fmt::{self, Write};
 
 use serde::Serialize;
 
-use crate::needs::{self, Holdings, Wanted};
+use crate::analysis::needs::{self, Holdings, Wanted};
 
 /// What becomes of a setting.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
@@ -180,8 +180,8 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analysis::machine::fixture::Fixture;
     use crate::host::Configuration;
-    use crate::machine::fixture::Fixture;
 
     #[test]
     fn what_is_carried_over_is_read_by_ours() {

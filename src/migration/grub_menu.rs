@@ -108,7 +108,7 @@ fn without_ours(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
     use crate::migration::install_conf::InstallConf;
 
     /// As update-grub writes it, shortened.

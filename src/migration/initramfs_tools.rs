@@ -184,7 +184,7 @@ fn scripts(source: &Source, findings: &mut Vec<Finding>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
 
     #[test]
     fn what_the_package_says_is_nobody_s_wish_and_the_rest_is_told() {

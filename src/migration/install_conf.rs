@@ -146,7 +146,7 @@ fn file_name(path: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
 
     fn read(root: &Fixture, systemd: Option<u32>) -> InstallConf {
         InstallConf::read(&Source::open(root.path()).unwrap(), systemd, |_| None).unwrap()

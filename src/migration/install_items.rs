@@ -112,7 +112,7 @@ fn is_elf(source: &Source, path: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
 
     #[test]
     fn what_ours_puts_in_by_itself_is_not_carried_over() {

@@ -93,7 +93,7 @@ fn of_setting(source: &Source, setting: &Setting, carried: &mut Carried) -> Vec<
 enum Hook {
     /// The same whatever the base has.
     Fixed(Outcome, &'static str),
-    /// A base may have it: the row of [`crate::needs::NEEDS`].
+    /// A base may have it: the row of [`crate::analysis::needs::NEEDS`].
     Need(&'static str),
 }
 
@@ -140,7 +140,7 @@ fn of_hook(place: &Place, hook: &str) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
 
     #[test]
     fn hooks_modules_and_files_are_told_one_by_one() {

@@ -12,8 +12,8 @@ use super::install_conf::InstallConf;
 use super::mkinitcpio;
 use super::source::Source;
 use super::survey::{self, Caller, Generator, Survey};
+use crate::analysis::needs::Holdings;
 use crate::host;
-use crate::needs::Holdings;
 use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Where what is carried over goes.
@@ -154,7 +154,7 @@ fn notes(source: &Source, survey: &Survey) -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
 
     #[test]
     fn a_plan_has_what_is_carried_over_first_and_the_opt_in_last() {

@@ -163,7 +163,7 @@ mod tests {
     use std::process::Command;
 
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
 
     /// Each line as it is read, unless a later replaces it.
     fn effective(root: &Fixture) -> Vec<String> {

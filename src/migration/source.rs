@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::version_order;
-use crate::machine::root::Root;
+use crate::analysis::machine::root::Root;
 
 /// The root directory of a machine, whose configuration is read word by word: what is no text is an error.
 #[derive(Clone, Debug)]
@@ -101,7 +101,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
     use crate::support::regular_file::TEXT_LIMIT_BYTES;
 
     #[test]

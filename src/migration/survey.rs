@@ -280,7 +280,7 @@ fn caller_note(source: &Source) -> Result<Option<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
 
     fn survey(root: &Fixture) -> Survey {
         let source = Source::open(root.path()).unwrap();

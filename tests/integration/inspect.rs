@@ -5,9 +5,9 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
+use ocinitrd::analysis::inspect::{Report, extract, file_digests, inspect};
 use ocinitrd::format::compress::Codec;
 use ocinitrd::format::digest::Digest;
-use ocinitrd::inspect::{Report, extract, file_digests, inspect};
 use ocinitrd::support::process::Program;
 use tempfile::TempDir;
 

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
-use ocinitrd::inspect::{Limits, inspect, visit_contents};
+use ocinitrd::analysis::inspect::{Limits, inspect, visit_contents};
 use tempfile::TempDir;
 
 use crate::fixture::{checkout, offline_output, succeed};
@@ -188,7 +188,7 @@ fn listed(initrd: &[u8]) -> BTreeMap<String, String> {
         Ok(())
     })
     .unwrap();
-    let line = |(path, inode): (Vec<u8>, &ocinitrd::inspect::Inode)| {
+    let line = |(path, inode): (Vec<u8>, &ocinitrd::analysis::inspect::Inode)| {
         let (path, target) = (shown(&path), view.target(inode));
         let is_symlink = inode.mode & 0o170_000 == 0o120_000;
         let content = view.content(inode);

@@ -116,7 +116,7 @@ pub struct Scenario {
     pub name: &'static str,
     /// One line for people.
     pub summary: &'static str,
-    /// What it takes that not every initrd has, by the names of [`crate::needs`]: `all` leaves it out where that is missing.
+    /// What it takes that not every initrd has, by the names of [`crate::analysis::needs`]: `all` leaves it out where that is missing.
     pub needs: &'static [&'static str],
     /// What the guest's network card is connected to.
     pub network: Network,
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(select(&["all", "nfs4-dhcp"], fits).unwrap().len(), SCENARIOS.len() - needy + 1);
         assert_eq!(names(&select(&["nfs4-dhcp"], fits).unwrap()), ["nfs4-dhcp"]);
         for need in SCENARIOS.iter().flat_map(|scenario| scenario.needs) {
-            assert!(crate::needs::named(need).is_ok(), "{need}");
+            assert!(crate::analysis::needs::named(need).is_ok(), "{need}");
         }
     }
 

@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 
 use super::disks::{Script, create_sparse};
 use super::{Contents, Session, key};
+use crate::analysis::inspect;
 use crate::boot::contents;
 use crate::boot::script;
 use crate::boot::stage::Stage;
 use crate::boot::verdict::Failure;
-use crate::inspect;
 use crate::support::regular_file;
 
 /// Room for the list of the files in an initrd; the file is sparse.

@@ -9,12 +9,12 @@ use anyhow::{Context, Result};
 
 use super::disks::{copy_sparse, create_sparse};
 use super::{MIB, Session, Subject};
+use crate::analysis::inspect;
 use crate::boot::esp::{self, SystemdBoot};
 use crate::boot::qemu::{GuestDisk, Start};
 use crate::boot::scenario::{self, DiskSet, Scenario};
 use crate::boot::stage::Stage;
 use crate::boot::verdict::Failure;
-use crate::inspect;
 use crate::support::output;
 use crate::support::regular_file;
 use crate::uefi::{Firmware, Flash, MISSING};

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use anyhow::{Result, bail};
 
+use crate::analysis::inspect::Limits;
+use crate::analysis::needs::{Holdings, NEEDS, Need, Wanted};
 use crate::boot::Subject;
 use crate::boot::scenario::{self, Scenario, Tpm};
-use crate::inspect::Limits;
-use crate::needs::{Holdings, NEEDS, Need, Wanted};
 use crate::support::progress::Progress;
 
 /// The scenarios that are named. `all` leaves out what the subject is not made for, and that is said.

@@ -1,6 +1,6 @@
 //! Whether an initrd loads what `modules-load.d` of the machine names.
 
-use crate::needs::Holdings;
+use crate::analysis::needs::Holdings;
 
 /// What reads `modules-load.d`.
 const LOADER: &str = "usr/lib/systemd/systemd-modules-load";

@@ -40,11 +40,11 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Error, Result, bail, ensure};
 use indicatif::DecimalBytes;
 
+use crate::analysis::inspect::Limits;
+use crate::analysis::needs::Holdings;
 use crate::container::engine::Interrupted;
 use crate::host::{self, Configuration, Made, OnFailure};
-use crate::inspect::Limits;
 use crate::migration::Caller;
-use crate::needs::Holdings;
 use crate::support::output::{MODE_PRIVATE, OutputFile};
 use crate::support::process::Program;
 use crate::support::progress::Progress;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::machine::{read_fstab, unescape};
+use crate::analysis::machine::{read_fstab, unescape};
 
 /// What this process sees mounted, whatever root it works on.
 const MOUNTS: &str = "/proc/self/mountinfo";

@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::files;
+use crate::analysis::machine;
+use crate::analysis::needs::Holdings;
 use crate::format::compress::Members;
 use crate::image::vconsole::{self, CONFIGURATION, DATA, INCLUDED, KEYMAPS, KINDS, Kind, SETUP};
 use crate::links;
-use crate::machine;
-use crate::needs::Holdings;
 use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 mod keyboard;
@@ -225,7 +225,7 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
 
     fn paths(console: &Console) -> Vec<&str> {
         console.files.iter().map(|(path, _)| path.to_str().unwrap()).collect()

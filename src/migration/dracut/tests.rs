@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::*;
-use crate::machine::fixture::Fixture;
+use crate::analysis::machine::fixture::Fixture;
 
 /// The findings as lines, and what is carried over.
 fn told(root: &Fixture) -> String {

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Duration;
 
 use super::*;
-use crate::machine::fixture::Fixture;
+use crate::analysis::machine::fixture::Fixture;
 
 /// All that lies below a root: modes, times and contents.
 fn tree(root: &Path) -> BTreeMap<PathBuf, String> {

@@ -9,10 +9,10 @@ use super::super::base::{Bases, OWN, SHIPPED};
 use super::super::space::SPARE_BYTES;
 use super::super::{check_needs, warnings};
 use super::Arguments;
+use crate::analysis::needs::Holdings;
 use crate::host::{self, Configuration, Request, Search};
 use crate::migration::entry;
 use crate::migration::{self, Change, Content, Plan, PlannedFile, Source};
-use crate::needs::Holdings;
 use crate::support::output::{MODE_PRIVATE, MODE_PUBLIC, TemporaryDirectory, create_new};
 use crate::support::progress::Progress;
 
@@ -151,7 +151,7 @@ fn place(arguments: &Arguments, plan: &Plan, size_bytes: u64, trial: &mut Trial)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
 
     #[test]
     fn the_image_of_a_system_is_named_by_what_the_system_calls_itself() {

@@ -87,7 +87,7 @@ fn settings(is_system_id: bool) -> Reader {
 }
 
 /// The groups of which a copy of the metadata says whether they have a system ID.
-pub(in crate::machine) fn groups(root: &Root) -> Result<Vec<SystemId>> {
+pub(in crate::analysis::machine) fn groups(root: &Root) -> Result<Vec<SystemId>> {
     let mut groups = Vec::new();
     // Packages make the directory root's alone: what cannot be read there is not known.
     for group in Root::if_allowed(root.names(BACKUPS))? {

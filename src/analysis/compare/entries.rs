@@ -4,12 +4,12 @@ use serde_json::Value;
 
 use super::bytes::EntryPair;
 use super::difference::{CONTENT, Difference, SegmentPlace, Subject};
+use crate::analysis::inspect::{Archived, Archives, Content, Ranks};
 use crate::format::cpio::{
     TYPE_BLOCK_DEVICE, TYPE_CHARACTER_DEVICE, TYPE_DIRECTORY, TYPE_FIFO, TYPE_FILE, TYPE_MASK, TYPE_SOCKET,
     TYPE_SYMLINK,
 };
 use crate::format::text::Escaped;
-use crate::inspect::{Archived, Archives, Content, Ranks};
 
 /// In place of a position: there is none.
 const NONE: u32 = u32::MAX;

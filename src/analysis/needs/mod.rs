@@ -1,19 +1,19 @@
 //! Whether an initrd holds what a root device needs: needs and an initrd's files in, what is missing out.
 //!
 //! A need is a row of [`NEEDS`]: kernel modules, built into the kernel or in the initrd, and programs, libraries, units and
-//! rules. What a [`Machine`](crate::machine::Machine) needs is derived from it ([`of_machine`]): rows, and single modules and
+//! rules. What a [`Machine`](crate::analysis::machine::Machine) needs is derived from it ([`of_machine`]): rows, and single modules and
 //! files. That they are there is no proof that a machine boots, but what is not there is certain to be missed.
 
+mod contents;
 mod derived;
-mod holdings;
 mod own_files;
 mod table;
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+pub use contents::Holdings;
 pub use derived::{Derived, Wish, of_machine};
-pub use holdings::Holdings;
 pub use table::NEEDS;
 
 /// Something that a machine may need of its initrd.

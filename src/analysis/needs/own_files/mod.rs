@@ -6,7 +6,7 @@
 
 use super::Demand;
 use super::derived::Derived;
-use crate::machine::{Device, Kind, LvmFile, Machine, OwnFile, Place, Reader, array_name};
+use crate::analysis::machine::{Device, Kind, LvmFile, Machine, OwnFile, Place, Reader, array_name};
 
 /// The links in `/dev/disk/by-*` that systemd's own rules make.
 const BY: [&str; 9] = ["designator", "diskseq", "id", "label", "loop-ref", "partlabel", "partuuid", "path", "uuid"];

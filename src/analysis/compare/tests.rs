@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use tempfile::TempDir;
 
 use super::*;
+use crate::analysis::inspect::Limits;
 use crate::format::compress::{Compression, Encoder};
 use crate::format::cpio::{Header, Padding, Writer};
 use crate::format::digest::Digest;
 use crate::format::time::Timestamp;
 use crate::image::manifest::{Manifest, OutputPath};
-use crate::inspect::Limits;
 
 const DIRECTORY: u32 = 0o40_755;
 const FILE: u32 = 0o100_644;

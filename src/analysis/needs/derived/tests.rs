@@ -1,7 +1,7 @@
 //! Machines of each kind, from their files to what they need.
 
 use super::*;
-use crate::machine::fixture::Fixture;
+use crate::analysis::machine::fixture::Fixture;
 
 const LUKS: &str = "CRYPT-LUKS2-0c1d2d00111140008000000000000001-luks";
 const OPENED: &str = "rd.luks.uuid=0c1d2d00-1111-4000-8000-000000000001\n";
@@ -12,7 +12,9 @@ fn derived(fixture: &Fixture) -> Derived {
 
 /// Each need with what it is for.
 fn needs(derived: &Derived) -> Vec<String> {
-    let line = |wanted: &crate::needs::Wanted| format!("{} for {}", wanted.demand.name(), wanted.for_what().join("; "));
+    let line = |wanted: &crate::analysis::needs::Wanted| {
+        format!("{} for {}", wanted.demand.name(), wanted.for_what().join("; "))
+    };
     derived.wants.iter().map(line).collect()
 }
 
@@ -37,7 +39,7 @@ fn with_root(fixture: &Fixture, kernel_name: &str) -> Derived {
 fn tables_name_needs_that_there_are() {
     let tables = [FILE_SYSTEMS, MAPPED_BY, LVM_PARTS, LVM_NAMES];
     for (_, name) in tables.into_iter().flatten() {
-        assert!(crate::needs::named(name).is_ok(), "{name}");
+        assert!(crate::analysis::needs::named(name).is_ok(), "{name}");
     }
 }
 
@@ -305,7 +307,7 @@ fn pools_of_zfs_lie_on_the_disks_that_udev_saw_them_on() {
     fixture.write("run/udev/data/b9:9", &member("other")).write("run/udev/data/n1", "");
     let seen = derived(&fixture);
     assert_eq!((names(&seen), seen.notes.len()), (vec!["zfs".to_owned(), "+sd_mod".to_owned(), "+ahci".to_owned()], 0));
-    let zfs = crate::needs::named("zfs").unwrap();
+    let zfs = crate::analysis::needs::named("zfs").unwrap();
     assert!(zfs.brought_by.contains("let dracut make the initrd"));
 }
 

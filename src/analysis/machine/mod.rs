@@ -13,7 +13,7 @@
 //! | [`keyboards`] | the keyboards that it has now |
 //! | [`own_files`] | its files that programs of an initrd read |
 //!
-//! Nothing here knows what an initrd needs of this: that is [`crate::needs`]. Only `/proc`, `/sys`, `/etc`, the links in
+//! Nothing here knows what an initrd needs of this: that is [`crate::analysis::needs`]. Only `/proc`, `/sys`, `/etc`, the links in
 //! `/dev` and the database of udev are read, no device and no program.
 
 mod arrays;

@@ -1,9 +1,9 @@
 //! Where paths lead in the view.
 
 use super::View;
+use crate::analysis::inspect::fault::Fault;
+use crate::analysis::inspect::tree::{NAME_MAX_BYTES, Node, ROOT};
 use crate::format::cpio::{TYPE_DIRECTORY, TYPE_SYMLINK};
-use crate::inspect::fault::Fault;
-use crate::inspect::tree::{NAME_MAX_BYTES, Node, ROOT};
 
 /// The kernel gives up after 40 symlinks.
 const SYMLINKS_MAX: usize = 40;

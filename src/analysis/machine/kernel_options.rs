@@ -93,7 +93,7 @@ fn same_uuid(one: &str, other: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
 
     const UUID: &str = "0c1d2d00111140008000000000000001";
 

@@ -23,7 +23,7 @@ use anyhow::Result;
 use super::arrays;
 use super::kernel_options::KernelOptions;
 use super::root::Root;
-pub(in crate::machine) use lvm::groups;
+pub(in crate::analysis::machine) use lvm::groups;
 pub use lvm::{LvmFile, SystemId};
 
 const HOST_NAME: &str = "/etc/hostname";

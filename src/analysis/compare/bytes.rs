@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 
+use crate::analysis::inspect::{Limits, visit_contents};
 use crate::image::tree::Content;
-use crate::inspect::{Limits, visit_contents};
 use crate::support::regular_file;
 
 const BUFFER_BYTES: usize = 256 << 10;
 
-/// The numbers of an entry of A and one of B ([`crate::inspect::Content::entry`]).
+/// The numbers of an entry of A and one of B ([`crate::analysis::inspect::Content::entry`]).
 pub(super) type EntryPair = (u64, u64);
 
 /// The offset of the first byte that is not the same, in bytes; none if there is none. Where one stream is the start of

@@ -61,7 +61,7 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = FstabLine> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::machine::fixture::Fixture;
+    use crate::analysis::machine::fixture::Fixture;
 
     #[test]
     fn fields_have_their_blanks_back_and_comments_are_none() {

@@ -17,8 +17,8 @@ mod verification;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::analysis::inspect::Limits;
 use crate::image::manifest::Kernel;
-use crate::inspect::Limits;
 use manifests::KernelPair;
 
 pub use difference::{Cause, Difference, SegmentPlace, Subject};

@@ -2,12 +2,12 @@
 
 use super::lookup::{Last, Place};
 use super::{Applied, Content, FirstName, LinkKey, NOTHING, View};
+use crate::analysis::inspect::fault::Fault;
+use crate::analysis::inspect::tree::Node;
 use crate::format::cpio::{
     Entry, PATH_MAX_BYTES, TYPE_BLOCK_DEVICE, TYPE_CHARACTER_DEVICE, TYPE_DIRECTORY, TYPE_FIFO, TYPE_FILE, TYPE_MASK,
     TYPE_SOCKET, TYPE_SYMLINK,
 };
-use crate::inspect::fault::Fault;
-use crate::inspect::tree::Node;
 
 /// As a user or group it changes nothing: `(uid_t) -1`.
 const NOBODY: u32 = u32::MAX;
@@ -18,7 +18,7 @@ const MINOR_MAX: u32 = (1 << 20) - 1;
 impl View {
     /// Adds an entry. `target` is what there is of a symlink's data, up to a byte more than a target may have; `content` is ignored
     /// unless the entry is a regular file. Returns what the kernel does not make as it stands there.
-    pub(in crate::inspect) fn apply(
+    pub(in crate::analysis::inspect) fn apply(
         &mut self,
         entry: &Entry,
         target: &[u8],

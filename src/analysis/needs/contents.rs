@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use super::{Answer, Demand, Need, Wanted};
+use crate::analysis::inspect::{self, LimitReached, Limits};
 use crate::format::text::Escaped;
-use crate::inspect::{self, LimitReached, Limits};
 use crate::support::regular_file;
 
 /// What the lists of built-in modules may have together; that of a kernel has some 20 kB.

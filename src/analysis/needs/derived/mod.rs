@@ -7,8 +7,8 @@
 use super::own_files;
 use super::table::NEEDS;
 use super::{Demand, Holdings, Wanted, Wants};
-use crate::machine::crypttab;
-use crate::machine::{Device, Driver, FileSystem, Kind, Machine, OwnFile, Place, Typing, Volume};
+use crate::analysis::machine::crypttab;
+use crate::analysis::machine::{Device, Driver, FileSystem, Kind, Machine, OwnFile, Place, Typing, Volume};
 
 /// What a machine needs.
 #[derive(Clone, Debug, Default)]

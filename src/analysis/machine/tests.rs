@@ -1,4 +1,4 @@
-//! Machines that are made up, read as a whole. What they need is tested with [`crate::needs`].
+//! Machines that are made up, read as a whole. What they need is tested with [`crate::analysis::needs`].
 
 use super::fixture::Fixture;
 use super::*;

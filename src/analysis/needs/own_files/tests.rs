@@ -1,8 +1,8 @@
 //! Machines with files of their own, from these to what an initrd needs.
 
-use crate::machine::fixture::Fixture;
-use crate::machine::{Machine, OwnFile};
-use crate::needs::{Derived, Holdings, of_machine};
+use crate::analysis::machine::fixture::Fixture;
+use crate::analysis::machine::{Machine, OwnFile};
+use crate::analysis::needs::{Derived, Holdings, of_machine};
 
 fn derived(fixture: &Fixture) -> Derived {
     of_machine(&Machine::read(fixture.path()).unwrap())

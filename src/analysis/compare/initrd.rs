@@ -14,9 +14,9 @@ use super::difference::{BYTES, Cause, Difference, PADDING, SegmentPlace, Subject
 use super::entries;
 use super::entries::Sides;
 use super::pairing::{Pair, pair};
+use crate::analysis::inspect::{self, Archives, Limits, Segment};
 use crate::format::compress::Members;
 use crate::format::digest::Digest;
-use crate::inspect::{self, Archives, Limits, Segment};
 
 /// Compares two initrds.
 ///
