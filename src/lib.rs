@@ -20,6 +20,4 @@ pub mod lock;
 pub mod migration;
 pub mod names;
 pub mod packages;
-pub mod rebuild;
 pub mod support;
-pub mod uefi;

@@ -35,6 +35,7 @@ mod script;
 mod session;
 mod stage;
 mod tpm;
+pub mod uefi;
 mod verdict;
 
 pub use qemu::Accelerator;

@@ -20,10 +20,10 @@ use crate::packages::cache::{Cache, Kind};
 
 use super::Build;
 use super::base::FinishedBase;
+use super::cache_key;
 use super::part::{Draft, Part};
 use super::plan::Plan;
-use super::reading::Reading;
-use super::recipe;
+use super::prefetch::Reading;
 
 /// What the cache keeps of a kernel's image.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -131,7 +131,7 @@ pub async fn provide(build: &Build<'_>, firmware: Option<Digest>) -> Result<Vec<
 }
 
 impl Drafts {
-    fn new(build: &Build<'_>, kernel: &recipe::Kernel, firmware: Option<Digest>) -> Self {
+    fn new(build: &Build<'_>, kernel: &cache_key::Kernel, firmware: Option<Digest>) -> Self {
         let Build { plan, recipe, .. } = build;
         let image = recipe.image(kernel, firmware);
         // The kernel looks for microcode before it can decompress anything.
@@ -147,7 +147,7 @@ impl Drafts {
 
 impl Kernel {
     /// What the cache has of a kernel.
-    fn cached(build: &Build<'_>, locked: &recipe::Kernel, firmware: Option<Digest>) -> Result<Self> {
+    fn cached(build: &Build<'_>, locked: &cache_key::Kernel, firmware: Option<Digest>) -> Result<Self> {
         let Build { workshop, plan, .. } = build;
         let cache = &workshop.results;
         let drafts = Drafts::new(build, locked, firmware);

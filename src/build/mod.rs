@@ -5,15 +5,16 @@
 //! packages have to be solved for, verified or installed.
 
 mod base;
-mod earlier;
-mod early;
+mod cache_key;
 mod kernels;
 mod names;
 mod outputs;
 mod part;
 mod plan;
-mod reading;
-mod recipe;
+mod prefetch;
+mod previous;
+mod prewrite;
+pub mod rebuild;
 mod stub;
 mod unified;
 
@@ -31,11 +32,11 @@ use crate::lock::file::Section;
 use crate::support::output;
 use crate::support::progress;
 use base::Base;
-pub use earlier::check as check_outputs;
-use early::Early;
+use cache_key::Recipe;
 use kernels::Kernel;
 pub use plan::{Format, Kernels, Plan, Request};
-use recipe::Recipe;
+pub use previous::check as check_outputs;
+use prewrite::Early;
 
 /// A build under way: what is to be made, of what, and with what.
 struct Build<'a> {
@@ -54,7 +55,7 @@ pub async fn build(plan: &Plan, workshop: Workshop<'_>, renewal: Renewal) -> Res
     workshop.take_tools_of_this_place(&mut section).await?;
     let recipe = Recipe::new(plan, &section)?;
     names::check(plan, recipe.kernels.iter().map(|kernel| kernel.version.as_str()))?;
-    if let Some(manifest) = earlier::outputs(plan, &recipe, &workshop.results) {
+    if let Some(manifest) = previous::outputs(plan, &recipe, &workshop.results) {
         workshop.progress.note("nothing changed since the outputs were written");
         return Ok(manifest);
     }

@@ -23,12 +23,12 @@ use crate::support::regular_file;
 
 use super::Build;
 use super::base::FinishedBase;
-use super::earlier::{Written, left_over, refuse_foreign, replaces};
-use super::early::Early;
 use super::kernels::FinishedKernel;
 use super::names::segment_file;
 use super::part::Part;
 use super::plan::{Format, Plan};
+use super::previous::{Written, left_over, refuse_foreign, replaces};
+use super::prewrite::Early;
 use super::stub;
 use super::unified::{self, Ingredients};
 

@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rustix::process::geteuid;
 
+use crate::boot::uefi::{self, Firmware};
 use crate::container::engine::{Endpoint, Surroundings, Wish};
 use crate::container::registry::Settings;
 use crate::doctor::Host;
 use crate::support::own_directory;
 use crate::support::process::find;
-use crate::uefi::{self, Firmware};
 
 /// What asks for no engine at all.
 const IN_PLACE: &str = "in-place";

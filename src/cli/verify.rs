@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use serde::Serialize;
 
 use crate::analysis::compare::{self, Recorded, Verification};
-use crate::rebuild::{self, Rebuild};
+use crate::build::rebuild::{self, Rebuild};
 use crate::support::progress::Progress;
 
 use super::diff;

@@ -7,7 +7,7 @@ use indicatif::DecimalBytes;
 
 use super::host::{Cgroups, Host, IdRange};
 use super::{EngineFacts, Finding, NoEngine, State, cure_for};
-use crate::uefi;
+use crate::boot::uefi;
 
 /// Fewer sub-ids than this cannot hold the users and groups of a distribution (their `nobody` is 65534).
 const SUB_IDS: u64 = 65_536;

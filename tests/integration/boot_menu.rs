@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ocinitrd::uefi::{self, Boot};
+use ocinitrd::boot::uefi::{self, Boot};
 
 use crate::fixture::succeed;
 

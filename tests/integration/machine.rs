@@ -16,7 +16,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use ocinitrd::boot::partition::{self, EFI_SYSTEM, LINUX_DATA, Partition};
-use ocinitrd::uefi::{self, Boot, Firmware};
+use ocinitrd::boot::uefi::{self, Boot, Firmware};
 
 use system::{System, system};
 

@@ -27,11 +27,11 @@ use super::qemu::{Accelerator, Guest, GuestDisk, Qemu, Start};
 use super::report::Report;
 use super::scenario::Scenario;
 use super::verdict::{self, Failure};
+use crate::boot::uefi::Firmware;
 use crate::format::digest::Digest;
 use crate::support::output::LogDirectory;
 use crate::support::progress::Progress;
 use crate::support::regular_file;
-use crate::uefi::Firmware;
 
 /// Changes whenever an entry of the cache would mean something else.
 const CACHE_VERSION: &[u8] = b"ocinitrd boot 1\0";

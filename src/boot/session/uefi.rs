@@ -14,10 +14,10 @@ use crate::boot::esp::{self, SystemdBoot};
 use crate::boot::qemu::{GuestDisk, Start};
 use crate::boot::scenario::{self, DiskSet, Scenario};
 use crate::boot::stage::Stage;
+use crate::boot::uefi::{Firmware, Flash, MISSING};
 use crate::boot::verdict::Failure;
 use crate::support::output;
 use crate::support::regular_file;
-use crate::uefi::{Firmware, Flash, MISSING};
 
 /// The size of a disk by itself: no smaller one is FAT32. The file is sparse.
 const OWN_DISK_MIB: u64 = 512;

@@ -14,13 +14,13 @@ use serde::Serialize;
 use super::environment::{cache_directory, firmware, firmware_for};
 use super::print;
 use crate::boot::scenario;
+use crate::boot::uefi::Firmware;
 use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Task, table};
 use crate::container::engine::Cancellation;
 use crate::format::text::one_line;
 use crate::packages::store;
 use crate::support::progress::{self, Progress};
 use crate::support::regular_file;
-use crate::uefi::Firmware;
 use subject::Given;
 
 /// Boot what was built in QEMU, against a root device made for it.

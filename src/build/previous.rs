@@ -20,10 +20,10 @@ use crate::support::output::{OutputFile, Replaces, check_directory_replaceable};
 use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 use super::Build;
+use super::cache_key::Recipe;
 use super::names;
 use super::outputs::place;
 use super::plan::{Format, Plan};
-use super::recipe::Recipe;
 
 /// What the cache keeps of the outputs that were written: the manifest has the digests of their bytes.
 #[derive(Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
