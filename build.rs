@@ -9,14 +9,16 @@ use sha2::{Digest, Sha256};
 fn main() -> io::Result<()> {
     let root = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
     let mut files = BTreeMap::new();
-    read(&root.join("src"), Path::new("src"), &mut files)?;
+    for name in ["src", "crates"] {
+        read(&root.join(name), Path::new(name), &mut files)?;
+        println!("cargo::rerun-if-changed={name}");
+    }
     for name in ["Cargo.lock", "Cargo.toml"] {
         if let Ok(bytes) = fs::read(root.join(name)) {
             files.insert(PathBuf::from(name), bytes);
         }
         println!("cargo::rerun-if-changed={name}");
     }
-    println!("cargo::rerun-if-changed=src");
     let mut hasher = Sha256::new();
     for (path, bytes) in files {
         hasher.update(format!("{} {}\n", path.display(), bytes.len()));

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use ocinitrd::cli::args::CommandLine;
 use ocinitrd::container::engine::Interrupted;
-use ocinitrd::format::text::message;
+use ocinitrd_format::text::message;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {

@@ -6,8 +6,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
-use ocinitrd::format::compress::{Compression, Encoder};
-use ocinitrd::format::cpio::{Header, Writer};
+use ocinitrd_format::compress::{Compression, Encoder};
+use ocinitrd_format::cpio::{Header, Writer};
 
 /// Where parts of an input are cut, as the targets have it.
 const CUT: &[u8] = b"\xff";

@@ -6,7 +6,7 @@
 use std::io::{Read, copy, sink};
 
 use libfuzzer_sys::fuzz_target;
-use ocinitrd::format::cpio::{Next, Reader};
+use ocinitrd_format::cpio::{Next, Reader};
 
 /// Every entry with its length, and the error if there is one.
 fn walk(bytes: &[u8], read_data: bool) -> Vec<String> {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ocinitrd::format::compress::Compression;
+use ocinitrd_format::compress::Compression;
 use ocinitrd::analysis::inspect::inspect;
 use ocinitrd::image::layer::{Layer, Rules};
 use ocinitrd::image::segment::write_segment;

@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ocinitrd::format::digest::Digest;
+use ocinitrd_format::digest::Digest;
 use ocinitrd::image::oci::image::Image;
 use ocinitrd_fuzz::{parts, with_directory};
 

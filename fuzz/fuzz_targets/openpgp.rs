@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ocinitrd::format::openpgp::{Issuer, PublicKey};
+use ocinitrd_format::openpgp::{Issuer, PublicKey};
 use ocinitrd_fuzz as _;
 
 fuzz_target!(|bytes: &[u8]| {

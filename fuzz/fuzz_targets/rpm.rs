@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use ocinitrd::format::digest::Digest;
+use ocinitrd_format::digest::Digest;
 use ocinitrd::packages::rpm_file::{RpmPackage, signatures, with_one_signature};
 use ocinitrd_fuzz::with_file;
 

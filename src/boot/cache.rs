@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 
-use crate::format::digest::Digest;
 use crate::packages::store;
-use crate::support::output::TemporaryDirectory;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::output::TemporaryDirectory;
 
 /// Disks hold some ten megabytes each: this many entries stay, the ones used last. All scenarios of one initrd need fewer.
 pub const KEPT_ENTRIES: usize = 48;

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::stage::{Milestone, Stage};
-use crate::format::text::terminal_line;
+use ocinitrd_format::text::terminal_line;
 
 /// How many of the last lines are shown with a failure.
 const TAIL_LINES: usize = 30;

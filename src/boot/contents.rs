@@ -5,8 +5,8 @@ use std::io::BufRead;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::format::digest::Digest;
-use crate::format::text::Escaped;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::text::Escaped;
 
 /// How many paths a comparison names.
 const NAMED_PATHS: usize = 3;

@@ -13,7 +13,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::support::regular_file;
+use ocinitrd_support::regular_file;
 
 const SECTOR_BYTES: u64 = 512;
 const CLUSTER_SECTORS: u64 = 8;
@@ -318,7 +318,7 @@ mod tests {
     use std::io::{Cursor, Read};
 
     use super::*;
-    use crate::support::process::{Program, find};
+    use ocinitrd_support::process::{Program, find};
 
     const MIB: u64 = 1 << 20;
     const PLACE: Range<u64> = MIB..301 * MIB;

@@ -12,9 +12,9 @@ use anyhow::{Context, Result};
 use super::console::Console;
 use super::dialogue::Dialogue;
 use super::qemu::{Guest, Qemu, Start};
-use crate::support::output::LogDirectory;
-use crate::support::process::Running;
-use crate::support::progress;
+use ocinitrd_support::output::LogDirectory;
+use ocinitrd_support::process::Running;
+use ocinitrd_support::progress;
 
 /// How often a run asks whether it was interrupted.
 const TICK: Duration = Duration::from_millis(200);

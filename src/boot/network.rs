@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-use crate::support::output::TemporaryDirectory;
+use ocinitrd_support::output::TemporaryDirectory;
 
 /// What two cards can be connected to, until it is dropped.
 #[derive(Debug)]

@@ -183,7 +183,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::support::process::{Program, find};
+    use ocinitrd_support::process::{Program, find};
 
     const DISK: &str = "6d1dea0e-0000-4000-8000-000000000000";
     const FIRST: Partition =

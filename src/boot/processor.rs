@@ -19,8 +19,8 @@ use object::elf::{
 use object::read::elf::{ElfFile64, ProgramHeader};
 
 use crate::analysis::inspect::{self, Limits};
-use crate::support::process::Program;
-use crate::support::regular_file;
+use ocinitrd_support::process::Program;
+use ocinitrd_support::regular_file;
 
 /// The C library, the dynamic loader, and the first programs have a few mebibytes together.
 const PROGRAMS_MAX_BYTES: u64 = 64 << 20;

@@ -21,8 +21,8 @@ use super::processor::Level;
 use super::scenario::Exchange;
 use super::stage::Milestone;
 use crate::boot::uefi::{Firmware, Flash};
-use crate::support::process::{Program, find};
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_support::process::{Program, find};
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Enough for a kernel alone to come up with KVM, which takes a second or two.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(15);

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::qemu::Accelerator;
 use super::stage::Milestone;
 use super::verdict::Failure;
-use crate::format::text::one_line;
+use ocinitrd_format::text::one_line;
 
 /// What became of a scenario.
 #[derive(Clone, Debug, Serialize)]

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::format::cpio::{Header, TYPE_DIRECTORY, TYPE_FILE, Writer};
 use crate::image::segment::next_offset;
-use crate::support::output;
-use crate::support::regular_file;
+use ocinitrd_format::cpio::{Header, TYPE_DIRECTORY, TYPE_FILE, Writer};
+use ocinitrd_support::output;
+use ocinitrd_support::regular_file;
 
 /// Where the kernel finds the script.
 pub const INIT: &str = "/ocinitrd/run";
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::analysis::inspect;
     use crate::boot::scenario::{Network, SCENARIOS};
-    use crate::support::process::Program;
+    use ocinitrd_support::process::Program;
 
     #[test]
     fn an_appended_segment_is_found_behind_any_length() {
@@ -147,14 +147,14 @@ mod tests {
     fn additions_bring_the_directories_they_lie_in() {
         let segment = additions(&[("etc/ssl/key", "secret"), ("etc/crypttab", "")]).unwrap();
         let digests = inspect::file_digests(&segment[..]).unwrap();
-        assert_eq!(digests[&b"etc/ssl/key"[..]], crate::format::digest::Digest::of(b"secret"));
+        assert_eq!(digests[&b"etc/ssl/key"[..]], ocinitrd_format::digest::Digest::of(b"secret"));
         assert_eq!(digests.len(), 2);
         let text = String::from_utf8_lossy(&segment);
         let place = |name: &str| text.find(&format!("{name}\0")).unwrap();
         assert!(place("etc") < place("etc/ssl") && place("etc/ssl") < place("etc/ssl/key"));
     }
 
-    fn inspect_run(segment: &[u8]) -> crate::format::digest::Digest {
+    fn inspect_run(segment: &[u8]) -> ocinitrd_format::digest::Digest {
         inspect::file_digests(segment).unwrap()[&b"ocinitrd/run"[..]]
     }
 

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
-use crate::support::output::TemporaryDirectory;
-use crate::support::process::{Program, Running, find};
+use ocinitrd_support::output::TemporaryDirectory;
+use ocinitrd_support::process::{Program, Running, find};
 
 /// swtpm makes its socket within milliseconds; a busy host may take longer.
 const START_LIMIT: Duration = Duration::from_secs(20);

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// What to say where [`find`] finds none.
 pub const MISSING: &str = "no UEFI firmware for QEMU is installed, and this boots through it: install it with \

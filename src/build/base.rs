@@ -12,7 +12,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::container::steps::install::{self, Installed};
 use crate::definition::dnf::InstalledPackage;
-use crate::format::digest::Digest;
 use crate::image::finish;
 use crate::image::layer::{Contents, Rules};
 use crate::image::modules::FIRMWARE_DIRECTORY;
@@ -23,6 +22,7 @@ use crate::lock::file::LockedPackage;
 use crate::lock::provision;
 use crate::lock::signatures::rpm_file;
 use crate::packages::cache::Kind;
+use ocinitrd_format::digest::Digest;
 
 use super::Build;
 use super::part::{Draft, Part};

@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::definition::Selection;
-use crate::format::architecture;
-use crate::format::digest::Digest;
-use crate::format::time::Timestamp;
 use crate::lock::file::{self, LockedPackage, Section, Solution};
 use crate::packages::cache::{self, Kind};
+use ocinitrd_format::architecture;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::time::Timestamp;
 
 use super::plan::{Format, Kernels, Plan};
 

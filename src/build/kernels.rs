@@ -7,9 +7,6 @@ use std::thread;
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::format::architecture;
-use crate::format::compress::Compression;
-use crate::format::digest::Digest;
 use crate::image::kernel;
 use crate::image::microcode;
 use crate::image::modules::{self, KernelModules};
@@ -17,6 +14,9 @@ use crate::image::tree::{Content, Tree, is_within};
 use crate::lock::file::LockedPackage;
 use crate::lock::provision;
 use crate::packages::cache::{Cache, Kind};
+use ocinitrd_format::architecture;
+use ocinitrd_format::compress::Compression;
+use ocinitrd_format::digest::Digest;
 
 use super::Build;
 use super::base::FinishedBase;

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, ensure};
 
-use crate::format::compress::Compression;
-use crate::format::text::quoted;
 use crate::image::manifest::{self, OutputPath};
 use crate::image::segment::BASE_STUB;
+use ocinitrd_format::compress::Compression;
+use ocinitrd_format::text::quoted;
 
 use super::plan::{Format, Kernels, Plan, suffixed};
 

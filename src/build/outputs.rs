@@ -8,18 +8,18 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, ensure};
 
 use crate::definition::dnf::InstalledPackage;
-use crate::format::architecture;
-use crate::format::compress::Compression;
-use crate::format::digest::{Digest, Hasher};
 use crate::image::directory;
 use crate::image::manifest::{self, Builder, Manifest, Options, Output, OutputPath};
 use crate::image::oci::layout::{LayoutOptions, write_layout};
 use crate::image::tree::{Content, Tree};
 use crate::lock::file::LockedPackage;
 use crate::packages::cache;
-use crate::support::output::{MODE_PRIVATE, MODE_PUBLIC, OutputDirectory, OutputFile, Outputs};
-use crate::support::own_directory;
-use crate::support::regular_file;
+use ocinitrd_format::architecture;
+use ocinitrd_format::compress::Compression;
+use ocinitrd_format::digest::{Digest, Hasher};
+use ocinitrd_support::output::{MODE_PRIVATE, MODE_PUBLIC, OutputDirectory, OutputFile, Outputs};
+use ocinitrd_support::own_directory;
+use ocinitrd_support::regular_file;
 
 use super::Build;
 use super::base::FinishedBase;

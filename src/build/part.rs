@@ -3,12 +3,12 @@
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::format::compress::Compression;
-use crate::format::digest::Digest;
 use crate::image::segment::write_segment;
 use crate::image::tree::{Content, Tree};
 use crate::lock::context::Workshop;
 use crate::packages::cache::{Cache, Kind};
+use ocinitrd_format::compress::Compression;
+use ocinitrd_format::digest::Digest;
 
 /// A segment that may be made.
 #[derive(Clone, Copy, Debug)]

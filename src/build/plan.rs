@@ -7,14 +7,14 @@ use anyhow::{Context, Result, bail, ensure};
 
 use crate::container::engine::ImageReference;
 use crate::definition::{Definition, Selection, Uki};
-use crate::format::compress::Compression;
-use crate::format::time::Timestamp;
 use crate::image::manifest::Manifest;
 use crate::image::modules::{FirmwarePatterns, Patterns};
 use crate::image::segment::BASE_STUB;
 use crate::image::tree::Globs;
 use crate::image::trim::{Features, readers_glob};
 use crate::lock::ensure::Needs;
+use ocinitrd_format::compress::Compression;
+use ocinitrd_format::time::Timestamp;
 
 /// Of an EFI program.
 const EFI_EXTENSION: &str = ".efi";

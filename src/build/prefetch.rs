@@ -13,8 +13,8 @@ use anyhow::{Result, anyhow};
 use crate::image::kernel;
 use crate::image::tree::Tree;
 use crate::packages::store::Store;
-use crate::support::progress::Progress;
-use crate::support::regular_file;
+use ocinitrd_support::progress::Progress;
+use ocinitrd_support::regular_file;
 
 /// Packages that are being read.
 #[derive(Debug)]

@@ -13,11 +13,11 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::format::digest::Digest;
 use crate::image::manifest::{self, Manifest, OutputPath};
 use crate::packages::cache::{self, Cache, Kind};
-use crate::support::output::{OutputFile, Replaces, check_directory_replaceable};
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::output::{OutputFile, Replaces, check_directory_replaceable};
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 use super::Build;
 use super::cache_key::Recipe;

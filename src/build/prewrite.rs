@@ -6,11 +6,11 @@ use std::thread::{Builder, Scope, ScopedJoinHandle};
 
 use anyhow::{Context, Result};
 
-use crate::format::digest::Digest;
 use crate::image::manifest::{Output, OutputPath};
 use crate::image::segment::Assembler;
 use crate::image::tree::Content;
-use crate::support::output::{MODE_PRIVATE, MODE_PUBLIC, OutputFile};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::output::{MODE_PRIVATE, MODE_PUBLIC, OutputFile};
 
 use super::Build;
 use super::base::FinishedBase;

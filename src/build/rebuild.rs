@@ -9,12 +9,12 @@ use crate::analysis::compare::{self, Comparison, Difference, Recorded, Subject};
 use crate::analysis::inspect::Limits;
 use crate::build::{self, Plan, Request};
 use crate::definition::Definition;
-use crate::format::architecture;
 use crate::image::manifest::Manifest;
 use crate::lock::context::{Supply, Workshop};
 use crate::lock::ensure::Renewal;
-use crate::support::output::TemporaryDirectory;
-use crate::support::progress::Progress;
+use ocinitrd_format::architecture;
+use ocinitrd_support::output::TemporaryDirectory;
+use ocinitrd_support::progress::Progress;
 
 /// What of a manifest tells only which program wrote it and that something was another input: of that
 /// [`Rebuild::other_inputs`] says more.
@@ -133,7 +133,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::format::digest::Digest;
+    use ocinitrd_format::digest::Digest;
 
     fn manifest(change: impl FnOnce(&mut Value)) -> Manifest {
         let digest = |text: &str| Digest::of(text.as_bytes());

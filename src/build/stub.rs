@@ -9,11 +9,11 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use crate::format::architecture;
-use crate::format::digest::Digest;
 use crate::image::tree::{Content, Tree};
 use crate::image::uki;
 use crate::packages::cache::{self, Cache, Kind};
+use ocinitrd_format::architecture;
+use ocinitrd_format::digest::Digest;
 
 use super::Build;
 

@@ -3,11 +3,11 @@
 use anyhow::{Context, Result};
 use std::path::PathBuf;
 
-use crate::format::digest::Hasher;
 use crate::image::manifest::{Output, OutputPath};
 use crate::image::tree;
 use crate::image::uki::{self, Bank, Content, KernelImage, NamedContent, Parts, Plan, Predictions};
-use crate::support::output::{MODE_PRIVATE, OutputFile};
+use ocinitrd_format::digest::Hasher;
+use ocinitrd_support::output::{MODE_PRIVATE, OutputFile};
 
 use super::Build;
 use super::outputs::{WrittenFile, place};

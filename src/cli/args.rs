@@ -19,7 +19,7 @@ use crate::cli::store;
 use crate::cli::uki;
 use crate::cli::update;
 use crate::cli::verify;
-use crate::support::progress::Verbosity;
+use ocinitrd_support::progress::Verbosity;
 
 const ENVIRONMENT: &str = "\
 Environment:

@@ -8,13 +8,13 @@ use anyhow::Result;
 use clap::builder::PossibleValue;
 
 use crate::build::{self, Format, Kernels, Plan, Request};
-use crate::format::compress::Compression;
-use crate::format::time::Timestamp;
 use crate::image::manifest::{self, Manifest};
 use crate::lock::context::Workshop;
 use crate::lock::ensure::Renewal;
 use crate::names::KernelVersion;
-use crate::support::progress::Progress;
+use ocinitrd_format::compress::Compression;
+use ocinitrd_format::time::Timestamp;
+use ocinitrd_support::progress::Progress;
 
 use super::print;
 use super::source_options::{SupplyOptions, load_definition};

@@ -12,9 +12,9 @@ use super::output_dir::built;
 use super::print;
 use crate::analysis::machine::Machine;
 use crate::analysis::needs::{self, Answer, Demand, Derived, Holdings, NEEDS, Need};
-use crate::format::text::one_line;
 use crate::host::Console;
-use crate::support::progress::Progress;
+use ocinitrd_format::text::one_line;
+use ocinitrd_support::progress::Progress;
 
 /// Say whether an initrd holds what a machine's root lies on, before a reboot does.
 ///

@@ -10,17 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use super::limits;
 use super::print;
-use crate::format::architecture;
-use crate::format::compress::Compression;
-use crate::format::digest::Digest;
-use crate::format::time::Timestamp;
 use crate::image::layer::{Contents, Layer, Rules};
 use crate::image::oci::image::Image;
 use crate::image::segment::{SegmentFacts, write_segment};
 use crate::image::tree::{Content, Tree};
-use crate::support::output::{MODE_PRIVATE, OutputFile};
-use crate::support::progress::Progress;
-use crate::support::regular_file;
+use ocinitrd_format::architecture;
+use ocinitrd_format::compress::Compression;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::time::Timestamp;
+use ocinitrd_support::output::{MODE_PRIVATE, OutputFile};
+use ocinitrd_support::progress::Progress;
+use ocinitrd_support::regular_file;
 
 /// Turn a layer (tar, OCI layout, OCI archive) into an initrd.
 ///

@@ -9,8 +9,8 @@ use anyhow::{Context, Result, bail};
 use super::limits::{LimitOptions, with_hint};
 use super::print;
 use crate::analysis::compare::{self, Comparison, Recorded};
-use crate::support::progress::Progress;
-use crate::support::regular_file;
+use ocinitrd_support::progress::Progress;
+use ocinitrd_support::regular_file;
 
 const TWO_OF_A_KIND: &str = "give two initrds, or two output directories of `ocinitrd build` or their manifest.json";
 

@@ -13,8 +13,8 @@ use crate::boot::uefi::{self, Firmware};
 use crate::container::engine::{Endpoint, Surroundings, Wish};
 use crate::container::registry::Settings;
 use crate::doctor::Host;
-use crate::support::own_directory;
-use crate::support::process::find;
+use ocinitrd_support::own_directory;
+use ocinitrd_support::process::find;
 
 /// What asks for no engine at all.
 const IN_PLACE: &str = "in-place";

@@ -4,10 +4,10 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::format::architecture;
 use crate::lock::ensure::{self, Needs, Renewal};
 use crate::lock::provision;
-use crate::support::progress::Progress;
+use ocinitrd_format::architecture;
+use ocinitrd_support::progress::Progress;
 
 use super::print;
 use super::source_options::SupplyOptions;

@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::limits::{LimitOptions, with_hint};
 use super::print;
 use crate::analysis::inspect::{Listed, Report, Usage, inspect_within};
-use crate::support::progress::Progress;
-use crate::support::regular_file;
+use ocinitrd_support::progress::Progress;
+use ocinitrd_support::regular_file;
 
 /// Say what is in an initrd, one made by this program or any other.
 ///

@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::definition::Definition;
-use crate::format::architecture;
-use crate::format::text::one_line;
 use crate::lock::context::Workshop;
 use crate::lock::ensure::{self, Needs, Renewal};
 use crate::names::KernelVersion;
-use crate::support::progress::Progress;
+use ocinitrd_format::architecture;
+use ocinitrd_format::text::one_line;
+use ocinitrd_support::progress::Progress;
 
 use super::print;
 use super::source_options::SupplyOptions;

@@ -27,7 +27,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 
 use crate::cli::args::{Command, CommandLine};
-use crate::support::progress::Progress;
+use ocinitrd_support::progress::Progress;
 
 /// Runs the subcommand that was given.
 ///

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::image::manifest::{FILE_NAME, Manifest, OutputPath};
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// What an output directory has for a kernel.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use std::io::{self, Write, stdout};
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::format::json;
+use ocinitrd_format::json;
 
 /// Has `write` print the result.
 ///

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::definition::{Definition, Shipped};
 use crate::lock::context::{Supply, Workshop};
-use crate::support::progress::Progress;
+use ocinitrd_support::progress::Progress;
 
 use super::environment::{self, EngineOption};
 

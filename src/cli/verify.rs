@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::analysis::compare::{self, Recorded, Verification};
 use crate::build::rebuild::{self, Rebuild};
-use crate::support::progress::Progress;
+use ocinitrd_support::progress::Progress;
 
 use super::diff;
 use super::environment::EngineOption;

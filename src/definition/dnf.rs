@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use crate::definition::{BUILDER_FILE, Repository};
-use crate::format::time::Timestamp;
 use crate::names::{Nevra, PackageGlob, PackageName};
+use ocinitrd_format::time::Timestamp;
 
 /// Where everything that is handed to a container lies in it.
 pub const CONTAINER_DIRECTORY: &str = "ocinitrd";

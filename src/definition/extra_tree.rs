@@ -12,8 +12,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
-use crate::format::digest::Digest;
-use crate::support::regular_file;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::regular_file;
 
 /// One file, directory or symlink of an extra tree.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -20,8 +20,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::format::compress::Compression;
 use crate::names::PackageName;
+use ocinitrd_format::compress::Compression;
 
 pub use pin::Pin;
 pub(crate) use raw::mistake_without_content;

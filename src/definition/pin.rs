@@ -12,8 +12,8 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::raw::LONGEST_FILE_BYTES;
-use crate::support::output::OutputFile;
-use crate::support::regular_file;
+use ocinitrd_support::output::OutputFile;
+use ocinitrd_support::regular_file;
 
 /// Where a definition pins its builder image.
 #[derive(Debug)]

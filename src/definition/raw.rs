@@ -13,7 +13,7 @@ use crate::names::{
     FileGlob, PackageGlob, PackageName, PackageSpec, ProfileName, ReleaseVersion, RepositoryId, UnitName,
     check_image_name, check_line, line_lists, lines,
 };
-use crate::support::regular_file;
+use ocinitrd_support::regular_file;
 
 /// One file as written: everything is optional until all files are merged.
 #[derive(Debug, Default, Deserialize)]

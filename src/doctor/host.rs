@@ -11,7 +11,7 @@ use anyhow::{Context, Result};
 use rustix::fs::{Access, access, statvfs};
 
 use crate::boot::kvm::offers_virtualisation;
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// A machine and a user of it.
 #[derive(Clone, Debug)]

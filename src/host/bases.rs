@@ -8,12 +8,12 @@ use anyhow::{Context, Error, Result, anyhow, ensure};
 
 use super::configuration::Configuration;
 use super::files;
-use crate::format::architecture;
-use crate::format::digest::Digest;
 use crate::image::manifest::{self, Manifest, Output};
 use crate::image::segment::Assembler;
 use crate::image::segment::BASE_STUB;
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_format::architecture;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Where bases are, each in a directory by its name; of one name the last counts.
 const PLACES: [&str; 3] = ["usr/lib/ocinitrd/bases", BUILT, "etc/ocinitrd/bases"];

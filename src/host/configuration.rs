@@ -11,9 +11,9 @@ use serde::Deserialize;
 
 use super::files::{self, Named};
 use super::uki::Uki;
-use crate::format::compress::Compression;
 use crate::names;
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_format::compress::Compression;
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 const PLACES: [&str; 2] = ["usr/lib/ocinitrd", "etc/ocinitrd"];
 

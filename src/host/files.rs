@@ -12,7 +12,7 @@ use anyhow::{Context, Error, Result, bail};
 
 use crate::image::modules::{self, External};
 use crate::image::tree::{Content, Entry, Kind, Tree, TreePath, file_name, join};
-use crate::links;
+use ocinitrd_support::links;
 
 /// The names of the modules that are built into a kernel.
 const BUILTIN: &str = "modules.builtin";

@@ -9,11 +9,11 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::LocalFile;
-use crate::format::digest::Digest;
-use crate::links;
 use crate::names::KernelVersion;
-use crate::support::output::{MODE_PRIVATE, OutputFile};
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::links;
+use ocinitrd_support::output::{MODE_PRIVATE, OutputFile};
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Where they are.
 const PLACE: &str = "var/lib/ocinitrd/installed";

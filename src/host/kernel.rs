@@ -8,9 +8,9 @@ use anyhow::{Result, bail};
 use super::files::{self, Elsewhere};
 use super::module_settings::{Configured, ModuleSettings};
 use super::record::{Record, RecordedModule};
-use crate::format::text::quoted;
 use crate::image::modules::{self, FirmwarePatterns, KernelModules, ModprobeConfiguration, Patterns, Selection};
 use crate::image::tree::Tree;
+use ocinitrd_format::text::quoted;
 
 /// A kernel of the machine, of which nothing is selected yet.
 #[derive(Debug)]

@@ -16,10 +16,10 @@ use tempfile::TempDir;
 
 use super::kernel::{MachineKernel, SelectedKernel};
 use super::record::Record;
-use crate::format::digest::Digest;
 use crate::image::modules::fixture::{Symbols, module};
 use crate::image::modules::{FirmwarePatterns, Patterns};
 use crate::image::tree::{Kind, Tree};
+use ocinitrd_format::digest::Digest;
 
 const KERNEL: &str = "6.1-test";
 const PROGRAMS: [&str; 3] = ["depmod", "modprobe", "modinfo"];

@@ -21,10 +21,10 @@ use super::files::{self, Follow};
 use crate::analysis::machine::crypttab::{self, CRYPTTAB, Table};
 use crate::analysis::machine::{KEYS, OwnFile};
 use crate::analysis::needs::{Demand, Derived};
-use crate::format::digest::Digest;
 use crate::image::tree::{Content, Entry, Kind, Tree, TreePath, is_within, normalized, usr_merged};
-use crate::links;
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::links;
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// More than a file has that is to lie in memory at every boot: 256 MiB.
 const LONGEST_FILE_BYTES: u64 = 256 << 20;

@@ -41,12 +41,12 @@ use anyhow::{Context, Result};
 
 use crate::analysis::machine::{self, Machine};
 use crate::analysis::needs::{self, Derived};
-use crate::format::architecture;
-use crate::format::compress::Compression;
 use crate::image::microcode;
 use crate::image::segment::Assembler;
 use crate::image::tree::{Content, Tree};
-use crate::support::progress::Progress;
+use ocinitrd_format::architecture;
+use ocinitrd_format::compress::Compression;
+use ocinitrd_support::progress::Progress;
 
 use kernel::{MachineKernel, SelectedKernel};
 use local::Local;

@@ -15,14 +15,14 @@ use super::files;
 use super::local::LocalFile;
 use super::record::{LoadedFile, ModprobeFile};
 use crate::analysis::machine;
-use crate::format::digest::Digest;
 use crate::image::modules::{
     ConfigurationFile, DEPMOD_DIRECTORIES, External, MODPROBE_DIRECTORIES, ModprobeConfiguration, ModuleInfo, Origin,
     SearchOrder, Selection, Settings, configuration_files,
 };
 use crate::image::tree::{Content, Entry, Kind, Tree, TreePath, join, usr_merged};
-use crate::links;
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::links;
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Where files of `modules-load.d` are, the first one first (modules-load.d(5)).
 const LOAD_DIRECTORIES: [&str; 4] =

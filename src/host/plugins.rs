@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use crate::links;
+use ocinitrd_support::links;
 
 /// Where plugins are; of those with one name, the first counts.
 const DIRECTORIES: [&str; 4] =

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result};
 use serde::Serialize;
 
-use crate::format::digest::Digest;
-use crate::support::progress::Progress;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::progress::Progress;
 
 /// Where it lies in the initrd.
 pub(super) const PATH: &str = "usr/lib/ocinitrd/manifest.json";

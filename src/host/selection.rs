@@ -18,7 +18,7 @@ use crate::analysis::needs::{Demand, Derived};
 use crate::image::microcode;
 use crate::image::modules::{self, FirmwarePatterns, KernelModules, Patterns};
 use crate::image::tree::{Kind, Tree, file_name};
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Which modules are chosen, before those that they need.
 #[derive(Debug)]

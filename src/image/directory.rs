@@ -14,11 +14,11 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail};
 use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, Timespec, Timestamps, Uid, XattrFlags};
 
-use crate::format::digest::Digest;
-use crate::format::text::quoted;
 use crate::image::tree::attributes;
 use crate::image::tree::{Content, Entry, Kind, Tree, TreeHasher, TreePath, join};
-use crate::support::regular_file;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::text::quoted;
+use ocinitrd_support::regular_file;
 
 /// What access control lists are kept in. No tree has any, so one in a directory is a difference: it lets others in.
 const ACCESS_CONTROL_LISTS: &[u8] = b"system.posix_acl_";

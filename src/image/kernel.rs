@@ -12,11 +12,11 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::format::text::{Escaped, quoted};
 use crate::image::tree::{Content, Entry, Kind, Tree, TreePath, normalized, usr_merged};
 use crate::packages::rpm_file::{PackagedFile, RpmPackage};
-use crate::support::parallel;
-use crate::support::progress::{Progress, Stage};
+use ocinitrd_format::text::{Escaped, quoted};
+use ocinitrd_support::parallel;
+use ocinitrd_support::progress::{Progress, Stage};
 
 const BUFFER_BYTES: usize = 1 << 18;
 /// What the files of one package may take, many times a kernel with its modules: 16 GiB. They are unpacked while the
@@ -224,7 +224,7 @@ mod tests {
     use rpm::{BuildConfig, CompressionType, FileOptions, PackageBuilder};
 
     use super::*;
-    use crate::support::progress::Verbosity;
+    use ocinitrd_support::progress::Verbosity;
 
     fn builder(name: &str) -> PackageBuilder {
         let mut builder = PackageBuilder::new(name, "6.12.2", "GPL-2.0-only", "x86_64", "a kernel for the tests");

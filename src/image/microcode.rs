@@ -10,9 +10,9 @@ use std::io::Read;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::format::compress::Members;
-use crate::format::text::quoted;
 use crate::image::tree::{Content, Tree, TreePath, file_name};
+use ocinitrd_format::compress::Members;
+use ocinitrd_format::text::quoted;
 
 /// The suffixes in the order in which the kernel's firmware loader looks for them.
 const SUFFIXES: [&str; 3] = ["", ".zst", ".xz"];
@@ -139,8 +139,8 @@ mod tests {
     use std::io::Write;
 
     use super::*;
-    use crate::format::compress::Encoder;
     use crate::image::tree::Kind;
+    use ocinitrd_format::compress::Encoder;
 
     const EPOCH: u64 = 1_780_000_000;
 

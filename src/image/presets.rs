@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::definition::extra_tree::{self, Content};
-use crate::format::text::Escaped;
 use crate::image::tree::{Tree, join};
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_format::text::Escaped;
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Where systemd looks for the presets of a system and, since version 258, for those of an initrd.
 const DIRECTORIES: [&str; 2] = ["system-preset", "initrd-preset"];

@@ -9,11 +9,11 @@ use std::io::{self, BufReader, Read, Write};
 
 use anyhow::{Context, Result};
 
-use crate::format::background::BackgroundHasher;
-use crate::format::compress::{Compression, Encoder};
-use crate::format::cpio::{self, Header, Writer};
-use crate::format::digest::{Digest, Hasher};
 use crate::image::tree::{Content, Entry, Kind, Tree};
+use ocinitrd_format::background::BackgroundHasher;
+use ocinitrd_format::compress::{Compression, Encoder};
+use ocinitrd_format::cpio::{self, Header, Writer};
+use ocinitrd_format::digest::{Digest, Hasher};
 
 /// The name of systemd-stub beside a base segment.
 pub const BASE_STUB: &str = "linux.efi.stub";
@@ -262,9 +262,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::format::compress::{Decoder, Input};
-    use crate::format::cpio::{Next, Reader};
     use crate::image::tree::arbitrary;
+    use ocinitrd_format::compress::{Decoder, Input};
+    use ocinitrd_format::cpio::{Next, Reader};
 
     fn file(content: &str) -> Entry {
         Entry::of_root(Kind::File(Content::from_bytes(content.as_bytes())), 0o644, 7)

@@ -12,13 +12,13 @@ use crate::container::engine::{Builder, Cancellation, Engine, ImageReference, No
 use crate::container::registry;
 use crate::definition::Definition;
 use crate::doctor::{self, EngineFacts, Host};
-use crate::format::architecture;
 use crate::lock::file::Section;
 use crate::lock::resolve::Site;
 use crate::packages::cache::Cache;
 use crate::packages::download::{Downloader, Patience};
 use crate::packages::store::Store;
-use crate::support::progress::Progress;
+use ocinitrd_format::architecture;
+use ocinitrd_support::progress::Progress;
 
 /// Where packages may come from, and what runs the containers.
 #[derive(Clone, Debug)]

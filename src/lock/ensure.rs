@@ -7,15 +7,15 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 
 use crate::container::builder_image;
-use crate::format::architecture;
-use crate::format::time::Timestamp;
 use crate::lock::context::Workshop;
 use crate::lock::file::{self, Changes, Difference, Inputs, Lock, LockedPackage, Reason, Section};
 use crate::lock::resolve::{self, Request, State};
 use crate::names::PackageName;
 use crate::packages::repository;
 use crate::packages::store::Store;
-use crate::support::regular_file;
+use ocinitrd_format::architecture;
+use ocinitrd_format::time::Timestamp;
+use ocinitrd_support::regular_file;
 
 /// What of a lock a command needs.
 #[derive(Clone, Debug, Default)]

@@ -2,7 +2,6 @@
 
 use anyhow::{Context, Result};
 
-use crate::format::openpgp::Fingerprint;
 use crate::lock::context::Workshop;
 use crate::lock::file::{LockedPackage, Section};
 use crate::lock::resolve;
@@ -10,6 +9,7 @@ use crate::lock::signatures;
 use crate::packages::fetch::{self, Wanted};
 use crate::packages::identity;
 use crate::packages::repository::Package;
+use ocinitrd_format::openpgp::Fingerprint;
 
 /// Fetches `packages` of `section` as far as the store lacks them, verifies what was not verified before, and makes sure that each
 /// is what the lock says, by its signed header. An engine

@@ -13,15 +13,15 @@ use serde_json::json;
 
 use crate::container::engine::Builder;
 use crate::container::steps::verify::{self, Check, Verdict};
-use crate::format::digest::Digest;
-use crate::format::openpgp::{Fingerprint, PublicKey};
-use crate::format::tally::Tally;
 use crate::lock::file::Key;
 use crate::packages::cache::{self, Cache, Kind};
 use crate::packages::repository::Package;
 use crate::packages::rpm_file::{self, Author, Signature};
 use crate::packages::store::Store;
-use crate::support::progress::Progress;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::openpgp::{Fingerprint, PublicKey};
+use ocinitrd_format::tally::Tally;
+use ocinitrd_support::progress::Progress;
 
 /// The keys that signed `packages`, by `NAME-[EPOCH:]VERSION-RELEASE.ARCH`; `keys` has those of each repository, by its id. Of
 /// several keys that signed a package, it is the first of its repository's.
@@ -289,8 +289,8 @@ fn record_key(rpm: Digest, key: &PublicKey) -> Digest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::openpgp::Issuer;
-    use crate::format::time::Timestamp;
+    use ocinitrd_format::openpgp::Issuer;
+    use ocinitrd_format::time::Timestamp;
 
     fn package() -> Package {
         Package {

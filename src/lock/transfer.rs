@@ -11,14 +11,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, ensure};
 
 use crate::container::builder_image::{self, StoredImage};
-use crate::format::compress::Members;
-use crate::format::digest::{Digest, Hasher};
-use crate::format::text::quoted;
 use crate::packages::rpm_file::{self, Identity, LEAD_MAGIC};
 use crate::packages::store::{Kind, Store};
-use crate::support::output::{MODE_PUBLIC, OutputFile};
-use crate::support::progress::Stage;
-use crate::support::regular_file;
+use ocinitrd_format::compress::Members;
+use ocinitrd_format::digest::{Digest, Hasher};
+use ocinitrd_format::text::quoted;
+use ocinitrd_support::output::{MODE_PUBLIC, OutputFile};
+use ocinitrd_support::progress::Stage;
+use ocinitrd_support::regular_file;
 
 /// How far into a file is looked for what tells metadata.
 const PROBE_BYTES: u64 = 1024;
@@ -304,7 +304,7 @@ fn has_name_of_one(path: &Path) -> bool {
 mod tests {
     use super::*;
     use crate::packages::rpm_file::fixture;
-    use crate::support::progress::{Progress, Verbosity};
+    use ocinitrd_support::progress::{Progress, Verbosity};
 
     fn stage() -> Stage {
         Progress::new(Verbosity::Quiet).stage("testing", None)
@@ -363,7 +363,7 @@ mod tests {
         assert_eq!(identity.nevra(), "alpha-2:1.2-3.fc44.x86_64");
         assert_eq!(content(&rpm_bytes("alpha")[..200]), Content::DamagedRpm);
         assert_eq!(content(b"<?xml?>\n<repomd xmlns=\"\">"), Content::Metadata);
-        let mut compressed = crate::format::compress::Encoder::new(Vec::new(), "zstd".parse().unwrap()).unwrap();
+        let mut compressed = ocinitrd_format::compress::Encoder::new(Vec::new(), "zstd".parse().unwrap()).unwrap();
         io::Write::write_all(&mut compressed, b"<?xml?><metadata>").unwrap();
         assert_eq!(content(&compressed.finish().unwrap()), Content::Metadata);
         assert_eq!([content(b"initrd"), content(&[0x1f, 0x8b, 1])], [Content::Other, Content::Other]);

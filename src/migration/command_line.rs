@@ -7,7 +7,7 @@ use super::finding::{Finding, Outcome, Place};
 use super::source::Source;
 use super::table;
 use super::texts;
-use crate::format::command_line::{self, KernelOption, Reader};
+use ocinitrd_format::command_line::{self, KernelOption, Reader};
 
 /// Where the options of kernels that are installed later are: the first that is there counts.
 const CONFIGURED: [&str; 2] = ["/etc/kernel/cmdline", "/usr/lib/kernel/cmdline"];

@@ -14,7 +14,7 @@ use super::grub_menu;
 use super::plan::PlannedFile;
 use super::source::Source;
 use super::survey::{Loader, Survey};
-use crate::format::boot_entry::{self, value};
+use ocinitrd_format::boot_entry::{self, value};
 
 /// What the names of our entries have.
 const MARK: &str = "ocinitrd_trial";

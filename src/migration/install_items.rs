@@ -7,7 +7,7 @@ use std::io::Read;
 use super::finding::{self, Carried, Finding, Outcome, Place};
 use super::source::Source;
 use super::texts::{WHERE_IT_IS, WHERE_LVM_IS};
-use crate::support::regular_file;
+use ocinitrd_support::regular_file;
 
 /// What an ELF file begins with.
 const ELF: [u8; 4] = *b"\x7fELF";

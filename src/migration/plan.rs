@@ -14,7 +14,7 @@ use super::source::Source;
 use super::survey::{self, Caller, Generator, Survey};
 use crate::analysis::needs::Holdings;
 use crate::host;
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Where what is carried over goes.
 pub const CONFIGURATION: &str = "/etc/ocinitrd/50-setup.toml";

@@ -102,7 +102,7 @@ mod tests {
 
     use super::*;
     use crate::analysis::machine::fixture::Fixture;
-    use crate::support::regular_file::TEXT_LIMIT_BYTES;
+    use ocinitrd_support::regular_file::TEXT_LIMIT_BYTES;
 
     #[test]
     fn of_one_name_the_first_directory_counts_and_a_link_to_dev_null_hides() {

@@ -14,9 +14,9 @@ use super::initramfs_tools;
 use super::install_conf::InstallConf;
 use super::mkinitcpio;
 use super::source::Source;
-use crate::format::os_release::{self, OsRelease};
 use crate::host;
-use crate::support::regular_file;
+use ocinitrd_format::os_release::{self, OsRelease};
+use ocinitrd_support::regular_file;
 
 const KERNEL_INSTALL: [&str; 2] = ["/usr/bin/kernel-install", "/bin/kernel-install"];
 /// Where boot entries may be, as kernel-install looks for them.

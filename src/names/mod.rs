@@ -18,7 +18,7 @@ pub use text::{
 
 use anyhow::{Result, ensure};
 
-use crate::format::text::quoted;
+use ocinitrd_format::text::quoted;
 
 /// Longer names occur nowhere, and fit into no file name.
 const NAME_MAX_BYTES: usize = 200;

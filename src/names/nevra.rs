@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::{Result, ensure};
 
 use super::check_characters;
-use crate::format::text::quoted;
+use ocinitrd_format::text::quoted;
 
 /// What rpm itself allows in names, and in versions and releases.
 const NAME_CHARACTERS: &str = "._+-";

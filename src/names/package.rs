@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::nevra::check_package_name;
 use super::{check_characters, text_type};
-use crate::format::text::quoted;
+use ocinitrd_format::text::quoted;
 
 text_type! {
     /// The name of a package alone.

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use crate::format::text::quoted;
+use ocinitrd_format::text::quoted;
 
 /// What kind of place a text names.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -6,7 +6,7 @@ use anyhow::{Result, bail, ensure};
 use serde::de::{Deserialize, Deserializer, Error};
 
 use super::{NAME_MAX_BYTES, check_characters, text_type};
-use crate::format::text::{Escaped, quoted};
+use ocinitrd_format::text::{Escaped, quoted};
 
 text_type! {
     /// The id of a repository: a section of dnf's configuration, and a directory.

@@ -19,12 +19,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::format::background::BackgroundHasher;
-use crate::format::digest::Digest;
 use crate::packages::store::Store;
-use crate::support::output::{MODE_PRIVATE, cannot_write};
-use crate::support::own_directory;
-use crate::support::regular_file;
+use ocinitrd_format::background::BackgroundHasher;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::output::{MODE_PRIVATE, cannot_write};
+use ocinitrd_support::own_directory;
+use ocinitrd_support::regular_file;
 
 /// A digest of the program's source: another program may make something else of the same inputs.
 pub const SOURCE_DIGEST: &str = env!("OCINITRD_SOURCE_DIGEST");

@@ -9,16 +9,16 @@ use std::path::PathBuf;
 use anyhow::{Context, Error, Result, bail, ensure};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use crate::format::checksum::Checksum;
-use crate::format::digest::Digest;
-use crate::format::openpgp::{Fingerprint, PublicKey};
-use crate::format::text::Escaped;
 use crate::names::Place;
 use crate::packages::download::{Downloader, Meter, Unobtainable};
 use crate::packages::repository::{Package, Variables, join, substitute};
 use crate::packages::store::{Expected, Size, Store};
-use crate::support::parallel;
-use crate::support::progress::Progress;
+use ocinitrd_format::checksum::Checksum;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::openpgp::{Fingerprint, PublicKey};
+use ocinitrd_format::text::Escaped;
+use ocinitrd_support::parallel;
+use ocinitrd_support::progress::Progress;
 
 /// Downloads at a time: enough to hide latency, few enough for a mirror not to mind.
 const PARALLEL: usize = 4;
@@ -244,8 +244,8 @@ async fn fetch_one(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::time::Timestamp;
-    use crate::support::progress::Verbosity;
+    use ocinitrd_format::time::Timestamp;
+    use ocinitrd_support::progress::Verbosity;
 
     fn package(content: &[u8], location: &str) -> Package {
         Package {

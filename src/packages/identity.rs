@@ -6,11 +6,11 @@
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::format::text::Escaped;
 use crate::packages::repository::Package;
 use crate::packages::rpm_file::{self, Identity};
 use crate::packages::store::Store;
-use crate::support::parallel;
+use ocinitrd_format::text::Escaped;
+use ocinitrd_support::parallel;
 
 /// `packages` with what their headers say of their origin in place of what their repositories claim: build time, source rpm,
 /// licence and installed size. The rpms are in the store.
@@ -82,8 +82,8 @@ mod tests {
     use rpm::{BuildConfig, PackageBuilder};
 
     use super::*;
-    use crate::format::digest::Digest;
-    use crate::format::time::Timestamp;
+    use ocinitrd_format::digest::Digest;
+    use ocinitrd_format::time::Timestamp;
 
     /// A store with the rpm `alpha-2:1.2-3.noarch`, and the package as honest metadata describe it.
     fn stored() -> (tempfile::TempDir, Store, Package) {

@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use std::time::Instant;
 
 use ocinitrd::analysis::inspect;
-use ocinitrd::format::cpio::{Header, Writer};
+use ocinitrd_format::cpio::{Header, Writer};
 use serde_json::Value;
 
 use crate::fixture::{disk_maker_output, nfs_output, ocinitrd, offline_output, offline_variant, stderr, stdout};

@@ -28,7 +28,7 @@ fn outputs_are_those_of_the_manifest_and_the_initrd_is_private() {
     for output in manifest["outputs"].as_array().unwrap() {
         let bytes = fs::read(directory.join(output["path"].as_str().unwrap())).unwrap();
         assert_eq!(output["size_bytes"], bytes.len());
-        assert_eq!(output["sha256"], ocinitrd::format::digest::Digest::of(&bytes).to_string());
+        assert_eq!(output["sha256"], ocinitrd_format::digest::Digest::of(&bytes).to_string());
     }
     let mode = fs::metadata(directory.join("initrd")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
@@ -400,7 +400,7 @@ fn an_output_that_was_changed_is_written_again_whatever_the_manifest_beside_it_s
     let is_believed = || {
         let answer = build().args(["--locked", "--offline"]).output().unwrap();
         assert!(answer.status.success(), "{}", fixture::stderr(&answer));
-        let digest = ocinitrd::format::digest::Digest::of(&initrd).to_string();
+        let digest = ocinitrd_format::digest::Digest::of(&initrd).to_string();
         assert!(fixture::stdout(&answer).contains(&digest), "{}", fixture::stdout(&answer));
         assert!(fs::read(place("initrd")).unwrap() == initrd && fs::read(place("oci/index.json")).unwrap() == index);
         assert_eq!(fs::read_to_string(place("manifest.json")).unwrap(), json);
@@ -410,7 +410,7 @@ fn an_output_that_was_changed_is_written_again_whatever_the_manifest_beside_it_s
 
     let evil = fs::read(place("vmlinuz")).unwrap();
     fs::write(place("initrd"), &evil).unwrap();
-    let digest = |bytes: &[u8]| ocinitrd::format::digest::Digest::of(bytes).to_string();
+    let digest = |bytes: &[u8]| ocinitrd_format::digest::Digest::of(bytes).to_string();
     let forged = json.replace(&digest(&initrd), &digest(&evil));
     let forged =
         forged.replace(&format!("\"size_bytes\": {}", initrd.len()), &format!("\"size_bytes\": {}", evil.len()));

@@ -458,7 +458,7 @@ fn no_line_of_a_message_is_faked_and_no_terminal_is_steered() {
 fn many_oddities_of_one_kind_are_one_warning() {
     let place = Place::new();
     let script = "for i in $(seq 5000); do printf '%s,' odd$i:=1; done";
-    let keywords = ocinitrd::support::process::Program::new("sh").args(["-c", script]).run().unwrap();
+    let keywords = ocinitrd_support::process::Program::new("sh").args(["-c", script]).run().unwrap();
     let file = place.path("init");
     fs::write(&file, "").unwrap();
     let mut tar = Command::new("tar");

@@ -144,7 +144,7 @@ fn centos_is_pure_unless_a_profile_asks_for_more_and_what_it_cannot_have_is_refu
 fn the_key_of_epel_is_fedora_s() {
     let definition = ocinitrd::definition::Definition::load("centos-stream-10", fixture::checkout()).unwrap();
     let [key] = &definition.repositories["epel"].gpg_keys[..] else { panic!("EPEL has one key") };
-    let keys = ocinitrd::format::openpgp::PublicKey::parse_all(&fs::read(definition.path(key)).unwrap()).unwrap();
+    let keys = ocinitrd_format::openpgp::PublicKey::parse_all(&fs::read(definition.path(key)).unwrap()).unwrap();
     // As https://fedoraproject.org/security states it.
     assert_eq!(keys.len(), 1);
     assert_eq!(keys[0].fingerprint.to_string(), "7d8d15cbfc4e62688591fb2633d98517e37ed158");

@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use ocinitrd::format::digest::Digest;
+use ocinitrd_format::digest::Digest;
 use tar::EntryType;
 
 use crate::fixture::{fail_with, ocinitrd, stderr, stdout};

@@ -14,8 +14,8 @@ use ocinitrd::container::engine::cancellation::{Signal, Trigger};
 use ocinitrd::container::engine::{
     Cancellation, Engine, Image, ImageReference, Interrupted, Job, JobResult, NoEngine, Output, Surroundings, Wish,
 };
-use ocinitrd::support::process::find;
-use ocinitrd::support::progress::{Progress, Verbosity};
+use ocinitrd_support::process::find;
+use ocinitrd_support::progress::{Progress, Verbosity};
 use rustix::process::{Pid, kill_process};
 
 use crate::fixture;
@@ -551,7 +551,7 @@ async fn without_any_engine_the_error_lists_what_was_tried() {
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_pulls_and_absent_images_say_what_to_do() {
     let bench = Bench::new().await;
-    let digest = ocinitrd::format::digest::Digest::of(b"an image that nobody made");
+    let digest = ocinitrd_format::digest::Digest::of(b"an image that nobody made");
     for (repository, expected) in [
         ("localhost:1/nobody/serves", "pull refused: localhost:1 cannot be reached from the engine"),
         ("localhost/not/made", "is not in this engine's storage"),

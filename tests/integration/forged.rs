@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ocinitrd::format::digest::Digest;
 use ocinitrd::lock::file::Lock;
+use ocinitrd_format::digest::Digest;
 
 use crate::fixture::{self, CACHE, fail, names, succeed};
 use crate::images::{SMALL, build_test, change, command_test, small_image};

@@ -5,9 +5,9 @@ use std::io::{Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use ocinitrd::format::compress::{Compression, Decoder, Encoder, Input};
-use ocinitrd::format::cpio::{Entry, Header, Next, Padding, Reader, Writer};
-use ocinitrd::support::process::Program;
+use ocinitrd_format::compress::{Compression, Decoder, Encoder, Input};
+use ocinitrd_format::cpio::{Entry, Header, Next, Padding, Reader, Writer};
+use ocinitrd_support::process::Program;
 use tempfile::TempDir;
 
 /// Runs a shell script in `directory` in a fixed locale and time zone.

@@ -5,10 +5,10 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use ocinitrd::definition::dnf::InstalledPackage;
-use ocinitrd::format::digest::Digest;
-use ocinitrd::format::time::Timestamp;
 use ocinitrd::image::manifest::{Builder, Kernel, Manifest, Options, Output, OutputPath, Segment};
 use ocinitrd::image::segment::Assembler;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::time::Timestamp;
 use tar::{EntryType, Header};
 use tempfile::TempDir;
 

@@ -6,9 +6,9 @@ use std::path::Path;
 use std::process::Command;
 
 use ocinitrd::analysis::inspect::{Report, extract, file_digests, inspect};
-use ocinitrd::format::compress::Codec;
-use ocinitrd::format::digest::Digest;
-use ocinitrd::support::process::Program;
+use ocinitrd_format::compress::Codec;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::process::Program;
 use tempfile::TempDir;
 
 use crate::fixture;

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Instant;
 
-use ocinitrd::format::digest::Digest;
 use ocinitrd::lock::file::Lock;
+use ocinitrd_format::digest::Digest;
 
 use crate::fixture::{self, CACHE, fail, names, ocinitrd, succeed};
 use crate::http_server::{Fault, Server};

@@ -5,10 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ocinitrd::format::digest::Digest;
 use ocinitrd::image::kernel::read_packages;
 use ocinitrd::image::tree::{Entry, Kind, Tree};
-use ocinitrd::support::progress::{Progress, Verbosity};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::progress::{Progress, Verbosity};
 
 use crate::fixture::offline_directory;
 

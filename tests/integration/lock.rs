@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use ocinitrd::format::digest::Digest;
+use ocinitrd_format::digest::Digest;
 use serde_json::Value;
 
 use crate::fixture::{self, fail, names, ocinitrd, succeed};
@@ -55,7 +55,7 @@ fn lock_names_all_that_an_image_is_made_from() {
     assert!(builder.ends_with(lock["builder"]["digest"].as_str().unwrap()));
     let repository = &lock["repos"]["offline"];
     let repomd = fs::read(fixture::offline_directory().join("repo/repodata/repomd.xml")).unwrap();
-    assert_eq!(repository["repomd"], ocinitrd::format::digest::Digest::of(&repomd).to_string());
+    assert_eq!(repository["repomd"], ocinitrd_format::digest::Digest::of(&repomd).to_string());
     let key = repository["keys"][0].as_str().unwrap();
     assert!(lock["keys"][key]["armored"].as_str().unwrap().starts_with("-----BEGIN PGP PUBLIC KEY BLOCK-----"));
     let packages = lock["package"].as_array().unwrap();
@@ -63,7 +63,7 @@ fn lock_names_all_that_an_image_is_made_from() {
     for package in packages {
         let rpm = fixture::offline_directory().join("repo").join(package["location"].as_str().unwrap());
         let bytes = fs::read(&rpm).unwrap();
-        assert_eq!(package["sha256"], ocinitrd::format::digest::Digest::of(&bytes).to_string(), "{package}");
+        assert_eq!(package["sha256"], ocinitrd_format::digest::Digest::of(&bytes).to_string(), "{package}");
         assert_eq!(package["size"], bytes.len(), "{package}");
         assert_eq!(package["key"], key, "{package}");
         assert!(package["source_rpm"].as_str().unwrap().ends_with(".src.rpm"), "{package}");

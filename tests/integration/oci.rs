@@ -4,12 +4,12 @@ use std::fs::File;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use ocinitrd::format::compress::Compression;
-use ocinitrd::format::time::Timestamp;
 use ocinitrd::image::layer::{Contents, Layer, Rules};
 use ocinitrd::image::oci::image::Image;
 use ocinitrd::image::oci::layout::{LayoutFacts, LayoutOptions, write_layout};
 use ocinitrd::image::tree::{Kind, Tree};
+use ocinitrd_format::compress::Compression;
+use ocinitrd_format::time::Timestamp;
 
 use crate::fixture::{builder, ocinitrd, stderr, stdout, succeed};
 
@@ -26,7 +26,7 @@ fn exported(directory: &Path) -> Tree {
 
 fn options(compression: Compression) -> LayoutOptions {
     LayoutOptions {
-        architecture: ocinitrd::format::architecture::oci_name(std::env::consts::ARCH).to_owned(),
+        architecture: ocinitrd_format::architecture::oci_name(std::env::consts::ARCH).to_owned(),
         epoch: Timestamp::from_seconds(1_700_000_000),
         compression,
         command: vec!["/bin/bash".into()],
@@ -71,7 +71,7 @@ fn podman_pulls_and_runs_what_we_write_and_skopeo_inspects_it() {
     succeed(Command::new("podman").args(["rmi", image]));
     let run = format!("{}{}", stdout(&run), stderr(&run));
     let content = tree.content(b"usr/bin/bash").unwrap();
-    let bash = ocinitrd::format::digest::Digest::of_reader(content.reader()).unwrap().0;
+    let bash = ocinitrd_format::digest::Digest::of_reader(content.reader()).unwrap().0;
     assert!(run.contains(&format!("{}  /usr/bin/bash", bash.hex())), "{run}");
     let passwd = tree.get(b"usr/bin/passwd").unwrap();
     assert!(run.contains(&format!("{:o} 0:0 {}", passwd.permissions, passwd.mtime)), "{run}");
@@ -127,7 +127,7 @@ fn images_of_podman_are_read_as_podman_reads_them() {
     succeed(Command::new("skopeo").args(["copy", "-q", &source, &format!("oci-archive:{}", archive.display())]));
     let mut exported = exported(directory.path());
     let image =
-        Image::open_directory(&layout, ocinitrd::format::architecture::oci_name(std::env::consts::ARCH)).unwrap();
+        Image::open_directory(&layout, ocinitrd_format::architecture::oci_name(std::env::consts::ARCH)).unwrap();
     let mut flattened = image.flatten(directory.path(), u64::MAX).unwrap().tree;
     // The container's own files are in the export only.
     for tree in [&mut exported, &mut flattened] {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use ocinitrd::container::engine::ImageReference;
-use ocinitrd::format::digest::Digest;
+use ocinitrd_format::digest::Digest;
 use serde_json::Value;
 
 use crate::engine::TcpService;

@@ -7,12 +7,12 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ocinitrd::format::digest::Digest;
 use ocinitrd::packages::download::{Downloader, MinimumRate, Patience};
 use ocinitrd::packages::fetch::{self, Places, Wanted};
 use ocinitrd::packages::repository::{self, Location, Metadata, Package, Source};
 use ocinitrd::packages::store::Store;
-use ocinitrd::support::progress::{Progress, Verbosity};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::progress::{Progress, Verbosity};
 use rpm::{BuildConfig, CompressionType, FileOptions, PackageBuilder};
 
 use crate::http_server::{Fault, Request, Server};

@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use ocinitrd::format::openpgp::{Fingerprint, PublicKey};
+use ocinitrd_format::openpgp::{Fingerprint, PublicKey};
 
 use crate::distribution::signing_container;
 use crate::fixture::{self, CACHE, fail, names, offline_directory, stderr, succeed};
@@ -205,7 +205,7 @@ fn one_of_several_signatures_counts_and_what_was_not_checked_is_said() {
         let end = ", which is not in the repository's gpg_keys, but another one verifies: update-other-1-1.noarch";
         assert!(warning.ends_with(end), "{warning}");
         let issuer = warning[start.len()..].split(',').next().unwrap().parse().unwrap();
-        assert!(six.made(&ocinitrd::format::openpgp::Issuer::Fingerprint(issuer)), "{warning}");
+        assert!(six.made(&ocinitrd_format::openpgp::Issuer::Fingerprint(issuer)), "{warning}");
     }
     // Of the keys that rpm knows, it is the first of gpg_keys.
     let (locked, warnings) = Image::with_keys("dnf5", &rpm("both"), &["six", "four"]).locked();

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use ocinitrd::format::openpgp::{Issuer, PublicKey};
 use ocinitrd::packages::rpm_file::{Author, signatures};
+use ocinitrd_format::openpgp::{Issuer, PublicKey};
 
 use crate::fixture;
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use ocinitrd::format::digest::Digest;
 use ocinitrd::packages::store::Store;
+use ocinitrd_format::digest::Digest;
 use serde_json::Value;
 use tempfile::TempDir;
 

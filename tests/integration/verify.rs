@@ -5,9 +5,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use ocinitrd::format::digest::Digest;
 use ocinitrd::image::manifest::{Kernel, Output, OutputPath};
 use ocinitrd::image::tree::{Content, Entry, Tree};
+use ocinitrd_format::digest::Digest;
 
 use crate::fixture::{self, fail, is_root, names, ocinitrd, stderr, stdout, succeed};
 use crate::handmade::{Place, directory, file, listed, read_manifest, write_manifest};

@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 
 use crate::analysis::inspect::{Limits, visit_contents};
 use crate::image::tree::Content;
-use crate::support::regular_file;
+use ocinitrd_support::regular_file;
 
 const BUFFER_BYTES: usize = 256 << 10;
 

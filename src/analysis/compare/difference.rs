@@ -5,8 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::format::compress::Codec;
-use crate::format::text::one_line;
+use ocinitrd_format::compress::Codec;
+use ocinitrd_format::text::one_line;
 
 /// The field of a difference whose subject is only on one side.
 const PRESENCE: &str = "presence";

@@ -5,11 +5,11 @@ use serde_json::Value;
 use super::bytes::EntryPair;
 use super::difference::{CONTENT, Difference, SegmentPlace, Subject};
 use crate::analysis::inspect::{Archived, Archives, Content, Ranks};
-use crate::format::cpio::{
+use ocinitrd_format::cpio::{
     TYPE_BLOCK_DEVICE, TYPE_CHARACTER_DEVICE, TYPE_DIRECTORY, TYPE_FIFO, TYPE_FILE, TYPE_MASK, TYPE_SOCKET,
     TYPE_SYMLINK,
 };
-use crate::format::text::Escaped;
+use ocinitrd_format::text::Escaped;
 
 /// In place of a position: there is none.
 const NONE: u32 = u32::MAX;

@@ -15,8 +15,8 @@ use super::entries;
 use super::entries::Sides;
 use super::pairing::{Pair, pair};
 use crate::analysis::inspect::{self, Archives, Limits, Segment};
-use crate::format::compress::Members;
-use crate::format::digest::Digest;
+use ocinitrd_format::compress::Members;
+use ocinitrd_format::digest::Digest;
 
 /// Compares two initrds.
 ///

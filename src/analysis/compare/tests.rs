@@ -6,11 +6,11 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::analysis::inspect::Limits;
-use crate::format::compress::{Compression, Encoder};
-use crate::format::cpio::{Header, Padding, Writer};
-use crate::format::digest::Digest;
-use crate::format::time::Timestamp;
 use crate::image::manifest::{Manifest, OutputPath};
+use ocinitrd_format::compress::{Compression, Encoder};
+use ocinitrd_format::cpio::{Header, Padding, Writer};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::time::Timestamp;
 
 const DIRECTORY: u32 = 0o40_755;
 const FILE: u32 = 0o100_644;
@@ -591,7 +591,7 @@ fn files_that_are_not_as_recorded_differ_unless_both_are_the_same() {
         manifest.outputs = vec![crate::image::manifest::Output {
             path: OutputPath::new("vmlinuz").unwrap(),
             size_bytes: 5,
-            sha256: crate::format::digest::Digest::of(b"image"),
+            sha256: ocinitrd_format::digest::Digest::of(b"image"),
         }];
         (manifest.kernels[0].image, manifest.kernels[0].initrd) = (OutputPath::new("vmlinuz").unwrap(), None);
         fs::write(path.join("manifest.json"), manifest.to_json().unwrap()).unwrap();
@@ -604,7 +604,7 @@ fn files_that_are_not_as_recorded_differ_unless_both_are_the_same() {
     };
     assert_eq!(fields(&right, &right), []);
     assert_eq!(fields(&changed, &changed), []);
-    let digest = crate::format::digest::Digest::of(b"Image").to_string();
+    let digest = ocinitrd_format::digest::Digest::of(b"Image").to_string();
     assert_eq!(fields(&right, &changed), [("sha256".to_owned(), digest.into())]);
     assert_eq!(fields(&right, &gone), [("file".to_owned(), "missing".into())]);
     assert_eq!(fields(&gone, &right), [("file".to_owned(), "as recorded".into())]);

@@ -9,10 +9,10 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 
 use super::recorded::Recorded;
-use crate::format::digest::Digest;
-use crate::format::text::one_line;
 use crate::image::directory;
 use crate::image::manifest::{FILE_NAME, Kernel, Output, OutputPath};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::text::one_line;
 
 /// What became of each listed output.
 #[derive(Debug, Serialize)]

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::segments::Segment;
 use super::tree::Node;
 use super::view::{Applied, Content, View};
-use crate::format::cpio::{Entry, TYPE_DIRECTORY, TYPE_MASK};
+use ocinitrd_format::cpio::{Entry, TYPE_DIRECTORY, TYPE_MASK};
 
 /// In place of a position: there is none.
 const NONE: u32 = u32::MAX;

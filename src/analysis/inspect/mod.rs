@@ -19,9 +19,9 @@ use std::io::{self, Read, Seek, Write};
 
 use anyhow::{Context, Result, bail};
 
-use crate::format::cpio::{Entry, PATH_MAX_BYTES};
-use crate::format::digest::Digest;
-use crate::format::text::Escaped;
+use ocinitrd_format::cpio::{Entry, PATH_MAX_BYTES};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::text::Escaped;
 
 pub use archived::{Archived, Archives};
 pub use limits::{LimitReached, Limits};

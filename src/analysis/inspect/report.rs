@@ -7,11 +7,11 @@ use serde::Serialize;
 
 use super::segments::{Problem, Segment, Walked};
 use super::view::{Inode, View};
-use crate::format::cpio::{
+use ocinitrd_format::cpio::{
     TYPE_BLOCK_DEVICE, TYPE_CHARACTER_DEVICE, TYPE_DIRECTORY, TYPE_FIFO, TYPE_FILE, TYPE_MASK, TYPE_SOCKET,
     TYPE_SYMLINK,
 };
-use crate::format::text::Escaped;
+use ocinitrd_format::text::Escaped;
 
 /// How many of the biggest directories and files are named.
 const BIGGEST: usize = 15;

@@ -9,9 +9,9 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::limits::{LimitReached, Limits, SEGMENTS_MAX};
-use crate::format::compress::{Codec, Decoder, Input};
-use crate::format::cpio::{Entry, Next, Reader};
-use crate::format::text::Escaped;
+use ocinitrd_format::compress::{Codec, Decoder, Input};
+use ocinitrd_format::cpio::{Entry, Next, Reader};
+use ocinitrd_format::text::Escaped;
 
 const UNPACKED_BUFFER_BYTES: usize = 256 << 10;
 const STALE_CHECKSUM: &str =

@@ -3,9 +3,9 @@ use std::io::{Cursor, Write};
 use proptest::prelude::*;
 
 use super::*;
-use crate::format::compress::{Compression, Encoder};
-use crate::format::cpio::{Header, Padding, Writer};
-use crate::format::text::Escaped;
+use ocinitrd_format::compress::{Compression, Encoder};
+use ocinitrd_format::cpio::{Header, Padding, Writer};
+use ocinitrd_format::text::Escaped;
 
 const DIRECTORY: u32 = 0o40_755;
 const FILE: u32 = 0o100_644;

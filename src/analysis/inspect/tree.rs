@@ -6,7 +6,7 @@ use std::hash::{BuildHasher, RandomState};
 
 use hashbrown::HashTable;
 
-use crate::format::cpio::PATH_MAX_BYTES;
+use ocinitrd_format::cpio::PATH_MAX_BYTES;
 
 /// A place in the tree: a name below another place.
 pub(super) type Node = u32;

@@ -6,8 +6,8 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::mountinfo::unescape;
-use crate::links;
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_support::links;
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Where it is.
 pub const FSTAB: &str = "/etc/fstab";

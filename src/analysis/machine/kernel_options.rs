@@ -7,7 +7,7 @@ use anyhow::Result;
 
 use super::crypttab::split_options;
 use super::root::Root;
-use crate::format::command_line::{self, Reader};
+use ocinitrd_format::command_line::{self, Reader};
 
 /// What the machine was booted with.
 const BOOTED: &str = "/proc/cmdline";

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::block::Blocks;
 use super::kernel_options::KernelOptions;
 use super::root::Root;
-use crate::format::text::escaped_error;
+use ocinitrd_format::text::escaped_error;
 
 const VARIABLE: &str = "/sys/firmware/efi/efivars/HibernateLocation-8cf2644b-4b0b-428f-9387-6d876050dc67";
 /// What stands before the value in a file of efivarfs.

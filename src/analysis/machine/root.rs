@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result};
 
-use crate::links;
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_support::links;
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// The root directory of a machine.
 #[derive(Clone, Debug)]

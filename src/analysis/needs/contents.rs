@@ -7,8 +7,8 @@ use anyhow::{Result, bail};
 
 use super::{Answer, Demand, Need, Wanted};
 use crate::analysis::inspect::{self, LimitReached, Limits};
-use crate::format::text::Escaped;
-use crate::support::regular_file;
+use ocinitrd_format::text::Escaped;
+use ocinitrd_support::regular_file;
 
 /// What the lists of built-in modules may have together; that of a kernel has some 20 kB.
 const LISTS_MAX_BYTES: u64 = 4 << 20;

@@ -12,7 +12,7 @@ use crate::boot::contents;
 use crate::boot::script;
 use crate::boot::stage::Stage;
 use crate::boot::verdict::Failure;
-use crate::support::regular_file;
+use ocinitrd_support::regular_file;
 
 /// Room for the list of the files in an initrd; the file is sparse.
 const LISTING_BYTES: u64 = 256 << 20;

@@ -17,8 +17,8 @@ use crate::boot::script;
 use crate::boot::stage::Stage;
 use crate::boot::tpm::Tpm;
 use crate::boot::verdict::{self, Failure};
-use crate::support::output;
-use crate::support::regular_file;
+use ocinitrd_support::output;
+use ocinitrd_support::regular_file;
 
 /// How much of a disk is looked at at a time.
 const CHUNK_BYTES: u64 = 1 << 16;

@@ -28,10 +28,10 @@ use super::report::Report;
 use super::scenario::Scenario;
 use super::verdict::{self, Failure};
 use crate::boot::uefi::Firmware;
-use crate::format::digest::Digest;
-use crate::support::output::LogDirectory;
-use crate::support::progress::Progress;
-use crate::support::regular_file;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::output::LogDirectory;
+use ocinitrd_support::progress::Progress;
+use ocinitrd_support::regular_file;
 
 /// Changes whenever an entry of the cache would mean something else.
 const CACHE_VERSION: &[u8] = b"ocinitrd boot 1\0";

@@ -16,8 +16,8 @@ use crate::boot::scenario::{self, DiskSet, Scenario};
 use crate::boot::stage::Stage;
 use crate::boot::uefi::{Firmware, Flash, MISSING};
 use crate::boot::verdict::Failure;
-use crate::support::output;
-use crate::support::regular_file;
+use ocinitrd_support::output;
+use ocinitrd_support::regular_file;
 
 /// The size of a disk by itself: no smaller one is FAT32. The file is sparse.
 const OWN_DISK_MIB: u64 = 512;

@@ -8,7 +8,7 @@ use crate::analysis::inspect::Limits;
 use crate::analysis::needs::{Holdings, NEEDS, Need, Wanted};
 use crate::boot::Subject;
 use crate::boot::scenario::{self, Scenario, Tpm};
-use crate::support::progress::Progress;
+use ocinitrd_support::progress::Progress;
 
 /// The scenarios that are named. `all` leaves out what the subject is not made for, and that is said.
 ///

@@ -17,10 +17,10 @@ use crate::boot::scenario;
 use crate::boot::uefi::Firmware;
 use crate::boot::{Accelerator, Contents, Failure, Finding, Options, Report, Session, Task, table};
 use crate::container::engine::Cancellation;
-use crate::format::text::one_line;
 use crate::packages::store;
-use crate::support::progress::{self, Progress};
-use crate::support::regular_file;
+use ocinitrd_format::text::one_line;
+use ocinitrd_support::progress::{self, Progress};
+use ocinitrd_support::regular_file;
 use subject::Given;
 
 /// Boot what was built in QEMU, against a root device made for it.

@@ -9,7 +9,7 @@ use super::Arguments;
 use crate::boot::{Subject, Unified};
 use crate::cli::output_dir::{Built, built};
 use crate::image::uki::{self, Bank, Inspection};
-use crate::support::output::{self, TemporaryDirectory};
+use ocinitrd_support::output::{self, TemporaryDirectory};
 
 /// The phases that are over when the target's init runs.
 const PHASE: &str = "enter-initrd:leave-initrd";

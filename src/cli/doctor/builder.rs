@@ -7,7 +7,7 @@ use crate::cli::source_options::load_definition;
 use crate::container::engine::{Engine, Surroundings};
 use crate::doctor::{Finding, State};
 use crate::lock::context::{Supply, Workshop};
-use crate::support::progress::Progress;
+use ocinitrd_support::progress::Progress;
 
 /// Judges the builder image of the definition `image`; `engine` is the one that was found, if any.
 ///

@@ -14,9 +14,9 @@ use super::print;
 use crate::container::engine::in_place::InPlace;
 use crate::container::engine::{Cancellation, Engine, NoEngine};
 use crate::doctor::{EngineFacts, Finding, State, examine, examine_in_place};
-use crate::format::text::{one_line, printable};
-use crate::support::own_directory;
-use crate::support::progress::Progress;
+use ocinitrd_format::text::{one_line, printable};
+use ocinitrd_support::own_directory;
+use ocinitrd_support::progress::Progress;
 
 /// Say what this host lacks for building and booting, and how to cure it.
 ///

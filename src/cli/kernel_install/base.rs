@@ -17,12 +17,12 @@ use crate::container::engine::Cancellation;
 use crate::definition::{Definition, Shipped};
 use crate::host::{self, Base, Configuration, Search};
 use crate::image::manifest;
-use crate::links;
 use crate::lock::context::Workshop;
 use crate::lock::ensure::Renewal;
 use crate::packages::store;
-use crate::support::progress::Progress;
-use crate::support::regular_file;
+use ocinitrd_support::links;
+use ocinitrd_support::progress::Progress;
+use ocinitrd_support::regular_file;
 
 /// Where the administrator's definitions are, in a directory `images`.
 pub const OWN: &str = "etc/ocinitrd";

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 
 use super::hook;
 use super::setup;
-use crate::support::progress::Progress;
+use ocinitrd_support::progress::Progress;
 
 const USAGE: &str = "\
 ocinitrd kernel-install setup [OPTIONS]

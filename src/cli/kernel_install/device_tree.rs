@@ -6,7 +6,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::Installation;
 use crate::cli::text_arg;
-use crate::links;
+use ocinitrd_support::links;
 
 impl Installation<'_> {
     /// The compiled device tree, if one is configured.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::Product;
-use crate::support::progress::{Progress, Verbosity};
+use ocinitrd_support::progress::{Progress, Verbosity};
 
 /// What the generators are called in install.conf.
 const NAME: &str = "ocinitrd";

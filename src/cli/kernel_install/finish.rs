@@ -7,9 +7,9 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::Installation;
 use super::environment::Layout;
-use crate::format::boot_entry;
 use crate::host;
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_format::boot_entry;
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Who would make the entry of a kernel.
 pub struct Finishers<'a> {

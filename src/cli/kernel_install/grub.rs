@@ -15,8 +15,8 @@ use super::Installation;
 use super::base;
 use super::mounts;
 use crate::migration::Caller;
-use crate::support::output::{MODE_PRIVATE, OutputFile};
-use crate::support::process::{self, Program};
+use ocinitrd_support::output::{MODE_PRIVATE, OutputFile};
+use ocinitrd_support::process::{self, Program};
 
 /// What gives a file the label that SELinux's policy has for its path.
 const RESTORECON: &str = "restorecon";

@@ -19,8 +19,8 @@ use super::environment::Environment;
 use super::{Installation, Product, is_for_dracut};
 use crate::host::{self, Configuration};
 use crate::migration::{Caller, InstallConf, POSTINST, Source, Survey, systemd_version};
-use crate::support::output::TemporaryDirectory;
-use crate::support::progress::Progress;
+use ocinitrd_support::output::TemporaryDirectory;
+use ocinitrd_support::progress::Progress;
 
 /// What is locked while a hook makes an initrd, so that what is recorded is what is there.
 const LOCK: &str = "hook.lock";

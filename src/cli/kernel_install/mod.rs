@@ -45,11 +45,11 @@ use crate::analysis::needs::Holdings;
 use crate::container::engine::Interrupted;
 use crate::host::{self, Configuration, Made, OnFailure};
 use crate::migration::Caller;
-use crate::support::output::{MODE_PRIVATE, OutputFile};
-use crate::support::process::Program;
-use crate::support::progress::Progress;
 use base::Bases;
 use environment::{Environment, Layout};
+use ocinitrd_support::output::{MODE_PRIVATE, OutputFile};
+use ocinitrd_support::process::Program;
+use ocinitrd_support::progress::Progress;
 
 /// How far a file system's times may be behind: FAT has seconds by twos.
 const COARSEST_TIME: Duration = Duration::from_secs(2);

@@ -8,11 +8,11 @@ use anyhow::{Context, Result, ensure};
 
 use super::Installation;
 use crate::cli::text_arg;
-use crate::format::command_line::{self, Reader};
-use crate::format::os_release;
 use crate::host::Configuration;
 use crate::image::uki::{Content, KernelImage, NamedContent, Parts, Plan, Signer};
-use crate::support::output::{MODE_PRIVATE, OutputFile};
+use ocinitrd_format::command_line::{self, Reader};
+use ocinitrd_format::os_release;
+use ocinitrd_support::output::{MODE_PRIVATE, OutputFile};
 
 /// What a boot loader adds to the options of the kernel that runs.
 const OF_BOOT_LOADER: [&str; 2] = ["BOOT_IMAGE=", "initrd="];

@@ -13,14 +13,14 @@ use super::environment::cache_directory;
 use super::print;
 use crate::container::builder_image::StoredImage;
 use crate::container::engine::ImageReference;
-use crate::format::architecture;
-use crate::format::digest::Digest;
 use crate::lock::file::Lock;
 use crate::lock::transfer::{self, Counts, Exported};
 use crate::packages::fetch;
 use crate::packages::store::{Expiry, Item, Kind, Store};
-use crate::support::progress::Progress;
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_format::architecture;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::progress::Progress;
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 use report::{Listed, Listing, Verified, Wrong};
 
 /// Show, tidy up, check, export or fill the store of packages, metadata and builder images.

@@ -7,12 +7,12 @@ use anyhow::{Context, Result};
 use indicatif::DecimalBytes;
 use serde::Serialize;
 
-use crate::format::digest::Digest;
-use crate::format::json;
-use crate::format::text::one_line;
-use crate::format::time::Timestamp;
 use crate::lock::transfer::Content;
 use crate::packages::store::{Item, Kind};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::json;
+use ocinitrd_format::text::one_line;
+use ocinitrd_format::time::Timestamp;
 
 /// A file of the store, as it is listed: sorted by kind and name.
 #[derive(Eq, Ord, PartialEq, PartialOrd, Serialize)]

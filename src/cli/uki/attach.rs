@@ -7,10 +7,10 @@ use anyhow::{Context, Result, ensure};
 
 use super::policy_digest;
 use crate::cli::print;
-use crate::format::rsa::PublicKey;
 use crate::image::uki::{self, Policy};
-use crate::support::output::{MODE_PRIVATE, OutputFile};
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_format::rsa::PublicKey;
+use ocinitrd_support::output::{MODE_PRIVATE, OutputFile};
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Put signatures of PCR 11 that were made elsewhere into the image that they are for
 ///

@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use crate::cli::print;
 use crate::cli::text_arg;
-use crate::format::digest::{Digest, Hasher};
 use crate::image::uki::{Content, KernelImage, NamedContent, Parts, Plan, PolicyKeys, Predictions, Profile};
-use crate::support::output::{MODE_PRIVATE, OutputFile};
-use crate::support::progress::Progress;
+use ocinitrd_format::digest::{Digest, Hasher};
+use ocinitrd_support::output::{MODE_PRIVATE, OutputFile};
+use ocinitrd_support::progress::Progress;
 
 /// Join a kernel, initrds and what belongs to them
 ///

@@ -8,8 +8,8 @@ use anyhow::{Result, bail};
 use indicatif::DecimalBytes;
 
 use crate::cli::print;
-use crate::format::text::one_line;
 use crate::image::uki::{self, InspectedSection, Inspection, Predictions};
+use ocinitrd_format::text::one_line;
 
 /// Say what is in a unified kernel image, one made by this program or any other
 ///
@@ -98,7 +98,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::format::digest::Digest;
+    use ocinitrd_format::digest::Digest;
 
     const EVIL: &str = "x\u{1b}]0;title\u{7}\u{9b}2J\u{202e}\rPCR 11\u{85}";
     const SHOWN: &str = r"x\x1b]0;title\x07\xc2\x9b2J\xe2\x80\xae\x0dPCR 11\xc2\x85";

@@ -12,7 +12,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::image::uki::Bank;
-use crate::support::progress::Progress;
+use ocinitrd_support::progress::Progress;
 
 /// Join a kernel with its initrd in one EFI program, and say what a TPM will measure of it.
 ///

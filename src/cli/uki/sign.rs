@@ -9,7 +9,7 @@ use clap::builder::PossibleValue;
 
 use crate::cli::print;
 use crate::image::uki::{SignTool, Signer};
-use crate::support::output::{MODE_PRIVATE, OutputFile};
+use ocinitrd_support::output::{MODE_PRIVATE, OutputFile};
 
 /// Sign an image for Secure Boot
 ///

@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 
 use crate::cli::print;
 use crate::image::uki::{self, Bank};
-use crate::support::progress::Progress;
+use ocinitrd_support::progress::Progress;
 
 /// Check a unified kernel image, anyone's
 ///

@@ -9,12 +9,12 @@ use serde::Serialize;
 use crate::cli::environment;
 use crate::container::steps::versions::versions;
 use crate::definition::{Definition, Pin};
-use crate::format::architecture;
-use crate::format::digest::Digest;
-use crate::format::text::one_line;
 use crate::lock::context::Workshop;
 use crate::lock::ensure;
-use crate::support::progress::Progress;
+use ocinitrd_format::architecture;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::text::one_line;
+use ocinitrd_support::progress::Progress;
 
 use super::{Arguments, print};
 

@@ -9,15 +9,15 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::format::architecture;
-use crate::format::json;
 use crate::lock::context::Workshop;
 use crate::lock::ensure::{self, Needs};
 use crate::lock::file::{Difference, Section};
 use crate::lock::provision;
 use crate::lock::resolve::{self, Renewal, Request};
 use crate::names::PackageName;
-use crate::support::progress::Progress;
+use ocinitrd_format::architecture;
+use ocinitrd_format::json;
+use ocinitrd_support::progress::Progress;
 
 use super::print;
 use super::source_options::SupplyOptions;

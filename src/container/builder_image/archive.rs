@@ -14,13 +14,13 @@ use serde_json::json;
 
 use super::documents::{Document, Manifest};
 use super::{StoredImage, read};
-use crate::format::digest::Digest;
-use crate::format::text::quoted;
 use crate::image::oci::canonical_json;
 use crate::image::oci::document::{LIMIT_BYTES, parse, sha256};
 use crate::image::oci::layout::{LAYOUT_VERSION, MARKER, REFERENCE_NAME};
 use crate::packages::store::Store;
-use crate::support::regular_file;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::text::quoted;
+use ocinitrd_support::regular_file;
 
 const INDEX: &str = "index.json";
 const BLOBS: &str = "blobs/sha256/";

@@ -5,9 +5,9 @@ use oci_spec::image::{Descriptor, ImageIndex, ImageManifest, MediaType, Os};
 use serde::Deserialize;
 
 use super::unavailable::Unavailable;
-use crate::format::digest::Digest;
-use crate::format::text::Escaped;
 use crate::image::oci::document::{MOST_LAYERS, parse, sha256};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::text::Escaped;
 
 /// What all parts of a builder image may come to: several times a distribution's.
 const LARGEST_IMAGE_BYTES: u64 = 16 << 30;

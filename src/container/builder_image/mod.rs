@@ -22,11 +22,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::format::digest::Digest;
 use crate::image::oci::document::LIMIT_BYTES;
 use crate::packages::store::Store;
-use crate::support::progress::Progress;
-use crate::support::regular_file;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::progress::Progress;
+use ocinitrd_support::regular_file;
 
 pub use archive::{file_name, import, is_archive};
 use documents::{Blob, Document, Manifest};

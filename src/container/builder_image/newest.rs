@@ -6,8 +6,8 @@ use super::Unavailable;
 use super::documents::{Document, Manifest};
 use crate::container::engine::TaggedImage;
 use crate::container::registry::{Refusals, Registries, Settings};
-use crate::format::digest::Digest;
 use crate::packages::download::Downloader;
+use ocinitrd_format::digest::Digest;
 
 /// Asks the image's registry, or what `registries.conf` has in its place, for the digest that its tag has now. Mirrors of the
 /// definition are not asked: they have the image that is pinned.

@@ -6,10 +6,10 @@ use super::documents::{Document, Manifest};
 use super::{Kind, StoredImage, Unavailable, read};
 use crate::container::engine::{Engine, Image, ImageReference};
 use crate::container::registry::{Refusals, Registries, Settings};
-use crate::format::digest::Digest;
 use crate::packages::download::{Downloader, Meter};
 use crate::packages::store::Store;
-use crate::support::progress::Progress;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::progress::Progress;
 
 /// Where a builder image may come from.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::support::progress::Verbosity;
+use ocinitrd_support::progress::Verbosity;
 
 const INDEX_TYPE: &str = "application/vnd.oci.image.index.v1+json";
 const DOCKER_TYPES: [&str; 2] = [

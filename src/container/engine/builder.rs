@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 
 use super::in_place::InPlace;
 use super::{Engine, Image, Job, JobResult};
-use crate::support::progress::Progress;
+use ocinitrd_support::progress::Progress;
 
 /// What runs the steps of a build.
 #[derive(Debug)]

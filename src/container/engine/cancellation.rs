@@ -3,7 +3,7 @@
 //! In: the process's signals. Out: an [`Interrupted`] error, which `main` turns into the exit code that a shell
 //! expects. The default action of the signals is replaced for good, so a stage that computes for long has to
 //! [`Cancellation::check`] from time to time. One that does not, since it waits for a disk or computes, is ended some seconds
-//! later, with all that is under way ([`crate::support::output::abandon`]); only [`Unfinished`] work is waited for. A second signal ends
+//! later, with all that is under way ([`ocinitrd_support::output::abandon`]); only [`Unfinished`] work is waited for. A second signal ends
 //! the process at once: what it leaves behind is removed by the next run.
 //!
 //! A signal that was ignored when the program was started stays ignored: SIGHUP under nohup(1), SIGINT in the background of a
@@ -18,8 +18,8 @@ use anyhow::{Context, Result};
 use tokio::signal::unix::{self, SignalKind};
 use tokio::sync::watch;
 
-use crate::support::output;
-use crate::support::progress;
+use ocinitrd_support::output;
+use ocinitrd_support::progress;
 
 /// How long a run may go on that was asked to end and has nothing to tidy up but its outputs.
 const GRACE: Duration = Duration::from_secs(5);

@@ -9,9 +9,9 @@ use anyhow::anyhow;
 use bollard::errors::Error;
 use rustix::process::Signal;
 
-use crate::support::exhausted::Exhausted;
+use ocinitrd_support::exhausted::Exhausted;
 
-use crate::format::text::printable;
+use ocinitrd_format::text::printable;
 
 /// Why a request came to nothing.
 #[derive(Debug)]

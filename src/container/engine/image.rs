@@ -11,8 +11,8 @@ use serde::Serialize;
 use super::failure::Failure;
 use super::podman::{Client, StoredImage};
 use super::reference::ImageReference;
-use crate::format::digest::Digest;
-use crate::support::progress::Progress;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::progress::Progress;
 
 /// An image in the engine's storage.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]

@@ -27,10 +27,10 @@ use super::job::{Input, Job, JobResult};
 use super::log::Log;
 use super::podman::Piece;
 use crate::definition::dnf::CONTAINER_DIRECTORY;
-use crate::support::output::TemporaryDirectory;
-use crate::support::process::{self, Program, Running};
-use crate::support::progress::Progress;
-use crate::support::regular_file;
+use ocinitrd_support::output::TemporaryDirectory;
+use ocinitrd_support::process::{self, Program, Running};
+use ocinitrd_support::progress::Progress;
+use ocinitrd_support::regular_file;
 
 /// What the steps call, whatever the distribution.
 const PROGRAMS: [&str; 6] = ["bash", "chroot", "rpm", "rpmkeys", "tar", "xargs"];
@@ -291,7 +291,7 @@ mod tests {
     use super::*;
     use crate::container::engine::cancellation::{Cancellation, Signal as Asked, Trigger};
     use crate::container::engine::{Interrupted, Output};
-    use crate::support::progress::Verbosity;
+    use ocinitrd_support::progress::Verbosity;
 
     struct Place {
         scratch: tempfile::TempDir,

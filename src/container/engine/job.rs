@@ -24,7 +24,7 @@ use super::owner::RUN_LABEL;
 use super::podman::{ContainerPlan, End, Piece};
 use super::transfer::{self, Download};
 use super::{Engine, Interrupted};
-use crate::support::progress::Progress;
+use ocinitrd_support::progress::Progress;
 
 /// After the program has ended, what it printed is already under way.
 const LAST_WORDS_LIMIT: Duration = Duration::from_secs(10);

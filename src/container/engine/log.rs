@@ -8,8 +8,8 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 
 use super::podman::Piece;
-use crate::format::text::terminal_line;
-use crate::support::progress::Progress;
+use ocinitrd_format::text::terminal_line;
+use ocinitrd_support::progress::Progress;
 
 /// How much of the end of a log is kept, in bytes.
 pub const KEPT_BYTES: usize = 1024 * 1024;
@@ -94,7 +94,7 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::support::progress::Verbosity;
+    use ocinitrd_support::progress::Verbosity;
 
     fn log() -> Log {
         Log::new(&Progress::new(Verbosity::Quiet))

@@ -49,7 +49,7 @@ use self::podman::Client;
 pub use self::podman::Identity;
 pub use self::reference::{ImageReference, TaggedImage};
 use self::service::Service;
-use crate::support::progress::Progress;
+use ocinitrd_support::progress::Progress;
 
 /// What is needed to open an engine, as values.
 #[derive(Clone, Debug, Default)]

@@ -28,7 +28,7 @@ use serde_json::Value;
 use super::endpoint::Endpoint;
 use super::failure::{Failure, failure, unreachable};
 use super::raw;
-use crate::format::text::escaped_error;
+use ocinitrd_format::text::escaped_error;
 
 /// For questions that an engine answers from memory. Seconds.
 const SHORT_SECONDS: u64 = 20;

@@ -9,8 +9,8 @@ use std::str::FromStr;
 
 use anyhow::{Context, Result, bail};
 
-use crate::format::digest::Digest;
-use crate::format::text::quoted;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::text::quoted;
 
 /// What stands in place of a registry for images that are made on the machine.
 const LOCAL: &str = "localhost";

@@ -23,10 +23,10 @@ use tokio::task::JoinHandle;
 
 use super::endpoint::Endpoint;
 use super::owner::Owner;
-use crate::support::output::{self, TemporaryDirectory};
-use crate::support::own_directory;
-use crate::support::process::{self, Program, Running};
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_support::output::{self, TemporaryDirectory};
+use ocinitrd_support::own_directory;
+use ocinitrd_support::process::{self, Program, Running};
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// How long the service outlives a run that was killed.
 const IDLE_SECONDS: u32 = 10;

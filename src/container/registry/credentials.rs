@@ -10,9 +10,9 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
-use crate::format::text::escaped_error;
 use crate::packages::download::authorization::Credentials;
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_format::text::escaped_error;
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 #[derive(Default, Deserialize)]
 struct File {

@@ -21,13 +21,13 @@ use std::path::PathBuf;
 
 use anyhow::{Result, ensure};
 
-use crate::format::checksum::Checksum;
-use crate::format::digest::Digest;
 use crate::image::oci::document::LIMIT_BYTES;
 use crate::packages::download::authorization::Authorization;
 use crate::packages::download::{Downloader, Meter, Reason, Unobtainable};
 use crate::packages::store::{Expected, Size, Store};
 use configuration::{Configuration, Location};
+use ocinitrd_format::checksum::Checksum;
+use ocinitrd_format::digest::Digest;
 
 /// The documents that are understood; blobs are sent whatever is asked for.
 const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \

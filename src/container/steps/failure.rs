@@ -4,7 +4,7 @@ use anyhow::{Error, anyhow};
 
 use crate::container::engine::JobResult;
 use crate::definition::dnf;
-use crate::support::exhausted::Exhausted;
+use ocinitrd_support::exhausted::Exhausted;
 
 /// The exit code by which a script says that it did what it was asked, and the answer is no: dnf found no solution, rpm takes
 /// no key of a repository. Nothing else that the scripts run ends with it.

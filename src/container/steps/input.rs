@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::definition::dnf::CONTAINER_DIRECTORY;
 use crate::definition::extra_tree::{self, Content};
 use crate::packages::rpm_file::Excerpt;
-use crate::support::regular_file;
+use ocinitrd_support::regular_file;
 
 /// Files and directories below `/ocinitrd`, in the order in which they were added.
 #[derive(Debug, Default)]

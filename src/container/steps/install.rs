@@ -9,10 +9,10 @@ use anyhow::{Context, Result};
 use crate::container::engine::{Builder, Job};
 use crate::definition::Selection;
 use crate::definition::dnf::{self, InstalledPackage};
-use crate::format::time::Timestamp;
 use crate::image::layer::{Layer, Rules};
 use crate::names::FileGlob;
-use crate::support::progress::Progress;
+use ocinitrd_format::time::Timestamp;
+use ocinitrd_support::progress::Progress;
 
 use super::input::Input;
 

@@ -21,9 +21,9 @@ use anyhow::{Context, Result};
 use crate::container::engine::Output;
 use crate::definition::dnf;
 use crate::definition::{BUILDER_FILE, Definition, Repository, Selection};
-use crate::format::time::Timestamp;
 use crate::packages::rpm_file;
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_format::time::Timestamp;
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 use input::Input;
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use crate::container::engine::{Builder, Job};
 use crate::definition::dnf::{self, Chosen};
 use crate::definition::{Definition, Repository, Selection};
-use crate::support::progress::Progress;
+use ocinitrd_support::progress::Progress;
 
 use super::input::Input;
 use super::versions;

@@ -6,10 +6,10 @@ use std::path::Path;
 use anyhow::Result;
 
 use crate::container::engine::{Builder, Job};
-use crate::format::openpgp::Fingerprint;
 use crate::packages::rpm_file::{self, Signature};
-use crate::support::exhausted::Exhausted;
-use crate::support::progress::Progress;
+use ocinitrd_format::openpgp::Fingerprint;
+use ocinitrd_support::exhausted::Exhausted;
+use ocinitrd_support::progress::Progress;
 
 use super::input::Input;
 

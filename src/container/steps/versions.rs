@@ -3,7 +3,7 @@
 use anyhow::Result;
 
 use crate::container::engine::{Builder, Job};
-use crate::support::progress::Progress;
+use ocinitrd_support::progress::Progress;
 
 use super::input::Input;
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::text_of;
-use crate::links;
+use ocinitrd_support::links;
 
 /// Where the keyboard is set.
 pub(super) const CONFIGURATION: &str = "/etc/default/keyboard";

@@ -13,10 +13,10 @@ use anyhow::{Context, Result};
 use super::files;
 use crate::analysis::machine;
 use crate::analysis::needs::Holdings;
-use crate::format::compress::Members;
 use crate::image::vconsole::{self, CONFIGURATION, DATA, INCLUDED, KEYMAPS, KINDS, Kind, SETUP};
-use crate::links;
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_format::compress::Members;
+use ocinitrd_support::links;
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 mod keyboard;
 

@@ -14,9 +14,9 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use super::number::{self, Number};
 use super::pax;
-use crate::format::tally::Tally;
-use crate::format::text::quoted;
 use crate::image::tree::attributes;
+use ocinitrd_format::tally::Tally;
+use ocinitrd_format::text::quoted;
 
 /// tar counts in blocks of so many bytes.
 pub(super) const BLOCK_BYTES: usize = 512;

@@ -1,14 +1,14 @@
 //! How a tar stream is compressed, told by its first bytes, and decoders for all of it.
 //!
 //! Layers of some builders are many members one after the other (eStargz, pigz, zstd:chunked with its skippable frames).
-//! These decoders read them all; those of [`crate::format::compress`] stop after one, as the kernel's segments need.
+//! These decoders read them all; those of [`ocinitrd_format::compress`] stop after one, as the kernel's segments need.
 
 use std::io::{self, BufRead, Cursor, Read};
 
 use anyhow::{Context, Result, bail};
 use flate2::bufread::MultiGzDecoder;
 
-use crate::format::compress::Codec;
+use ocinitrd_format::compress::Codec;
 
 /// Looks at the first bytes, and gives the stream back whole. The codec is gzip, zstd or none.
 pub(super) fn detect<R: Read>(mut input: R) -> Result<(Codec, impl Read + use<R>)> {

@@ -8,9 +8,9 @@ use anyhow::{Result, bail};
 
 use super::Rules;
 use super::archive::{Archive, Member, Source};
-use crate::format::text::quoted;
-use crate::format::time::Timestamp;
 use crate::image::tree::{Content, Entry, Kind, Tree, TreePath, normalized};
+use ocinitrd_format::text::quoted;
+use ocinitrd_format::time::Timestamp;
 
 /// The kernel silently skips longer names and link targets (`PATH_MAX` with its NUL is 4,096).
 const LONGEST_PATH_BYTES: usize = 4095;

@@ -22,13 +22,13 @@ use anyhow::{Context, Result};
 
 pub use canonical::write_tar;
 
-use crate::format::background::BackgroundHasher;
-use crate::format::compress::Codec;
-use crate::format::digest::{Digest, Hasher};
-use crate::format::tally::Tally;
 use crate::image::tree::Tree;
 use archive::{Archive, Headers, Source};
 use codec::Decoder;
+use ocinitrd_format::background::BackgroundHasher;
+use ocinitrd_format::compress::Codec;
+use ocinitrd_format::digest::{Digest, Hasher};
+use ocinitrd_format::tally::Tally;
 
 /// How much is read, hashed and spooled at a time.
 const CHUNK_BYTES: usize = 256 << 10;

@@ -10,12 +10,12 @@ use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::definition::dnf::InstalledPackage;
-use crate::format::digest::Digest;
-use crate::format::text::{Escaped, escaped_error, quoted};
-use crate::format::time::Timestamp;
 use crate::image::segment::next_offset;
 use crate::image::uki::Predictions;
 use crate::packages::repository::Package;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::text::{Escaped, escaped_error, quoted};
+use ocinitrd_format::time::Timestamp;
 pub use path::OutputPath;
 
 /// What it is called in the output directory.

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Error, Result, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::format::text::{Escaped, quoted};
-use crate::support::regular_file;
+use ocinitrd_format::text::{Escaped, quoted};
+use ocinitrd_support::regular_file;
 
 /// As long as Linux lets a name and a path be, in bytes.
 const LONGEST_NAME_BYTES: usize = 255;

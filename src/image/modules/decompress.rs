@@ -16,7 +16,7 @@ use super::module_info::decompressed;
 use super::name::{Compression, split_suffix};
 use super::selection::Selection;
 use crate::image::tree::{Content, Entry, Kind, Tree, TreePath};
-use crate::support::parallel;
+use ocinitrd_support::parallel;
 
 /// Replaces the selected modules of `tree` and their paths in `selection` by decompressed ones, which are spooled in an
 /// unnamed file in `spool_directory`. To be called before [`index()`](super::index()), which then names `.ko` files.

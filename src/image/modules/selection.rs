@@ -15,9 +15,9 @@ use super::kmod::modprobe::ModprobeConfiguration;
 use super::module_info::{self, ModuleInfo, dependency_words};
 use super::name::{module_name, normalize_alias};
 use super::patterns::{FirmwarePatterns, Patterns, UnmatchedPattern};
-use crate::format::text::quoted;
 use crate::image::tree::{Kind, Tree, TreePath, is_within};
-use crate::support::parallel;
+use ocinitrd_format::text::quoted;
+use ocinitrd_support::parallel;
 
 /// What an initrd needs of a kernel.
 #[derive(Clone, Debug, Default)]

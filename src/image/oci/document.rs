@@ -4,8 +4,8 @@ use anyhow::{Context, Result};
 use oci_spec::image::Descriptor;
 use serde::Deserialize;
 
-use crate::format::digest::Digest;
-use crate::format::text::{escaped_error, quoted};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::text::{escaped_error, quoted};
 
 /// Registries bound manifests by this; configurations are smaller.
 pub const LIMIT_BYTES: u64 = 4 << 20;

@@ -12,12 +12,12 @@ use serde::Deserialize;
 
 use super::document::{LIMIT_BYTES, MOST_LAYERS, parse, sha256, shown};
 use super::layout::{LAYOUT_VERSION, MARKER};
-use crate::format::digest::Digest;
-use crate::format::tally::Tally;
-use crate::format::text::{Escaped, quoted};
 use crate::image::layer::{Contents, Layer, Rules, TooLong};
 use crate::image::tree::{Content, Tree};
-use crate::support::regular_file;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::tally::Tally;
+use ocinitrd_format::text::{Escaped, quoted};
+use ocinitrd_support::regular_file;
 
 /// An index may name an index (as `skopeo` copies of all platforms do), hardly more than once.
 const DEEPEST_INDEX: usize = 3;

@@ -16,13 +16,13 @@ use oci_spec::image::{
 use serde::Serialize;
 
 use super::canonical_json;
-use crate::format::compress::{Compression, Encoder};
-use crate::format::digest::{Digest, Hasher};
-use crate::format::time::Timestamp;
 use crate::image::layer::write_tar;
 use crate::image::tree::Tree;
-use crate::support::output;
-use crate::support::own_directory;
+use ocinitrd_format::compress::{Compression, Encoder};
+use ocinitrd_format::digest::{Digest, Hasher};
+use ocinitrd_format::time::Timestamp;
+use ocinitrd_support::output;
+use ocinitrd_support::own_directory;
 
 /// The file by which a directory is known as a layout.
 pub const MARKER: &str = "oci-layout";

@@ -7,11 +7,11 @@ use std::path::Path;
 use super::image::Image;
 use super::layout::{LayoutFacts, LayoutOptions, write_layout};
 use super::*;
-use crate::format::compress::Compression;
-use crate::format::digest::Digest;
-use crate::format::time::Timestamp;
 use crate::image::layer::{Layer, Rules, TooLong};
 use crate::image::tree::{Content, Entry, Kind, Tree};
+use ocinitrd_format::compress::Compression;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::time::Timestamp;
 
 fn options(compression: Compression) -> LayoutOptions {
     LayoutOptions {

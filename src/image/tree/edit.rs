@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 
 use super::{Content, Entry, Kind, Tree, TreePath, is_within, normalized, parent};
-use crate::format::text::quoted;
+use ocinitrd_format::text::quoted;
 
 /// Each is matched with every path of a tree.
 const GLOBS_MAX: usize = 10_000;

@@ -7,8 +7,8 @@ use anyhow::{Context, Result, bail};
 
 use super::edit::Orphans;
 use super::{Content, Entry, Kind, Tree, file_name, join, parent};
-use crate::format::digest::Digest;
-use crate::format::text::quoted;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::text::quoted;
 
 const WHITEOUT_PREFIX: &[u8] = b".wh.";
 const OPAQUE_MARK: &[u8] = b".wh..wh..opq";

@@ -24,8 +24,8 @@ use anyhow::{Result, bail};
 pub use edit::Globs;
 pub use query::TreeHasher;
 
-use crate::format::text::quoted;
-use crate::support::regular_file;
+use ocinitrd_format::text::quoted;
+use ocinitrd_support::regular_file;
 
 /// A path inside a tree: relative, without `.`, `..`, empty components or slashes at either end; bytes, not UTF-8.
 pub type TreePath = Vec<u8>;

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 
 use super::{Content, Entry, Kind, Tree, TreePath, join, parent};
-use crate::format::digest::{Digest, Hasher};
+use ocinitrd_format::digest::{Digest, Hasher};
 
 /// As many symlinks as Linux follows in one path (`MAXSYMLINKS`, path_resolution(7)).
 const MOST_SYMLINKS: usize = 40;

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 
-use crate::format::compress::Members;
-use crate::format::text::{Escaped, quoted};
 use crate::image::tree::{Tree, TreePath, file_name};
 use crate::image::vconsole::{self, CONFIGURATION, DATA, INCLUDED, KEYMAPS, KINDS, SETUP};
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_format::compress::Members;
+use ocinitrd_format::text::{Escaped, quoted};
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// What becomes of kbd's files.
 #[derive(Debug, Default)]

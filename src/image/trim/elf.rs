@@ -9,7 +9,7 @@ use super::features::Features;
 use super::references::References;
 use super::script;
 use super::unit;
-use crate::format::text::escaped_error;
+use ocinitrd_format::text::escaped_error;
 
 /// What an ELF file starts with.
 pub const MAGIC: &[u8] = b"\x7fELF";

@@ -38,8 +38,8 @@ use std::collections::BTreeSet;
 use anyhow::Result;
 
 use crate::definition::Selection;
-use crate::format::text::quoted;
 use crate::image::tree::{Globs, Kind, Tree, TreePath, parent};
+use ocinitrd_format::text::quoted;
 
 use walk::Reached;
 

@@ -14,9 +14,9 @@ use super::references::References;
 use super::script;
 use super::udev;
 use super::unit;
-use crate::format::text::quoted;
 use crate::image::tree::{Content, Entry, Globs, Kind, Tree, TreePath, file_name, join};
-use crate::support::parallel;
+use ocinitrd_format::text::quoted;
+use ocinitrd_support::parallel;
 
 /// What systemd starts by itself in an initrd, on a signal, or when it is told to end (systemd.special(7), bootup(7)).
 const STARTED_UNITS: &[&str] = &[

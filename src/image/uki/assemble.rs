@@ -13,8 +13,8 @@ use super::{
     COMMAND_LINE, Content, DEVICE_TREE, INITRD, KernelImage, LINUX, MICROCODE, NamedContent, OS_RELEASE,
     PCR_PUBLIC_KEY, PCR_SIGNATURES, PROFILE, SBAT, SPLASH, UNAME,
 };
-use crate::format::pe::{self, Copy, Image, NewSection};
-use crate::support::regular_file;
+use ocinitrd_format::pe::{self, Copy, Image, NewSection};
+use ocinitrd_support::regular_file;
 
 /// What becomes an image. Nothing is taken from the machine that it is made on.
 #[derive(Clone, Debug)]

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::image::segment::{ALIGNMENT_BYTES, next_offset};
 use crate::image::tree;
-use crate::support::regular_file;
+use ocinitrd_support::regular_file;
 
 /// What a section holds.
 #[derive(Clone, Debug)]

@@ -7,9 +7,9 @@ use super::image::{content, text};
 use super::kernel::{self, Headers};
 use super::stub::Stub;
 use super::{COMMAND_LINE, LINUX, OS_RELEASE, PROFILE, SBAT, UNAME};
-use crate::format::pe::{Image, Section};
-use crate::format::text::quoted;
 use crate::image::tree;
+use ocinitrd_format::pe::{Image, Section};
+use ocinitrd_format::text::quoted;
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -100,7 +100,7 @@ fn other_name(image: &Image, file: &tree::Content, headers: &Headers) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::pe::fixture;
+    use ocinitrd_format::pe::fixture;
 
     const MAGIC: &[u8] = b"#### LoaderInfo: systemd-stub 255 ####";
 

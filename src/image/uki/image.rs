@@ -14,12 +14,12 @@ use super::stub::Stub;
 use super::{
     COMMAND_LINE, Content, MEASURED, NamedContent, OS_RELEASE, PCR_PUBLIC_KEY, PCR_SIGNATURES, PROFILE, SBAT, UNAME,
 };
-use crate::format::digest::Digest;
-use crate::format::os_release::OsRelease;
-use crate::format::pe::{self, Image, Section};
-use crate::format::rsa::PublicKey;
-use crate::format::text::escaped_error;
 use crate::image::tree;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::os_release::OsRelease;
+use ocinitrd_format::pe::{self, Image, Section};
+use ocinitrd_format::rsa::PublicKey;
+use ocinitrd_format::text::escaped_error;
 
 /// The sections that hold text.
 const TEXTS: [&str; 7] = [OS_RELEASE, COMMAND_LINE, UNAME, SBAT, PCR_PUBLIC_KEY, PCR_SIGNATURES, PROFILE];
@@ -288,7 +288,7 @@ fn public_key(sections: &[InspectedSection], problems: &mut Vec<String>) -> Opti
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::pe::fixture;
+    use ocinitrd_format::pe::fixture;
 
     fn inspected(bytes: &[u8], banks: &[Bank]) -> Inspection {
         let directory = tempfile::tempdir().unwrap();

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 use super::{NamedContent, SBAT};
-use crate::format::pe::{self, Image};
+use ocinitrd_format::pe::{self, Image};
 
 /// Where the boot protocol of x86 puts its mark, and behind it a place of the version: <https://docs.kernel.org/arch/x86/boot.html>.
 const HEADER_MARK: (usize, &[u8]) = (0x202, b"HdrS");
@@ -129,8 +129,8 @@ fn version(setup: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::pe::fixture;
     use crate::image::tree;
+    use ocinitrd_format::pe::fixture;
 
     #[test]
     fn version_is_the_first_word_of_what_the_boot_header_points_to() {

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 
 use super::measure::Predictions;
 use super::policy::{policies, sign};
-use crate::format::rsa::{PrivateKey, PublicKey};
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_format::rsa::{PrivateKey, PublicKey};
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// The keys of PCR 11's policies, as far as there are any.
 #[derive(Default)]

@@ -15,7 +15,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256, Sha384, Sha512};
 
 use super::{Content, MEASURED};
-use crate::format::digest::hex;
+use ocinitrd_format::digest::hex;
 
 /// The words that are measured while a system runs, in their order.
 pub const PHASES: [&str; 6] = ["enter-initrd", "leave-initrd", "sysinit", "ready", "shutdown", "final"];

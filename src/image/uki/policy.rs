@@ -13,8 +13,8 @@ use sha2::{Digest, Sha256};
 
 use super::measure::{Bank, Predictions};
 use super::{PCR_PUBLIC_KEY, PCR_SIGNATURES};
-use crate::format::digest::{hex, unhex};
-use crate::format::rsa::{PrivateKey, PublicKey};
+use ocinitrd_format::digest::{hex, unhex};
+use ocinitrd_format::rsa::{PrivateKey, PublicKey};
 
 /// The PCR that the stub measures into.
 const PCR: u8 = 11;

@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use super::inspect;
 use super::token::{TOKEN, TokenKey, has_provider, module_variables};
-use crate::support::output::TemporaryDirectory;
-use crate::support::process::{self, Program};
-use crate::support::regular_file;
+use ocinitrd_support::output::TemporaryDirectory;
+use ocinitrd_support::process::{self, Program};
+use ocinitrd_support::regular_file;
 
 /// Where systemd has a program that is on nobody's path.
 const SYSTEMD_SBSIGN: &str = "/usr/lib/systemd/systemd-sbsign";

@@ -5,7 +5,7 @@ use std::io::{Read, Seek};
 use anyhow::{Result, ensure};
 
 use super::{MICROCODE, PROFILE, SBAT, UNAME};
-use crate::format::pe::Image;
+use ocinitrd_format::pe::Image;
 
 /// The section in which systemd-stub says what it is.
 const MAGIC: &str = ".sdmagic";
@@ -96,7 +96,7 @@ mod tests {
     use std::io::Cursor;
 
     use super::*;
-    use crate::format::pe::fixture;
+    use ocinitrd_format::pe::fixture;
 
     fn of(magic: &str) -> Stub {
         let image = fixture::image(&[(".text", b"code", 4), (MAGIC, magic.as_bytes(), magic.len() as u32)], 0);

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use percent_encoding::percent_decode_str;
 use rustix::fs::MemfdFlags;
 
-use crate::support::process::Program;
+use ocinitrd_support::process::Program;
 
 /// What begins the URI of a key that is in a token.
 pub const TOKEN: &str = "pkcs11:";

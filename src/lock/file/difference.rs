@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{LockedPackage, Section};
-use crate::format::text::one_line;
+use ocinitrd_format::text::one_line;
 
 /// A package that is there before and after, in two builds.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]

@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 
 use crate::definition::extra_tree;
 use crate::definition::{BUILDER_FILE, Definition, Selection, Uki};
-use crate::format::digest::Digest;
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Digests by the name of the input: where it stands in the definition.
 type Digests = BTreeMap<String, Digest>;

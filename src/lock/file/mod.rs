@@ -17,9 +17,9 @@ use anyhow::{Context, Result, anyhow, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::definition::mistake_without_content;
-use crate::format::digest::Digest;
-use crate::support::output::{MODE_PUBLIC, OutputFile};
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::output::{MODE_PUBLIC, OutputFile};
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 pub use difference::Difference;
 pub use inputs::{Changes, Inputs};

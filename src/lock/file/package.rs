@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::format::digest::Digest;
-use crate::format::openpgp::Fingerprint;
-use crate::format::time::Timestamp;
 use crate::packages::repository::Package;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::openpgp::Fingerprint;
+use ocinitrd_format::time::Timestamp;
 
 /// Why a package is in the lock.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]

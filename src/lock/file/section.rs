@@ -11,10 +11,10 @@ use super::inputs::Inputs;
 use super::package::LockedPackage;
 use crate::definition::dnf::Change;
 use crate::definition::{none_one_or_many, one_or_many};
-use crate::format::digest::Digest;
-use crate::format::openpgp::Fingerprint;
-use crate::format::time::Timestamp;
 use crate::names::{KernelVersion, ProfileName, RepositoryId, check_address};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::openpgp::Fingerprint;
+use ocinitrd_format::time::Timestamp;
 
 /// What is locked for one architecture.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -4,9 +4,9 @@ use std::fs;
 use super::*;
 use crate::definition::Definition;
 use crate::definition::dnf::Change;
-use crate::format::digest::Digest;
-use crate::format::openpgp::Fingerprint;
-use crate::format::time::Timestamp;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::openpgp::Fingerprint;
+use ocinitrd_format::time::Timestamp;
 
 const KEY: &str = "36f612dcf27f7d1a48a835e4dbfcf71c6d9f90a6";
 

@@ -6,11 +6,11 @@ use anyhow::{Context, Result, bail};
 
 use super::{Packages, Request, nevras};
 use crate::container::steps::solve;
-use crate::format::digest::Digest;
 use crate::lock::file::Kernel;
 use crate::names::KernelVersion;
 use crate::packages::rpm_file::RpmPackage;
 use crate::packages::store::Store;
+use ocinitrd_format::digest::Digest;
 
 /// The kernels with their versions, which the files of their packages tell.
 pub(super) fn locked(

@@ -8,12 +8,12 @@ use anyhow::{Context, Error, Result};
 use super::{Site, State};
 use crate::definition::dnf;
 use crate::definition::{Definition, Repository, Selection};
-use crate::format::openpgp::{Fingerprint, PublicKey};
 use crate::lock::file::{self, Key};
 use crate::packages::download::Unobtainable;
 use crate::packages::fetch::{Archives, Places};
 use crate::packages::repository::{self, Location, Metadata, Source, Variables, substitute};
-use crate::support::progress::Progress;
+use ocinitrd_format::openpgp::{Fingerprint, PublicKey};
+use ocinitrd_support::progress::Progress;
 
 /// The keys of each repository, by its id.
 pub(super) type Keys = BTreeMap<String, Vec<PublicKey>>;

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result, bail};
 
 use super::{RECORD, Record, STATE, State, Written};
-use crate::support::output::{OutputFile, Outputs};
+use ocinitrd_support::output::{OutputFile, Outputs};
 
 /// Puts back what was there before setup wrote on a machine. Returns the paths of the files that are not as they were.
 ///

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::format::digest::Digest;
-use crate::support::output::OutputFile;
-use crate::support::regular_file;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::output::OutputFile;
+use ocinitrd_support::regular_file;
 
 /// A file that is to be written.
 #[derive(Debug)]

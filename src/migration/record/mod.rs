@@ -17,13 +17,13 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::format::digest::Digest;
-use crate::format::json;
-use crate::support::output::{MODE_PRIVATE, OutputFile, Outputs};
-use crate::support::regular_file::{self, TEXT_LIMIT_BYTES};
 pub use back::undo;
 use change::check_replaceable;
 pub use change::{Change, Content};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::json;
+use ocinitrd_support::output::{MODE_PRIVATE, OutputFile, Outputs};
+use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
 /// Where the record and the files of before are.
 const STATE: &str = "/var/lib/ocinitrd/setup";

@@ -10,8 +10,8 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use reqwest::{StatusCode, Url};
 
 use super::Downloader;
-use crate::format::text::quoted;
-use crate::support::exhausted::Exhausted;
+use ocinitrd_format::text::quoted;
+use ocinitrd_support::exhausted::Exhausted;
 
 /// How often one location is asked before it is given up, if its failures may pass.
 const ROUNDS: u32 = 3;

@@ -17,7 +17,7 @@ use serde::Deserialize;
 
 use super::Downloader;
 use super::attempts::Failure;
-use crate::format::text::{escaped_error, quoted};
+use ocinitrd_format::text::{escaped_error, quoted};
 
 /// A token is some kilobytes.
 const TOKEN_LIMIT_BYTES: u64 = 1 << 20;

@@ -16,7 +16,7 @@ use super::attempts::{HttpStatus, WithoutTls};
 use super::pace::Pace;
 use super::{Counted, Downloader, Failure, Patience};
 use crate::packages::store::{Expected, Partial};
-use crate::support::exhausted::Exhausted;
+use ocinitrd_support::exhausted::Exhausted;
 
 /// As many as browsers follow, and curl in dnf.
 const REDIRECTS_MAX: usize = 10;

@@ -25,11 +25,11 @@ pub use self::attempts::{Reason, Unobtainable};
 use self::authorization::Authorization;
 pub use self::http::Trust;
 pub use self::pace::MinimumRate;
-use crate::format::checksum::Measured;
-use crate::format::digest::Digest;
 use crate::packages::store::{Completion, Expected, Partial, Size, Store};
-use crate::support::progress::Stage;
-use crate::support::regular_file;
+use ocinitrd_format::checksum::Measured;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::progress::Stage;
+use ocinitrd_support::regular_file;
 
 /// How long to wait before looking again whether another process finished a file that this one wants too.
 const OTHER_WRITER_PAUSE: Duration = Duration::from_millis(200);

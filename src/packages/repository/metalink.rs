@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 
 use super::xml::{self, Element};
 use super::{MIRRORS_MAX, TEXT_MAX_BYTES};
-use crate::format::checksum::Checksum;
 use crate::names::Place;
 use crate::packages::store::{Expected, Size};
+use ocinitrd_format::checksum::Checksum;
 
 const FILE_NAME: &str = "repomd.xml";
 const PATH: &str = "/repodata/repomd.xml";

@@ -18,14 +18,14 @@ use std::io::{self, Read};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 
-use crate::format::checksum::Checksum;
-use crate::format::compress::Members;
-use crate::format::digest::Digest;
-use crate::format::text::Escaped;
 use crate::packages::download::{Downloader, Meter};
 use crate::packages::store::{Expected, Size, Store};
-use crate::support::progress::Progress;
-use crate::support::regular_file;
+use ocinitrd_format::checksum::Checksum;
+use ocinitrd_format::compress::Members;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::text::Escaped;
+use ocinitrd_support::progress::Progress;
+use ocinitrd_support::regular_file;
 
 pub use primary::{Package, find};
 pub(crate) use source::join;

@@ -11,12 +11,12 @@ use serde::{Deserialize, Serialize};
 use super::UNPACKED_MAX_BYTES;
 use super::source::join;
 use super::xml::{Element, Events, element_of};
-use crate::format::checksum::Checksum;
-use crate::format::compress::Members;
-use crate::format::digest::Digest;
-use crate::format::text::{Escaped, quoted};
-use crate::format::time::Timestamp;
 use crate::names::{Nevra, Place, check_address, is_below};
+use ocinitrd_format::checksum::Checksum;
+use ocinitrd_format::compress::Members;
+use ocinitrd_format::digest::Digest;
+use ocinitrd_format::text::{Escaped, quoted};
+use ocinitrd_format::time::Timestamp;
 
 const BUFFER_BYTES: usize = 1 << 18;
 /// What describes a package has a dozen elements, of which one has all lists.

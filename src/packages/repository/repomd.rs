@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use anyhow::{Context, Result, ensure};
 
 use super::xml::{self, Element};
-use crate::format::checksum::Checksum;
-use crate::format::text::quoted;
 use crate::names::is_below;
 use crate::packages::store::{Expected, Size};
+use ocinitrd_format::checksum::Checksum;
+use ocinitrd_format::text::quoted;
 
 /// 1 GiB for a compressed file: the greatest, lists of all files of a distribution, have a tenth of it.
 const METADATA_MAX_BYTES: u64 = 1 << 30;

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use anyhow::{Context, Result, bail, ensure};
 
 use super::MIRRORS_MAX;
-use crate::format::digest::Digest;
 use crate::names::{Place, RepositoryId};
+use ocinitrd_format::digest::Digest;
 
 /// Values by variable name, such as `releasever`, `basearch` and `arch`.
 pub type Variables = BTreeMap<String, String>;

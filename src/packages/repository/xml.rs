@@ -10,7 +10,7 @@ use quick_xml::XmlVersion;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::reader::Reader;
 
-use crate::format::text::{escaped_error, quoted};
+use ocinitrd_format::text::{escaped_error, quoted};
 
 /// Deeper nesting occurs in no metadata, and would only exhaust the stack.
 const DEPTH_MAX: u32 = 32;

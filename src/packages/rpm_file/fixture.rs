@@ -1,7 +1,7 @@
 //! rpm files for tests, made tag by tag: what no tool that builds packages would write.
 
 use super::{LEAD_BYTES, LEAD_MAGIC, signature_tag, tag};
-use crate::format::digest::Digest;
+use ocinitrd_format::digest::Digest;
 
 pub(crate) const INT16: u32 = 3;
 pub(crate) const INT32: u32 = 4;

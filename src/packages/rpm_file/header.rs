@@ -10,7 +10,7 @@ use std::io::{Read, Write};
 
 use anyhow::{Context, Result, bail, ensure};
 
-use crate::format::digest::{Digest, Hasher};
+use ocinitrd_format::digest::{Digest, Hasher};
 
 const MAGIC: [u8; 4] = [0x8e, 0xad, 0xe8, 1];
 const INTRODUCTION_BYTES: usize = 16;

@@ -18,11 +18,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
 use self::header::Header;
-use crate::format::checksum::Checksum;
-use crate::format::text::quoted;
-use crate::format::time::Timestamp;
 use crate::names::Nevra;
-use crate::support::regular_file;
+use ocinitrd_format::checksum::Checksum;
+use ocinitrd_format::text::quoted;
+use ocinitrd_format::time::Timestamp;
+use ocinitrd_support::regular_file;
 
 pub use payload::Payload;
 pub use signature::{Author, Excerpt, Signature, signatures, with_one_signature, without_several_signatures};

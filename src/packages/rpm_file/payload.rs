@@ -8,8 +8,8 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::RpmPackage;
-use crate::format::compress::Members;
-use crate::support::regular_file;
+use ocinitrd_format::compress::Members;
+use ocinitrd_support::regular_file;
 
 const BUFFER_BYTES: usize = 1 << 18;
 const MAGIC_BYTES: usize = 6;
@@ -103,7 +103,7 @@ impl<'p> Payload<'p> {
             return Ok(None);
         }
         let index = self.indexes.get(trimmed(&name)).copied();
-        let index = index.with_context(|| format!("{} is not in the header", crate::format::text::quoted(&name)))?;
+        let index = index.with_context(|| format!("{} is not in the header", ocinitrd_format::text::quoted(&name)))?;
         let file = &self.package.files[index];
         // Only one name of a file with several has the content; what symlinks and directories have is in the header.
         let agrees = size_bytes == file.size_bytes || file.link_group.is_some() && size_bytes == 0;
@@ -145,7 +145,7 @@ impl<'p> Payload<'p> {
     }
 
     fn name(&self, index: usize) -> String {
-        crate::format::text::quoted(&self.package.files[index].path)
+        ocinitrd_format::text::quoted(&self.package.files[index].path)
     }
 
     fn read_exact_counted(&mut self, buffer: &mut [u8]) -> Result<()> {

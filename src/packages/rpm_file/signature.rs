@@ -13,8 +13,8 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::header::{self, Entry, Header};
 use super::{LEAD_BYTES, lead_and_signatures, signature_tag};
-use crate::format::openpgp::Issuer;
-use crate::support::regular_file;
+use ocinitrd_format::openpgp::Issuer;
+use ocinitrd_support::regular_file;
 
 /// A signature of a package's header.
 #[derive(Clone, Debug, Eq, PartialEq)]

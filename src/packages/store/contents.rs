@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result};
 
 use super::Store;
-use crate::format::digest::Digest;
+use ocinitrd_format::digest::Digest;
 
 /// What a file of the store is.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]

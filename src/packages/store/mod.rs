@@ -31,10 +31,10 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
-use crate::format::checksum::{Checksum, Measured};
-use crate::format::digest::Digest;
-use crate::support::own_directory;
-use crate::support::regular_file::{self, open_for_writing};
+use ocinitrd_format::checksum::{Checksum, Measured};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::own_directory;
+use ocinitrd_support::regular_file::{self, open_for_writing};
 
 pub use contents::{Item, Kind};
 pub use partial::{Completion, Partial};

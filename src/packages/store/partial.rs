@@ -11,9 +11,9 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 
 use super::Store;
-use crate::format::checksum::{Checksum, ChecksumHasher, Measured};
-use crate::format::digest::Digest;
-use crate::support::regular_file::open_for_writing;
+use ocinitrd_format::checksum::{Checksum, ChecksumHasher, Measured};
+use ocinitrd_format::digest::Digest;
+use ocinitrd_support::regular_file::open_for_writing;
 
 impl Store {
     /// Begins or goes on with the blob of `checksum`; `None` while somebody else is writing it.

@@ -81,7 +81,7 @@ impl Alone {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::digest::Digest;
+    use ocinitrd_format::digest::Digest;
 
     #[test]
     fn what_was_used_within_the_days_stays_and_leftovers_go() {

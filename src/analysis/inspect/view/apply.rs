@@ -4,7 +4,7 @@ use super::lookup::{Last, Place};
 use super::{Applied, Content, FirstName, LinkKey, NOTHING, View};
 use crate::analysis::inspect::fault::Fault;
 use crate::analysis::inspect::tree::Node;
-use crate::format::cpio::{
+use ocinitrd_format::cpio::{
     Entry, PATH_MAX_BYTES, TYPE_BLOCK_DEVICE, TYPE_CHARACTER_DEVICE, TYPE_DIRECTORY, TYPE_FIFO, TYPE_FILE, TYPE_MASK,
     TYPE_SOCKET, TYPE_SYMLINK,
 };

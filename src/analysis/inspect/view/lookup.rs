@@ -3,7 +3,7 @@
 use super::View;
 use crate::analysis::inspect::fault::Fault;
 use crate::analysis::inspect::tree::{NAME_MAX_BYTES, Node, ROOT};
-use crate::format::cpio::{TYPE_DIRECTORY, TYPE_SYMLINK};
+use ocinitrd_format::cpio::{TYPE_DIRECTORY, TYPE_SYMLINK};
 
 /// The kernel gives up after 40 symlinks.
 const SYMLINKS_MAX: usize = 40;

@@ -13,8 +13,8 @@ use std::collections::HashMap;
 
 use super::limits::FOLLOWED_MAX_BYTES;
 use super::tree::{Node, ROOT, Tree, Walk};
-use crate::format::cpio::{TYPE_BLOCK_DEVICE, TYPE_CHARACTER_DEVICE, TYPE_MASK};
-use crate::format::digest::Digest;
+use ocinitrd_format::cpio::{TYPE_BLOCK_DEVICE, TYPE_CHARACTER_DEVICE, TYPE_MASK};
+use ocinitrd_format::digest::Digest;
 
 /// In place of an inode's number: there is nothing.
 const NOTHING: u32 = u32::MAX;

@@ -17,8 +17,8 @@ use super::finish::Finishers;
 use crate::cli::print;
 use crate::host;
 use crate::migration::{self, Caller, Change, Content, POSTINST, Plan, Record, Source, Survey};
-use crate::support::output::MODE_PUBLIC;
-use crate::support::progress::{Progress, Verbosity};
+use ocinitrd_support::output::MODE_PUBLIC;
+use ocinitrd_support::progress::{Progress, Verbosity};
 use report::Report;
 use trial::Trial;
 

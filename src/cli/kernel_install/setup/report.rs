@@ -6,8 +6,8 @@ use indicatif::DecimalBytes;
 use serde::Serialize;
 
 use super::trial::Trial;
-use crate::format::text::one_line;
 use crate::migration::{Caller, Finding, Outcome, Plan, PlannedFile, Survey};
+use ocinitrd_format::text::one_line;
 
 /// All that is printed.
 pub struct Report<'a> {

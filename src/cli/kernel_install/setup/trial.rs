@@ -13,8 +13,8 @@ use crate::analysis::needs::Holdings;
 use crate::host::{self, Configuration, Request, Search};
 use crate::migration::entry;
 use crate::migration::{self, Change, Content, Plan, PlannedFile, Source};
-use crate::support::output::{MODE_PRIVATE, MODE_PUBLIC, TemporaryDirectory, create_new};
-use crate::support::progress::Progress;
+use ocinitrd_support::output::{MODE_PRIVATE, MODE_PUBLIC, TemporaryDirectory, create_new};
+use ocinitrd_support::progress::Progress;
 
 /// A trial that was made, as far as it could be.
 #[derive(Debug, Default)]

@@ -11,10 +11,10 @@ use anyhow::Result;
 use regex::bytes::RegexBuilder;
 
 use super::files::{ConfigurationFile, Origin, configuration_files, split_word, words};
-use crate::format::text::quoted;
 use crate::image::modules::kernel_modules::plain_path;
 use crate::image::modules::name::base_name;
 use crate::image::tree::Tree;
+use ocinitrd_format::text::quoted;
 
 /// Where files of `depmod.d` are, the first one first (depmod.d(5)).
 pub const DEPMOD_DIRECTORIES: [&str; 5] =

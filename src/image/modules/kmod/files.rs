@@ -9,9 +9,9 @@ use std::fmt;
 
 use anyhow::{Context, Result, ensure};
 
-use crate::format::text::quoted;
 use crate::image::tree::{Content, Kind, Tree, TreePath, file_name};
-use crate::support::regular_file::TEXT_LIMIT_BYTES;
+use ocinitrd_format::text::quoted;
+use ocinitrd_support::regular_file::TEXT_LIMIT_BYTES;
 
 /// The end of the names of files that count.
 const SUFFIX: &[u8] = b".conf";

@@ -8,7 +8,7 @@
 use std::io::{self, Read, Write};
 
 use super::{ALIGNMENT_BYTES, HEADER_BYTES, PATH_MAX_BYTES, TRAILER, TYPE_FILE, TYPE_MASK, TYPE_SYMLINK, missing_to};
-use crate::format::text::Escaped;
+use crate::text::Escaped;
 
 /// Measured on 317 MB in memory: 0.19 s of CPU time, as `dd` takes; 64 KiB and 4 MiB cost a tenth more, as larger buffers leave the
 /// cache between read and write.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{DecimalBytes, MultiProgress, ProgressBar, ProgressStyle};
 
-use crate::format::text;
+use ocinitrd_format::text;
 
 /// The bars on the terminal, of which there is one: what is printed meanwhile has to make room for itself.
 static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);

@@ -1,5 +1,7 @@
 //! Images for tests: no code in them, but headers and sections as linkers make them.
 
+#![allow(clippy::unwrap_used, reason = "only tests build files with it")]
+
 use std::mem::offset_of;
 
 use object::LittleEndian as LE;

@@ -16,7 +16,7 @@ use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 
-use crate::support::private_group::others_may_write;
+use crate::private_group::others_may_write;
 
 /// The mode of directories that only their owner may look into.
 pub const MODE: u32 = 0o700;

@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{AtFlags, CWD, OFlags};
 
-use crate::support::own_directory;
+use crate::own_directory;
 use commit::{Finished, Temporary};
 pub use log::LogDirectory;
 use under_way::TemporaryName;
@@ -424,7 +424,7 @@ fn cannot_create(target: &Path, error: io::Error) -> anyhow::Error {
 }
 
 /// A failed write with its file and, where the disk is full, what to do.
-pub(crate) fn cannot_write(target: &Path, error: &io::Error) -> io::Error {
+pub fn cannot_write(target: &Path, error: &io::Error) -> io::Error {
     let cure = match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             format!("; make room in {} or choose another directory", directory_of(target).display())

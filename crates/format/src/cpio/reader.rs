@@ -6,7 +6,7 @@
 use std::io::{self, BufRead, Read};
 
 use super::{ALIGNMENT_BYTES, HEADER_BYTES, PATH_MAX_BYTES, TRAILER, TYPE_FILE, TYPE_MASK, TYPE_SYMLINK, missing_to};
-use crate::format::text::Escaped;
+use crate::text::Escaped;
 
 const FIELDS: usize = 13;
 

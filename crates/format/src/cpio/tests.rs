@@ -5,8 +5,8 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
-use crate::format::digest::Digest;
-use crate::format::text::Escaped;
+use crate::digest::Digest;
+use crate::text::Escaped;
 
 /// One entry of every kind, two names of one file with the data on the last, a name that is not UTF-8.
 fn sample() -> Vec<(Header<'static>, &'static [u8])> {

@@ -4,7 +4,7 @@ use std::io::{Cursor, Read, Write};
 use proptest::prelude::*;
 
 use super::*;
-use crate::format::digest::Digest;
+use crate::digest::Digest;
 
 const ALL: [Compression; 4] = [Compression::Zstd(3), Compression::Xz(1), Compression::Gzip(6), Compression::Lz4];
 

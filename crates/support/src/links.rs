@@ -117,12 +117,42 @@ fn push(stack: &mut Vec<OsString>, path: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
-    use crate::analysis::machine::fixture::Fixture;
+
+    /// A root directory.
+    struct Machine(tempfile::TempDir);
+
+    impl Machine {
+        fn new() -> Self {
+            Machine(tempfile::tempdir().unwrap())
+        }
+
+        fn path(&self) -> &Path {
+            self.0.path()
+        }
+
+        fn add(&self, path: &str) -> PathBuf {
+            let path = self.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            path
+        }
+
+        fn write(&self, path: &str, text: &str) -> &Self {
+            fs::write(self.add(path), text).unwrap();
+            self
+        }
+
+        fn link(&self, path: &str, target: &str) -> &Self {
+            symlink(target, self.add(path)).unwrap();
+            self
+        }
+    }
 
     #[test]
     fn absolute_links_begin_at_the_machine_s_root_and_none_leads_out() {
-        let root = Fixture::new();
+        let root = Machine::new();
         root.write("srv/m/a.ko", "")
             .link("lib", "/usr/lib")
             .link("usr/lib/x", "/../../srv/./m")
@@ -139,7 +169,7 @@ mod tests {
 
     #[test]
     fn what_is_opened_lies_below_the_root_even_where_nothing_is() {
-        let root = Fixture::new();
+        let root = Machine::new();
         // What a link of the machine names is there on the system that runs this.
         root.link("etc/passwd", "/etc/hosts").link("etc/out", "../../../proc/self/status").write("usr/a", "a");
         root.link("etc/null", "/dev/null").link("etc/again", "null").link("round", "/about").link("about", "/round");

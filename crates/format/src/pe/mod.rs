@@ -4,8 +4,8 @@
 //! <https://learn.microsoft.com/windows/win32/debug/pe-format>.
 
 mod certificates;
-#[cfg(test)]
-pub(crate) mod fixture;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixture;
 mod write;
 
 use std::io::{Read, Seek, SeekFrom};

@@ -321,11 +321,11 @@ mod tests {
 
     use super::*;
 
-    const KEYS: &[u8] = include_bytes!("../../../tests/fixtures/openpgp/keys.asc");
-    const COLONS: &str = include_str!("../../../tests/fixtures/openpgp/keys.colons");
-    const FIRST_SIGNATURE: &[u8] = include_bytes!("../../../tests/fixtures/openpgp/first.sig.asc");
-    const SECOND_SIGNATURE: &[u8] = include_bytes!("../../../tests/fixtures/openpgp/second.sig");
-    const V6: &[u8] = include_bytes!("../../../tests/fixtures/openpgp/v6.asc");
+    const KEYS: &[u8] = include_bytes!("../../../../tests/fixtures/openpgp/keys.asc");
+    const COLONS: &str = include_str!("../../../../tests/fixtures/openpgp/keys.colons");
+    const FIRST_SIGNATURE: &[u8] = include_bytes!("../../../../tests/fixtures/openpgp/first.sig.asc");
+    const SECOND_SIGNATURE: &[u8] = include_bytes!("../../../../tests/fixtures/openpgp/second.sig");
+    const V6: &[u8] = include_bytes!("../../../../tests/fixtures/openpgp/v6.asc");
 
     /// Fingerprints of the primary key and subkeys, and user ids, as gpg lists them.
     fn of_gpg() -> Vec<(Vec<String>, Vec<String>)> {
