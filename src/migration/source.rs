@@ -46,8 +46,8 @@ impl Source {
     pub fn text(&self, path: &str) -> Result<Option<String>> {
         self.root.exact_text(path).map_err(|error| {
             let advice = match error.kind() {
-                io::ErrorKind::PermissionDenied => "run setup as root",
-                _ => "setup has to read it; correct it or move it away",
+                io::ErrorKind::PermissionDenied => "run this as root",
+                _ => "correct it or move it away",
             };
             anyhow::Error::new(error).context(format!("reading {}: {advice}", self.root.shown(path)))
         })

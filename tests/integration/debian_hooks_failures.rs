@@ -143,7 +143,7 @@ fn what_is_in_the_way_is_told_and_what_was_there_stays() {
         (
             "a configuration that is no text",
             &|debian| debian.0.write("etc/kernel/install.conf", "initrd_generator=ocinitrd\n\0"),
-            &["install.conf: it holds NUL bytes"],
+            &["install.conf: correct it or move it away: it holds NUL bytes"],
         ),
     ];
     for (name, spoil, says) in cases {

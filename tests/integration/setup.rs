@@ -398,7 +398,7 @@ fn what_cannot_be_done_changes_nothing_and_says_why() {
     let bad = machine.0.path("etc/dracut.conf.d/bad.conf");
     fs::File::create(&bad).unwrap().set_len(17 << 20).unwrap();
     let told = fail(&mut machine.setup(&[]));
-    assert!(told.contains("bad.conf: setup has to read it") && told.contains("the most that is read"), "{told}");
+    assert!(told.contains("bad.conf: correct it or move it away") && told.contains("the most that is read"), "{told}");
     fs::remove_file(&bad).unwrap();
     succeed(Command::new("mkfifo").arg(&bad));
     assert!(fail(&mut machine.setup(&[])).contains("it is a FIFO"));
