@@ -58,7 +58,7 @@ check: rust check-programs ## the quick part, for every commit: format, lints, u
 	cargo fmt --all --check
 	cargo clippy --quiet --workspace --all-targets --locked -- --deny warnings
 	RUSTDOCFLAGS='--deny warnings' cargo doc --quiet --locked --no-deps --workspace
-	cargo test --quiet --locked --workspace --lib --bins
+	cargo test --quiet --locked --workspace --lib --bins --test walls
 
 test: rust test-programs check ## all tests: needs podman and QEMU, installs what is missing
 	scripts/deny.sh

@@ -41,6 +41,7 @@ fn print(answer: &clap::Error) -> ExitCode {
 }
 
 /// Logs what `OCINITRD_LOG` asks for, nothing without it: users are told what happens by other means.
+#[expect(clippy::disallowed_methods, reason = "the program reads its own setting")]
 fn log_to_stderr() {
     let wanted = std::env::var("OCINITRD_LOG").unwrap_or_else(|_| "off".to_owned());
     let filter = EnvFilter::try_new(&wanted).unwrap_or_else(|error| {

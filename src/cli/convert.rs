@@ -155,6 +155,7 @@ fn is_docker_archive(tree: &Tree) -> bool {
 }
 
 /// Not `/tmp`, which is memory on many systems.
+#[expect(clippy::disallowed_methods, reason = "the command line reads the environment")]
 fn spool_directory() -> PathBuf {
     match std::env::var_os("TMPDIR") {
         Some(directory) if !directory.is_empty() => directory.into(),

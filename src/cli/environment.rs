@@ -2,6 +2,8 @@
 //!
 //! In: the process's environment and the option `--engine`. Out: [`Surroundings`] and a [`Host`].
 
+#![expect(clippy::disallowed_methods, reason = "here the environment is read")]
+
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

@@ -3,6 +3,8 @@
 //! Both are directories with kmod and its libraries in them, which it runs in as its root: so it reads the places that it reads on
 //! a machine, and follows absolute symlinks as it does there.
 
+#![expect(clippy::disallowed_methods, reason = "tests spawn programs as they like")]
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};

@@ -159,6 +159,7 @@ impl Settings {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests spawn programs as they like")]
 mod tests {
     use std::process::Command;
 

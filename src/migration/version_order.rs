@@ -83,6 +83,7 @@ fn weight(byte: u8) -> i32 {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests spawn programs as they like")]
 mod tests {
     use std::io::Write;
     use std::process::{Command, Stdio};

@@ -1,6 +1,7 @@
 //! The integration tests: one binary, a file a subject. They run the real program, podman, dnf and QEMU; what they need
 //! and do not find makes them fail. `make test` provides it.
 #![allow(clippy::unwrap_used)]
+#![expect(clippy::disallowed_methods, reason = "tests spawn programs as they like")]
 
 mod as_root;
 mod boot;

@@ -57,6 +57,7 @@ fn unquoted(value: &str) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests spawn programs as they like")]
 mod tests {
     use std::process::Command;
 

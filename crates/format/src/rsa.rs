@@ -144,6 +144,7 @@ fn encoded(tag: u8, contents: &[u8]) -> Vec<u8> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "tests spawn programs as they like")]
 mod tests {
     use std::io::Write;
     use std::process::{Command, Stdio};

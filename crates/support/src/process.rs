@@ -7,6 +7,8 @@
 //! whose leader is a shell that waits for the end of a pipe which only this process can write to, and then ends the group.
 //! (A parent-death signal is tied to the thread that started the program, and reaches nothing that the program starts.)
 
+#![expect(clippy::disallowed_methods, reason = "here programs are spawned, and looked for in PATH")]
+
 use std::ffi::{OsStr, OsString};
 use std::io::{self, PipeWriter};
 use std::os::unix::process::CommandExt;

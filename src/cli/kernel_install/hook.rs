@@ -67,6 +67,7 @@ enum Event {
 ///
 /// # Errors
 /// Fails when the initrd is asked for and cannot be made or written; what was there stays.
+#[expect(clippy::disallowed_methods, reason = "the command line reads the environment")]
 pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let value = |name| env::var_os(name).map(|value| value.to_string_lossy().into_owned());
     let parameters = value(PARAMETERS);

@@ -101,6 +101,7 @@ enum Product {
 /// # Errors
 /// Fails when it cannot be made and the administrator does not have dracut make it, and when it is interrupted; then nothing was
 /// written.
+#[expect(clippy::disallowed_methods, reason = "the command line reads the environment")]
 pub fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     let environment = Environment::read(|name| env::var_os(name));
     let root = arguments.root.clone().or_else(|| environment.root.clone()).unwrap_or_else(|| PathBuf::from("/"));

@@ -35,7 +35,7 @@ const CREATED: &str = "org.opencontainers.image.created";
 /// What a layout says of its image besides the tree.
 #[derive(Clone, Debug)]
 pub struct LayoutOptions {
-    /// As OCI spells it: `amd64` ([`super::architecture`]).
+    /// As OCI spells it: `amd64` ([`ocinitrd_format::architecture`]).
     pub architecture: String,
     /// When the image was created, in seconds since 1970: the build's epoch.
     pub epoch: Timestamp,

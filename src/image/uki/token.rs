@@ -55,6 +55,7 @@ pub fn has_provider() -> Result<bool> {
 }
 
 /// Tells a program the module of the token, whether it asks for it as the provider does or as the engine does.
+#[expect(clippy::disallowed_methods, reason = "it is OpenSSL's own setting that is handed on to OpenSSL")]
 pub fn module_variables(program: Program) -> Program {
     let Some(module) = MODULE_VARIABLES.iter().find_map(std::env::var_os) else { return program };
     let missing = MODULE_VARIABLES.into_iter().filter(|name| std::env::var_os(name).is_none());
