@@ -27,7 +27,7 @@
 
 pub mod analysis;
 pub mod boot;
-pub mod build;
+pub(crate) mod build;
 pub mod cli;
 pub mod container;
 pub mod definition;
@@ -35,6 +35,6 @@ pub mod doctor;
 pub mod host;
 pub mod image;
 pub mod lock;
-pub mod migration;
-pub mod names;
+pub(crate) mod migration;
+pub(crate) mod names;
 pub mod packages;

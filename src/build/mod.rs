@@ -14,7 +14,7 @@ mod plan;
 mod prefetch;
 mod previous;
 mod prewrite;
-pub mod rebuild;
+pub(crate) mod rebuild;
 mod stub;
 mod unified;
 

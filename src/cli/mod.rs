@@ -1,26 +1,26 @@
 //! One file a subcommand; each reads as its pipeline.
 
 pub mod args;
-pub mod boot;
-pub mod build;
-pub mod check;
-pub mod convert;
-pub mod diff;
-pub mod doctor;
+pub(crate) mod boot;
+pub(crate) mod build;
+pub(crate) mod check;
+pub(crate) mod convert;
+pub(crate) mod diff;
+pub(crate) mod doctor;
 pub mod environment;
-pub mod fetch;
-pub mod inspect;
-pub mod kernel_install;
-pub mod limits;
-pub mod lock;
-pub mod output_dir;
-pub mod print;
-pub mod source_options;
-pub mod store;
-pub mod text_arg;
-pub mod uki;
-pub mod update;
-pub mod verify;
+pub(crate) mod fetch;
+pub(crate) mod inspect;
+pub(crate) mod kernel_install;
+pub(crate) mod limits;
+pub(crate) mod lock;
+pub(crate) mod output_dir;
+pub(crate) mod print;
+pub(crate) mod source_options;
+pub(crate) mod store;
+pub(crate) mod text_arg;
+pub(crate) mod uki;
+pub(crate) mod update;
+pub(crate) mod verify;
 
 use std::process::ExitCode;
 

@@ -7,7 +7,7 @@
 //! is included more than once counts where it comes first.
 
 pub mod dnf;
-pub mod extra_tree;
+pub(crate) mod extra_tree;
 mod pin;
 mod raw;
 mod repository;

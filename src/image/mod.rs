@@ -1,16 +1,16 @@
 //! An image: from a file system tree to segments, an initrd, and its other forms.
 
 pub mod directory;
-pub mod finish;
+pub(crate) mod finish;
 pub mod kernel;
 pub mod layer;
 pub mod manifest;
-pub mod microcode;
+pub(crate) mod microcode;
 pub mod modules;
 pub mod oci;
-pub mod presets;
+pub(crate) mod presets;
 pub mod segment;
 pub mod tree;
-pub mod trim;
+pub(crate) mod trim;
 pub mod uki;
-pub mod vconsole;
+pub(crate) mod vconsole;

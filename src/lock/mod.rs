@@ -1,9 +1,9 @@
 //! The lock: exactly which packages a build takes, how that is found out, and how they are provided.
 
-pub mod context;
-pub mod ensure;
+pub(crate) mod context;
+pub(crate) mod ensure;
 pub mod file;
-pub mod provision;
-pub mod resolve;
-pub mod signatures;
-pub mod transfer;
+pub(crate) mod provision;
+pub(crate) mod resolve;
+pub(crate) mod signatures;
+pub(crate) mod transfer;

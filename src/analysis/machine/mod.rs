@@ -18,7 +18,7 @@
 
 mod arrays;
 mod block;
-pub mod crypttab;
+pub(crate) mod crypttab;
 mod drivers;
 #[cfg(test)]
 pub(crate) mod fixture;

@@ -18,7 +18,7 @@
 //! | [`loading`] | whether the initrd loads what modules-load.d names |
 
 mod base;
-pub mod call;
+pub(crate) mod call;
 mod device_tree;
 mod environment;
 mod finish;

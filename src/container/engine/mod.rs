@@ -15,19 +15,19 @@
 //! | [`owner`] | whose a container is, so that leftovers of killed runs can be removed |
 //! | [`cancellation`] | Ctrl-C and SIGTERM as a value |
 
-pub mod builder;
+pub(crate) mod builder;
 pub mod cancellation;
 pub mod endpoint;
-pub mod failure;
-pub mod image;
-pub mod in_place;
-pub mod job;
-pub mod log;
-pub mod owner;
-pub mod podman;
+pub(crate) mod failure;
+pub(crate) mod image;
+pub(crate) mod in_place;
+pub(crate) mod job;
+pub(crate) mod log;
+pub(crate) mod owner;
+pub(crate) mod podman;
 mod raw;
-pub mod reference;
-pub mod service;
+pub(crate) mod reference;
+pub(crate) mod service;
 mod transfer;
 
 use std::fmt;

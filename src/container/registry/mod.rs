@@ -13,9 +13,9 @@
 //! body and a minimum rate, `Retry-After`, certificates of the client, failures of a token server that are not swallowed. The protocol
 //! is two addresses.
 
-pub mod certificates;
-pub mod configuration;
-pub mod credentials;
+pub(crate) mod certificates;
+pub(crate) mod configuration;
+pub(crate) mod credentials;
 
 use std::path::PathBuf;
 

@@ -3,11 +3,11 @@
 //! Each step is a script of its own beside this file, the files that it finds below `/ocinitrd`, and the files that it
 //! leaves there. The files are sent as a tar stream, so that the engine may be on another host.
 
-pub mod install;
-pub mod renew;
-pub mod solve;
-pub mod verify;
-pub mod versions;
+pub(crate) mod install;
+pub(crate) mod renew;
+pub(crate) mod solve;
+pub(crate) mod verify;
+pub(crate) mod versions;
 
 mod failure;
 mod input;

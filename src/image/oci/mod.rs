@@ -2,7 +2,7 @@
 //!
 //! Specification: <https://github.com/opencontainers/image-spec> 1.1 (image-layout, manifest, config, layer).
 
-pub mod document;
+pub(crate) mod document;
 pub mod image;
 pub mod layout;
 

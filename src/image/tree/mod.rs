@@ -6,7 +6,7 @@
 
 #[cfg(test)]
 pub(crate) mod arbitrary;
-pub mod attributes;
+pub(crate) mod attributes;
 mod edit;
 mod merge;
 mod query;

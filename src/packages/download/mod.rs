@@ -6,7 +6,7 @@
 //! (`SSL_CERT_FILE`, `SSL_CERT_DIR`, or the system's) are those of the user who runs this.
 
 mod attempts;
-pub mod authorization;
+pub(crate) mod authorization;
 mod http;
 mod pace;
 
