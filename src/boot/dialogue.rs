@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::scenario::Exchange;
+use super::scenario::Prompt;
 
 /// Who asks may throw away what was typed before it listens.
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Questions that are still to come, and answers that are due.
 pub struct Dialogue<W = ChildStdin> {
-    exchanges: std::slice::Iter<'static, Exchange>,
+    exchanges: std::slice::Iter<'static, Prompt>,
     /// What was heard since the last question.
     heard: Vec<u8>,
     due: Option<(Instant, &'static str)>,
@@ -22,7 +22,7 @@ pub struct Dialogue<W = ChildStdin> {
 
 impl<W: Write> Dialogue<W> {
     /// A dialogue over the standard input of the guest.
-    pub fn new(exchanges: &'static [Exchange], keyboard: Option<W>) -> Self {
+    pub fn new(exchanges: &'static [Prompt], keyboard: Option<W>) -> Self {
         Dialogue { exchanges: exchanges.iter(), heard: Vec::new(), due: None, keyboard }
     }
 
@@ -62,8 +62,8 @@ fn contains(text: &[u8], part: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const EXCHANGES: &[Exchange] =
-        &[Exchange { question: "name?", answer: "one" }, Exchange { question: "name?", answer: "two" }];
+    const EXCHANGES: &[Prompt] =
+        &[Prompt { question: "name?", answer: "one" }, Prompt { question: "name?", answer: "two" }];
 
     #[test]
     fn each_question_is_answered_once_after_a_pause_however_it_arrives() {

@@ -37,7 +37,7 @@ pub struct Watch<'a> {
 
 /// Why a guest ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub enum Ending {
+pub enum Exit {
     /// Our script in it was done, or its boot met a fault: the console says which.
     Told,
     /// It ended by itself. What QEMU said, which is nothing where the guest powered off.
@@ -54,7 +54,7 @@ pub struct Seen {
     /// What its console told.
     pub console: Console,
     /// Why it ended.
-    pub ending: Ending,
+    pub ending: Exit,
 }
 
 /// Runs a guest until it is done, fails or takes too long.
@@ -72,9 +72,9 @@ pub fn run(qemu: &Qemu, guest: &Guest, watch: &Watch<'_>) -> Result<Seen> {
 }
 
 /// The ending of a guest whose last line may lack its end, and is known only now.
-fn with_last_line(ending: Ending, console: &Console) -> Ending {
+fn with_last_line(ending: Exit, console: &Console) -> Exit {
     match ending {
-        Ending::Exited(_) | Ending::TimedOut if console.fault().is_some() => Ending::Told,
+        Exit::Exited(_) | Exit::TimedOut if console.fault().is_some() => Exit::Told,
         ending => ending,
     }
 }
@@ -143,30 +143,30 @@ impl Run {
     }
 
     /// Takes in what comes next, or lets a tick pass. Returns the end when it has come.
-    fn step(&mut self) -> Result<Option<Ending>> {
+    fn step(&mut self) -> Result<Option<Exit>> {
         let now = Instant::now();
         let faulty = self.console.fault().is_some();
         if now >= self.deadline {
-            return Ok(Some(if faulty { Ending::Told } else { Ending::TimedOut }));
+            return Ok(Some(if faulty { Exit::Told } else { Exit::TimedOut }));
         }
         self.dialogue.answer(now)?;
         match self.output.recv_timeout(TICK.min(self.deadline - now)) {
             Ok(Output::Console(bytes)) => self.take_console(&bytes)?,
             Ok(Output::Diagnostics(bytes)) => self.diagnostics.extend(bytes),
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) if faulty => return Ok(Some(Ending::Told)),
+            Err(RecvTimeoutError::Disconnected) if faulty => return Ok(Some(Exit::Told)),
             Err(RecvTimeoutError::Disconnected) => return self.process.verdict(&self.diagnostics).map(Some),
         }
         if let Some(line) = text(&self.diagnostics).lines().find(|line| line.contains(KVM_FAULT)) {
-            return Ok(Some(Ending::Broken(line.to_owned())));
+            return Ok(Some(Exit::Broken(line.to_owned())));
         }
         if !faulty && self.console.fault().is_some() {
             self.deadline = self.deadline.min(Instant::now() + LAST_WORDS);
         }
-        Ok(self.console.is_done().then_some(Ending::Told))
+        Ok(self.console.is_done().then_some(Exit::Told))
     }
 
-    fn end(mut self, ending: Ending) -> Seen {
+    fn end(mut self, ending: Exit) -> Seen {
         self.console.finish(self.started.elapsed());
         Seen { ending: with_last_line(ending, &self.console), console: self.console }
     }
@@ -205,10 +205,10 @@ impl Process {
         receiver
     }
 
-    fn verdict(&mut self, diagnostics: &[u8]) -> Result<Ending> {
+    fn verdict(&mut self, diagnostics: &[u8]) -> Result<Exit> {
         let status = self.0.child.wait().context("waiting for QEMU")?;
         let words = text(diagnostics).trim().to_owned();
-        Ok(if status.success() { Ending::Exited(words) } else { Ending::Broken(format!("{words} ({status})")) })
+        Ok(if status.success() { Exit::Exited(words) } else { Exit::Broken(format!("{words} ({status})")) })
     }
 }
 
@@ -235,11 +235,11 @@ mod tests {
     fn a_fault_in_a_line_that_never_ended_is_told_unless_qemu_itself_failed() {
         let mut console = Console::behind_firmware();
         console.feed(b"   Reboot Into Firmware Interface   ", Duration::ZERO);
-        assert_eq!(with_last_line(Ending::TimedOut, &console), Ending::TimedOut);
+        assert_eq!(with_last_line(Exit::TimedOut, &console), Exit::TimedOut);
         console.finish(Duration::ZERO);
-        assert_eq!(with_last_line(Ending::TimedOut, &console), Ending::Told);
-        assert_eq!(with_last_line(Ending::Exited(String::new()), &console), Ending::Told);
-        let broken = Ending::Broken("no memory".to_owned());
+        assert_eq!(with_last_line(Exit::TimedOut, &console), Exit::Told);
+        assert_eq!(with_last_line(Exit::Exited(String::new()), &console), Exit::Told);
+        let broken = Exit::Broken("no memory".to_owned());
         assert_eq!(with_last_line(broken.clone(), &console), broken);
     }
 }

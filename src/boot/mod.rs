@@ -41,6 +41,6 @@ mod verdict;
 pub use qemu::Accelerator;
 pub use report::{Report, table};
 pub use scenario::Scenario;
-pub use session::{Contents, Finding, Options, Session, Subject, Task, Unified};
+pub use session::{BootTarget, Contents, Finding, Options, Session, Task, Unified};
 pub use stage::{Milestone, Stage};
 pub use verdict::Failure;

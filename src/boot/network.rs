@@ -10,7 +10,7 @@ use ocinitrd_support::output::TemporaryDirectory;
 
 /// What two cards can be connected to, until it is dropped.
 #[derive(Debug)]
-pub struct Cable {
+pub struct Link {
     /// A socket's path has to be short.
     directory: TemporaryDirectory,
 }
@@ -26,25 +26,25 @@ pub enum End {
 
 /// A network card of a guest.
 #[derive(Clone, Debug)]
-pub struct Card {
+pub struct Nic {
     /// The socket that is the cable.
     pub socket: PathBuf,
     /// Which of the two it is.
     pub end: End,
 }
 
-impl Cable {
+impl Link {
     /// A cable with nothing at its ends.
     ///
     /// # Errors
     /// Fails when no directory can be made.
     pub fn new() -> Result<Self> {
         let directory = TemporaryDirectory::create_in_temporary("ocinitrd-net.");
-        Ok(Cable { directory: directory.context("making a directory for a socket")? })
+        Ok(Link { directory: directory.context("making a directory for a socket")? })
     }
 
     /// The card at an end.
-    pub fn card(&self, end: End) -> Card {
-        Card { socket: self.directory.path().join("socket"), end }
+    pub fn card(&self, end: End) -> Nic {
+        Nic { socket: self.directory.path().join("socket"), end }
     }
 }

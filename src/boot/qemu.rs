@@ -14,11 +14,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use super::command_line;
-use super::guest::{self, Ending, Watch};
+use super::guest::{self, Exit, Watch};
 use super::kvm::offers_virtualisation;
-use super::network::{Card, End};
+use super::network::{End, Nic};
 use super::processor::Level;
-use super::scenario::Exchange;
+use super::scenario::Prompt;
 use super::stage::Milestone;
 use crate::boot::uefi::{Firmware, Flash};
 use ocinitrd_support::process::{Program, find};
@@ -116,9 +116,9 @@ pub struct Guest {
     /// The socket of the emulated TPM 2.0, if it has one.
     pub tpm: Option<PathBuf>,
     /// What is asked and answered on its console.
-    pub dialogue: &'static [Exchange],
+    pub dialogue: &'static [Prompt],
     /// Its network card, if it has one.
-    pub card: Option<Card>,
+    pub card: Option<Nic>,
 }
 
 impl Start {
@@ -278,7 +278,7 @@ impl Qemu {
         let watch = Watch { timeout: PROBE_TIMEOUT, log: None, show: false, interrupted: watch.interrupted };
         let seen = guest::run(self, &guest, &watch)?;
         Ok(match seen.ending {
-            Ending::Broken(reason) => Some(reason),
+            Exit::Broken(reason) => Some(reason),
             _ if seen.console.seconds().contains_key(&Milestone::Kernel) => None,
             _ => Some("a kernel started with KVM says nothing".to_owned()),
         })
@@ -298,7 +298,7 @@ fn drive(disk: &GuestDisk) -> OsString {
 }
 
 /// A card and its cable: QEMU 7.2 or newer has these.
-fn card_arguments(card: &Card) -> [OsString; 4] {
+fn card_arguments(card: &Nic) -> [OsString; 4] {
     let (is_server, address) = match card.end {
         End::First => ("on", "52:54:00:0c:1d:01"),
         End::Second => ("off", "52:54:00:0c:1d:02"),
@@ -365,7 +365,7 @@ mod tests {
     #[test]
     fn a_card_is_at_one_end_of_a_cable_and_boots_nothing() {
         let line =
-            |end| card_arguments(&Card { socket: "/tmp/a,b".into(), end }).map(|word| word.into_string().unwrap());
+            |end| card_arguments(&Nic { socket: "/tmp/a,b".into(), end }).map(|word| word.into_string().unwrap());
         assert_eq!(
             line(End::First).join(" "),
             "-netdev stream,id=net,server=on,addr.type=unix,addr.path=/tmp/a,,b \

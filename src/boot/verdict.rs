@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::guest::{Ending, Seen};
+use super::guest::{Exit, Seen};
 use super::scenario::Expectation;
 use super::stage::{Milestone, Stage};
 
@@ -41,17 +41,17 @@ impl Failure {
 pub fn fault(seen: &Seen, timeout: Duration) -> Option<(Stage, String)> {
     let stage = seen.console.stage();
     match &seen.ending {
-        Ending::Told => seen.console.fault().map(|fault| (fault.stage, fault.reason.clone())),
-        Ending::TimedOut => Some((stage, format!("nothing more within {} s (--timeout)", timeout.as_secs()))),
-        Ending::Exited(words) if words.is_empty() => Some((stage, "the guest ended without a word".to_owned())),
-        Ending::Exited(words) => Some((stage, format!("the guest ended: {words}"))),
-        Ending::Broken(words) => Some((stage, format!("QEMU failed: {words}"))),
+        Exit::Told => seen.console.fault().map(|fault| (fault.stage, fault.reason.clone())),
+        Exit::TimedOut => Some((stage, format!("nothing more within {} s (--timeout)", timeout.as_secs()))),
+        Exit::Exited(words) if words.is_empty() => Some((stage, "the guest ended without a word".to_owned())),
+        Exit::Exited(words) => Some((stage, format!("the guest ended: {words}"))),
+        Exit::Broken(words) => Some((stage, format!("QEMU failed: {words}"))),
     }
 }
 
 /// Whether the guest ended as one does that powers itself off.
 pub fn powered_off(seen: &Seen) -> bool {
-    matches!(&seen.ending, Ending::Exited(words) if words.is_empty()) && seen.console.fault().is_none()
+    matches!(&seen.ending, Exit::Exited(words) if words.is_empty()) && seen.console.fault().is_none()
 }
 
 /// The unit that failed although the boot went on, in words.
@@ -97,57 +97,57 @@ mod tests {
     const UNPACKED: &str = "[    4.000000] Run /init as init process\n";
     const PANIC: &str = "[    5.000000] Kernel panic - not syncing: Fatal exception\n";
 
-    fn seen(console_text: &str, ending: Ending) -> Seen {
+    fn seen(console_text: &str, ending: Exit) -> Seen {
         let mut console = Console::default();
         console.feed(console_text.as_bytes(), Duration::from_secs(6));
         Seen { console, ending }
     }
 
     fn failure(stage: Stage, reason: &str) -> Failure {
-        Failure::new(stage, reason.to_owned(), &seen("", Ending::Told), "x.log".into())
+        Failure::new(stage, reason.to_owned(), &seen("", Exit::Told), "x.log".into())
     }
 
     #[test]
     fn every_ending_but_a_finished_script_is_a_fault_of_a_stage() {
         let timeout = Duration::from_secs(180);
         let text = |ending| fault(&seen(UNPACKED, ending), timeout).unwrap();
-        assert_eq!(text(Ending::TimedOut), (Stage::Init, "nothing more within 180 s (--timeout)".to_owned()));
-        assert_eq!(text(Ending::Exited(String::new())), (Stage::Init, "the guest ended without a word".to_owned()));
-        assert_eq!(text(Ending::Broken("no memory".to_owned())), (Stage::Init, "QEMU failed: no memory".to_owned()));
-        assert_eq!(fault(&seen(PANIC, Ending::Told), timeout).unwrap().0, Stage::Kernel);
-        assert_eq!(fault(&seen("[    9.000000] ocinitrd: done\n", Ending::Told), timeout), None);
+        assert_eq!(text(Exit::TimedOut), (Stage::Init, "nothing more within 180 s (--timeout)".to_owned()));
+        assert_eq!(text(Exit::Exited(String::new())), (Stage::Init, "the guest ended without a word".to_owned()));
+        assert_eq!(text(Exit::Broken("no memory".to_owned())), (Stage::Init, "QEMU failed: no memory".to_owned()));
+        assert_eq!(fault(&seen(PANIC, Exit::Told), timeout).unwrap().0, Stage::Kernel);
+        assert_eq!(fault(&seen("[    9.000000] ocinitrd: done\n", Exit::Told), timeout), None);
     }
 
     #[test]
     fn only_a_panic_before_the_initrd_is_worth_another_try() {
-        assert!(is_worth_another_try(&seen(PANIC, Ending::Told)));
-        assert!(!is_worth_another_try(&seen(&format!("{UNPACKED}{PANIC}"), Ending::Told)));
+        assert!(is_worth_another_try(&seen(PANIC, Exit::Told)));
+        assert!(!is_worth_another_try(&seen(&format!("{UNPACKED}{PANIC}"), Exit::Told)));
         let unpacking = "[    3.000000] Initramfs unpacking failed: junk\n";
-        assert!(!is_worth_another_try(&seen(&format!("{unpacking}{PANIC}"), Ending::Told)));
+        assert!(!is_worth_another_try(&seen(&format!("{unpacking}{PANIC}"), Exit::Told)));
         let no_root = "[    5.000000] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)\n";
-        assert!(!is_worth_another_try(&seen(no_root, Ending::Told)));
-        assert!(!is_worth_another_try(&seen("", Ending::TimedOut)));
+        assert!(!is_worth_another_try(&seen(no_root, Exit::Told)));
+        assert!(!is_worth_another_try(&seen("", Exit::TimedOut)));
     }
 
     #[test]
     fn the_first_failed_unit_is_told_and_nothing_that_only_looks_like_one() {
         let log = "[  OK  ] Started a.service.\nFAILED \n[FAILED] Failed to start b.service - B.\n[FAILED] Failed to start c.\n";
-        let failed = failed_unit(&seen(log, Ending::Told));
+        let failed = failed_unit(&seen(log, Exit::Told));
         assert_eq!(failed.unwrap(), "a unit failed: Failed to start b.service - B.");
-        assert_eq!(failed_unit(&seen("[  OK  ] Started a.service.\nFAILED \n", Ending::Told)), None);
+        assert_eq!(failed_unit(&seen("[  OK  ] Started a.service.\nFAILED \n", Exit::Told)), None);
     }
 
     #[test]
     fn a_guest_powers_off_without_a_word_and_without_a_fault() {
-        assert!(powered_off(&seen(UNPACKED, Ending::Exited(String::new()))));
-        assert!(!powered_off(&seen(UNPACKED, Ending::Exited("no memory".to_owned()))));
-        assert!(!powered_off(&seen(PANIC, Ending::Exited(String::new()))));
-        assert!(!powered_off(&seen(UNPACKED, Ending::TimedOut)));
+        assert!(powered_off(&seen(UNPACKED, Exit::Exited(String::new()))));
+        assert!(!powered_off(&seen(UNPACKED, Exit::Exited("no memory".to_owned()))));
+        assert!(!powered_off(&seen(PANIC, Exit::Exited(String::new()))));
+        assert!(!powered_off(&seen(UNPACKED, Exit::TimedOut)));
     }
 
     #[test]
     fn facts_are_compared_from_their_beginning_and_all_that_are_wrong_are_named() {
-        let seen = seen("[    9.000000] ocinitrd: fact root /dev/vda1 / ext4 rw 0 0\n", Ending::Told);
+        let seen = seen("[    9.000000] ocinitrd: fact root /dev/vda1 / ext4 rw 0 0\n", Exit::Told);
         assert_eq!(wrong_facts(&seen, &[("root", "/dev/vda1 / ext4 ")]), None);
         let wrong = wrong_facts(&seen, &[("root", "/dev/vda1 "), ("root", "/dev/vda2 "), ("swap", "")]).unwrap();
         let root = "the target's root is \"/dev/vda1 / ext4 rw 0 0\", not \"/dev/vda2 \"";

@@ -25,7 +25,7 @@ use crate::packages::cache::Kind;
 use ocinitrd_format::digest::Digest;
 
 use super::Build;
-use super::part::{Draft, Part};
+use super::part::{Part, SegmentSpec};
 use super::stub::{self, Stub};
 
 /// What the cache keeps of an installed tree.
@@ -71,7 +71,7 @@ pub struct Found(LayerFacts);
 
 /// What the cache knows of the base.
 pub fn find(build: &Build<'_>) -> Option<Found> {
-    build.workshop.results.record(Kind::Layer, &build.recipe.layer).map(Found)
+    build.context.results.record(Kind::Layer, &build.recipe.layer).map(Found)
 }
 
 impl Found {
@@ -88,7 +88,7 @@ impl Found {
         if !build.plan.wants_segments() {
             return Ok(None);
         }
-        let (draft, cache) = (draft(build), build.workshop.results.clone());
+        let (draft, cache) = (draft(build), build.context.results.clone());
         tokio::task::spawn_blocking(move || draft.cached(&cache)).await.context("reading the base from the cache")?
     }
 
@@ -117,8 +117,8 @@ pub async fn install(build: &Build<'_>) -> Result<Base> {
     Ok(Base { layer, tree: Some(tree), segment: None, stub: None })
 }
 
-fn draft(build: &Build<'_>) -> Draft {
-    Draft { name: "base", key: build.recipe.base, compression: build.plan.compression }
+fn draft(build: &Build<'_>) -> SegmentSpec {
+    SegmentSpec { name: "base", key: build.recipe.base, compression: build.plan.compression }
 }
 
 /// How the installed tree is read.
@@ -129,26 +129,26 @@ fn rules(epoch: u64) -> Rules {
 /// Installs the packages, and leaves the tree in the cache. The kernels' packages are provided too: one that is missing
 /// is told before the minutes that this may take.
 async fn install_tree(build: &Build<'_>) -> Result<(LayerFacts, Tree)> {
-    let Build { workshop, plan, section, recipe } = build;
+    let Build { context, plan, section, recipe } = build;
     let of_kernels = recipe.kernels.iter().flat_map(|kernel| &kernel.packages);
     let packages: Vec<LockedPackage> = recipe.packages.iter().chain(of_kernels).cloned().collect();
-    provision::provide(workshop, section, &packages).await?;
-    let builder = workshop.builder().await?;
+    provision::provide(context, section, &packages).await?;
+    let builder = context.builder().await?;
     let rpms: Vec<(String, PathBuf)> =
-        recipe.packages.iter().map(|locked| rpm_file(&locked.package(), &workshop.store)).collect();
+        recipe.packages.iter().map(|locked| rpm_file(&locked.package(), &context.store)).collect();
     let request = install::Request {
         selection: &plan.selection,
         releasever: &plan.releasever,
         rpms: &rpms,
         epoch: recipe.epoch,
         rules: rules(recipe.epoch.seconds()),
-        spool_directory: workshop.store.root(),
+        spool_directory: context.store.root(),
     };
-    let stage = workshop.progress.stage("installing", None);
-    let Installed { layer, packages } = install::install(builder, &request, workshop.progress).await?;
+    let stage = context.progress.stage("installing", None);
+    let Installed { layer, packages } = install::install(builder, &request, context.progress).await?;
     stage.finish(&format!("{} packages, {} entries", packages.len(), layer.tree.len()));
     check_installed(&recipe.packages, &packages)?;
-    let cache = &workshop.results;
+    let cache = &context.results;
     cache.take(&layer.spool, &layer.diff_id)?;
     let firmware = layer.tree.clone().split_off(FIRMWARE_DIRECTORY.as_bytes());
     let firmware =
@@ -173,7 +173,7 @@ fn check_installed(locked: &[LockedPackage], installed: &[InstalledPackage]) -> 
 
 /// Leaves out what nothing reaches.
 fn trim(tree: &mut Tree, build: &Build<'_>) -> Result<()> {
-    let progress = build.workshop.progress;
+    let progress = build.context.progress;
     let stage = progress.stage("leaving out what nothing reaches", None);
     let trimmed = trim::trim(tree, &build.plan.selection)?;
     stage.finish(&format!("{} files, {}", trimmed.files, DecimalBytes(trimmed.size_bytes)));
@@ -198,9 +198,9 @@ impl Base {
         if self.tree.is_some() {
             return Ok(());
         }
-        let workshop = &build.workshop;
-        if let Some(tar) = workshop.results.data(&self.layer.tar)? {
-            let contents = Contents::read_file(tar, workshop.store.root(), &rules(build.recipe.epoch.seconds()));
+        let context = &build.context;
+        if let Some(tar) = context.results.data(&self.layer.tar)? {
+            let contents = Contents::read_file(tar, context.store.root(), &rules(build.recipe.epoch.seconds()));
             self.tree = Some(contents.context("reading the installed tree from the cache")?.tree);
             return Ok(());
         }
@@ -214,7 +214,7 @@ impl Base {
     /// # Errors
     /// Fails when the tree is no initrd, or something cannot be written.
     pub fn finish(self, build: &Build<'_>) -> Result<FinishedBase> {
-        self.layer.warnings.iter().for_each(|warning| build.workshop.progress.warn(warning));
+        self.layer.warnings.iter().for_each(|warning| build.context.progress.warn(warning));
         let Some(mut tree) = self.tree else {
             return Ok(FinishedBase { segment: self.segment, tree: None, firmware: Tree::new(), stub: self.stub });
         };
@@ -223,14 +223,14 @@ impl Base {
             stub => stub,
         };
         let remarks = presets::remarks(&tree, &build.plan.selection.extra_trees)?;
-        remarks.iter().for_each(|remark| build.workshop.progress.warn(remark));
+        remarks.iter().for_each(|remark| build.context.progress.warn(remark));
         finish::finish(&mut tree, &build.plan.selection, build.recipe.epoch.seconds())?;
         let firmware = tree.split_off(FIRMWARE_DIRECTORY.as_bytes());
         if build.plan.selection.trim {
             trim(&mut tree, build)?;
         }
         let segment = match self.segment {
-            None if build.plan.wants_segments() => Some(draft(build).make(&tree, Vec::new(), &build.workshop)?),
+            None if build.plan.wants_segments() => Some(draft(build).make(&tree, Vec::new(), &build.context)?),
             segment => segment,
         };
         Ok(FinishedBase { segment, tree: Some(tree), firmware, stub })

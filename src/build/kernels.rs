@@ -21,7 +21,7 @@ use ocinitrd_format::digest::Digest;
 use super::Build;
 use super::base::FinishedBase;
 use super::cache_key;
-use super::part::{Draft, Part};
+use super::part::{Part, SegmentSpec};
 use super::plan::Plan;
 use super::prefetch::Reading;
 
@@ -78,8 +78,8 @@ pub struct Kernel {
 struct Drafts {
     /// The digest of what the image is made from.
     image: Digest,
-    microcode: Draft,
-    modules: Draft,
+    microcode: SegmentSpec,
+    modules: SegmentSpec,
 }
 
 /// A kernel, its packages read as far as something of it was missing.
@@ -117,16 +117,16 @@ pub struct FinishedKernel {
 pub async fn provide(build: &Build<'_>, firmware: Option<Digest>) -> Result<Vec<Kernel>> {
     let mut kernels = Vec::new();
     let mut missing: Vec<LockedPackage> = Vec::new();
-    let Build { workshop, .. } = build;
+    let Build { context, .. } = build;
     for locked in &build.recipe.kernels {
         let mut kernel = Kernel::cached(build, locked, firmware)?;
         if kernel.is_read_from_packages(build.plan) {
             missing.extend(locked.packages.iter().cloned());
-            kernel.reading = Reading::begin(&kernel.rpms, &workshop.store, workshop.progress);
+            kernel.reading = Reading::begin(&kernel.rpms, &context.store, context.progress);
         }
         kernels.push(kernel);
     }
-    provision::provide(workshop, &build.section, &missing).await?;
+    provision::provide(context, &build.section, &missing).await?;
     Ok(kernels)
 }
 
@@ -135,8 +135,9 @@ impl Drafts {
         let Build { plan, recipe, .. } = build;
         let image = recipe.image(kernel, firmware);
         // The kernel looks for microcode before it can decompress anything.
-        let microcode = Draft { name: "microcode", key: recipe.microcode(&image), compression: Compression::None };
-        let modules = Draft {
+        let microcode =
+            SegmentSpec { name: "microcode", key: recipe.microcode(&image), compression: Compression::None };
+        let modules = SegmentSpec {
             name: "modules",
             key: recipe.modules(plan, kernel, firmware),
             compression: plan.modules_compression(),
@@ -148,13 +149,13 @@ impl Drafts {
 impl Kernel {
     /// What the cache has of a kernel.
     fn cached(build: &Build<'_>, locked: &cache_key::Kernel, firmware: Option<Digest>) -> Result<Self> {
-        let Build { workshop, plan, .. } = build;
-        let cache = &workshop.results;
+        let Build { context, plan, .. } = build;
+        let cache = &context.results;
         let drafts = Drafts::new(build, locked, firmware);
-        let segment = |draft: &Draft| if plan.wants_segments() { draft.cached(cache) } else { Ok(None) };
+        let segment = |draft: &SegmentSpec| if plan.wants_segments() { draft.cached(cache) } else { Ok(None) };
         Ok(Kernel {
             version: locked.version.clone(),
-            rpms: locked.packages.iter().map(|package| workshop.store.path(&package.sha256)).collect(),
+            rpms: locked.packages.iter().map(|package| context.store.path(&package.sha256)).collect(),
             image: Image::cached(cache, &drafts.image)?,
             microcode: segment(&drafts.microcode)?,
             segment: segment(&drafts.modules)?,
@@ -184,11 +185,11 @@ impl Kernel {
     }
 
     fn read_packages(self, build: &Build<'_>, base: &FinishedBase) -> Result<ReadKernel> {
-        let Build { workshop, plan, recipe, .. } = build;
+        let Build { context, plan, recipe, .. } = build;
         let Kernel { version, rpms, drafts, image, microcode, segment, reading } = self;
         let mut tree = match reading.map(Reading::finish).transpose()?.flatten() {
             Some(tree) => tree,
-            None => kernel::read_packages(&rpms, workshop.store.root(), workshop.progress)?,
+            None => kernel::read_packages(&rpms, context.store.root(), context.progress)?,
         };
         tree.merge(base.firmware.clone()).context("joining the firmware of the base's packages and of the kernel's")?;
         tree.set_times(recipe.epoch.seconds());
@@ -202,7 +203,7 @@ impl Kernel {
             },
         };
         let microcode = match (microcode, microcode_tree) {
-            (None, Some(tree)) if plan.wants_segments() => Some(drafts.microcode.make(&tree, Vec::new(), workshop)?),
+            (None, Some(tree)) if plan.wants_segments() => Some(drafts.microcode.make(&tree, Vec::new(), context)?),
             (microcode, _) => microcode,
         };
         Ok(ReadKernel { version, drafts, image, microcode, segment, tree: Some(tree) })
@@ -233,7 +234,7 @@ impl ReadKernel {
         let (tree, warnings) = select(build, tree, &version)?;
         let segment = match segment {
             None if build.plan.wants_segments() => {
-                Some(drafts.modules.make(&tree, warnings.clone(), &build.workshop)?)
+                Some(drafts.modules.make(&tree, warnings.clone(), &build.context)?)
             }
             segment => segment,
         };
@@ -284,14 +285,14 @@ fn image_of(kernel: &Tree, version: &str) -> Result<Content> {
 
 /// The modules segment's tree: what the patterns choose, what that needs, and its index; and what to tell of it.
 fn select(build: &Build<'_>, mut kernel: Tree, version: &str) -> Result<(Tree, Vec<String>)> {
-    let Build { workshop, plan, recipe, .. } = build;
-    let progress = workshop.progress;
+    let Build { context, plan, recipe, .. } = build;
+    let progress = context.progress;
     let stage = progress.stage("selecting modules", None);
     let available = KernelModules::open(&kernel, version)?;
     let mut selection = modules::select(&available, &kernel, &plan.patterns, &plan.firmware)?;
     let dangling = modules::dangling_firmware(&selection, &kernel);
     if !plan.keep_module_compression {
-        modules::decompress(&mut kernel, &available, &mut selection, workshop.store.root())?;
+        modules::decompress(&mut kernel, &available, &mut selection, context.store.root())?;
     }
     let index = modules::index(&available, &selection)?;
     modules::prune(&mut kernel, version, &selection, index, recipe.epoch.seconds())?;

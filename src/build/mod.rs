@@ -1,6 +1,6 @@
 //! What an image's lock names to the outputs of a build.
 //!
-//! Enters: a [`Plan`], and a [`Workshop`] with the definition it was made for. Leaves: the outputs, and the [`Manifest`] of
+//! Enters: a [`Plan`], and a [`BuildContext`] with the definition it was made for. Leaves: the outputs, and the [`Manifest`] of
 //! them. What an earlier build of the same inputs made is taken from the cache, so that a container runs only when
 //! packages have to be solved for, verified or installed.
 
@@ -26,8 +26,8 @@ use anyhow::Result;
 
 use crate::container::engine::Cancellation;
 use crate::image::manifest::Manifest;
-use crate::lock::context::Workshop;
-use crate::lock::ensure::{self, Renewal};
+use crate::lock::context::BuildContext;
+use crate::lock::ensure::{self, LockMode};
 use crate::lock::file::Section;
 use base::Base;
 use cache_key::Recipe;
@@ -40,7 +40,7 @@ use prewrite::Early;
 
 /// A build under way: what is to be made, of what, and with what.
 struct Build<'a> {
-    workshop: Workshop<'a>,
+    context: BuildContext<'a>,
     plan: &'a Plan,
     section: Section,
     recipe: Recipe,
@@ -50,16 +50,16 @@ struct Build<'a> {
 ///
 /// # Errors
 /// Fails when anything does; then no output was written and those of an earlier build are as they were.
-pub async fn build(plan: &Plan, workshop: Workshop<'_>, renewal: Renewal) -> Result<Manifest> {
-    let mut section = ensure::provide(&workshop, &plan.needs(), renewal).await?;
-    workshop.take_tools_of_this_place(&mut section).await?;
+pub async fn build(plan: &Plan, context: BuildContext<'_>, renewal: LockMode) -> Result<Manifest> {
+    let mut section = ensure::provide(&context, &plan.needs(), renewal).await?;
+    context.take_tools_of_this_place(&mut section).await?;
     let recipe = Recipe::new(plan, &section)?;
     names::check(plan, recipe.kernels.iter().map(|kernel| kernel.version.as_str()))?;
-    if let Some(manifest) = previous::outputs(plan, &recipe, &workshop.results) {
-        workshop.progress.note("nothing changed since the outputs were written");
+    if let Some(manifest) = previous::outputs(plan, &recipe, &context.results) {
+        context.progress.note("nothing changed since the outputs were written");
         return Ok(manifest);
     }
-    make(Build { workshop, plan, section, recipe }).await
+    make(Build { context, plan, section, recipe }).await
 }
 
 async fn make(mut build: Build<'_>) -> Result<Manifest> {
@@ -68,12 +68,12 @@ async fn make(mut build: Build<'_>) -> Result<Manifest> {
         base.provide_tree(&build).await?;
     }
     // No container is needed any more; what follows does not wait, so it cannot be interrupted on its way.
-    build.workshop.dismiss_builder();
-    build.workshop.cancellation.check()?;
+    build.context.dismiss_builder();
+    build.context.cancellation.check()?;
     let missing = missing_directories(&build.plan.output_directory);
-    tokio::spawn(end_when_cancelled(build.workshop.cancellation.clone(), missing.clone()));
+    tokio::spawn(end_when_cancelled(build.context.cancellation.clone(), missing.clone()));
     let written = finish(&build, base, kernels).inspect_err(|_| unmake(&missing));
-    if build.workshop.cancellation.check().is_err() {
+    if build.context.cancellation.check().is_err() {
         // The process is about to end; an error here only says that what was under way has been removed.
         std::future::pending::<()>().await;
     }

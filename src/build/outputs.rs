@@ -112,7 +112,7 @@ impl<'a> Writing<'a> {
         self.written.keep(self.build, &json)?;
         self.outputs.commit()?;
         if !left.is_empty() {
-            self.build.workshop.progress.warn(&format!(
+            self.build.context.progress.warn(&format!(
                 "{} still has what an earlier build wrote and this one did not: {}",
                 self.build.plan.output_directory.display(),
                 left.join(", ")
@@ -189,7 +189,7 @@ impl<'a> Writing<'a> {
     fn tell(&self) {
         let mut warnings: Vec<&String> = self.kernels.iter().flat_map(|kernel| &kernel.warnings).collect();
         warnings.dedup();
-        warnings.into_iter().for_each(|warning| self.build.workshop.progress.warn(warning));
+        warnings.into_iter().for_each(|warning| self.build.context.progress.warn(warning));
         if self.build.plan.wants_segments() {
             self.warn_of_attributes();
         }
@@ -200,7 +200,7 @@ impl<'a> Writing<'a> {
         let attributes: Vec<&String> = parts.flat_map(|part| &part.facts.lost_attributes).collect();
         let (Some(first), count) = (attributes.first(), attributes.len()) else { return };
         let more = if count > 1 { format!(" and {} more", count - 1) } else { String::new() };
-        self.build.workshop.progress.warn(&format!(
+        self.build.context.progress.warn(&format!(
             "cpio cannot hold extended attributes, such as file capabilities: the initrd lacks {first}{more}"
         ));
     }
@@ -228,7 +228,7 @@ impl<'a> Writing<'a> {
     }
 
     fn oci(&mut self, whole: &Tree) -> Result<()> {
-        let stage = self.build.workshop.progress.stage("writing the OCI layout", None);
+        let stage = self.build.context.progress.stage("writing the OCI layout", None);
         let (name, directory) = self.begin_directory(Format::Oci, own_directory::MODE)?;
         let versions: Vec<&str> = self.kernels.iter().map(|kernel| kernel.version.as_str()).collect();
         let options = LayoutOptions {
@@ -259,7 +259,7 @@ impl<'a> Writing<'a> {
 
     /// Listed as one output: the sum of its files' sizes, and the digest of the tree.
     fn directory(&mut self, whole: &Tree) -> Result<()> {
-        let stage = self.build.workshop.progress.stage("writing the directory", None);
+        let stage = self.build.context.progress.stage("writing the directory", None);
         let (name, directory) = self.begin_directory(Format::Directory, 0o755)?;
         let left_out = directory::write(whole, directory.path())?;
         let sha256 = whole.digest().context("reading the tree")?;
@@ -267,7 +267,7 @@ impl<'a> Writing<'a> {
         self.outputs.add_directory(directory)?;
         stage.finish(&format!("{} entries", whole.len()));
         if left_out > 0 {
-            self.build.workshop.progress.warn(&format!(
+            self.build.context.progress.warn(&format!(
                 "{left_out} owners, devices or attributes could not be set in the directory: that takes root"
             ));
         }

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::image::segment::write_segment;
 use crate::image::tree::{Content, Tree};
-use crate::lock::context::Workshop;
+use crate::lock::context::BuildContext;
 use crate::packages::cache::{Cache, Kind};
 use ocinitrd_format::compress::Compression;
 use ocinitrd_format::digest::Digest;
 
 /// A segment that may be made.
 #[derive(Clone, Copy, Debug)]
-pub struct Draft {
+pub struct SegmentSpec {
     /// What it is called: `base`, `modules`.
     pub name: &'static str,
     /// The digest of what it is made from.
@@ -29,14 +29,14 @@ pub struct Part {
     /// How it is compressed.
     pub compression: Compression,
     /// What is known of it.
-    pub facts: Facts,
+    pub facts: SegmentMeta,
     /// Its bytes.
     pub content: Content,
 }
 
 /// What the cache keeps of a segment.
 #[derive(Clone, Debug, Deserialize, Serialize)]
-pub struct Facts {
+pub struct SegmentMeta {
     /// How many entries it has.
     pub entries: u64,
     /// Its size when unpacked by the kernel, in bytes.
@@ -51,13 +51,13 @@ pub struct Facts {
     pub warnings: Vec<String>,
 }
 
-impl Draft {
+impl SegmentSpec {
     /// The segment, if an earlier build left it.
     ///
     /// # Errors
     /// Fails when the cache cannot be read.
     pub fn cached(&self, cache: &Cache) -> Result<Option<Part>> {
-        let Some(facts) = cache.record::<Facts>(Kind::Segment, &self.key) else { return Ok(None) };
+        let Some(facts) = cache.record::<SegmentMeta>(Kind::Segment, &self.key) else { return Ok(None) };
         let Some(file) = cache.data(&facts.sha256)? else { return Ok(None) };
         let content = Content::of_file(file).context("reading from the cache")?;
         Ok(Some(Part { name: self.name, compression: self.compression, facts, content }))
@@ -67,14 +67,14 @@ impl Draft {
     ///
     /// # Errors
     /// Fails when it cannot be written.
-    pub fn make(&self, tree: &Tree, warnings: Vec<String>, workshop: &Workshop<'_>) -> Result<Part> {
-        let (name, compression, cache) = (self.name, self.compression, &workshop.results);
-        let stage = workshop.progress.stage(&format!("compressing {name} ({compression})"), None);
+    pub fn make(&self, tree: &Tree, warnings: Vec<String>, context: &BuildContext<'_>) -> Result<Part> {
+        let (name, compression, cache) = (self.name, self.compression, &context.results);
+        let stage = context.progress.stage(&format!("compressing {name} ({compression})"), None);
         let mut data = cache.new_data()?;
         let written =
             write_segment(tree, compression, &mut data).with_context(|| format!("writing the segment {name}"))?;
         let (file, sha256, size_bytes) = data.finish()?;
-        let facts = Facts {
+        let facts = SegmentMeta {
             entries: written.entries as u64,
             unpacked_size_bytes: written.unpacked_bytes,
             size_bytes,

@@ -12,7 +12,7 @@ use crate::image::modules::{FirmwarePatterns, Patterns};
 use crate::image::segment::BASE_STUB;
 use crate::image::tree::Globs;
 use crate::image::trim::{Features, readers_glob};
-use crate::lock::ensure::Needs;
+use crate::lock::ensure::LockRequest;
 use ocinitrd_format::compress::Compression;
 use ocinitrd_format::time::Timestamp;
 
@@ -242,13 +242,13 @@ impl Plan {
     }
 
     /// What of a lock is needed.
-    pub fn needs(&self) -> Needs {
+    pub fn needs(&self) -> LockRequest {
         let kernels = match &self.kernels {
             Kernels::Newest => BTreeSet::from([None]),
             Kernels::Versions(versions) => versions.iter().cloned().map(Some).collect(),
             Kernels::All => BTreeSet::new(),
         };
-        Needs { profiles: self.profiles.iter().cloned().collect(), kernels }
+        LockRequest { profiles: self.profiles.iter().cloned().collect(), kernels }
     }
 
     /// The name of the main output of a format. With several kernels there is an initrd for each, `kernel` says for which.

@@ -82,7 +82,7 @@ impl Written {
     /// Fails when it cannot be written.
     pub fn keep(&mut self, build: &Build<'_>, manifest: &[u8]) -> Result<()> {
         self.manifest = Some(Digest::of(manifest));
-        build.workshop.results.keep(Kind::Outputs, &Written::key(&build.recipe), self)
+        build.context.results.keep(Kind::Outputs, &Written::key(&build.recipe), self)
     }
 
     /// The manifest in `directory`, if all is there as it was written, and nothing else below the directories of outputs.

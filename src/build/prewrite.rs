@@ -39,7 +39,7 @@ impl<'scope> Early<'scope> {
         let plan = build.plan;
         let suffix = build.recipe.suffix(kernel.version());
         let (name, source) = (suffixed("vmlinuz", suffix), kernel.image().clone());
-        let cache = build.workshop.results.clone();
+        let cache = build.context.results.clone();
         let image = spawn(scope, move || {
             let image = source.keep(&cache)?;
             let written = copy(plan, &name, &image.content, &image.sha256, MODE_PUBLIC)?;

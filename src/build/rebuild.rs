@@ -10,8 +10,8 @@ use crate::analysis::inspect::Limits;
 use crate::build::{self, Plan, Request};
 use crate::definition::Definition;
 use crate::image::manifest::Manifest;
-use crate::lock::context::{Supply, Workshop};
-use crate::lock::ensure::Renewal;
+use crate::lock::context::{BuildContext, Sources};
+use crate::lock::ensure::LockMode;
 use ocinitrd_format::architecture;
 use ocinitrd_support::output::TemporaryDirectory;
 use ocinitrd_support::progress::Progress;
@@ -64,17 +64,17 @@ pub fn image<'a>(manifest: &'a Manifest, given: Option<&'a str>) -> Result<&'a s
 pub async fn rebuild(
     recorded: &Recorded,
     definition: Definition,
-    supply: Supply,
+    supply: Sources,
     progress: &Progress,
 ) -> Result<Rebuild> {
     let manifest = &recorded.manifest;
-    let workshop = Workshop::open(definition, supply, progress)?;
+    let context = BuildContext::open(definition, supply, progress)?;
     // In the store, whose `gc` removes what a killed process leaves.
-    let temporary = TemporaryDirectory::create(workshop.store.root(), ".tmp-rebuild-")?;
+    let temporary = TemporaryDirectory::create(context.store.root(), ".tmp-rebuild-")?;
     let outputs = temporary.path().join("outputs");
-    let plan = Plan::new(Request::recorded(manifest, outputs.clone())?, &workshop.definition)?;
-    let workshop = workshop.with_results_in(&temporary.path().join("results"));
-    build::build(&plan, workshop, Renewal::Forbidden).await?;
+    let plan = Plan::new(Request::recorded(manifest, outputs.clone())?, &context.definition)?;
+    let context = context.with_results_in(&temporary.path().join("results"));
+    build::build(&plan, context, LockMode::Forbidden).await?;
 
     let rebuilt = Recorded::open(&outputs)?.manifest_only();
     let comparison = compare::outputs(recorded, &rebuilt, &Limits::default())

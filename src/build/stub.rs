@@ -44,7 +44,7 @@ struct Facts {
 /// # Errors
 /// Fails when the cache cannot be read.
 pub fn find(build: &Build<'_>) -> Result<Option<Stub>> {
-    let cache = &build.workshop.results;
+    let cache = &build.context.results;
     let (Some(path), Some(facts)) = (path(), cache.record::<Facts>(Kind::Stub, &key(build))) else { return Ok(None) };
     let Some(file) = cache.data(&facts.program)? else { return Ok(None) };
     let program = Content::of_file(file).context("reading from the cache")?;
@@ -62,9 +62,9 @@ pub fn take(build: &Build<'_>, tree: &Tree) -> Result<Option<Stub>> {
     let os_release = os_release.context("the packages of the image bring no /etc/os-release")?;
     let os_release = os_release.read_all().context("reading /etc/os-release of the installed tree")?;
     let os_release = String::from_utf8(os_release).context("reading /etc/os-release of the installed tree")?;
-    let sha256 = keep(&build.workshop.results, &program)?;
+    let sha256 = keep(&build.context.results, &program)?;
     let facts = Facts { program: sha256, os_release };
-    build.workshop.results.keep(Kind::Stub, &key(build), &facts)?;
+    build.context.results.keep(Kind::Stub, &key(build), &facts)?;
     Ok(Some(Stub { path, program, sha256, os_release: facts.os_release }))
 }
 
@@ -74,7 +74,7 @@ pub fn missing(build: &Build<'_>) -> String {
         Some(path) => format!(
             "a unified kernel image needs systemd-stub, and no package of the image {} brings /{path}: {}",
             build.plan.image,
-            match build.workshop.definition.profiles.contains_key("uki") {
+            match build.context.definition.profiles.contains_key("uki") {
                 true => "add --profile uki",
                 false => "add systemd-boot-unsigned to [packages] install",
             }

@@ -36,7 +36,7 @@ pub struct Ingredients<'a> {
 /// Fails when parts do not fit each other, and when something cannot be read or written.
 pub fn write(build: &Build<'_>, ingredients: &Ingredients<'_>) -> Result<(WrittenFile, Predictions)> {
     let name = build.plan.output_name(Format::Uki, build.recipe.suffix(ingredients.version));
-    let stage = build.workshop.progress.stage(&format!("joining {name}"), None);
+    let stage = build.context.progress.stage(&format!("joining {name}"), None);
     let parts = parts(build, ingredients)?;
     let plan = Plan::new(&parts)?;
     let predictions = plan.predict(&[BANK])?.pop().context("an image without boot profiles is one")?;

@@ -9,15 +9,15 @@ use clap::builder::PossibleValue;
 
 use crate::build::{self, Format, Kernels, Plan, Request};
 use crate::image::manifest::{self, Manifest};
-use crate::lock::context::Workshop;
-use crate::lock::ensure::Renewal;
+use crate::lock::context::BuildContext;
+use crate::lock::ensure::LockMode;
 use crate::names::KernelVersion;
 use ocinitrd_format::compress::Compression;
 use ocinitrd_format::time::Timestamp;
 use ocinitrd_support::progress::Progress;
 
 use super::print;
-use super::source_options::{SupplyOptions, load_definition};
+use super::source_options::{SourceOptions, load_definition};
 use super::text_arg;
 
 /// Build an initrd from the packages that an image definition names.
@@ -88,7 +88,7 @@ pub struct Arguments {
 
     /// Where packages may come from, and the engine.
     #[command(flatten)]
-    pub supply: SupplyOptions,
+    pub supply: SourceOptions,
 
     /// Print the manifest as the result.
     #[arg(long)]
@@ -145,9 +145,9 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
     let definition = load_definition(&arguments.image)?;
     let plan = Plan::new(arguments.request(&definition.name)?, &definition)?;
     build::check_outputs(&plan)?;
-    let workshop = Workshop::open(definition, arguments.supply.supply()?, progress)?;
-    let renewal = if arguments.locked { Renewal::Forbidden } else { Renewal::Used };
-    let manifest = build::build(&plan, workshop, renewal).await?;
+    let context = BuildContext::open(definition, arguments.supply.supply()?, progress)?;
+    let renewal = if arguments.locked { LockMode::Forbidden } else { LockMode::Used };
+    let manifest = build::build(&plan, context, renewal).await?;
     report(&plan, &manifest, arguments.json)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,6 +1,6 @@
 //! The environment as values: what decides about the engine, and this machine for the doctor.
 //!
-//! In: the process's environment and the option `--engine`. Out: [`Surroundings`] and a [`Host`].
+//! In: the process's environment and the option `--engine`. Out: [`EngineOptions`] and a [`Host`].
 
 #![expect(clippy::disallowed_methods, reason = "here the environment is read")]
 
@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use rustix::process::geteuid;
 
 use crate::boot::uefi::{self, Firmware};
-use crate::container::engine::{Endpoint, Surroundings, Wish};
+use crate::container::engine::{Endpoint, EngineChoice, EngineOptions};
 use crate::container::registry::Settings;
 use crate::doctor::Host;
 use ocinitrd_support::own_directory;
@@ -40,7 +40,7 @@ impl EngineOption {
     /// # Errors
     /// Fails when the current directory of a relative `PATH` entry cannot be told, and when `XDG_RUNTIME_DIR` is in the hands of
     /// somebody else.
-    pub fn surroundings(&self) -> Result<Surroundings> {
+    pub fn surroundings(&self) -> Result<EngineOptions> {
         let user_id = geteuid().as_raw();
         let runtime_directory = absolute("XDG_RUNTIME_DIR").filter(|path| user_id != 0 && path.exists());
         if let Some(directory) = &runtime_directory {
@@ -50,9 +50,9 @@ impl EngineOption {
         }
         let mut socket_directories: Vec<PathBuf> = runtime_directory.iter().cloned().collect();
         socket_directories.extend([env::temp_dir(), PathBuf::from("/tmp")]);
-        Ok(Surroundings {
+        Ok(EngineOptions {
             in_place: self.engine.as_deref() == Some(IN_PLACE),
-            wish: Wish {
+            wish: EngineChoice {
                 engine: self.engine.clone(),
                 container_host: text("CONTAINER_HOST")?,
                 docker_host: text("DOCKER_HOST")?,

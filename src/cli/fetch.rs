@@ -4,13 +4,13 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 
-use crate::lock::ensure::{self, Needs, Renewal};
+use crate::lock::ensure::{self, LockMode, LockRequest};
 use crate::lock::provision;
 use ocinitrd_format::architecture;
 use ocinitrd_support::progress::Progress;
 
 use super::print;
-use super::source_options::SupplyOptions;
+use super::source_options::SourceOptions;
 
 /// Fetch the packages that an image's lock names, and verify them.
 ///
@@ -24,7 +24,7 @@ pub struct Arguments {
     image: String,
 
     #[command(flatten)]
-    supply: SupplyOptions,
+    supply: SourceOptions,
 }
 
 /// Runs the command.
@@ -32,13 +32,13 @@ pub struct Arguments {
 /// # Errors
 /// Fails when the lock is not fresh, and when something cannot be had or does not verify.
 pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
-    let workshop = arguments.supply.open_workshop(&arguments.image, progress)?;
-    let lock = ensure::load(&workshop)?;
-    let needs = lock.arch.get(architecture::native()).map(Needs::of).unwrap_or_default();
-    let section = ensure::provide(&workshop, &needs, Renewal::Forbidden).await?;
-    workshop.builder().await?;
-    workshop.keep_builder_image().await?;
-    provision::provide(&workshop, &section, &section.packages).await?;
+    let context = arguments.supply.open_workshop(&arguments.image, progress)?;
+    let lock = ensure::load(&context)?;
+    let needs = lock.arch.get(architecture::native()).map(LockRequest::of).unwrap_or_default();
+    let section = ensure::provide(&context, &needs, LockMode::Forbidden).await?;
+    context.builder().await?;
+    context.keep_builder_image().await?;
+    provision::provide(&context, &section, &section.packages).await?;
     let packages = &section.packages;
     let size_bytes: u64 = packages.iter().map(|package| package.size).sum();
     print::print_line(&format!("{} packages, {:.1} MB, all verified", packages.len(), size_bytes as f64 / 1e6))?;

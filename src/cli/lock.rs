@@ -6,15 +6,15 @@ use std::process::ExitCode;
 use anyhow::Result;
 
 use crate::definition::Definition;
-use crate::lock::context::Workshop;
-use crate::lock::ensure::{self, Needs, Renewal};
+use crate::lock::context::BuildContext;
+use crate::lock::ensure::{self, LockMode, LockRequest};
 use crate::names::KernelVersion;
 use ocinitrd_format::architecture;
 use ocinitrd_format::text::one_line;
 use ocinitrd_support::progress::Progress;
 
 use super::print;
-use super::source_options::SupplyOptions;
+use super::source_options::SourceOptions;
 
 /// Solve for the packages of an image and write images/IMAGE.lock.
 ///
@@ -46,7 +46,7 @@ pub struct Arguments {
     builder: bool,
 
     #[command(flatten)]
-    supply: SupplyOptions,
+    supply: SourceOptions,
 }
 
 /// Runs the command.
@@ -54,15 +54,15 @@ pub struct Arguments {
 /// # Errors
 /// Fails when there is no solution, or what is needed cannot be had, read or written.
 pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
-    let workshop = arguments.supply.open_workshop(&arguments.image, progress)?;
-    let needs = needs(&workshop.definition, &arguments.profiles, &arguments.kernel_versions)?;
+    let context = arguments.supply.open_workshop(&arguments.image, progress)?;
+    let needs = needs(&context.definition, &arguments.profiles, &arguments.kernel_versions)?;
     if arguments.check {
-        let is_fresh = check(&workshop, &needs)?;
-        let is_newest = !arguments.builder || check_builder(&workshop).await?;
+        let is_fresh = check(&context, &needs)?;
+        let is_newest = !arguments.builder || check_builder(&context).await?;
         return Ok(if is_fresh && is_newest { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let path = workshop.lock_name();
-    let section = ensure::provide(&workshop, &needs, Renewal::Written).await?;
+    let path = context.lock_name();
+    let section = ensure::provide(&context, &needs, LockMode::Written).await?;
     print::print_line(&format!(
         "{path}  {} packages, kernels: {}",
         section.packages.len(),
@@ -75,43 +75,43 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
 ///
 /// # Errors
 /// Fails on a profile that the definition does not have.
-pub fn needs(definition: &Definition, profiles: &[String], kernel_versions: &[KernelVersion]) -> Result<Needs> {
+pub fn needs(definition: &Definition, profiles: &[String], kernel_versions: &[KernelVersion]) -> Result<LockRequest> {
     let profiles = definition.added(profiles)?.into_iter().collect();
     let kernels = match kernel_versions {
         [] => BTreeSet::from([None]),
         versions => versions.iter().map(|version| Some(version.to_string())).collect(),
     };
-    Ok(Needs { profiles, kernels })
+    Ok(LockRequest { profiles, kernels })
 }
 
 /// Prints whether the lock is fresh, and returns it.
-fn check(workshop: &Workshop<'_>, needs: &Needs) -> Result<bool> {
-    let lock = ensure::load(workshop)?;
-    let lacks = ensure::lacks(workshop, lock.arch.get(architecture::native()), needs)?;
-    let path = workshop.lock_name();
+fn check(context: &BuildContext<'_>, needs: &LockRequest) -> Result<bool> {
+    let lock = ensure::load(context)?;
+    let lacks = ensure::lacks(context, lock.arch.get(architecture::native()), needs)?;
+    let path = context.lock_name();
     if lacks.is_empty() {
         print::print_line(&format!("{path}: fresh"))?;
         return Ok(true);
     }
-    let cure = lacks.cure(&workshop.definition.argument);
+    let cure = lacks.cure(&context.definition.argument);
     print::print_line(&format!("{path}: not fresh: {}; to renew it: {cure}", one_line(&lacks.reasons())))?;
     Ok(false)
 }
 
 /// Prints whether the builder image is what its tag names now, and returns it.
-async fn check_builder(workshop: &Workshop<'_>) -> Result<bool> {
-    let image = &workshop.definition.builder_image;
-    if workshop.builder_reference()?.is_local() {
+async fn check_builder(context: &BuildContext<'_>) -> Result<bool> {
+    let image = &context.definition.builder_image;
+    if context.builder_reference()?.is_local() {
         print::print_line(&format!("{image}: made on this machine, no registry is asked"))?;
         return Ok(true);
     }
-    let newest = workshop.newest_builder().await?;
+    let newest = context.newest_builder().await?;
     print::print_line(&match &newest {
         None => format!("{image}: the newest"),
         Some(newest) => format!(
             "{image}: not the newest, the tag names {} now; to renew it: ocinitrd update {} --builder",
             newest.digest(),
-            workshop.definition.argument
+            context.definition.argument
         ),
     })?;
     Ok(newest.is_none())

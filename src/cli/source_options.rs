@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, ensure};
 
 use crate::definition::{Definition, Shipped};
-use crate::lock::context::{Supply, Workshop};
+use crate::lock::context::{BuildContext, Sources};
 use ocinitrd_support::progress::Progress;
 
 use super::environment::{self, EngineOption};
 
 /// Where packages may come from, and what runs the containers.
 #[derive(Clone, Debug, Default, clap::Args)]
-pub struct SupplyOptions {
+pub struct SourceOptions {
     /// The engine that is wished for.
     #[command(flatten)]
     pub engine: EngineOption,
@@ -28,12 +28,12 @@ pub struct SupplyOptions {
     pub rpm_directories: Vec<PathBuf>,
 }
 
-impl SupplyOptions {
+impl SourceOptions {
     /// The options with what the environment says.
     ///
     /// # Errors
     /// Fails when a directory of `--rpm-dir` is none, or the environment cannot be read.
-    pub fn supply(&self) -> Result<Supply> {
+    pub fn supply(&self) -> Result<Sources> {
         let mut rpm_directories = self.rpm_directories.clone();
         for directory in &mut rpm_directories {
             ensure!(directory.is_dir(), "--rpm-dir {}: there is no such directory", directory.display());
@@ -41,15 +41,15 @@ impl SupplyOptions {
         }
         let (surroundings, host) = (self.engine.surroundings()?, environment::host()?);
         let registries = environment::registries();
-        Ok(Supply { surroundings, host, offline: self.offline, rpm_directories, registries })
+        Ok(Sources { surroundings, host, offline: self.offline, rpm_directories, registries })
     }
 
     /// Opens what the stages work with, for the image of that name or path.
     ///
     /// # Errors
-    /// As [`Definition::load`], [`Self::supply`] and [`Workshop::open`].
-    pub fn open_workshop<'p>(&self, image: &str, progress: &'p Progress) -> Result<Workshop<'p>> {
-        Workshop::open(load_definition(image)?, self.supply()?, progress)
+    /// As [`Definition::load`], [`Self::supply`] and [`BuildContext::open`].
+    pub fn open_workshop<'p>(&self, image: &str, progress: &'p Progress) -> Result<BuildContext<'p>> {
+        BuildContext::open(load_definition(image)?, self.supply()?, progress)
     }
 }
 

@@ -14,7 +14,7 @@ use ocinitrd_support::progress::Progress;
 use super::diff;
 use super::environment::EngineOption;
 use super::print;
-use super::source_options::{SupplyOptions, load_definition};
+use super::source_options::{SourceOptions, load_definition};
 
 /// Check that an output is what its manifest records, and what a build makes again.
 ///
@@ -94,7 +94,7 @@ async fn build_anew(arguments: &Arguments, recorded: &Recorded, progress: &Progr
             "building {image} anew: {error:#}\nhint: name its definition, if that is elsewhere, with --image FILE.toml"
         )
     })?;
-    let supply = SupplyOptions { engine: arguments.engine.clone(), offline: true, rpm_directories: Vec::new() };
+    let supply = SourceOptions { engine: arguments.engine.clone(), offline: true, rpm_directories: Vec::new() };
     let rebuilt = rebuild::rebuild(recorded, definition, supply.supply()?, progress).await;
     rebuilt.with_context(|| format!("verifying by building {image} anew"))
 }

@@ -11,7 +11,7 @@ use std::io::Read;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::image::tree::{Content, Tree, TreePath, file_name};
-use ocinitrd_format::compress::Members;
+use ocinitrd_format::compress::MultiDecoder;
 use ocinitrd_format::text::quoted;
 
 /// The suffixes in the order in which the kernel's firmware loader looks for them.
@@ -130,7 +130,7 @@ fn read(tree: &Tree, path: &[u8]) -> Result<Vec<u8>> {
     let Some(resolved) = tree.resolve(path) else { bail!("it is a symlink that leads nowhere") };
     let content = tree.content(&resolved).context("it is no regular file")?;
     let mut bytes = Vec::new();
-    Members::new(content.reader()).read_to_end(&mut bytes)?;
+    MultiDecoder::new(content.reader()).read_to_end(&mut bytes)?;
     Ok(bytes)
 }
 

@@ -48,12 +48,12 @@ pub struct SegmentFacts {
 pub fn write_segment(tree: &Tree, compression: Compression, output: impl Write) -> Result<SegmentFacts> {
     let hasher = BackgroundHasher::new(output).context("starting a thread")?;
     let encoder = Encoder::new(hasher, compression).context("starting the compressor")?;
-    let mut writer = Writer::new(Counted { inner: encoder, bytes: 0 });
+    let mut writer = Writer::new(CountingWriter { inner: encoder, bytes: 0 });
     let mut names = Names::of(tree);
     for (path, entry) in tree.iter() {
         append(&mut writer, tree, &mut names, path, entry)?;
     }
-    let Counted { inner: encoder, bytes: unpacked_bytes } = writer.finish().context("finishing the segment")?;
+    let CountingWriter { inner: encoder, bytes: unpacked_bytes } = writer.finish().context("finishing the segment")?;
     let (_, digest, size_bytes) = encoder.finish().context("finishing the segment")?.finish();
     let is_link = |entry: &Entry| matches!(entry.kind, Kind::HardLink { .. });
     let dropped_xattrs = tree.iter().filter(|(_, entry)| !is_link(entry)).map(|(_, entry)| entry.xattrs.len()).sum();
@@ -91,14 +91,14 @@ pub struct Initrd {
 
 /// Puts segments one after the other, each at a multiple of 4 bytes behind at least 4 zeros. Early microcode comes first.
 pub struct Assembler<W: Write> {
-    output: Counted<Hasher<W>>,
+    output: CountingWriter<Hasher<W>>,
     segments: Vec<Segment>,
 }
 
 impl<W: Write> Assembler<W> {
     /// An initrd that is written to `output`.
     pub fn new(output: W) -> Self {
-        Assembler { output: Counted { inner: Hasher::new(output), bytes: 0 }, segments: Vec::new() }
+        Assembler { output: CountingWriter { inner: Hasher::new(output), bytes: 0 }, segments: Vec::new() }
     }
 
     /// Appends `tree` as a segment.
@@ -238,12 +238,12 @@ fn file_type(kind: &Kind) -> u32 {
 }
 
 /// Counts what goes through.
-struct Counted<W> {
+struct CountingWriter<W> {
     inner: W,
     bytes: u64,
 }
 
-impl<W: Write> Write for Counted<W> {
+impl<W: Write> Write for CountingWriter<W> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
         let count = self.inner.write(buffer)?;
         self.bytes += count as u64;

@@ -8,23 +8,23 @@ use tokio::sync::OnceCell;
 use crate::container::builder_image::{self, StoredImage};
 use crate::container::engine::in_place::InPlace;
 use crate::container::engine::reference::check_repository;
-use crate::container::engine::{Builder, Cancellation, Engine, ImageReference, NoEngine, Surroundings, TaggedImage};
+use crate::container::engine::{Builder, Cancellation, Engine, EngineOptions, ImageReference, NoEngine, TaggedImage};
 use crate::container::registry;
 use crate::definition::Definition;
 use crate::doctor::{self, EngineFacts, Host};
 use crate::lock::file::Section;
-use crate::lock::resolve::Site;
+use crate::lock::resolve::ResolveContext;
 use crate::packages::cache::Cache;
-use crate::packages::download::{Downloader, Patience};
+use crate::packages::download::{Downloader, Timeouts};
 use crate::packages::store::Store;
 use ocinitrd_format::architecture;
 use ocinitrd_support::progress::Progress;
 
 /// Where packages may come from, and what runs the containers.
 #[derive(Clone, Debug)]
-pub struct Supply {
+pub struct Sources {
     /// What decides about the engine.
-    pub surroundings: Surroundings,
+    pub surroundings: EngineOptions,
     /// This machine; the store is its cache directory.
     pub host: Host,
     /// Whether no network may be used at all.
@@ -36,7 +36,7 @@ pub struct Supply {
 }
 
 /// What every stage works with.
-pub struct Workshop<'a> {
+pub struct BuildContext<'a> {
     /// The definition.
     pub definition: Definition,
     /// The store.
@@ -48,21 +48,21 @@ pub struct Workshop<'a> {
     /// Whether the run is to end.
     pub cancellation: Cancellation,
     /// Where packages may come from, and the engine that is wished for.
-    pub supply: Supply,
+    pub supply: Sources,
     /// What fetches.
     pub downloader: Downloader,
     builder: OnceCell<Builder>,
 }
 
-impl<'a> Workshop<'a> {
+impl<'a> BuildContext<'a> {
     /// Opens the store. No engine is looked for yet.
     ///
     /// # Errors
     /// Fails when the store cannot be opened.
-    pub fn open(definition: Definition, supply: Supply, progress: &'a Progress) -> Result<Self> {
-        let downloader = Downloader::new(Patience::default());
+    pub fn open(definition: Definition, supply: Sources, progress: &'a Progress) -> Result<Self> {
+        let downloader = Downloader::new(Timeouts::default());
         let store = Store::open(&supply.host.cache)?;
-        Ok(Workshop {
+        Ok(BuildContext {
             definition,
             results: Cache::of(&store),
             store,
@@ -77,7 +77,7 @@ impl<'a> Workshop<'a> {
     /// Keeps results in `directory`, which has none yet: nothing that an earlier build made is taken. Packages in the
     /// store, and that their signatures were verified, are no results of builds.
     pub fn with_results_in(self, directory: &Path) -> Self {
-        Workshop { results: Cache::at(directory), ..self }
+        BuildContext { results: Cache::at(directory), ..self }
     }
 
     /// What runs dnf and rpm; looked for when it is needed first.
@@ -105,13 +105,13 @@ impl<'a> Workshop<'a> {
     ///
     /// # Errors
     /// Fails where no engine has the builder image.
-    pub async fn site(&self) -> Result<Site<'_>> {
+    pub async fn resolve_context(&self) -> Result<ResolveContext<'_>> {
         let builder = self.builder().await?;
         let image = builder.image()?;
         let kept = self.keep_builder_image().await?;
         // The engine gives images that were made with it a manifest of its own: what a registry has counts where it is known.
         let of_engine = image.platform_digest.unwrap_or(image.digest);
-        Ok(Site {
+        Ok(ResolveContext {
             definition: &self.definition,
             builder,
             image,
@@ -226,7 +226,7 @@ impl<'a> Workshop<'a> {
 
     /// Opens the engine and refuses, in the doctor's words, a host that cannot build.
     async fn open_engine(&self) -> Result<Engine> {
-        let Supply { surroundings, host, .. } = &self.supply;
+        let Sources { surroundings, host, .. } = &self.supply;
         let engine = match Engine::open(surroundings, &self.cancellation, self.progress).await {
             Ok(engine) => engine,
             Err(error) => match error.downcast_ref::<NoEngine>() {

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use anyhow::{Context, Result, bail};
 
 use crate::container::builder_image;
-use crate::lock::context::Workshop;
+use crate::lock::context::BuildContext;
 use crate::lock::file::{self, Changes, Difference, Inputs, Lock, LockedPackage, Reason, Section};
 use crate::lock::resolve::{self, Request, State};
 use crate::names::PackageName;
@@ -19,24 +19,24 @@ use ocinitrd_support::regular_file;
 
 /// What of a lock a command needs.
 #[derive(Clone, Debug, Default)]
-pub struct Needs {
+pub struct LockRequest {
     /// The profiles.
     pub profiles: BTreeSet<String>,
     /// The kernels by version; none stands for the newest.
     pub kernels: BTreeSet<Option<String>>,
 }
 
-impl Needs {
+impl LockRequest {
     /// What a section has: nothing more is needed.
-    pub fn of(section: &Section) -> Needs {
+    pub fn of(section: &Section) -> LockRequest {
         let profiles = section.solutions.first().map(|solution| solution.profiles.clone());
-        Needs { profiles: profiles.unwrap_or_default(), kernels: BTreeSet::new() }
+        LockRequest { profiles: profiles.unwrap_or_default(), kernels: BTreeSet::new() }
     }
 }
 
 /// What may be done about a lock that does not serve.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Renewal {
+pub enum LockMode {
     /// Nothing.
     Forbidden,
     /// It is made or renewed, and used even where it cannot be written.
@@ -47,14 +47,14 @@ pub enum Renewal {
 
 /// Why a lock does not serve.
 #[derive(Debug)]
-pub struct Lacks {
+pub struct Staleness {
     no_lock: bool,
     changes: Changes,
     profiles: Option<BTreeSet<String>>,
     kernels: BTreeSet<Option<String>>,
 }
 
-impl Lacks {
+impl Staleness {
     /// Whether it serves as it is.
     pub fn is_empty(&self) -> bool {
         !self.no_lock && self.changes.is_empty() && self.only_contents()
@@ -112,8 +112,8 @@ fn profiles_text(profiles: &BTreeSet<String>) -> String {
 ///
 /// # Errors
 /// As [`Lock::load`].
-pub fn load(workshop: &Workshop<'_>) -> Result<Lock> {
-    let definition = &workshop.definition;
+pub fn load(context: &BuildContext<'_>) -> Result<Lock> {
+    let definition = &context.definition;
     Ok(Lock::load(&definition.lock_path(), &definition.name, &definition.argument)?
         .unwrap_or_else(|| Lock::new(&definition.name)))
 }
@@ -122,51 +122,51 @@ pub fn load(workshop: &Workshop<'_>) -> Result<Lock> {
 ///
 /// # Errors
 /// Fails when an input of the definition cannot be read.
-pub fn lacks(workshop: &Workshop<'_>, section: Option<&Section>, needs: &Needs) -> Result<Lacks> {
+pub fn lacks(context: &BuildContext<'_>, section: Option<&Section>, needs: &LockRequest) -> Result<Staleness> {
     let Some(section) = section else {
         let (profiles, kernels) = (Some(needs.profiles.clone()), needs.kernels.clone());
-        return Ok(Lacks { no_lock: true, changes: Changes::default(), profiles, kernels });
+        return Ok(Staleness { no_lock: true, changes: Changes::default(), profiles, kernels });
     };
-    let current = Inputs::of(&workshop.definition, &known_profiles(workshop, section.profiles()))?;
+    let current = Inputs::of(&context.definition, &known_profiles(context, section.profiles()))?;
     let missing = |kernel: &&Option<String>| section.kernel(kernel.as_deref()).is_none();
     let no_solution = section.solution(&needs.profiles).is_none();
-    Ok(Lacks {
+    Ok(Staleness {
         no_lock: false,
         changes: section.inputs.changes(&current),
         profiles: no_solution.then(|| needs.profiles.clone()),
-        kernels: wanted_kernels(workshop, needs).iter().filter(missing).cloned().collect(),
+        kernels: wanted_kernels(context, needs).iter().filter(missing).cloned().collect(),
     })
 }
 
 /// An image without kernel packages has no kernel.
-fn wanted_kernels(workshop: &Workshop<'_>, needs: &Needs) -> BTreeSet<Option<String>> {
-    if workshop.definition.kernel_packages.is_empty() { BTreeSet::new() } else { needs.kernels.clone() }
+fn wanted_kernels(context: &BuildContext<'_>, needs: &LockRequest) -> BTreeSet<Option<String>> {
+    if context.definition.kernel_packages.is_empty() { BTreeSet::new() } else { needs.kernels.clone() }
 }
 
 /// A profile that the image has no more changes the inputs, and is not solved for again.
-fn known_profiles(workshop: &Workshop<'_>, profiles: BTreeSet<String>) -> BTreeSet<String> {
-    profiles.into_iter().filter(|profile| workshop.definition.offers(profile)).collect()
+fn known_profiles(context: &BuildContext<'_>, profiles: BTreeSet<String>) -> BTreeSet<String> {
+    profiles.into_iter().filter(|profile| context.definition.offers(profile)).collect()
 }
 
 /// The section of the lock that serves `needs`; the lock is made or renewed if need be and `renewal` allows it.
 ///
 /// # Errors
 /// Fails when the lock does not serve and is not to be renewed, and when it cannot be made.
-pub async fn provide(workshop: &Workshop<'_>, needs: &Needs, renewal: Renewal) -> Result<Section> {
-    let section = find_or_make(workshop, needs, renewal).await?;
-    builder_image::touch(&workshop.store, section.builder.digest, architecture::oci_name(architecture::native()));
-    section.repos.values().for_each(|repository| repository::touch(&workshop.store, &repository.repomd));
-    section.packages.iter().for_each(|package| Store::touch(&workshop.store.path(&package.sha256)));
-    warn_of_clock(workshop, &section)?;
+pub async fn provide(context: &BuildContext<'_>, needs: &LockRequest, renewal: LockMode) -> Result<Section> {
+    let section = find_or_make(context, needs, renewal).await?;
+    builder_image::touch(&context.store, section.builder.digest, architecture::oci_name(architecture::native()));
+    section.repos.values().for_each(|repository| repository::touch(&context.store, &repository.repomd));
+    section.packages.iter().for_each(|package| Store::touch(&context.store.path(&package.sha256)));
+    warn_of_clock(context, &section)?;
     Ok(section)
 }
 
 /// A clock that is behind makes certificates and signatures look as if they were from the future.
-fn warn_of_clock(workshop: &Workshop<'_>, section: &Section) -> Result<()> {
+fn warn_of_clock(context: &BuildContext<'_>, section: &Section) -> Result<()> {
     let now = Timestamp::from(SystemTime::now());
     let newest = section.packages.iter().map(|package| package.build_time).max().unwrap_or_default();
     if now < newest {
-        workshop.progress.warn(&format!(
+        context.progress.warn(&format!(
             "the clock of this machine says {}, before the newest package was built ({}): set it, or certificates and \
              signatures may be refused",
             now.to_rfc3339(),
@@ -176,17 +176,17 @@ fn warn_of_clock(workshop: &Workshop<'_>, section: &Section) -> Result<()> {
     Ok(())
 }
 
-async fn find_or_make(workshop: &Workshop<'_>, needs: &Needs, renewal: Renewal) -> Result<Section> {
-    let (definition, progress) = (&workshop.definition, workshop.progress);
-    let path = workshop.lock_name();
-    let mut lock = load(workshop)?;
+async fn find_or_make(context: &BuildContext<'_>, needs: &LockRequest, renewal: LockMode) -> Result<Section> {
+    let (definition, progress) = (&context.definition, context.progress);
+    let path = context.lock_name();
+    let mut lock = load(context)?;
     let before = lock.arch.remove(architecture::native());
-    let lacks = lacks(workshop, before.as_ref(), needs)?;
+    let lacks = lacks(context, before.as_ref(), needs)?;
     let before = match before {
         Some(section) if lacks.is_empty() => return Ok(section),
         before => before,
     };
-    if renewal == Renewal::Forbidden {
+    if renewal == LockMode::Forbidden {
         bail!(
             "the lock {path} does not serve: {}; it is not renewed here: run {}",
             lacks.reasons(),
@@ -195,32 +195,37 @@ async fn find_or_make(workshop: &Workshop<'_>, needs: &Needs, renewal: Renewal) 
     }
     let section = match &before {
         Some(section) if lacks.only_contents() => {
-            let inputs = Inputs::of(definition, &known_profiles(workshop, section.profiles()))?;
+            let inputs = Inputs::of(definition, &known_profiles(context, section.profiles()))?;
             progress.note(&format!("{path}: renewed without solving, since {}", lacks.reasons()));
             Section { inputs, ..section.clone() }
         }
-        _ => solve(workshop, before.as_ref(), needs, &lacks).await?,
+        _ => solve(context, before.as_ref(), needs, &lacks).await?,
     };
-    match save(workshop, lock, section.clone()) {
-        Err(error) if renewal == Renewal::Used => progress.warn(&format!("the lock is used, but not kept: {error:#}")),
+    match save(context, lock, section.clone()) {
+        Err(error) if renewal == LockMode::Used => progress.warn(&format!("the lock is used, but not kept: {error:#}")),
         saved => saved?,
     }
     Ok(section)
 }
 
 /// Solves for what is needed and for what the lock has already, from the repositories as the lock has them.
-async fn solve(workshop: &Workshop<'_>, before: Option<&Section>, needs: &Needs, lacks: &Lacks) -> Result<Section> {
-    let request = request(workshop, before, needs);
+async fn solve(
+    context: &BuildContext<'_>,
+    before: Option<&Section>,
+    needs: &LockRequest,
+    lacks: &Staleness,
+) -> Result<Section> {
+    let request = request(context, before, needs);
     let repos = before.map(|before| unchanged_repositories(before, &lacks.changes));
     let remedy = match before {
-        Some(before) => remedy(workshop, before, lacks)?,
+        Some(before) => remedy(context, before, lacks)?,
         None => String::new(),
     };
     let state = repos.as_ref().map(|repos| State { repos, remedy: &remedy });
-    let site = workshop.site().await?;
-    let section = resolve::resolve(&site, &request, state.as_ref()).await?;
-    let path = workshop.lock_name();
-    workshop.progress.note(&match before {
+    let resolving = context.resolve_context().await?;
+    let section = resolve::resolve(&resolving, &request, state.as_ref()).await?;
+    let path = context.lock_name();
+    context.progress.note(&match before {
         None => format!("{path}: made, {} packages", section.packages.len()),
         Some(before) => {
             let difference = Difference::between(Some(before), &section);
@@ -231,16 +236,15 @@ async fn solve(workshop: &Workshop<'_>, before: Option<&Section>, needs: &Needs,
 }
 
 /// All that `needs` and the lock's earlier state ask for.
-pub fn request(workshop: &Workshop<'_>, before: Option<&Section>, needs: &Needs) -> Request {
+pub fn request(context: &BuildContext<'_>, before: Option<&Section>, needs: &LockRequest) -> Request {
     let mut request = Request { profiles: BTreeSet::from([needs.profiles.clone()]), kernels: needs.kernels.clone() };
     if let Some(section) = before {
         let profiles = section.solutions.iter().map(|solution| &solution.profiles);
-        let is_known =
-            |profiles: &&BTreeSet<String>| profiles.iter().all(|profile| workshop.definition.offers(profile));
+        let is_known = |profiles: &&BTreeSet<String>| profiles.iter().all(|profile| context.definition.offers(profile));
         request.profiles.extend(profiles.filter(is_known).cloned());
         request.kernels.extend(section.kernels.iter().map(|one| one.by_version.then(|| one.version.clone())));
     }
-    if workshop.definition.kernel_packages.is_empty() {
+    if context.definition.kernel_packages.is_empty() {
         request.kernels.clear();
     }
     request
@@ -254,9 +258,9 @@ fn unchanged_repositories(before: &Section, changes: &Changes) -> BTreeMap<Strin
 }
 
 /// What makes up for the lack of a lock without the repositories as it has them.
-fn remedy(workshop: &Workshop<'_>, before: &Section, lacks: &Lacks) -> Result<String> {
-    let image = &workshop.definition.argument;
-    Ok(match additions(workshop, before, lacks)? {
+fn remedy(context: &BuildContext<'_>, before: &Section, lacks: &Staleness) -> Result<String> {
+    let image = &context.definition.argument;
+    Ok(match additions(context, before, lacks)? {
         Some(added) => {
             let names: BTreeSet<String> = added.into_iter().flatten().collect();
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
@@ -274,15 +278,19 @@ fn remedy(workshop: &Workshop<'_>, before: &Section, lacks: &Lacks) -> Result<St
 ///
 /// # Errors
 /// Fails when the definition's profiles cannot be put together.
-pub fn additions(workshop: &Workshop<'_>, section: &Section, lacks: &Lacks) -> Result<Option<Vec<BTreeSet<String>>>> {
+pub fn additions(
+    context: &BuildContext<'_>,
+    section: &Section,
+    lacks: &Staleness,
+) -> Result<Option<Vec<BTreeSet<String>>>> {
     let is_more = !lacks.no_lock && lacks.profiles.is_none() && lacks.kernels.is_empty();
-    let is_offered = section.profiles().iter().all(|profile| workshop.definition.offers(profile));
+    let is_offered = section.profiles().iter().all(|profile| context.definition.offers(profile));
     if !is_more || !is_offered || lacks.changes.packages.iter().any(|name| !name.ends_with(" install")) {
         return Ok(None);
     }
     let mut added = Vec::new();
     for solution in &section.solutions {
-        let selection = workshop.definition.select(&solution.profiles)?;
+        let selection = context.definition.select(&solution.profiles)?;
         let asked_for: BTreeSet<String> = selection.install.iter().map(ToString::to_string).collect();
         let Some(lacking) = lacking(&asked_for, &section.packages(&solution.packages)) else { return Ok(None) };
         added.push(lacking);
@@ -306,9 +314,9 @@ fn lacking(asked_for: &BTreeSet<String>, packages: &[&LockedPackage]) -> Option<
 ///
 /// # Errors
 /// Fails when the file cannot be written.
-pub fn save(workshop: &Workshop<'_>, mut lock: Lock, section: Section) -> Result<()> {
+pub fn save(context: &BuildContext<'_>, mut lock: Lock, section: Section) -> Result<()> {
     lock.arch.insert(architecture::native().to_owned(), section);
-    let path = workshop.definition.lock_path();
+    let path = context.definition.lock_path();
     if regular_file::is_read_only(&path).unwrap_or(false) {
         bail!(
             "writing the lock: {} is read-only\nhint: make it writable, or use it as it is with --locked",

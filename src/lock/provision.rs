@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 
-use crate::lock::context::Workshop;
+use crate::lock::context::BuildContext;
 use crate::lock::file::{LockedPackage, Section};
 use crate::lock::resolve;
 use crate::lock::signatures;
@@ -17,9 +17,9 @@ use ocinitrd_format::openpgp::Fingerprint;
 ///
 /// # Errors
 /// Fails when a package cannot be had, is another, or does not verify.
-pub async fn provide(workshop: &Workshop<'_>, section: &Section, packages: &[LockedPackage]) -> Result<()> {
-    let Workshop { definition, store, downloader, progress, .. } = workshop;
-    let places = resolve::places(definition, &section.repos, &workshop.supply.rpm_directories);
+pub async fn provide(context: &BuildContext<'_>, section: &Section, packages: &[LockedPackage]) -> Result<()> {
+    let BuildContext { definition, store, downloader, progress, .. } = context;
+    let places = resolve::places(definition, &section.repos, &context.supply.rpm_directories);
     let wanted = |locked: &LockedPackage| {
         let package = locked.package();
         let key = signatures::locked_key(&section.keys, &locked.key)
@@ -27,12 +27,12 @@ pub async fn provide(workshop: &Workshop<'_>, section: &Section, packages: &[Loc
         Ok(Wanted { locations: places.of(&package, Some(&key))?, package })
     };
     let wanted = packages.iter().map(wanted).collect::<Result<Vec<_>>>()?;
-    workshop.cancellation.unless(fetch::fetch(&wanted, &definition.argument, store, downloader, progress)).await?;
+    context.cancellation.unless(fetch::fetch(&wanted, &definition.argument, store, downloader, progress)).await?;
     let signed: Vec<(&Package, &Fingerprint)> =
         wanted.iter().zip(packages).map(|(wanted, locked)| (&wanted.package, &locked.key)).collect();
     let unverified = signatures::unverified(&section.keys, &signed, store)?;
     if !unverified.is_empty() {
-        let builder = workshop.builder().await?;
+        let builder = context.builder().await?;
         signatures::verify(builder, &section.keys, &unverified, store, progress).await?;
     }
     identity::check_locked(&wanted.iter().map(|wanted| &wanted.package).collect::<Vec<_>>(), store)

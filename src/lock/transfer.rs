@@ -13,7 +13,7 @@ use anyhow::{Context, Result, anyhow, ensure};
 use crate::container::builder_image::{self, StoredImage};
 use crate::packages::rpm_file::{self, Identity, LEAD_MAGIC};
 use crate::packages::store::{Kind, Store};
-use ocinitrd_format::compress::Members;
+use ocinitrd_format::compress::MultiDecoder;
 use ocinitrd_format::digest::{Digest, Hasher};
 use ocinitrd_format::text::quoted;
 use ocinitrd_support::output::{MODE_PUBLIC, OutputFile};
@@ -58,7 +58,7 @@ impl Content {
         let mut start = Vec::new();
         file.rewind().with_context(|| format!("reading {}", path.display()))?;
         // What cannot be decompressed is neither of these.
-        let _ = Members::new(file).take(PROBE_BYTES).read_to_end(&mut start);
+        let _ = MultiDecoder::new(file).take(PROBE_BYTES).read_to_end(&mut start);
         let has = |mark: &&[u8]| start.windows(mark.len()).any(|window| window == *mark);
         Ok(if is_tar(&start) || start.starts_with(b"{") && IMAGE_MARKS.iter().any(has) {
             Content::Image

@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use ocinitrd::container::engine::cancellation::{Signal, Trigger};
 use ocinitrd::container::engine::{
-    Cancellation, Engine, Image, ImageReference, Interrupted, Job, JobResult, NoEngine, Output, Surroundings, Wish,
+    Cancellation, Engine, EngineChoice, EngineOptions, Image, ImageReference, Interrupted, Job, JobResult, NoEngine,
+    Output,
 };
 use ocinitrd_support::process::find;
 use ocinitrd_support::progress::{Progress, Verbosity};
@@ -33,13 +34,13 @@ pub fn builder() -> ImageReference {
 }
 
 /// As the program is started by this user, with a service of its own.
-fn surroundings(directory: &Path) -> Surroundings {
-    Surroundings {
+fn surroundings(directory: &Path) -> EngineOptions {
+    EngineOptions {
         in_place: false,
-        wish: Wish {
+        wish: EngineChoice {
             engine: Some("podman".to_owned()),
             user_id: rustix::process::geteuid().as_raw(),
-            ..Wish::default()
+            ..EngineChoice::default()
         },
         podman: find("podman").unwrap(),
         socket_directories: vec![directory.to_owned()],
@@ -496,9 +497,9 @@ impl Drop for TcpService {
 async fn a_service_on_a_tcp_port_serves_as_a_remote_engine() {
     let service = TcpService::start();
     let url = &service.url;
-    let wish = Wish { container_host: Some(url.clone()), ..Wish::default() };
+    let wish = EngineChoice { container_host: Some(url.clone()), ..EngineChoice::default() };
     let (cancellation, _trigger) = Cancellation::manual();
-    let surroundings = Surroundings { wish, ..Surroundings::default() };
+    let surroundings = EngineOptions { wish, ..EngineOptions::default() };
     let engine = Engine::open(&surroundings, &cancellation, &progress()).await.unwrap();
     assert!(engine.to_string().ends_with(&format!(" at {url} ({}), named by CONTAINER_HOST", rights())), "{engine}");
     let image = engine.ensure_image(&builder(), &progress()).await.unwrap();
@@ -530,8 +531,9 @@ fn rights() -> &'static str {
 async fn without_any_engine_the_error_lists_what_was_tried() {
     let directory = tempfile::tempdir().unwrap();
     let (cancellation, _trigger) = Cancellation::manual();
-    let wish = Wish { runtime_directory: Some(directory.path().to_owned()), user_id: 1000, ..Wish::default() };
-    let surroundings = Surroundings { wish, ..Surroundings::default() };
+    let wish =
+        EngineChoice { runtime_directory: Some(directory.path().to_owned()), user_id: 1000, ..EngineChoice::default() };
+    let surroundings = EngineOptions { wish, ..EngineOptions::default() };
     // The system's socket may exist on the machine that runs this test; the other two do not.
     if let Err(error) = Engine::find(&surroundings, &cancellation).await {
         let tried = &error.downcast_ref::<NoEngine>().unwrap().tried;
@@ -541,8 +543,8 @@ async fn without_any_engine_the_error_lists_what_was_tried() {
         );
         assert_eq!(tried.last().unwrap().1, "the program podman is not installed");
     }
-    let wish = Wish { docker_host: Some("unix:///nonexistent.sock".to_owned()), ..Wish::default() };
-    let surroundings = Surroundings { wish, podman: find("podman").unwrap(), ..Surroundings::default() };
+    let wish = EngineChoice { docker_host: Some("unix:///nonexistent.sock".to_owned()), ..EngineChoice::default() };
+    let surroundings = EngineOptions { wish, podman: find("podman").unwrap(), ..EngineOptions::default() };
     let error = Engine::find(&surroundings, &cancellation).await.unwrap_err();
     let tried = &error.downcast_ref::<NoEngine>().unwrap().tried;
     assert_eq!(tried.len(), 1, "an endpoint that was named is not replaced by another: {tried:?}");

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use ocinitrd::packages::download::{Downloader, MinimumRate, Patience};
+use ocinitrd::packages::download::{Downloader, MinimumRate, Timeouts};
 use ocinitrd::packages::fetch::{self, Places, Wanted};
 use ocinitrd::packages::repository::{self, Location, Metadata, Package, Source};
 use ocinitrd::packages::store::Store;
@@ -62,12 +62,12 @@ impl Setting {
             server: Server::start(directory),
             store: Store::open(&root.path().join("store")).unwrap(),
             root,
-            downloader: Downloader::new(Patience {
+            downloader: Downloader::new(Timeouts {
                 connect: Duration::from_secs(5),
                 stall: Duration::from_millis(400),
                 pause: Duration::from_millis(10),
                 minimum_rate: MinimumRate { bytes_per_second: 1000, window: Duration::from_millis(600) },
-                ..Patience::default()
+                ..Timeouts::default()
             }),
         }
     }
@@ -467,12 +467,12 @@ async fn a_server_that_sends_a_byte_now_and_then_is_left_for_the_next_mirror() {
 #[tokio::test]
 async fn texts_and_files_have_to_come_whole_within_their_times() {
     let mut setting = Setting::new();
-    setting.downloader = Downloader::new(Patience {
+    setting.downloader = Downloader::new(Timeouts {
         pause: Duration::from_millis(10),
         minimum_rate: MinimumRate { bytes_per_second: 1, window: Duration::from_millis(100) },
         text: Duration::from_millis(500),
         file: Duration::from_millis(500),
-        ..Patience::default()
+        ..Timeouts::default()
     });
     setting.server.fail_always("/os/", Fault::Trickle(None));
     let message = setting.metadata_error(&source(Location::BaseUrls(vec![setting.server.url("/os")]))).await;

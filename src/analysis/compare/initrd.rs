@@ -15,7 +15,7 @@ use super::entries;
 use super::entries::Sides;
 use super::pairing::{Pair, pair};
 use crate::analysis::inspect::{self, Archives, Limits, Segment};
-use ocinitrd_format::compress::Members;
+use ocinitrd_format::compress::MultiDecoder;
 use ocinitrd_format::digest::Digest;
 
 /// Compares two initrds.
@@ -156,7 +156,7 @@ fn compare_bytes(
     let (digest_a, digest_b) = (digest(a.stored(i)?)?, digest(b.stored(j)?)?);
     let order_a = sides.a.segments[i].1.iter().map(|entry| sides.rank_a(entry));
     let order_b = sides.b.segments[j].1.iter().map(|entry| sides.rank_b(entry));
-    let unpacked = |stored| Members::new(stored);
+    let unpacked = |stored| MultiDecoder::new(stored);
     let cause = if !order_a.eq(order_b) {
         Cause::Order
     } else if first_difference(unpacked(a.stored(i)?), unpacked(b.stored(j)?)).with_context(reading)?.is_none() {

@@ -137,14 +137,14 @@ pub struct Scenario {
     /// Whether the target hibernates, and has to wake up in a second guest.
     pub hibernates: bool,
     /// What the console asks, in this order, and what is typed then.
-    pub dialogue: &'static [Exchange],
+    pub dialogue: &'static [Prompt],
     /// What must come of it.
     pub expects: Expectation,
 }
 
 /// A question on the console.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Exchange {
+pub struct Prompt {
     /// What it begins with.
     pub question: &'static str,
     /// What is typed, without the key that ends it.

@@ -6,14 +6,14 @@ use super::disks::{
     MD_RAID1, MD_RAID5, MD_RAID10, MEASURED, SWAP, SWAP_ON_LUKS, SWAP_ON_LVM, USR_EXT4, USR_SUBVOLUME, XFS,
 };
 use super::remote::{NFS_DEAD_SERVER, NFS3_DHCP, NFS3_STATIC, NFS4_DHCP, NFS4_STATIC};
-use super::{Exchange, Expectation, Firmware, Scenario};
+use super::{Expectation, Firmware, Prompt, Scenario};
 use crate::boot::stage::Stage;
 
 /// What opens every LUKS volume; `guest/disks.sh` has it too.
 const PASSPHRASE: &str = "a passphrase";
 const CREDENTIAL: &[(&str, &str)] = &[("cryptsetup.passphrase", PASSPHRASE)];
-const ASKED: Exchange = Exchange { question: "Please enter passphrase for disk", answer: PASSPHRASE };
-const WRONG: Exchange = Exchange { answer: "a wrong one", ..ASKED };
+const ASKED: Prompt = Prompt { question: "Please enter passphrase for disk", answer: PASSPHRASE };
+const WRONG: Prompt = Prompt { answer: "a wrong one", ..ASKED };
 
 /// For how long a device that will not come is waited for.
 macro_rules! soon {

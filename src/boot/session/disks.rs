@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::{MIB, Session, Subject, guest, key};
+use super::{BootTarget, MIB, Session, guest, key};
 use crate::boot::command_line;
 use crate::boot::guest::Seen;
 use crate::boot::partition;
@@ -104,7 +104,7 @@ impl Session<'_> {
     pub(super) fn run_script(
         &self,
         name: &str,
-        subject: &Subject,
+        subject: &BootTarget,
         place: &Path,
         script: &Script<'_>,
     ) -> Result<std::result::Result<Seen, Failure>> {
@@ -112,7 +112,7 @@ impl Session<'_> {
         script::append(&subject.initrd, script.segment, &initrd)?;
         let images = script.images.iter().cloned().enumerate();
         let disks = images.map(|(number, image)| GuestDisk { number, image, writable: true }).collect();
-        let subject = Subject::of_files(subject.kernel.clone(), initrd.clone());
+        let subject = BootTarget::of_files(subject.kernel.clone(), initrd.clone());
         let guest = Guest {
             tpm: script.tpm.map(|tpm| tpm.socket().to_owned()),
             ..guest(&subject, command_line::of_script(script::INIT, self.qemu.kernel_options()), disks)?

@@ -41,7 +41,7 @@ const MIB: u64 = 1 << 20;
 
 /// What is booted.
 #[derive(Clone, Debug)]
-pub struct Subject {
+pub struct BootTarget {
     /// The kernel image.
     pub kernel: PathBuf,
     /// The initrd, in any form that the kernel takes.
@@ -64,7 +64,7 @@ pub struct Unified {
 /// How it is booted.
 pub struct Options<'a> {
     /// What makes the disks, and serves them, in place of the subject, whose initrd may lack the programs.
-    pub maker: Option<Subject>,
+    pub maker: Option<BootTarget>,
     /// The UEFI firmware for scenarios that begin with it, if this host has any.
     pub firmware: Option<Firmware>,
     /// The longest that one guest may take.
@@ -83,10 +83,10 @@ pub struct Options<'a> {
     pub interrupted: &'a (dyn Fn() -> Result<()> + Sync),
 }
 
-impl Subject {
+impl BootTarget {
     /// A kernel and an initrd.
     pub fn of_files(kernel: PathBuf, initrd: PathBuf) -> Self {
-        Subject { kernel, initrd, unified: None }
+        BootTarget { kernel, initrd, unified: None }
     }
 
     /// The digests of its files, as text.
@@ -131,7 +131,7 @@ pub struct Contents {
 
 /// Boots of one kernel and initrd.
 pub struct Session<'a> {
-    subject: Subject,
+    subject: BootTarget,
     options: Options<'a>,
     progress: Progress,
     /// What runs guests that work for a boot, the fastest there is.
@@ -151,9 +151,9 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// Fails when QEMU is not installed, the kernel or the initrd cannot be read, or a directory not be made.
-    pub fn open(subject: Subject, options: Options<'a>, progress: &Progress) -> Result<Self> {
+    pub fn open(subject: BootTarget, options: Options<'a>, progress: &Progress) -> Result<Self> {
         let identity = subject.identity()?;
-        let maker_identity = options.maker.as_ref().map_or_else(|| Ok(identity.clone()), Subject::identity)?;
+        let maker_identity = options.maker.as_ref().map_or_else(|| Ok(identity.clone()), BootTarget::identity)?;
         let logs = LogDirectory::open(&options.log_directory)?;
         let cache = Cache::open(&options.cache_directory)?;
         let watch = Watch { timeout: options.timeout, log: None, show: false, interrupted: options.interrupted };
@@ -276,8 +276,8 @@ fn key(identity: &str, inputs: &[&[u8]]) -> Digest {
     Digest::of(&[CACHE_VERSION, identity.as_bytes(), &inputs.join(&0)].concat())
 }
 
-fn guest(subject: &Subject, command_line: String, disks: Vec<GuestDisk>) -> Result<Guest> {
-    let Subject { kernel, initrd, .. } = subject.clone();
+fn guest(subject: &BootTarget, command_line: String, disks: Vec<GuestDisk>) -> Result<Guest> {
+    let BootTarget { kernel, initrd, .. } = subject.clone();
     let initrd_bytes = fs::metadata(&initrd).with_context(|| format!("reading {}", initrd.display()))?.len();
     Ok(Guest {
         start: Start::Kernel { kernel, initrd: Some(initrd), command_line },

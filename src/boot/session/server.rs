@@ -5,10 +5,10 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::disks::MadeDisks;
-use super::{RETRIES, Session, Subject, guest};
+use super::{BootTarget, RETRIES, Session, guest};
 use crate::boot::command_line;
 use crate::boot::guest as running;
-use crate::boot::network::{Cable, Card, End};
+use crate::boot::network::{End, Link, Nic};
 use crate::boot::qemu::{Guest, GuestDisk};
 use crate::boot::scenario::{Network, Scenario};
 use crate::boot::script;
@@ -16,17 +16,17 @@ use crate::boot::stage::Stage;
 use crate::boot::verdict::{self, Failure};
 
 /// What the card of a guest is connected to, for as long as the guest runs.
-pub struct Link {
+pub struct ServerLink {
     /// Ended first: it is connected to the cable.
     _server: Option<running::Server>,
-    cable: Cable,
+    cable: Link,
     /// The end that is left for the guest.
     end: End,
 }
 
-impl Link {
+impl ServerLink {
     /// The guest's card.
-    pub fn card(&self) -> Card {
+    pub fn card(&self) -> Nic {
         self.cable.card(self.end)
     }
 }
@@ -41,20 +41,20 @@ impl Session<'_> {
         scenario: &Scenario,
         made: &MadeDisks,
         scratch: &Path,
-    ) -> Result<std::result::Result<Option<Link>, Failure>> {
+    ) -> Result<std::result::Result<Option<ServerLink>, Failure>> {
         let script = match scenario.network {
             Network::None => return Ok(Ok(None)),
             Network::Silent => {
-                return Ok(Ok(Some(Link { _server: None, cable: Cable::new()?, end: End::First })));
+                return Ok(Ok(Some(ServerLink { _server: None, cable: Link::new()?, end: End::First })));
             }
             Network::Served(script) => script,
         };
-        let cable = Cable::new()?;
+        let cable = Link::new()?;
         let name = format!("{}-server", scenario.name);
         let guest = Guest { card: Some(cable.card(End::First)), ..self.server_guest(script, made, scratch)? };
         let (served, _) = self.try_again(&name, |watch| running::serve(&self.qemu, &guest, watch))?;
         Ok(match served {
-            Ok(server) => Ok(Some(Link { _server: Some(server), cable, end: End::Second })),
+            Ok(server) => Ok(Some(ServerLink { _server: Some(server), cable, end: End::Second })),
             Err(seen) => {
                 let fault = verdict::fault(&seen, self.options.timeout);
                 let (stage, reason) = fault.unwrap_or((Stage::Disks, "the guest ended before it served".to_owned()));
@@ -72,7 +72,7 @@ impl Session<'_> {
         script::append(&maker.initrd, &script::server(script, lifetime)?, &initrd)?;
         let images = made.images().into_iter().enumerate();
         let disks = images.map(|(number, image)| GuestDisk { number, image, writable: false }).collect();
-        let subject = Subject::of_files(maker.kernel.clone(), initrd);
+        let subject = BootTarget::of_files(maker.kernel.clone(), initrd);
         guest(&subject, command_line::of_script(script::INIT, self.qemu.kernel_options()), disks)
     }
 

@@ -6,9 +6,9 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::disks::{MadeDisks, copy_sparse, start_tpm};
-use super::server::Link;
+use super::server::ServerLink;
 use super::uefi::Uefi;
-use super::{Session, Subject, guest};
+use super::{BootTarget, Session, guest};
 use crate::boot::command_line;
 use crate::boot::guest::Seen;
 use crate::boot::qemu::{Guest, GuestDisk};
@@ -44,7 +44,7 @@ impl Session<'_> {
         };
         let tpm = made.tpm().map(|state| start_tpm(&state, scratch.path())).transpose()?;
         let guest = Guest {
-            card: link.as_ref().map(Link::card),
+            card: link.as_ref().map(ServerLink::card),
             credentials: scenario.credentials,
             dialogue: scenario.dialogue,
             tpm: tpm.as_ref().map(|tpm| tpm.socket().to_owned()),
@@ -148,13 +148,13 @@ impl Session<'_> {
     }
 
     /// The subject with the files that a scenario adds to its initrd.
-    fn with_additions(&self, scenario: &Scenario, scratch: &Path) -> Result<Subject> {
+    fn with_additions(&self, scenario: &Scenario, scratch: &Path) -> Result<BootTarget> {
         if scenario.files.is_empty() {
             return Ok(self.subject.clone());
         }
         let initrd = scratch.join("initrd");
         script::append(&self.subject.initrd, &script::additions(scenario.files)?, &initrd)?;
-        Ok(Subject { initrd, ..self.subject.clone() })
+        Ok(BootTarget { initrd, ..self.subject.clone() })
     }
 
     fn report(&self, scenario: &Scenario, seen: Option<&Seen>, failure: Option<Failure>, retries: u32) -> Report {

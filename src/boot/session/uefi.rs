@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::disks::{copy_sparse, create_sparse};
-use super::{MIB, Session, Subject};
+use super::{BootTarget, MIB, Session};
 use crate::analysis::inspect;
 use crate::boot::esp::{self, SystemdBoot};
 use crate::boot::qemu::{GuestDisk, Start};
@@ -105,7 +105,7 @@ impl Uefi<'_> {
     /// Fails when the subject does not fit into the EFI system partition, or a file cannot be read or written.
     pub fn start(
         &self,
-        subject: &Subject,
+        subject: &BootTarget,
         command_line: &str,
         disks: &mut Vec<GuestDisk>,
         scratch: &Path,

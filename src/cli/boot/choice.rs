@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::analysis::inspect::Limits;
 use crate::analysis::needs::{Holdings, NEEDS, Need, Wanted};
-use crate::boot::Subject;
+use crate::boot::BootTarget;
 use crate::boot::scenario::{self, Scenario, Tpm};
 use ocinitrd_support::progress::Progress;
 
@@ -14,7 +14,11 @@ use ocinitrd_support::progress::Progress;
 ///
 /// # Errors
 /// Fails on a name that is none, and on a scenario that is named and cannot be with this subject.
-pub fn scenarios<S: AsRef<str>>(names: &[S], subject: &Subject, progress: &Progress) -> Result<Vec<&'static Scenario>> {
+pub fn scenarios<S: AsRef<str>>(
+    names: &[S],
+    subject: &BootTarget,
+    progress: &Progress,
+) -> Result<Vec<&'static Scenario>> {
     let meant = scenario::select(names, |_| true)?;
     let missing = missing(&meant, subject);
     let is_lacking = |name: &str| missing.iter().any(|need| need.name == name);
@@ -32,7 +36,7 @@ pub fn scenarios<S: AsRef<str>>(names: &[S], subject: &Subject, progress: &Progr
 }
 
 /// Why a scenario cannot be with what is booted, if it cannot.
-fn obstacle(scenario: &Scenario, subject: &Subject) -> Option<&'static str> {
+fn obstacle(scenario: &Scenario, subject: &BootTarget) -> Option<&'static str> {
     match &subject.unified {
         None if scenario.unified => Some("only a unified kernel image boots so (--uki)"),
         Some(_) if !scenario.files.is_empty() => Some("it adds files to the initrd, and that is inside of an image"),
@@ -60,7 +64,7 @@ fn tell(need: &Need, meant: &[&Scenario], chosen: &[&Scenario], progress: &Progr
 }
 
 /// What scenarios need and the initrd does not hold. An initrd that cannot be read, which boots will tell, holds nothing.
-fn missing(scenarios: &[&Scenario], subject: &Subject) -> Vec<&'static Need> {
+fn missing(scenarios: &[&Scenario], subject: &BootTarget) -> Vec<&'static Need> {
     let needed: BTreeSet<&str> = scenarios.iter().flat_map(|scenario| scenario.needs).copied().collect();
     if needed.is_empty() {
         return Vec::new();
@@ -78,8 +82,8 @@ mod tests {
 
     #[test]
     fn an_image_boots_what_an_initrd_does_but_for_what_adds_files_and_needs_a_key() {
-        let initrd = Subject::of_files("vmlinuz".into(), "initrd".into());
-        let image = |pcr_key: Option<&str>| Subject {
+        let initrd = BootTarget::of_files("vmlinuz".into(), "initrd".into());
+        let image = |pcr_key: Option<&str>| BootTarget {
             unified: Some(Unified {
                 image: "uki.efi".into(),
                 pcr11: String::new(),
@@ -87,7 +91,7 @@ mod tests {
             }),
             ..initrd.clone()
         };
-        let not_for = |subject: &Subject| -> Vec<&str> {
+        let not_for = |subject: &BootTarget| -> Vec<&str> {
             let unfit = SCENARIOS.iter().filter(|scenario| obstacle(scenario, subject).is_some());
             unfit.map(|scenario| scenario.name).collect()
         };

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::Arguments;
-use crate::boot::{Subject, Unified};
+use crate::boot::{BootTarget, Unified};
 use crate::cli::output_dir::{Built, built};
 use crate::image::uki::{self, Bank, Inspection};
 use ocinitrd_support::output::{self, TemporaryDirectory};
@@ -17,7 +17,7 @@ const PHASE: &str = "enter-initrd:leave-initrd";
 /// What is booted.
 pub struct Given {
     /// What it is.
-    pub subject: Subject,
+    pub subject: BootTarget,
     /// Where parts of it lie, if they had to be taken out of an image.
     _parts: Option<TemporaryDirectory>,
 }
@@ -48,12 +48,12 @@ pub fn given(arguments: &Arguments) -> Result<Given> {
 ///
 /// # Errors
 /// Fails where one of them is missing.
-pub fn of_output(output: &Path) -> Result<Subject> {
+pub fn of_output(output: &Path) -> Result<BootTarget> {
     let built = built(output, None)?;
     existing(built.kernel.clone(), built.initrd()?.to_owned())
 }
 
-fn existing(kernel: PathBuf, initrd: PathBuf) -> Result<Subject> {
+fn existing(kernel: PathBuf, initrd: PathBuf) -> Result<BootTarget> {
     for path in [&kernel, &initrd] {
         if !path.is_file() {
             bail!(
@@ -62,7 +62,7 @@ fn existing(kernel: PathBuf, initrd: PathBuf) -> Result<Subject> {
             );
         }
     }
-    Ok(Subject::of_files(kernel, initrd))
+    Ok(BootTarget::of_files(kernel, initrd))
 }
 
 /// The unified kernel image to boot, if one is meant: that of an output directory too, where there is no initrd beside it.
@@ -92,7 +92,8 @@ fn unified(image: PathBuf) -> Result<Given> {
     take_out(&image, uki::INITRD, &initrd)?;
     let pcr11 = expected(&inspection).with_context(|| format!("measuring {}", image.display()))?;
     let pcr_key = inspection.text(uki::PCR_PUBLIC_KEY).map(str::to_owned);
-    let subject = Subject { unified: Some(Unified { image, pcr11, pcr_key }), ..Subject::of_files(kernel, initrd) };
+    let subject =
+        BootTarget { unified: Some(Unified { image, pcr11, pcr_key }), ..BootTarget::of_files(kernel, initrd) };
     Ok(Given { subject, _parts: Some(parts) })
 }
 

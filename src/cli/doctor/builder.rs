@@ -4,9 +4,9 @@ use anyhow::Result;
 
 use crate::cli::environment;
 use crate::cli::source_options::load_definition;
-use crate::container::engine::{Engine, Surroundings};
+use crate::container::engine::{Engine, EngineOptions};
 use crate::doctor::{Finding, State};
-use crate::lock::context::{Supply, Workshop};
+use crate::lock::context::{BuildContext, Sources};
 use ocinitrd_support::progress::Progress;
 
 /// Judges the builder image of the definition `image`; `engine` is the one that was found, if any.
@@ -15,18 +15,18 @@ use ocinitrd_support::progress::Progress;
 /// Fails when there is no such definition, and when the store cannot be opened.
 pub async fn examine(
     image: &str,
-    surroundings: Surroundings,
+    surroundings: EngineOptions,
     engine: Option<&Engine>,
     progress: &Progress,
 ) -> Result<Finding> {
     let (host, registries) = (environment::host()?, environment::registries());
-    let supply = Supply { surroundings, host, offline: false, rpm_directories: Vec::new(), registries };
-    let workshop = Workshop::open(load_definition(image)?, supply, progress)?;
-    Ok(judge(&workshop, engine).await.unwrap_or_else(|error| problem(&format!("{error:#}"))))
+    let supply = Sources { surroundings, host, offline: false, rpm_directories: Vec::new(), registries };
+    let context = BuildContext::open(load_definition(image)?, supply, progress)?;
+    Ok(judge(&context, engine).await.unwrap_or_else(|error| problem(&format!("{error:#}"))))
 }
 
-async fn judge(workshop: &Workshop<'_>, engine: Option<&Engine>) -> Result<Finding> {
-    let reference = workshop.builder_reference()?;
+async fn judge(context: &BuildContext<'_>, engine: Option<&Engine>) -> Result<Finding> {
+    let reference = context.builder_reference()?;
     let in_engine = match engine {
         Some(engine) => engine.find_image(&reference).await?.is_some(),
         None => false,
@@ -39,17 +39,17 @@ async fn judge(workshop: &Workshop<'_>, engine: Option<&Engine>) -> Result<Findi
              hint: make or load it with this engine; root and every user have a storage of their own"
         )));
     } else {
-        workshop.builder_sources(&reference)?.probe().await?
+        context.builder_sources(&reference)?.probe().await?
     };
     if reference.is_local() {
         return Ok(finding(State::Ok, format!("{reference}: {place}; it is made on this machine"), None));
     }
-    Ok(match workshop.newest_builder().await {
+    Ok(match context.newest_builder().await {
         Ok(None) => finding(State::Ok, format!("{reference}: {place}, and its tag names no other"), None),
         Ok(Some(newest)) => finding(
             State::Warning,
             format!("{reference}: {place}, but its tag names {} now", newest.digest()),
-            Some(format!("ocinitrd update {} --builder", workshop.definition.argument)),
+            Some(format!("ocinitrd update {} --builder", context.definition.argument)),
         ),
         // A build does not depend on the tag.
         Err(error) => {

@@ -11,14 +11,14 @@ use tokio::runtime::Runtime;
 
 use crate::build::{self, Format, Kernels, Plan, Request};
 use crate::cli::runtime;
-use crate::cli::source_options::SupplyOptions;
+use crate::cli::source_options::SourceOptions;
 use crate::cli::update;
 use crate::container::engine::Cancellation;
 use crate::definition::{Definition, Shipped};
 use crate::host::{self, Base, Configuration, Search};
 use crate::image::manifest;
-use crate::lock::context::Workshop;
-use crate::lock::ensure::Renewal;
+use crate::lock::context::BuildContext;
+use crate::lock::ensure::LockMode;
 use crate::packages::store;
 use ocinitrd_support::links;
 use ocinitrd_support::progress::Progress;
@@ -94,13 +94,13 @@ impl Bases<'_> {
             output_directory: place.to_owned(),
         };
         let plan = Plan::new(request, &definition)?;
-        let mut supply = SupplyOptions::default().supply()?;
+        let mut supply = SourceOptions::default().supply()?;
         supply.host.cache = self.root.join(CACHE);
-        let workshop = Workshop::open(definition, supply, self.progress)?;
+        let context = BuildContext::open(definition, supply, self.progress)?;
         if is_old {
-            update::renew(&workshop).await.context("looking for newer packages")?;
+            update::renew(&context).await.context("looking for newer packages")?;
         }
-        build::build(&plan, workshop, Renewal::Used).await?;
+        build::build(&plan, context, LockMode::Used).await?;
         // Where nothing is newer, nothing was written; it was looked for today, and that is what counts.
         let path = place.join(manifest::FILE_NAME);
         regular_file::open_own(&path)

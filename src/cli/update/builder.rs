@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::cli::environment;
 use crate::container::steps::versions::versions;
 use crate::definition::{Definition, Pin};
-use crate::lock::context::Workshop;
+use crate::lock::context::BuildContext;
 use crate::lock::ensure;
 use ocinitrd_format::architecture;
 use ocinitrd_format::digest::Digest;
@@ -45,26 +45,26 @@ struct Version {
 /// written.
 pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode> {
     ensure!(!arguments.supply.offline, "--builder asks a registry, which --offline forbids");
-    let workshop = arguments.supply.open_workshop(&arguments.image, progress)?;
-    let pin = Pin::find(&workshop.definition.builder_file)?;
+    let context = arguments.supply.open_workshop(&arguments.image, progress)?;
+    let pin = Pin::find(&context.definition.builder_file)?;
     match check_editable(&pin) {
         Err(error) if arguments.dry_run => progress.warn(&format!("without --dry-run this would fail: {error:#}")),
         checked => checked?,
     }
-    let Some(newest) = workshop.newest_builder().await? else {
+    let Some(newest) = context.newest_builder().await? else {
         progress.note(&format!("{}: the builder image is the newest, it stays as it is", pin.file().display()));
         if arguments.json {
-            print(&unchanged(&workshop, &pin).await?, true)?;
+            print(&unchanged(&context, &pin).await?, true)?;
         }
         return Ok(ExitCode::SUCCESS);
     };
-    let image = workshop.tagged_builder()?;
-    let renewed = Definition { builder_image: newest.to_string(), ..workshop.definition.clone() };
-    let after = try_out(Workshop::open(renewed, arguments.supply.supply()?, progress)?, newest.digest()).await?;
+    let image = context.tagged_builder()?;
+    let renewed = Definition { builder_image: newest.to_string(), ..context.definition.clone() };
+    let after = try_out(BuildContext::open(renewed, arguments.supply.supply()?, progress)?, newest.digest()).await?;
     let difference = Difference {
         image: image.to_string(),
         file: pin.file().display().to_string(),
-        before: Version { digest: image.digest(), tools: tools_before(&workshop).await? },
+        before: Version { digest: image.digest(), tools: tools_before(&context).await? },
         after,
     };
     if arguments.dry_run {
@@ -72,16 +72,16 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
     } else {
         pin.replace(&newest.to_string())?;
         progress.note(&format!("{}: written", difference.file));
-        tell_of_the_lock(&workshop);
+        tell_of_the_lock(&context);
     }
     print(&difference, arguments.json)?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The difference of an image that is still the newest, so that JSON has the same members in either case.
-async fn unchanged(workshop: &Workshop<'_>, pin: &Pin) -> Result<Difference> {
-    let image = workshop.tagged_builder()?;
-    let version = Version { digest: image.digest(), tools: tools_before(workshop).await? };
+async fn unchanged(context: &BuildContext<'_>, pin: &Pin) -> Result<Difference> {
+    let image = context.tagged_builder()?;
+    let version = Version { digest: image.digest(), tools: tools_before(context).await? };
     let file = pin.file().display().to_string();
     Ok(Difference { image: image.to_string(), file, before: version.clone(), after: version })
 }
@@ -100,27 +100,27 @@ fn check_editable(pin: &Pin) -> Result<()> {
 }
 
 /// Brings the new image into the store and into the engine, and runs it.
-async fn try_out(workshop: Workshop<'_>, digest: Digest) -> Result<Version> {
-    workshop.keep_builder_image().await?;
-    let tools = versions(workshop.builder().await?, workshop.progress).await.context("trying the new builder image")?;
+async fn try_out(context: BuildContext<'_>, digest: Digest) -> Result<Version> {
+    context.keep_builder_image().await?;
+    let tools = versions(context.builder().await?, context.progress).await.context("trying the new builder image")?;
     Ok(Version { digest: Some(digest), tools: Some(tools) })
 }
 
 /// What the lock has of the pinned image, else what the image itself prints, if it can be had.
-async fn tools_before(workshop: &Workshop<'_>) -> Result<Option<Vec<String>>> {
-    let lock = ensure::load(workshop)?;
+async fn tools_before(context: &BuildContext<'_>) -> Result<Option<Vec<String>>> {
+    let lock = ensure::load(context)?;
     let locked = lock.arch.get(architecture::native()).map(|section| &section.builder);
-    if let Some(builder) = locked.filter(|builder| builder.image == workshop.definition.builder_image) {
+    if let Some(builder) = locked.filter(|builder| builder.image == context.definition.builder_image) {
         return Ok(Some(builder.tools.clone()));
     }
-    let Ok(builder) = workshop.builder().await else { return Ok(None) };
-    versions(builder, workshop.progress).await.map(Some)
+    let Ok(builder) = context.builder().await else { return Ok(None) };
+    versions(builder, context.progress).await.map(Some)
 }
 
-fn tell_of_the_lock(workshop: &Workshop<'_>) {
-    if workshop.definition.lock_path().exists() {
-        let (lock, image) = (workshop.lock_name(), &workshop.definition.argument);
-        workshop.progress.note(&format!("{lock} names the earlier builder image: ocinitrd lock {image} renews it"));
+fn tell_of_the_lock(context: &BuildContext<'_>) {
+    if context.definition.lock_path().exists() {
+        let (lock, image) = (context.lock_name(), &context.definition.argument);
+        context.progress.note(&format!("{lock} names the earlier builder image: ocinitrd lock {image} renews it"));
     }
 }
 

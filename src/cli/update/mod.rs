@@ -9,8 +9,8 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 
-use crate::lock::context::Workshop;
-use crate::lock::ensure::{self, Needs};
+use crate::lock::context::BuildContext;
+use crate::lock::ensure::{self, LockRequest};
 use crate::lock::file::{Difference, Section};
 use crate::lock::provision;
 use crate::lock::resolve::{self, Renewal, Request};
@@ -20,7 +20,7 @@ use ocinitrd_format::json;
 use ocinitrd_support::progress::Progress;
 
 use super::print;
-use super::source_options::SupplyOptions;
+use super::source_options::SourceOptions;
 
 /// Renew the packages in an image's lock, or the pin of its builder image.
 ///
@@ -53,7 +53,7 @@ pub struct Arguments {
     json: bool,
 
     #[command(flatten)]
-    supply: SupplyOptions,
+    supply: SourceOptions,
 }
 
 /// Runs the command.
@@ -64,17 +64,17 @@ pub async fn run(arguments: &Arguments, progress: &Progress) -> Result<ExitCode>
     if arguments.builder {
         return builder::run(arguments, progress).await;
     }
-    let workshop = arguments.supply.open_workshop(&arguments.image, progress)?;
-    let mut lock = ensure::load(&workshop)?;
+    let context = arguments.supply.open_workshop(&arguments.image, progress)?;
+    let mut lock = ensure::load(&context)?;
     let before = lock.arch.remove(architecture::native());
     let after = match &arguments.packages[..] {
-        [] => renew_all(&workshop, before.as_ref()).await?,
-        names => renew_some(&workshop, before.as_ref(), names).await?,
+        [] => renew_all(&context, before.as_ref()).await?,
+        names => renew_some(&context, before.as_ref(), names).await?,
     };
     let difference = Difference::between(before.as_ref(), &after);
-    let (path, is_same) = (workshop.lock_name(), before.as_ref() == Some(&after));
+    let (path, is_same) = (context.lock_name(), before.as_ref() == Some(&after));
     if !is_same && !arguments.dry_run {
-        ensure::save(&workshop, lock, after)?;
+        ensure::save(&context, lock, after)?;
     }
     progress.note(&match (is_same, arguments.dry_run) {
         (true, _) => format!("{path}: there is nothing new, it stays as it is"),
@@ -99,36 +99,37 @@ fn print(difference: &(impl Display + Serialize), as_json: bool) -> Result<()> {
 ///
 /// # Errors
 /// Fails when there is no solution, and when what is needed cannot be had, read or written.
-pub async fn renew(workshop: &Workshop<'_>) -> Result<()> {
-    let mut lock = ensure::load(workshop)?;
+pub async fn renew(context: &BuildContext<'_>) -> Result<()> {
+    let mut lock = ensure::load(context)?;
     let before = lock.arch.remove(architecture::native());
-    let after = renew_all(workshop, before.as_ref()).await?;
-    if before.as_ref() == Some(&after) { Ok(()) } else { ensure::save(workshop, lock, after) }
+    let after = renew_all(context, before.as_ref()).await?;
+    if before.as_ref() == Some(&after) { Ok(()) } else { ensure::save(context, lock, after) }
 }
 
-async fn renew_all(workshop: &Workshop<'_>, before: Option<&Section>) -> Result<Section> {
+async fn renew_all(context: &BuildContext<'_>, before: Option<&Section>) -> Result<Section> {
     let kernels = match before {
         Some(before) if before.kernel(None).is_none() => BTreeSet::new(),
         _ => BTreeSet::from([None]),
     };
     let profiles = BTreeSet::new();
-    let Request { profiles, .. } = ensure::request(workshop, before, &Needs { profiles, kernels: BTreeSet::new() });
-    let kernels = if workshop.definition.kernel_packages.is_empty() { BTreeSet::new() } else { kernels };
-    let site = workshop.site().await?;
-    let mut after = resolve::resolve(&site, &Request { profiles, kernels }, None).await?;
+    let Request { profiles, .. } =
+        ensure::request(context, before, &LockRequest { profiles, kernels: BTreeSet::new() });
+    let kernels = if context.definition.kernel_packages.is_empty() { BTreeSet::new() } else { kernels };
+    let resolving = context.resolve_context().await?;
+    let mut after = resolve::resolve(&resolving, &Request { profiles, kernels }, None).await?;
     if let Some(before) = before {
         after.keep_kernels_by_version(before)?;
     }
     Ok(after)
 }
 
-async fn renew_some(workshop: &Workshop<'_>, before: Option<&Section>, names: &[PackageName]) -> Result<Section> {
-    let image = &workshop.definition.argument;
+async fn renew_some(context: &BuildContext<'_>, before: Option<&Section>, names: &[PackageName]) -> Result<Section> {
+    let image = &context.definition.argument;
     let Some(before) = before else {
         bail!("the image {image} has no lock yet, so there is nothing to renew: run ocinitrd lock {image}");
     };
-    let lacks = ensure::lacks(workshop, Some(before), &Needs::of(before))?;
-    let added = ensure::additions(workshop, before, &lacks)?.unwrap_or_default();
+    let lacks = ensure::lacks(context, Some(before), &LockRequest::of(before))?;
+    let added = ensure::additions(context, before, &lacks)?.unwrap_or_default();
     let names: BTreeSet<String> = names.iter().map(ToString::to_string).collect();
     let is_covered = !added.is_empty() && added.iter().flatten().all(|name| names.contains(name));
     if !lacks.is_empty() && !is_covered {
@@ -140,9 +141,9 @@ async fn renew_some(workshop: &Workshop<'_>, before: Option<&Section>, names: &[
         }
     }
     // dnf reads from the rpms what must not change.
-    provision::provide(workshop, before, &before.packages).await?;
-    let site = workshop.site().await?;
-    resolve::renew(&site, before, &Renewal { names, added }).await
+    provision::provide(context, before, &before.packages).await?;
+    let resolving = context.resolve_context().await?;
+    resolve::renew(&resolving, before, &Renewal { names, added }).await
 }
 
 fn nearest(section: &Section, name: &str) -> String {

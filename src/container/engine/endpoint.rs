@@ -129,7 +129,7 @@ pub struct Candidate {
 
 /// What decides about the engine, as values.
 #[derive(Clone, Debug, Default)]
-pub struct Wish {
+pub struct EngineChoice {
     /// The option `--engine`: `podman` or a URL.
     pub engine: Option<String>,
     /// The variable `CONTAINER_HOST`.
@@ -155,7 +155,7 @@ pub enum Choice {
 ///
 /// # Errors
 /// Fails when the deciding value is no endpoint that is spoken here.
-pub fn choose(wish: &Wish) -> Result<Choice> {
+pub fn choose(wish: &EngineChoice) -> Result<Choice> {
     let option = wish.engine.as_deref().filter(|value| !value.is_empty());
     if option == Some("podman") {
         return Ok(Choice::Search(default_sockets(wish)));
@@ -174,7 +174,7 @@ pub fn choose(wish: &Wish) -> Result<Choice> {
     Ok(Choice::Search(default_sockets(wish)))
 }
 
-fn default_sockets(wish: &Wish) -> Vec<Candidate> {
+fn default_sockets(wish: &EngineChoice) -> Vec<Candidate> {
     let mut candidates = Vec::new();
     if wish.user_id != 0
         && let Some(directory) = wish.runtime_directory.as_deref().filter(|directory| directory.is_absolute())
@@ -193,8 +193,8 @@ fn socket(path: &Path, source: Source) -> Candidate {
 mod tests {
     use super::*;
 
-    fn everything_set() -> Wish {
-        Wish {
+    fn everything_set() -> EngineChoice {
+        EngineChoice {
             engine: Some("tcp://one:1".to_owned()),
             container_host: Some("tcp://two:2".to_owned()),
             docker_host: Some("unix:///three.sock".to_owned()),
@@ -203,7 +203,7 @@ mod tests {
         }
     }
 
-    fn describe(wish: &Wish) -> Vec<String> {
+    fn describe(wish: &EngineChoice) -> Vec<String> {
         let candidates = match choose(wish).unwrap() {
             Choice::Named(candidate) => vec![candidate],
             Choice::Search(candidates) => candidates,
@@ -231,22 +231,23 @@ mod tests {
 
     #[test]
     fn the_word_podman_overrules_the_variables() {
-        let wish = Wish { engine: Some("podman".to_owned()), ..everything_set() };
+        let wish = EngineChoice { engine: Some("podman".to_owned()), ..everything_set() };
         assert_eq!(describe(&wish).len(), 2);
         assert!(matches!(choose(&wish).unwrap(), Choice::Search(_)));
     }
 
     #[test]
     fn root_does_not_look_at_a_users_socket() {
-        let wish = Wish { user_id: 0, engine: None, container_host: None, docker_host: None, ..everything_set() };
+        let wish =
+            EngineChoice { user_id: 0, engine: None, container_host: None, docker_host: None, ..everything_set() };
         assert_eq!(describe(&wish), ["unix:///run/podman/podman.sock (the system's default socket)"]);
     }
 
     #[test]
     fn an_ssh_url_is_refused_with_the_command_that_forwards_its_socket() {
-        let wish = Wish {
+        let wish = EngineChoice {
             container_host: Some("ssh://core@build:2222/run/user/1000/podman/podman.sock".to_owned()),
-            ..Wish::default()
+            ..EngineChoice::default()
         };
         let message = format!("{:#}", choose(&wish).unwrap_err());
         assert!(message.starts_with("reading CONTAINER_HOST: "), "{message}");

@@ -25,7 +25,7 @@ use super::cancellation::Unfinished;
 use super::failure::Ended;
 use super::job::{Input, Job, JobResult};
 use super::log::Log;
-use super::podman::Piece;
+use super::podman::Chunk;
 use crate::definition::dnf::CONTAINER_DIRECTORY;
 use ocinitrd_support::output::TemporaryDirectory;
 use ocinitrd_support::process::{self, Program, Running};
@@ -150,7 +150,7 @@ impl InPlace {
         let mut status = None;
         while status.is_none() {
             match pieces.recv_timeout(TICK) {
-                Ok(piece) => log.add(Piece::Output(piece?)),
+                Ok(piece) => log.add(Chunk::Output(piece?)),
                 Err(RecvTimeoutError::Timeout) => {
                     status = running.child.try_wait().context("waiting for the program")?
                 }
@@ -162,7 +162,7 @@ impl InPlace {
         drop(running);
         guard.abort();
         while let Ok(piece) = pieces.recv_timeout(LAST_WORDS_LIMIT) {
-            log.add(Piece::Output(piece?));
+            log.add(Chunk::Output(piece?));
         }
         self.cancellation.check()?;
         Ok((exit_code(status.context("the program has ended")?)?, log.finish()))

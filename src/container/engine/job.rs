@@ -21,7 +21,7 @@ use super::failure::{Ended, Failure};
 use super::image::Image;
 use super::log::Log;
 use super::owner::RUN_LABEL;
-use super::podman::{ContainerPlan, End, Piece};
+use super::podman::{Chunk, ContainerPlan, End};
 use super::transfer::{self, Download};
 use super::{Engine, Interrupted};
 use ocinitrd_support::progress::Progress;
@@ -206,7 +206,7 @@ impl Engine {
     async fn follow(
         &self,
         container: &str,
-        mut pieces: impl Stream<Item = Result<Piece>> + Unpin,
+        mut pieces: impl Stream<Item = Result<Chunk>> + Unpin,
         progress: &Progress,
     ) -> Result<(End, String)> {
         let mut log = Log::new(progress);

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use super::podman::Piece;
+use super::podman::Chunk;
 use ocinitrd_format::text::terminal_line;
 use ocinitrd_support::progress::Progress;
 
@@ -39,10 +39,10 @@ impl Log {
         }
     }
 
-    pub(super) fn add(&mut self, piece: Piece) {
+    pub(super) fn add(&mut self, piece: Chunk) {
         match piece {
-            Piece::Output(bytes) => self.split(&bytes, |log| &mut log.output),
-            Piece::Error(bytes) => self.split(&bytes, |log| &mut log.error),
+            Chunk::Output(bytes) => self.split(&bytes, |log| &mut log.output),
+            Chunk::Error(bytes) => self.split(&bytes, |log| &mut log.error),
         }
     }
 
@@ -100,15 +100,15 @@ mod tests {
         Log::new(&Progress::new(Verbosity::Quiet))
     }
 
-    fn output(text: &'static str) -> Piece {
-        Piece::Output(Bytes::from_static(text.as_bytes()))
+    fn output(text: &'static str) -> Chunk {
+        Chunk::Output(Bytes::from_static(text.as_bytes()))
     }
 
     #[test]
     fn lines_are_put_together_for_each_stream_apart() {
         let mut log = log();
         log.add(output("first ha"));
-        log.add(Piece::Error(Bytes::from_static(b"warning\r\n")));
+        log.add(Chunk::Error(Bytes::from_static(b"warning\r\n")));
         log.add(output("lf\nsecond\nno end"));
         assert_eq!(log.finish(), "warning\nfirst half\nsecond\nno end\n");
     }
@@ -116,8 +116,8 @@ mod tests {
     #[test]
     fn a_character_cut_in_two_is_read_as_one() {
         let mut log = log();
-        log.add(Piece::Output(Bytes::from_static(b"caf\xc3")));
-        log.add(Piece::Output(Bytes::from_static(b"\xa9\n")));
+        log.add(Chunk::Output(Bytes::from_static(b"caf\xc3")));
+        log.add(Chunk::Output(Bytes::from_static(b"\xa9\n")));
         assert_eq!(log.finish(), "café\n");
     }
 
@@ -125,7 +125,7 @@ mod tests {
     fn the_end_is_kept_and_the_rest_counted() {
         let mut log = log();
         for number in 0..300_000 {
-            log.add(Piece::Output(Bytes::from(format!("line {number}\n"))));
+            log.add(Chunk::Output(Bytes::from(format!("line {number}\n"))));
         }
         let text = log.finish();
         assert!(text.len() < KEPT_BYTES + 64, "{}", text.len());
@@ -137,7 +137,7 @@ mod tests {
     fn a_line_without_an_end_does_not_fill_the_memory() {
         let mut log = log();
         for _ in 0..100 {
-            log.add(Piece::Output(Bytes::from(vec![b'z'; 100_000])));
+            log.add(Chunk::Output(Bytes::from(vec![b'z'; 100_000])));
         }
         assert!(log.output.len() < LONGEST_LINE_BYTES);
         assert!(log.finish().len() < KEPT_BYTES + LONGEST_LINE_BYTES);

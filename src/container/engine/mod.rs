@@ -1,6 +1,6 @@
 //! Containers: which engine, its images, and jobs that run in it.
 //!
-//! In: what the user wishes ([`Wish`]) and a [`Cancellation`]. Out: an [`Engine`] that has answered. The pipeline of a
+//! In: what the user wishes ([`EngineChoice`]) and a [`Cancellation`]. Out: an [`Engine`] that has answered. The pipeline of a
 //! build is [`Engine::open`], [`Engine::ensure_image`], [`Engine::run`]; dropping the engine ends a service
 //! that was started for the run.
 //!
@@ -40,7 +40,7 @@ use anyhow::{Context, Result};
 pub use self::builder::Builder;
 pub use self::cancellation::{Cancellation, Interrupted};
 use self::endpoint::{Candidate, Choice, Source};
-pub use self::endpoint::{Endpoint, Wish};
+pub use self::endpoint::{Endpoint, EngineChoice};
 use self::failure::Failure;
 pub use self::image::Image;
 pub use self::job::{Input, Job, JobResult, Output};
@@ -53,11 +53,11 @@ use ocinitrd_support::progress::Progress;
 
 /// What is needed to open an engine, as values.
 #[derive(Clone, Debug, Default)]
-pub struct Surroundings {
+pub struct EngineOptions {
     /// Whether the steps run in this very place, and no engine is looked for.
     pub in_place: bool,
     /// What decides about the endpoint.
-    pub wish: Wish,
+    pub wish: EngineChoice,
     /// The podman program, where it is installed.
     pub podman: Option<PathBuf>,
     /// Directories for the socket of a service of our own, the best first.
@@ -104,7 +104,7 @@ impl Engine {
     ///
     /// # Errors
     /// Fails with [`NoEngine`] when none answers, and when the wish is malformed.
-    pub async fn open(surroundings: &Surroundings, cancellation: &Cancellation, progress: &Progress) -> Result<Self> {
+    pub async fn open(surroundings: &EngineOptions, cancellation: &Cancellation, progress: &Progress) -> Result<Self> {
         let engine = Engine::find(surroundings, cancellation).await?;
         progress.note(&format!("engine: {engine}"));
         engine.remove_leftovers(progress).await?;
@@ -115,7 +115,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::open`].
-    pub async fn find(surroundings: &Surroundings, cancellation: &Cancellation) -> Result<Self> {
+    pub async fn find(surroundings: &EngineOptions, cancellation: &Cancellation) -> Result<Self> {
         let owner = Owner::current()?;
         let (candidates, named) = match endpoint::choose(&surroundings.wish)? {
             Choice::Named(candidate) => (vec![candidate], true),

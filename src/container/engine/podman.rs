@@ -148,7 +148,7 @@ pub struct ContainerPlan {
 
 /// A piece of what a container prints. Pieces end anywhere, also within a line or a character.
 #[derive(Debug)]
-pub enum Piece {
+pub enum Chunk {
     /// Of its standard output.
     Output(Bytes),
     /// Of its standard error.
@@ -318,12 +318,12 @@ impl Client {
     ///
     /// # Errors
     /// Fails when the engine refuses.
-    pub async fn attach(&self, name: &str) -> Result<impl Stream<Item = Result<Piece>> + Send + Unpin + 'static> {
+    pub async fn attach(&self, name: &str) -> Result<impl Stream<Item = Result<Chunk>> + Send + Unpin + 'static> {
         let options = AttachContainerOptionsBuilder::default().stream(true).stdout(true).stderr(true).build();
         let attached = self.patient.attach_container(name, Some(options)).await.map_err(failure)?;
         Ok(attached.output.map(|piece| match piece {
-            Ok(LogOutput::StdErr { message }) => Ok(Piece::Error(message)),
-            Ok(other) => Ok(Piece::Output(other.into_bytes())),
+            Ok(LogOutput::StdErr { message }) => Ok(Chunk::Error(message)),
+            Ok(other) => Ok(Chunk::Output(other.into_bytes())),
             Err(error) => Err(failure(error)),
         }))
     }

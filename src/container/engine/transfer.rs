@@ -113,12 +113,12 @@ impl<S: Stream<Item = Result<Bytes>> + Unpin> Read for Download<S> {
 }
 
 /// Counts what is read.
-struct Counted<R> {
+struct CountingReader<R> {
     inner: R,
     position: u64,
 }
 
-impl<R: Read> Read for Counted<R> {
+impl<R: Read> Read for CountingReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.inner.read(buffer)?;
         self.position += count as u64;
@@ -131,7 +131,7 @@ impl<R: Read> Read for Counted<R> {
 /// The engine sends its headers before it reads the file, so an error after that only ends the stream early, maybe
 /// between two members: the size and the two closing blocks are what tells a whole archive.
 pub(super) fn unpack_file(stream: impl Read, sink: &mut dyn Write) -> Result<u64> {
-    let mut counted = Counted { inner: stream, position: 0 };
+    let mut counted = CountingReader { inner: stream, position: 0 };
     let mut archive = tar::Archive::new(&mut counted);
     let mut entries = archive.entries().context("reading the archive")?;
     let mut entry = entries.next().context("the archive is empty")?.context("reading the archive's header")?;

@@ -14,7 +14,7 @@ use super::files;
 use crate::analysis::machine;
 use crate::analysis::needs::Holdings;
 use crate::image::vconsole::{self, CONFIGURATION, DATA, INCLUDED, KEYMAPS, KINDS, Kind, SETUP};
-use ocinitrd_format::compress::Members;
+use ocinitrd_format::compress::MultiDecoder;
 use ocinitrd_support::links;
 use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
@@ -115,7 +115,7 @@ impl Console {
         }
         let reading = || format!("reading {}", files::shown(root, &path));
         let file = links::place(root, &path).and_then(|place| regular_file::open(&place)).with_context(reading)?;
-        let bytes = regular_file::read_all(Members::new(file), TEXT_LIMIT_BYTES).with_context(reading)?;
+        let bytes = regular_file::read_all(MultiDecoder::new(file), TEXT_LIMIT_BYTES).with_context(reading)?;
         let text = String::from_utf8_lossy(&bytes).into_owned();
         self.files.push((uncompressed_name(&path), bytes));
         for name in vconsole::included(&text).filter(|_| is_keymap) {

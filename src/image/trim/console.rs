@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 
 use crate::image::tree::{Tree, TreePath, file_name};
 use crate::image::vconsole::{self, CONFIGURATION, DATA, INCLUDED, KEYMAPS, KINDS, SETUP};
-use ocinitrd_format::compress::Members;
+use ocinitrd_format::compress::MultiDecoder;
 use ocinitrd_format::text::{Escaped, quoted};
 use ocinitrd_support::regular_file::{self, TEXT_LIMIT_BYTES};
 
@@ -71,7 +71,7 @@ fn add(tree: &Tree, path: TreePath, is_keymap: bool, needed: &mut BTreeSet<TreeP
 /// The text of a file, which may be compressed and behind links.
 fn text(tree: &Tree, path: &[u8]) -> Result<Option<String>> {
     let Some(content) = tree.resolve(path).and_then(|path| tree.content(&path)) else { return Ok(None) };
-    let bytes = regular_file::read_all(Members::new(content.reader()), TEXT_LIMIT_BYTES);
+    let bytes = regular_file::read_all(MultiDecoder::new(content.reader()), TEXT_LIMIT_BYTES);
     let bytes = bytes.with_context(|| format!("reading {}", quoted(path)))?;
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }

@@ -31,7 +31,7 @@ pub use sources::places;
 
 /// Where it happens.
 #[derive(Clone, Copy)]
-pub struct Site<'a> {
+pub struct ResolveContext<'a> {
     /// The definition.
     pub definition: &'a Definition,
     /// What runs dnf and rpm.
@@ -84,17 +84,17 @@ struct Acquired {
 /// # Errors
 /// Fails when a repository, or the state of it that is wanted, or a package cannot be had, when dnf finds no solution,
 /// and when a signature does not verify.
-pub async fn resolve(site: &Site<'_>, request: &Request, state: Option<&State<'_>>) -> Result<Section> {
-    let selections = selections(site.definition, &request.profiles)?;
-    let repositories = sources::with_variables(site.definition, &selections)?;
-    let metadata = sources::fetch_metadata(site, &repositories, state).await?;
-    let solution = solve(site, &repositories, &metadata, &selections, &request.kernels).await?;
-    let acquired = acquire(site, &repositories, &metadata, &solution).await?;
+pub async fn resolve(context: &ResolveContext<'_>, request: &Request, state: Option<&State<'_>>) -> Result<Section> {
+    let selections = selections(context.definition, &request.profiles)?;
+    let repositories = sources::with_variables(context.definition, &selections)?;
+    let metadata = sources::fetch_metadata(context, &repositories, state).await?;
+    let solution = solve(context, &repositories, &metadata, &selections, &request.kernels).await?;
+    let acquired = acquire(context, &repositories, &metadata, &solution).await?;
     Ok(Section {
-        builder: builder(site, solution.builder_tools.clone()),
-        inputs: Inputs::of(site.definition, &request.profiles.iter().flatten().cloned().collect())?,
+        builder: builder(context, solution.builder_tools.clone()),
+        inputs: Inputs::of(context.definition, &request.profiles.iter().flatten().cloned().collect())?,
         solutions: solutions(&solution, request, &acquired.packages),
-        kernels: kernels::locked(&solution, request, &acquired.packages, site.store)?,
+        kernels: kernels::locked(&solution, request, &acquired.packages, context.store)?,
         packages: locked_packages(&solution, &acquired),
         repos: acquired.repos,
         keys: acquired.keys,
@@ -111,18 +111,19 @@ fn selections<'p>(
 
 /// Fetches what dnf chose, and verifies it.
 async fn acquire(
-    site: &Site<'_>,
+    context: &ResolveContext<'_>,
     repositories: &BTreeMap<String, Repository>,
     metadata: &[Metadata],
     solution: &solve::Solution,
 ) -> Result<Acquired> {
-    let packages = look_up(metadata, solution, site.store)?;
-    let keys = sources::keys(repositories, &solution.keys, site.progress)?;
-    let repos = sources::locked_repositories(site.definition, repositories, metadata, &keys);
-    fetch(site, &repos, packages.values()).await?;
-    let signers = signatures::signers(site.builder, packages.values(), &keys, site.store, site.progress).await?;
+    let packages = look_up(metadata, solution, context.store)?;
+    let keys = sources::keys(repositories, &solution.keys, context.progress)?;
+    let repos = sources::locked_repositories(context.definition, repositories, metadata, &keys);
+    fetch(context, &repos, packages.values()).await?;
+    let signers =
+        signatures::signers(context.builder, packages.values(), &keys, context.store, context.progress).await?;
     let keys = sources::locked_keys(&keys);
-    let packages = identity::described_by_headers(&packages.values().collect::<Vec<_>>(), site.store)?;
+    let packages = identity::described_by_headers(&packages.values().collect::<Vec<_>>(), context.store)?;
     let packages: Packages = packages.into_iter().map(|package| (package.nevra(), package)).collect();
     Ok(Acquired { packages, repos, keys, signers })
 }
@@ -137,17 +138,17 @@ fn metadata_files(metadata: &[Metadata], store: &Store) -> Vec<(String, String, 
 /// The packages that dnf chose, by their `NAME-[EPOCH:]VERSION-RELEASE.ARCH`.
 type Packages = BTreeMap<String, Package>;
 
-fn builder(site: &Site<'_>, tools: Vec<String>) -> Builder {
+fn builder(context: &ResolveContext<'_>, tools: Vec<String>) -> Builder {
     Builder {
-        image: site.image.reference.clone(),
-        digest: site.image.digest,
-        platform_digest: site.platform_digest,
+        image: context.image.reference.clone(),
+        digest: context.image.digest,
+        platform_digest: context.platform_digest,
         tools,
     }
 }
 
 async fn solve(
-    site: &Site<'_>,
+    context: &ResolveContext<'_>,
     repositories: &BTreeMap<String, Repository>,
     metadata: &[Metadata],
     selections: &[Selection],
@@ -160,15 +161,15 @@ async fn solve(
     }
     let kernels: Vec<Option<String>> = kernels.iter().cloned().collect();
     let solved = solve::Request {
-        definition: site.definition,
+        definition: context.definition,
         repositories: &repositories,
-        metadata: &metadata_files(metadata, site.store),
+        metadata: &metadata_files(metadata, context.store),
         selections,
         kernels: &kernels,
     };
-    let stage = site.progress.stage("solving", None);
-    let solution = solve::solve(site.builder, &solved, site.progress).await?;
-    sources::warn_of_refused_keys(&repositories, &solution.refused_keys, site.progress);
+    let stage = context.progress.stage("solving", None);
+    let solution = solve::solve(context.builder, &solved, context.progress).await?;
+    sources::warn_of_refused_keys(&repositories, &solution.refused_keys, context.progress);
     let packages: BTreeSet<&Chosen> = solution.sets.iter().flat_map(|set| &set.packages).collect();
     let of_kernels: BTreeSet<&Chosen> = solution.kernels.iter().flatten().collect();
     stage.finish(&format!("{} packages, {} of the kernel", packages.len(), of_kernels.len()));
@@ -197,16 +198,17 @@ fn look_up(metadata: &[Metadata], solution: &solve::Solution, store: &Store) -> 
 }
 
 async fn fetch<'p>(
-    site: &Site<'_>,
+    context: &ResolveContext<'_>,
     repos: &BTreeMap<String, file::Repository>,
     packages: impl Iterator<Item = &'p Package>,
 ) -> Result<()> {
-    let places = sources::places(site.definition, repos, site.rpm_directories);
+    let places = sources::places(context.definition, repos, context.rpm_directories);
     let wanted: Result<Vec<Wanted>> =
         packages.map(|package| Ok(Wanted { package: package.clone(), locations: places.of(package, None)? })).collect();
     let wanted = wanted?;
-    let fetching = fetch::fetch(&wanted, &site.definition.argument, site.store, site.downloader, site.progress);
-    site.cancellation.unless(fetching).await
+    let fetching =
+        fetch::fetch(&wanted, &context.definition.argument, context.store, context.downloader, context.progress);
+    context.cancellation.unless(fetching).await
 }
 
 fn nevras(chosen: &BTreeSet<Chosen>) -> BTreeSet<String> {

@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use super::kernels;
 use super::sources;
-use super::{Request, Site, acquire, builder, locked_packages, metadata_files, selections, solve};
+use super::{Request, ResolveContext, acquire, builder, locked_packages, metadata_files, selections, solve};
 use crate::container::steps::renew;
 use crate::container::steps::solve::Set;
 use crate::definition::dnf;
@@ -34,26 +34,26 @@ impl Renewal {
 ///
 /// # Errors
 /// As [`resolve`](super::resolve).
-pub async fn renew(site: &Site<'_>, before: &Section, renewal: &Renewal) -> Result<Section> {
-    let selections = selections(site.definition, before.solutions.iter().map(|solution| &solution.profiles))?;
-    let repositories = sources::with_variables(site.definition, &selections)?;
-    let metadata = sources::fetch_metadata(site, &repositories, None).await?;
-    let changes = changes(site, &repositories, &metadata, &selections, before, renewal).await?;
-    let renews_kernel = site.definition.kernel_packages.iter().any(|package| renewal.names.contains(&**package));
+pub async fn renew(context: &ResolveContext<'_>, before: &Section, renewal: &Renewal) -> Result<Section> {
+    let selections = selections(context.definition, before.solutions.iter().map(|solution| &solution.profiles))?;
+    let repositories = sources::with_variables(context.definition, &selections)?;
+    let metadata = sources::fetch_metadata(context, &repositories, None).await?;
+    let changes = changes(context, &repositories, &metadata, &selections, before, renewal).await?;
+    let renews_kernel = context.definition.kernel_packages.iter().any(|package| renewal.names.contains(&**package));
     let kernels = if renews_kernel { BTreeSet::from([None]) } else { BTreeSet::new() };
     let request = Request { profiles: BTreeSet::new(), kernels };
     // Also tells the keys, and what the builder has.
-    let mut solution = solve(site, &repositories, &metadata, &[], &request.kernels).await?;
+    let mut solution = solve(context, &repositories, &metadata, &[], &request.kernels).await?;
     let come = changes.iter().enumerate();
     let come = come.map(|(set, change)| Set { packages: change.installed.clone(), requested: renewal.added(set) });
     solution.sets = come.collect();
-    let acquired = acquire(site, &repositories, &metadata, &solution).await?;
+    let acquired = acquire(context, &repositories, &metadata, &solution).await?;
     let mut after = before.clone();
-    after.inputs = Inputs::of(site.definition, &before.profiles())?;
-    after.builder = builder(site, solution.builder_tools.clone());
+    after.inputs = Inputs::of(context.definition, &before.profiles())?;
+    after.builder = builder(context, solution.builder_tools.clone());
     if renews_kernel {
         after.kernels.retain(|kernel| kernel.by_version);
-        after.kernels.extend(kernels::locked(&solution, &request, &acquired.packages, site.store)?);
+        after.kernels.extend(kernels::locked(&solution, &request, &acquired.packages, context.store)?);
     }
     after.take(&changes, locked_packages(&solution, &acquired));
     (after.repos, after.keys) = (acquired.repos, acquired.keys);
@@ -61,14 +61,14 @@ pub async fn renew(site: &Site<'_>, before: &Section, renewal: &Renewal) -> Resu
 }
 
 async fn changes(
-    site: &Site<'_>,
+    context: &ResolveContext<'_>,
     repositories: &BTreeMap<String, Repository>,
     metadata: &[Metadata],
     selections: &[Selection],
     before: &Section,
     renewal: &Renewal,
 ) -> Result<Vec<dnf::Change>> {
-    let rpm_name = |package: &LockedPackage| signatures::rpm_file(&package.package(), site.store);
+    let rpm_name = |package: &LockedPackage| signatures::rpm_file(&package.package(), context.store);
     let mut sets = Vec::new();
     for (position, (solution, selection)) in before.solutions.iter().zip(selections).enumerate() {
         let names = &renewal.names;
@@ -81,14 +81,14 @@ async fn changes(
         });
     }
     let request = renew::Request {
-        definition: site.definition,
+        definition: context.definition,
         repositories,
-        metadata: &metadata_files(metadata, site.store),
+        metadata: &metadata_files(metadata, context.store),
         sets: &sets,
         rpms: &before.packages.iter().map(rpm_name).collect::<Vec<_>>(),
     };
-    let stage = site.progress.stage("solving", None);
-    let changes = renew::renew(site.builder, &request, site.progress).await?;
+    let stage = context.progress.stage("solving", None);
+    let changes = renew::renew(context.builder, &request, context.progress).await?;
     stage.finish(&format!(
         "{} packages come",
         changes.iter().flat_map(|one| &one.installed).collect::<BTreeSet<_>>().len()

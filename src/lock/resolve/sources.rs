@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Error, Result};
 
-use super::{Site, State};
+use super::{ResolveContext, State};
 use crate::definition::dnf;
 use crate::definition::{Definition, Repository, Selection};
 use crate::lock::file::{self, Key};
@@ -57,7 +57,7 @@ pub(super) fn with_variables(
 }
 
 pub(super) async fn fetch_metadata(
-    site: &Site<'_>,
+    context: &ResolveContext<'_>,
     repositories: &BTreeMap<String, Repository>,
     state: Option<&State<'_>>,
 ) -> Result<Vec<Metadata>> {
@@ -66,14 +66,14 @@ pub(super) async fn fetch_metadata(
         let locked = state.and_then(|state| state.repos.get(id));
         let source = Source {
             id: id.clone(),
-            location: location(site.definition, repository, locked),
+            location: location(context.definition, repository, locked),
             // The lock vouches for an earlier state, whose signature is not kept.
             repo_gpgcheck: repository.repo_gpgcheck && locked.is_none(),
             pinned: locked.map(|locked| locked.repomd),
             filelists: repository.filelists,
         };
-        let fetching = repository::fetch(&source, site.store, site.downloader, site.progress);
-        let fetched = site.cancellation.unless(fetching).await;
+        let fetching = repository::fetch(&source, context.store, context.downloader, context.progress);
+        let fetched = context.cancellation.unless(fetching).await;
         let fetched = match state.filter(|_| locked.is_some()) {
             None => fetched,
             Some(state) => fetched.map_err(|error| of_locked_state(error, id, state.remedy)),

@@ -314,11 +314,11 @@ impl<'d> Attempts<'d> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::packages::download::Patience;
+    use crate::packages::download::Timeouts;
 
     fn downloader() -> Downloader {
         let none = Duration::ZERO;
-        Downloader::new(Patience { connect: none, stall: none, pause: none, ..Patience::default() })
+        Downloader::new(Timeouts { connect: none, stall: none, pause: none, ..Timeouts::default() })
     }
 
     fn locations(hosts: &[&str]) -> Vec<String> {

@@ -14,7 +14,7 @@ use rustls::InvalidMessage;
 
 use super::attempts::{HttpStatus, WithoutTls};
 use super::pace::Pace;
-use super::{Counted, Downloader, Failure, Patience};
+use super::{ByteCount, Downloader, Failure, Timeouts};
 use crate::packages::store::{Expected, Partial};
 use ocinitrd_support::exhausted::Exhausted;
 
@@ -88,7 +88,7 @@ impl Downloader {
         url: &Url,
         partial: &mut Partial,
         expected: &Expected,
-        counted: &mut Counted<'_>,
+        counted: &mut ByteCount<'_>,
     ) -> Result<(), Failure> {
         match expected.size.exact_bytes() {
             Some(size_bytes) if partial.length_bytes() == size_bytes && size_bytes > 0 => return Ok(()),
@@ -188,7 +188,7 @@ impl fmt::Debug for Trust {
     }
 }
 
-fn new_client(patience: Patience, trust: &Trust) -> Result<Client> {
+fn new_client(patience: Timeouts, trust: &Trust) -> Result<Client> {
     // Fails only if a provider is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let mut authorities = Vec::new();

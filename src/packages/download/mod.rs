@@ -36,7 +36,7 @@ const OTHER_WRITER_PAUSE: Duration = Duration::from_millis(200);
 
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
-pub struct Patience {
+pub struct Timeouts {
     /// Until a connection stands.
     pub connect: Duration,
     /// Between two bytes, and until the first one.
@@ -51,20 +51,20 @@ pub struct Patience {
     pub file: Duration,
 }
 
-impl Default for Patience {
+impl Default for Timeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         // The rate and its window are dnf's `minrate` and `timeout`.
         let minimum_rate = MinimumRate { bytes_per_second: 1000, window: seconds(30) };
         let (text, file) = (seconds(5 * 60), seconds(6 * 60 * 60));
-        Patience { connect: seconds(20), stall: seconds(30), pause: seconds(1), minimum_rate, text, file }
+        Timeouts { connect: seconds(20), stall: seconds(30), pause: seconds(1), minimum_rate, text, file }
     }
 }
 
 /// Downloads files. One for a whole run: it remembers which servers failed and asks them last.
 #[derive(Debug, Default)]
 pub struct Downloader {
-    patience: Patience,
+    patience: Timeouts,
     offline: bool,
     client: OnceLock<Client>,
     /// Failures by server.
@@ -96,12 +96,12 @@ impl Meter {
 }
 
 /// The bytes of one file on a [`Meter`]: what is fetched a second time after a failure counts once.
-struct Counted<'m> {
+struct ByteCount<'m> {
     meter: &'m Meter,
     bytes: u64,
 }
 
-impl Counted<'_> {
+impl ByteCount<'_> {
     fn reached(&mut self, bytes: u64) {
         if bytes > self.bytes {
             self.meter.advance(bytes - self.bytes);
@@ -113,7 +113,7 @@ impl Counted<'_> {
 impl Downloader {
     /// A downloader of the given patience. No certificate is read and no connection made before the first `http`
     /// location.
-    pub fn new(patience: Patience) -> Self {
+    pub fn new(patience: Timeouts) -> Self {
         Downloader { patience, ..Downloader::default() }
     }
 
@@ -182,7 +182,7 @@ impl Downloader {
         store: &Store,
         meter: &Meter,
     ) -> Result<Digest> {
-        let mut counted = Counted { meter, bytes: 0 };
+        let mut counted = ByteCount { meter, bytes: 0 };
         let mut attempts = Attempts::new(self, what, locations)?;
         let mut partial = match claim(store, expected).await? {
             Claim::Ours(partial) => partial,
@@ -211,7 +211,7 @@ impl Downloader {
         address: &Address,
         mut partial: Box<Partial>,
         expected: &Expected,
-        counted: &mut Counted<'_>,
+        counted: &mut ByteCount<'_>,
     ) -> Result<(Box<Partial>, Result<Digest, Failure>)> {
         loop {
             let resumed = partial.length_bytes() > 0;
@@ -238,7 +238,7 @@ impl Downloader {
         address: &Address,
         mut partial: Box<Partial>,
         expected: &Expected,
-        counted: &mut Counted<'_>,
+        counted: &mut ByteCount<'_>,
     ) -> Result<(Box<Partial>, Result<(), Failure>)> {
         let received = match address {
             Address::File(path) => {

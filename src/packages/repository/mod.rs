@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::packages::download::{Downloader, Meter};
 use crate::packages::store::{Expected, Size, Store};
 use ocinitrd_format::checksum::Checksum;
-use ocinitrd_format::compress::Members;
+use ocinitrd_format::compress::MultiDecoder;
 use ocinitrd_format::digest::Digest;
 use ocinitrd_format::text::Escaped;
 use ocinitrd_support::progress::Progress;
@@ -180,7 +180,7 @@ impl Blobs<'_> {
 /// Refuses metadata that would fill the memory or the disk of whoever decompresses it. What cannot be decompressed is for
 /// who reads it to refuse.
 fn check_unpacked(store: &Store, digest: &Digest) -> Result<()> {
-    let mut unpacked = Members::new(store.read(digest)?).take(UNPACKED_MAX_BYTES + 1);
+    let mut unpacked = MultiDecoder::new(store.read(digest)?).take(UNPACKED_MAX_BYTES + 1);
     let size_bytes = io::copy(&mut unpacked, &mut io::sink()).unwrap_or_default();
     ensure!(size_bytes <= UNPACKED_MAX_BYTES, "it has more than {UNPACKED_MAX_BYTES} bytes when it is decompressed");
     Ok(())

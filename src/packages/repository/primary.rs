@@ -13,7 +13,7 @@ use super::source::join;
 use super::xml::{Element, Events, element_of};
 use crate::names::{Nevra, Place, check_address, is_below};
 use ocinitrd_format::checksum::Checksum;
-use ocinitrd_format::compress::Members;
+use ocinitrd_format::compress::MultiDecoder;
 use ocinitrd_format::digest::Digest;
 use ocinitrd_format::text::{Escaped, quoted};
 use ocinitrd_format::time::Timestamp;
@@ -128,7 +128,7 @@ fn check_source_rpm(name: &str) -> Result<()> {
 pub fn find(primary: impl Read, repository: &str, wanted: &BTreeSet<String>) -> Result<Vec<Package>> {
     let context = || format!("reading the primary metadata of repository {repository}");
     let mut found = Finder::new(repository, wanted)?;
-    let unpacked = BufReader::with_capacity(BUFFER_BYTES, Members::new(primary));
+    let unpacked = BufReader::with_capacity(BUFFER_BYTES, MultiDecoder::new(primary));
     found.read(&mut Events::of(unpacked, UNPACKED_MAX_BYTES)).with_context(context)?;
     let missing: Vec<&str> =
         wanted.iter().filter(|nevra| !found.packages.contains_key(*nevra)).map(String::as_str).collect();

@@ -8,7 +8,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use anyhow::{Context, Result, bail, ensure};
 
 use super::RpmPackage;
-use ocinitrd_format::compress::Members;
+use ocinitrd_format::compress::MultiDecoder;
 use ocinitrd_support::regular_file;
 
 const BUFFER_BYTES: usize = 1 << 18;
@@ -26,7 +26,7 @@ const TRAILER: &[u8] = b"TRAILER!!!";
 /// Reads a payload: [`Payload::next_file`] tells the file, reading yields its content.
 pub struct Payload<'p> {
     package: &'p RpmPackage,
-    archive: BufReader<Members<File>>,
+    archive: BufReader<MultiDecoder<File>>,
     indexes: BTreeMap<&'p [u8], usize>,
     /// The last name of each file with several: that one has the content in short entries.
     last_of_group: BTreeMap<u64, usize>,
@@ -44,7 +44,7 @@ impl<'p> Payload<'p> {
         let groups = files.clone().filter_map(|(index, file)| Some((file.link_group?, index)));
         Ok(Payload {
             package,
-            archive: BufReader::with_capacity(BUFFER_BYTES, Members::new(file)),
+            archive: BufReader::with_capacity(BUFFER_BYTES, MultiDecoder::new(file)),
             last_of_group: groups.collect(),
             indexes: files.map(|(index, file)| (trimmed(&file.path), index)).collect(),
             seen: vec![false; package.files.len()],

@@ -10,7 +10,7 @@
 //! 0600 or 0400: what builds keep holds the keys that a definition puts into an initrd, and whoever could write here would
 //! decide what is built. No symlink is followed to a file.
 //!
-//! Who uses the store holds a shared lock on the file `lock` for as long; who removes from it ([`Alone`]) must have the
+//! Who uses the store holds a shared lock on the file `lock` for as long; who removes from it ([`ExclusiveStore`]) must have the
 //! lock alone. So nothing disappears under a build, and a build that begins meanwhile waits. A file's modification time
 //! says when it was last used, at most a day off.
 
@@ -38,7 +38,7 @@ use ocinitrd_support::regular_file::{self, open_for_writing};
 
 pub use contents::{Item, Kind};
 pub use partial::{Completion, Partial};
-pub use removal::{Alone, Expiry};
+pub use removal::{ExclusiveStore, Expiry};
 
 const BLOBS: &str = "blobs/sha256";
 const PARTIALS: &str = "partial";

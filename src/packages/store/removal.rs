@@ -38,7 +38,7 @@ impl Expiry {
 /// A store that nobody else uses for as long as this lives: temporary files in it are of killed processes, and what is
 /// removed from it is missed by nobody.
 #[derive(Debug)]
-pub struct Alone {
+pub struct ExclusiveStore {
     store: Store,
 }
 
@@ -47,10 +47,10 @@ impl Store {
     ///
     /// # Errors
     /// Fails when another process, or another opened store of this one, is using it.
-    pub fn alone(self) -> Result<Alone> {
+    pub fn alone(self) -> Result<ExclusiveStore> {
         loop {
             match flock(&*self.lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => return Ok(Alone { store: self }),
+                Ok(()) => return Ok(ExclusiveStore { store: self }),
                 Err(Errno::INTR) => {}
                 Err(Errno::WOULDBLOCK) => bail!(
                     "another ocinitrd is using the store {}; nothing was removed, run this again when it is done",
@@ -62,7 +62,7 @@ impl Store {
     }
 }
 
-impl Alone {
+impl ExclusiveStore {
     /// The store.
     pub fn store(&self) -> &Store {
         &self.store

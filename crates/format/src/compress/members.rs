@@ -7,7 +7,7 @@ use super::{Codec, Decoder, Input};
 /// Reads a file of one or more compressed members to its end; what is not compressed passes as it is.
 ///
 /// Unlike an initrd, such a file holds nothing but its content: what follows the last member must be another.
-pub struct Members<R: Read>(State<R>);
+pub struct MultiDecoder<R: Read>(State<R>);
 
 enum State<R: Read> {
     Start(Input<R>),
@@ -16,10 +16,10 @@ enum State<R: Read> {
     End,
 }
 
-impl<R: Read> Members<R> {
+impl<R: Read> MultiDecoder<R> {
     /// Reads `inner` from its current position.
     pub fn new(inner: R) -> Self {
-        Members(State::Start(Input::new(inner)))
+        MultiDecoder(State::Start(Input::new(inner)))
     }
 
     /// The state after an end of input or member, or at the start.
@@ -33,7 +33,7 @@ impl<R: Read> Members<R> {
     }
 }
 
-impl<R: Read> Read for Members<R> {
+impl<R: Read> Read for MultiDecoder<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
@@ -48,8 +48,8 @@ impl<R: Read> Read for Members<R> {
                 State::Start(_) | State::End => {}
             }
             self.0 = match std::mem::replace(&mut self.0, State::End) {
-                State::Start(input) => Members::next(input, true)?,
-                State::Member(decoder) => Members::next(decoder.finish()?.0, false)?,
+                State::Start(input) => MultiDecoder::next(input, true)?,
+                State::Member(decoder) => MultiDecoder::next(decoder.finish()?.0, false)?,
                 State::Plain(_) | State::End => return Ok(0),
             };
         }
@@ -71,7 +71,7 @@ mod tests {
 
     fn read(bytes: &[u8]) -> io::Result<Vec<u8>> {
         let mut text = Vec::new();
-        Members::new(bytes).read_to_end(&mut text)?;
+        MultiDecoder::new(bytes).read_to_end(&mut text)?;
         Ok(text)
     }
 

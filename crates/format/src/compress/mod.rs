@@ -19,7 +19,7 @@ use serde::Serialize;
 pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub use input::Input;
-pub use members::Members;
+pub use members::MultiDecoder;
 
 /// How to compress, written `zstd[:LEVEL]`, `xz[:LEVEL]`, `gzip[:LEVEL]`, `lz4` or `none`.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]

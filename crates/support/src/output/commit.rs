@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Error, Result};
 use rustix::fs::{CWD, RenameFlags};
 
-use super::under_way::{TemporaryName, begin_commit, remove};
+use super::temporary_registry::{TemporaryName, begin_commit, remove};
 use super::{Replaces, check_directory_replaceable, check_replaceable, directory_of};
 
 /// An output that is complete, under a temporary name beside its target.

@@ -7,7 +7,7 @@
 
 mod commit;
 mod log;
-mod under_way;
+mod temporary_registry;
 
 use std::fs::{self, DirBuilder, File, Permissions};
 use std::io::{self, Write};
@@ -22,8 +22,8 @@ use rustix::fs::{AtFlags, CWD, OFlags};
 use crate::own_directory;
 use commit::{Finished, Temporary};
 pub use log::LogDirectory;
-use under_way::TemporaryName;
-pub use under_way::abandon;
+use temporary_registry::TemporaryName;
+pub use temporary_registry::abandon;
 
 /// Its bytes hold secrets of a host or are its boot code: an initrd is for root's eyes.
 pub const MODE_PRIVATE: u32 = 0o600;
