@@ -93,6 +93,6 @@ fn a_machine_below_a_directory_is_read_by_its_files() {
         "the file /etc/luks.key (for /dev/mapper/luks below /): missing; it comes with a directory of extra_trees",
     ];
     assert_eq!(said.lines().take(4).collect::<Vec<_>>(), expected);
-    let note = "note: nothing on the kernel's command line opens /dev/mapper/luks: ";
+    let note = "note: nothing has the initrd open /dev/mapper/luks: ";
     assert!(said.lines().nth(4).unwrap().starts_with(note), "{said}");
 }

@@ -164,6 +164,18 @@ impl Machine {
         self.write("proc/cmdline", &format!("root=/dev/{name} ro\n"));
     }
 
+    /// Has the machine that runs show a root on a LUKS volume by that name, whose disk is the same.
+    pub fn put_root_on_luks(&self, name: &str) {
+        let volume = "devices/virtual/block/dm-0";
+        self.write(&format!("sys/{volume}/dm/name"), &format!("{name}\n"));
+        self.write(&format!("sys/{volume}/dm/uuid"), &format!("CRYPT-LUKS2-0c1d2d00111140008000000000000001-{name}\n"));
+        self.link(&format!("sys/{volume}/slaves/vda1"), "../../../../../class/block/vda1");
+        self.link("sys/class/block/dm-0", &format!("../../{volume}"));
+        self.link("sys/dev/block/253:0", &format!("../../{volume}"));
+        self.write("proc/1/mountinfo", &format!("20 1 253:0 / / rw - ext4 /dev/mapper/{name} rw\n"));
+        self.write("proc/cmdline", &format!("root=/dev/mapper/{name} ro\n"));
+    }
+
     /// What was recorded of the initrd of the kernel's entry.
     pub fn record(&self) -> PathBuf {
         self.path(&format!("var/lib/ocinitrd/installed/{TOKEN}-{}.json", self.kernel))

@@ -39,6 +39,14 @@ fn what_cannot_be_made_is_told_and_the_entry_that_was_there_stays() {
             &["there is no base in /usr/lib/ocinitrd/bases", "ocinitrd build IMAGE -t base", "build = \"IMAGE\""],
         ),
         (
+            "a root that only initramfs-tools opens",
+            &|machine| {
+                machine.put_root_on_luks("dm_crypt-0");
+                machine.write("etc/crypttab", "dm_crypt-0 UUID=0c1d2d00-1111-4000-8000-000000000001 none luks\n");
+            },
+            &["would not find the root", "/dev/mapper/dm_crypt-0", "x-initrd.attach", "rd.luks.name=0c1d2d00-1111-"],
+        ),
+        (
             "no base of that name",
             &|machine| machine.write("etc/ocinitrd/host.toml", "base = \"mine\"\n"),
             &["there is no base \"mine\"; there are: offline", "build = \"IMAGE\""],

@@ -78,6 +78,9 @@ pub struct Machine {
     pub system_ids: Vec<SystemId>,
     /// What is unusual.
     pub notes: Vec<String>,
+    /// The notes on volumes below `/` and `/usr` that nothing has systemd open in an initrd: another generator may open them by other
+    /// rules, and does where the system runs.
+    pub unopened: Vec<String>,
 }
 
 /// A network card.
@@ -149,11 +152,16 @@ impl Machine {
         let mut places = mounted(&mut survey, &options)?;
         places.extend(resumed(&mut survey, &options)?);
         places.extend(attached(&mut survey, &volumes, &places)?);
+        let mut unopened = Vec::new();
         for place in &mut places {
             place.volumes = place.devices.iter().filter_map(|device| volumes.volume(device)).collect();
             let called = place.volumes.iter().filter_map(|volume| volumes.called(volume));
             place.called.extend(called.filter(|name| name.starts_with("/dev/")).map(str::to_owned));
-            survey.notes.extend(place.devices.iter().filter_map(|device| volumes.untold(device)));
+            let untold: Vec<String> = place.devices.iter().filter_map(|device| volumes.untold(device)).collect();
+            if ["/", "/usr"].iter().any(|point| place.has_mount(point)) {
+                unopened.extend(untold.iter().cloned());
+            }
+            survey.notes.extend(untold);
         }
         let of_boot = encrypted_boot(&mut survey, &volumes, &places);
         let mut notes = survey.notes;
@@ -169,6 +177,7 @@ impl Machine {
             own_files: own_files::read(&root, &options)?,
             system_ids: own_files::groups(&root)?,
             notes,
+            unopened,
         })
     }
 }

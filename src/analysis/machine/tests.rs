@@ -203,6 +203,23 @@ fn a_swap_file_is_woken_up_from_through_its_file_system() {
     );
 }
 
+/// As Ubuntu's installer writes crypttab: initramfs-tools opens what the running root lies on, systemd does not.
+#[test]
+fn a_root_that_nothing_has_an_initrd_open_is_named() {
+    let fixture = with_disks();
+    fixture.mapped("dm-0", "CRYPT-LUKS2-0c1d2d00111140008000000000000001-dm_crypt-0", "dm_crypt-0", &["sda2"]);
+    fixture.mapped("dm-1", "CRYPT-LUKS2-0c1d2d00111140008000000000000002-data", "data", &["sda3"]);
+    fixture.write("etc/crypttab", "dm_crypt-0 UUID=0c1d2d00-1111-4000-8000-000000000001 none luks\ndata UUID=2 -\n");
+    fixture.mounts(&[("/", "ext4", "dm-0", "rw"), ("/srv", "ext4", "dm-1", "rw")]);
+    let unopened = read(&fixture).unopened;
+    assert!(unopened[0].starts_with("nothing has the initrd open /dev/mapper/dm_crypt-0: "), "{unopened:?}");
+    assert_eq!(unopened.len(), 1, "the other is not the root's: {unopened:?}");
+    fixture.write("proc/cmdline", "root=/dev/mapper/dm_crypt-0 rd.luks.uuid=0c1d2d00-1111-4000-8000-000000000001\n");
+    assert_eq!(read(&fixture).unopened, [""; 0]);
+    fixture.write("proc/cmdline", "").write("etc/crypttab", "dm_crypt-0 UUID=1 none luks,x-initrd.attach\n");
+    assert_eq!(read(&fixture).unopened, [""; 0]);
+}
+
 #[test]
 fn a_boot_loader_that_opens_an_encrypted_volume_asks_first() {
     let fixture = with_disks();

@@ -159,7 +159,7 @@ impl<'a> Volumes<'a> {
             return None;
         }
         Some(format!(
-            "nothing on the kernel's command line opens {}: the initrd needs an /etc/crypttab with it, or the command line \
+            "nothing has the initrd open {}: it needs a line in /etc/crypttab with x-initrd.attach, or on the command line \
              rd.luks.name={}={name}",
             device.path,
             with_dashes(uuid)

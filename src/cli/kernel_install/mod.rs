@@ -261,8 +261,12 @@ fn is_for_dracut(configuration: &Configuration, error: &Error) -> bool {
 /// What the initrd holds.
 ///
 /// # Errors
-/// Fails when it lacks something that the machine needs.
+/// Fails when it lacks something that the machine needs, and when nothing would have it open a volume of the root: initramfs-tools
+/// opens what the running root lies on, systemd what it is told.
 fn check_needs(made: &Made, initrd: &Path) -> Result<Holdings> {
+    if let Some(volume) = made.needs.unopened.first() {
+        bail!("the initrd would not find the root: {volume}");
+    }
     let holdings = Holdings::of_initrd(initrd, &Limits::default())?;
     for wanted in made.needs.wants.iter() {
         let answer = holdings.check(wanted);

@@ -21,6 +21,8 @@ pub struct Derived {
     pub own_files: Vec<OwnFile>,
     /// What is unusual, and what cannot be checked.
     pub notes: Vec<String>,
+    /// The notes on volumes of the root that an initrd with systemd would not open.
+    pub unopened: Vec<String>,
 }
 
 /// Something that an initrd does without, at a price.
@@ -108,7 +110,8 @@ const BUILT_IN: &[(&str, &str)] = &[
 
 /// All that a machine needs.
 pub fn of_machine(machine: &Machine) -> Derived {
-    let mut derived = Derived { notes: machine.notes.clone(), ..Derived::default() };
+    let mut derived =
+        Derived { notes: machine.notes.clone(), unopened: machine.unopened.clone(), ..Derived::default() };
     for place in &machine.places {
         derived.add_place(machine, place);
     }
