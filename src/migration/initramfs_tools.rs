@@ -36,9 +36,10 @@ const DEFAULTS: [(&str, &str); 13] = [
     ("backup_initramfs", "no"),
 ];
 
-/// Whether initramfs-tools is installed.
+/// Whether initramfs-tools is installed. Later versions of dracut have an update-initramfs too, and `mkinitramfs` alone is in a
+/// package that writes nothing to `/boot`.
 pub fn is_there(source: &Source) -> bool {
-    source.has("/usr/sbin/update-initramfs")
+    ["/usr/sbin/update-initramfs", "/usr/sbin/mkinitramfs"].iter().all(|path| source.has(path))
 }
 
 /// What becomes of its configuration. What is carried over is added to `carried`.

@@ -128,7 +128,7 @@ fn notes(source: &Source, survey: &Survey) -> Result<Vec<String>> {
     }
     if survey.caller == Caller::DebianHooks {
         let note = format!(
-            "each kernel keeps the initrd that it has until it is made again: `{} KVER` makes ours, and so does `update-initramfs -u`",
+            "each kernel keeps the initrd that it has until it is made again: `{} KVER` makes ours, and so does `update-initramfs -u -k KVER`",
             debian::POSTINST
         );
         notes.push(note);

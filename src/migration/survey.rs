@@ -328,7 +328,10 @@ mod tests {
         let root = Fixture::new();
         root.write("usr/bin/kernel-install", "#!/bin/sh\n")
             .write("usr/lib/x86_64-linux-gnu/systemd/libsystemd-shared-252.so", "");
-        root.write("usr/sbin/update-initramfs", "").write("var/lib/dpkg/status", "").write("etc/machine-id", "0c1d\n");
+        root.write("usr/sbin/update-initramfs", "")
+            .write("usr/sbin/mkinitramfs", "")
+            .write("var/lib/dpkg/status", "")
+            .write("etc/machine-id", "0c1d\n");
         root.directory("efi/0c1d").write("efi/EFI/systemd/systemd-bootx64.efi", "").directory("boot/grub");
         root.program("etc/kernel/install.d/50-ocinitrd.install", "");
         let debian = survey(&root);

@@ -290,6 +290,7 @@ fn debian_with_grub_moves_over_without_kernel_install_and_back_to_the_bit() {
     }
     machine.0.write("var/lib/dpkg/status", "");
     machine.0.program("usr/sbin/update-initramfs", "#!/bin/sh\n");
+    machine.0.program("usr/sbin/mkinitramfs", "#!/bin/sh\n");
     machine.0.write("etc/initramfs-tools/modules", "zram\n");
     machine.0.write("boot/grub/grub.cfg", &GRUB_MENU.replace("KVER", kernel));
     machine.0.write("boot/grub/custom.cfg", "# mine\n");

@@ -25,7 +25,7 @@ impl Root {
     /// Fails when there is no such directory.
     pub(crate) fn open(directory: &Path) -> Result<Self> {
         let resolved = directory.canonicalize().with_context(|| format!("reading {}", directory.display()))?;
-        anyhow::ensure!(resolved.is_dir(), "{} is no directory: give the root of a machine", directory.display());
+        anyhow::ensure!(resolved.is_dir(), "{} is not a directory: give the root of a machine", directory.display());
         Ok(Root { given: directory.to_owned(), directory: resolved })
     }
 

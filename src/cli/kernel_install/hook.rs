@@ -147,7 +147,8 @@ impl Hook<'_> {
             return Ok(false);
         }
         let own = Source::open(&self.arguments.root)?.path(POSTINST);
-        let comes_later = is_executable(&own) && is_run_for_kernel(Path::new("/proc"));
+        let kernel_version = &self.arguments.kernel_version;
+        let comes_later = is_executable(&own) && is_run_for_kernel(Path::new("/proc"), kernel_version);
         Ok(comes_later || self.is_ours()? == Some(true))
     }
 
@@ -196,14 +197,14 @@ fn is_executable(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|facts| facts.is_file() && facts.permissions().mode() & 0o111 != 0)
 }
 
-/// Whether a run of the hooks of a kernel's package is above this process. Where that cannot be told, it is none.
-fn is_run_for_kernel(proc: &Path) -> bool {
+/// Whether a run of the hooks of this kernel's package is above this process. Where that cannot be told, it is none.
+fn is_run_for_kernel(proc: &Path, kernel_version: &str) -> bool {
     let mut process = "self".to_owned();
     for _ in 0..MOST_ANCESTORS {
         let place = proc.join(&process);
         let Some(parent) = fs::read_to_string(place.join("stat")).ok().as_deref().and_then(parent_of) else { break };
         let words = fs::read(proc.join(&parent).join("cmdline")).unwrap_or_default();
-        if runs_hooks_of_kernel(&words) {
+        if runs_hooks_of_kernel(&words, kernel_version) {
             return true;
         }
         process = parent;
@@ -217,11 +218,13 @@ fn parent_of(stat: &str) -> Option<String> {
     rest.split_ascii_whitespace().nth(1).filter(|parent| *parent != "0").map(str::to_owned)
 }
 
-/// Whether a command line, whose words end with NUL each, is that of run-parts with the hooks of kernels.
-fn runs_hooks_of_kernel(command_line: &[u8]) -> bool {
-    let mut words = command_line.split(|byte| *byte == 0).map(|word| Path::new(OsStr::from_bytes(word)));
-    let is_run_parts = words.next().and_then(Path::file_name) == Some(OsStr::new("run-parts"));
-    is_run_parts && words.any(|word| word.ends_with(HOOKS_OF_KERNELS))
+/// Whether a command line, whose words end with NUL each, is that of run-parts with the hooks of kernels, for this one.
+fn runs_hooks_of_kernel(command_line: &[u8], kernel_version: &str) -> bool {
+    let words: Vec<&Path> =
+        command_line.split(|byte| *byte == 0).map(|word| Path::new(OsStr::from_bytes(word))).collect();
+    let is_run_parts = words.first().and_then(|word| word.file_name()) == Some(OsStr::new("run-parts"));
+    let is_of_kernel = words.contains(&Path::new(&format!("--arg={kernel_version}")));
+    is_run_parts && is_of_kernel && words.iter().any(|word| word.ends_with(HOOKS_OF_KERNELS))
 }
 
 #[cfg(test)]
@@ -269,11 +272,12 @@ mod tests {
         add("20", "10", &["/bin/sh", "/usr/sbin/update-initramfs", "-c"]);
         add("10", "1", &["/usr/bin/run-parts", "--report", "--arg=6.1", "/etc/kernel/postinst.d"]);
         add("1", "0", &["init"]);
-        assert!(is_run_for_kernel(proc.path()));
+        assert!(is_run_for_kernel(proc.path(), "6.1"));
+        assert!(!is_run_for_kernel(proc.path(), "6.0"), "a hook that makes the initrds of all kernels");
         add("10", "1", &["run-parts", "/etc/kernel/header_postinst.d"]);
-        assert!(!is_run_for_kernel(proc.path()), "hooks of headers");
+        assert!(!is_run_for_kernel(proc.path(), "6.1"), "hooks of headers");
         add("10", "1", &["ls", "/etc/kernel/postinst.d"]);
-        assert!(!is_run_for_kernel(proc.path()));
-        assert!(!is_run_for_kernel(&proc.path().join("none")));
+        assert!(!is_run_for_kernel(proc.path(), "6.1"));
+        assert!(!is_run_for_kernel(&proc.path().join("none"), "6.1"));
     }
 }
